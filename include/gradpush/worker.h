@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.h - push gradients, pull results.
+ *
+ * A worker is one rank of the job. It registers its tensors, all workers the
+ * same ones in the same order, then pushes and pulls them. Operations return
+ * at once with a request; gp_wait() ends it.
+ *
+ * Threads: any thread may call any function of one worker at any time, except
+ * gp_worker_destroy(), which must be the last call. The library runs one
+ * progress thread per worker; a thread inside gp_wait() drives progress itself.
+ *
+ * Buffers: `grad` and `out` are borrowed from the call until the request ends,
+ * however it ends. They may be the same buffer. After an error the content of
+ * `out` is unspecified, and nothing is written to it any more.
+ */
+#ifndef GRADPUSH_WORKER_H
+#define GRADPUSH_WORKER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <gradpush/config.h>
+#include <gradpush/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct gp_worker gp_worker;
+typedef struct gp_tensor gp_tensor;   /**< lives as long as its worker */
+typedef struct gp_request gp_request; /**< lives until waited for */
+
+/** Element types. Sums are always formed in fp32. */
+typedef enum gp_dtype { GP_FP32 = 1, GP_FP16 = 2, GP_BF16 = 3 } gp_dtype;
+
+/** Bytes of one element; 0 for a value that is no dtype. */
+GP_API size_t gp_dtype_bytes(gp_dtype dtype);
+
+/**
+ * Joins the job: finds rank, size and shards (GRADPUSH_*, torchrun, DMLC_*,
+ * Open MPI, MPICH, Slurm; docs/launchers.md), connects to every shard and
+ * proves the job token. Hosts a shard in this process when the job has no
+ * stand-alone ones (colocated=auto).
+ *
+ * Blocks until all shards answer or `connect_timeout` passes; while waiting it
+ * logs who is missing.
+ *
+ * @param config  NULL for environment and defaults; copied.
+ * @param out     destroy with gp_worker_destroy().
+ * @return GP_OK
+ *         GP_ERR_CONFIG       rank, size or an address is missing or wrong
+ *         GP_ERR_TIMEOUT      the message lists who did not show up
+ *         GP_ERR_AUTH         this worker's token is not the job's
+ *         GP_ERR_VERSION      a shard speaks another protocol version
+ *         GP_ERR_EXISTS       another live worker has this rank
+ *         GP_ERR_ADDRESS, GP_ERR_UNREACHABLE, GP_ERR_NO_MEMORY, GP_ERR_SYSTEM
+ */
+GP_API GP_MUST_CHECK gp_status gp_worker_create(const gp_config *config,
+                                                gp_worker **out);
+
+/**
+ * Leaves the job and frees everything; NULL is fine.
+ *
+ * Requests still open end with GP_ERR_CANCELED and must not be used any more.
+ * A worker that hosts a shard stays, up to `timeout`, until the other workers
+ * have left as well, because they need that shard. Blocks for that long; no
+ * thread of the library is left behind.
+ */
+GP_API void gp_worker_destroy(gp_worker *worker);
+
+GP_API uint32_t gp_worker_rank(const gp_worker *worker);
+GP_API uint32_t gp_worker_size(const gp_worker *worker);
+GP_API uint32_t gp_worker_shards(const gp_worker *worker);
+
+/** What gp_tensor_register() is told; start from GP_TENSOR_INIT. */
+typedef struct gp_tensor_options {
+    size_t size;      /**< sizeof(gp_tensor_options) */
+    const char *name; /**< unique within the worker, 1 to 255 bytes, copied */
+    gp_dtype dtype;
+    uint64_t count;         /**< elements, at least 1 */
+    int32_t priority;       /**< higher goes first; front layers should */
+    const char *codec;      /**< push pipeline; NULL: configuration's `codec` */
+    const char *pull_codec; /**< NULL: configuration's `pull_codec` */
+    const char *updater;    /**< NULL: configuration's `updater` */
+    int feedback; /**< error feedback on push: 1 on, 0 off, -1 when lossy */
+    /** Dense below this count: pipelines other than none are not applied to
+     *  tensors with fewer elements. */
+    uint64_t codec_minimum;
+} gp_tensor_options;
+
+#define GP_TENSOR_INIT                                                        \
+    {                                                                         \
+        sizeof(gp_tensor_options), NULL, GP_FP32, 0, 0, NULL, NULL, NULL, -1, \
+            1024                                                              \
+    }
+
+/**
+ * Names a tensor. All workers register the same tensors in the same order,
+ * before the first operation on any of them.
+ *
+ * Updaters: "sum", "mean" (a pull returns the aggregated gradients), and
+ * "sgd:lr=0.1,momentum=0.9,nesterov=1,weight_decay=1e-4" (the shard holds the
+ * parameters, set by gp_broadcast(); a pull returns them).
+ *
+ * Does not block.
+ *
+ * @param out  the tensor, owned by the worker.
+ * @return GP_OK
+ *         GP_ERR_INVALID   name, dtype or count
+ *         GP_ERR_CONFIG    pipeline or updater text (message points at it)
+ *         GP_ERR_EXISTS    the name is registered
+ *         GP_ERR_STATE     after the first operation
+ *         GP_ERR_NO_MEMORY
+ */
+GP_API GP_MUST_CHECK gp_status gp_tensor_register(
+    gp_worker *worker, const gp_tensor_options *options, gp_tensor **out);
+
+/**
+ * Ends registration: agrees with all shards on the tensors. Called implicitly
+ * by the first operation. Blocks until the shards answer, at most `timeout`.
+ *
+ * @return GP_OK
+ *         GP_ERR_MISMATCH  another worker's list differs; the message names
+ *                          the first tensor that does, and how
+ *         GP_ERR_STATE     nothing is registered
+ *         GP_ERR_TIMEOUT, GP_ERR_PEER_LOST
+ */
+GP_API GP_MUST_CHECK gp_status gp_worker_ready(gp_worker *worker);
+
+/**
+ * Pushes a gradient and pulls the result of the same step.
+ *
+ * The n-th push of a tensor belongs to its step n. In sync mode the request
+ * ends when all workers have pushed that step.
+ *
+ * Does not block (the first operation does, see gp_worker_ready()).
+ *
+ * @param grad     the tensor's count elements, borrowed until the request ends.
+ * @param out      the same size, borrowed; may equal grad.
+ * @param request  receives the request; end it with gp_wait() or gp_test().
+ * @return GP_OK; GP_ERR_INVALID for NULL; else the error the job has died of.
+ */
+GP_API GP_MUST_CHECK gp_status gp_push_pull(gp_tensor *tensor, const void *grad,
+                                            void *out, gp_request **request);
+
+/** Pushes only. The request ends when every shard has the gradient. */
+GP_API GP_MUST_CHECK gp_status gp_push(gp_tensor *tensor, const void *grad,
+                                       gp_request **request);
+
+/**
+ * Pulls only: the result of the last step this worker pushed, or the initial
+ * values before the first push.
+ */
+GP_API GP_MUST_CHECK gp_status gp_pull(gp_tensor *tensor, void *out,
+                                       gp_request **request);
+
+/**
+ * Gives every worker the root's values, and the shards too (they are the
+ * parameters of an updater such as sgd). All workers call it, once per tensor,
+ * before its first push.
+ *
+ * @param values  read on the root, written on the others; borrowed.
+ */
+GP_API GP_MUST_CHECK gp_status gp_broadcast(gp_tensor *tensor, void *values,
+                                            uint32_t root,
+                                            gp_request **request);
+
+/** Waits until every worker has called it. At most `timeout`. */
+GP_API GP_MUST_CHECK gp_status gp_barrier(gp_worker *worker);
+
+/**
+ * Waits for a request and frees it.
+ *
+ * @param request  set to NULL on return, whatever the result, except
+ *                 GP_ERR_TIMEOUT after which the request still lives. A
+ *                 pointer to NULL is fine and gives GP_OK.
+ * @param seconds  how long to wait; negative: the configured `timeout`.
+ * @return GP_OK
+ *         GP_ERR_TIMEOUT   the message says which shards have not answered
+ *         GP_ERR_PEER_LOST, GP_ERR_PEER_LEFT, ... why the request failed; the
+ *                          message names the peer
+ */
+GP_API GP_MUST_CHECK gp_status gp_wait(gp_request **request, double seconds);
+
+/** Waits for all; returns the first failure. All are freed but timed-out ones.
+ */
+GP_API GP_MUST_CHECK gp_status gp_wait_all(gp_request **requests, size_t count,
+                                           double seconds);
+
+/** GP_PENDING while under way; otherwise like gp_wait(). Does not block. */
+GP_API GP_MUST_CHECK gp_status gp_test(gp_request **request);
+
+/** Counters since creation. `bytes` count payloads and headers on the wire,
+ *  whether or not a peer is in the same process. */
+typedef struct gp_stats {
+    uint64_t bytes_pushed, bytes_pulled;
+    uint64_t dense_bytes; /**< what fp32 without a codec would have been,
+                               both directions, payload only */
+    uint64_t messages_sent, messages_received;
+    uint64_t requests;
+    uint64_t memory; /**< bytes the worker engine holds beyond user buffers */
+} gp_stats;
+
+/** Any thread. */
+GP_API void gp_worker_stats(const gp_worker *worker, gp_stats *out);
+
+/**
+ * Saves or loads the worker's codec state (error-feedback residuals) of one
+ * tensor. `residual` has count fp32 elements. Only between requests.
+ *
+ * @return GP_OK, GP_ERR_UNSUPPORTED when the tensor has no such state.
+ */
+GP_API GP_MUST_CHECK gp_status gp_tensor_save_state(gp_tensor *tensor,
+                                                    float *residual);
+GP_API GP_MUST_CHECK gp_status gp_tensor_load_state(gp_tensor *tensor,
+                                                    const float *residual);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

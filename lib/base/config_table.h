@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config_table.h - every field of the configuration, once.
+ *
+ * X(name, type, default, choices, minimum, maximum, secret, text)
+ */
+#ifndef GP_CONFIG_TABLE_H
+#define GP_CONFIG_TABLE_H
+
+/* clang-format off */
+#define GP_CONFIG_TABLE(X)                                                     \
+    /* Who is in the job. */                                                   \
+    X(job, STRING, "gradpush", NULL, 0, 0, 0,                                  \
+      "identity of the job; members of different jobs refuse each other")      \
+    X(token, STRING, "", NULL, 0, 0, 1,                                        \
+      "secret that proves membership; empty accepts anyone with the job name") \
+    X(token_file, STRING, "", NULL, 0, 0, 0,                                   \
+      "file (mode 0600) holding the token; preferred over the variable")       \
+    X(rank, INT, "-1", NULL, -1, 1048575, 0,                                   \
+      "this worker's number; -1 takes it from the launcher")                   \
+    X(size, INT, "-1", NULL, -1, 1048576, 0,                                   \
+      "number of workers; -1 takes it from the launcher")                      \
+    X(shards, INT, "-1", NULL, -1, 65536, 0,                                   \
+      "number of shards in the job; -1: one per worker when co-located")       \
+    X(local_shards, INT, "1", NULL, 1, 1024, 0,                                \
+      "shards hosted by one server process")                                   \
+    X(colocated, ENUM, "auto", "auto|on|off", 0, 0, 0,                         \
+      "host a shard in each worker; auto: when no stand-alone ones exist")     \
+    X(servers, STRING, "", NULL, 0, 0, 0,                                      \
+      "shard addresses host:port,... in shard order; empty: ask the store")    \
+    X(store, STRING, "", NULL, 0, 0, 0,                                        \
+      "host:port of the store where members find each other")                  \
+    X(store_host, ENUM, "auto", "auto|on|off", 0, 0, 0,                        \
+      "host the store in this process; auto: rank 0 unless a launcher does")   \
+    X(incarnation, INT, "0", NULL, 0, 1000000, 0,                              \
+      "how often this member was restarted; an older one is fenced off")       \
+    X(epoch, INT, "0", NULL, 0, 1000000000, 0,                                 \
+      "membership epoch the job starts with")                                  \
+    /* How bytes move. */                                                      \
+    X(transport, STRING, "auto", NULL, 0, 0, 0,                                \
+      "auto, tcp, loop, or the name of a registered transport")                \
+    X(listen, STRING, "", NULL, 0, 0, 0,                                       \
+      "host:port on which shards listen; empty: all interfaces, any port")     \
+    X(advertise, STRING, "", NULL, 0, 0, 0,                                    \
+      "host that others use to reach this process; empty: detected")           \
+    X(interface, STRING, "", NULL, 0, 0, 0,                                    \
+      "network interface for the detected address, as in NCCL_SOCKET_IFNAME")  \
+    X(sockets, INT, "1", NULL, 1, 16, 0,                                       \
+      "tcp connections per peer")                                              \
+    X(checksum, ENUM, "auto", "auto|on|off", 0, 0, 0,                          \
+      "CRC32C of payloads; auto: on for tcp")                                  \
+    X(send_buffer, SIZE, "0", NULL, 0, 1073741824, 0,                          \
+      "SO_SNDBUF of tcp sockets; 0 leaves it to the kernel")                   \
+    X(receive_buffer, SIZE, "0", NULL, 0, 1073741824, 0,                       \
+      "SO_RCVBUF of tcp sockets; 0 leaves it to the kernel")                   \
+    X(chunk_bytes, SIZE, "1M", NULL, 16384, 67108864, 0,                       \
+      "largest piece of a tensor that one shard owns, in fp32 bytes")          \
+    X(slots, INT, "8", NULL, 1, 64, 0,                                         \
+      "landing slots a shard grants to each worker")                           \
+    X(spin, SECONDS, "50us", NULL, 0, 1, 0,                                    \
+      "how long a waiting thread polls before it sleeps")                      \
+    /* What is done with gradients. */                                         \
+    X(codec, STRING, "none", NULL, 0, 0, 0,                                    \
+      "pipeline for pushes, such as q8+lz4")                                   \
+    X(pull_codec, STRING, "none", NULL, 0, 0, 0,                               \
+      "pipeline for pulls")                                                    \
+    X(updater, STRING, "mean", NULL, 0, 0, 0,                                  \
+      "what shards do with pushes: sum, mean, sgd:lr=0.1,momentum=0.9")        \
+    X(seed, INT, "1", NULL, 0, 9007199254740991, 0,                            \
+      "seed of random codecs, the same on all workers")                        \
+    /* When to give up. */                                                     \
+    X(timeout, SECONDS, "60s", NULL, 0.001, 86400, 0,                          \
+      "longest wait for an operation")                                         \
+    X(connect_timeout, SECONDS, "30s", NULL, 0.001, 86400, 0,                  \
+      "longest wait for the members of the job at start")                      \
+    X(handshake_timeout, SECONDS, "5s", NULL, 0.001, 600, 0,                   \
+      "a peer that connects must say who it is within this time")              \
+    X(keepalive, SECONDS, "3s", NULL, 0, 600, 0,                               \
+      "a silent host is declared dead after this time; 0: never")              \
+    /* What is said. */                                                        \
+    X(log, ENUM, "warn", "none|error|warn|info|debug|trace", 0, 0, 0,          \
+      "lowest severity that is logged")                                        \
+    X(log_file, STRING, "", NULL, 0, 0, 0,                                     \
+      "file for log lines; %h is the host, %p the process; empty: stderr")     \
+    X(config, STRING, "", NULL, 0, 0, 0,                                       \
+      "file of name = value lines, read before the environment")
+/* clang-format on */
+
+#endif

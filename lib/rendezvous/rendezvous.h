@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rendezvous.h - who is in the job and where: launcher variables, the embedded
+ * store, the job token.
+ *
+ * The store is a small key-value service inside one process of the job. Its
+ * protocol is described in docs/protocol.md. Keys and values are bytes; a key
+ * is at most 255 bytes, a value at most GP_STORE_VALUE_MAX.
+ */
+#ifndef GP_RENDEZVOUS_H
+#define GP_RENDEZVOUS_H
+
+#include "base/base.h"
+
+#define GP_STORE_VALUE_MAX 65536u
+#define GP_TOKEN_PROOF     32u
+#define GP_TOKEN_NONCE     32u
+
+/* What is known about this process's place in the job. -1: not known. */
+typedef struct gp_job {
+    int64_t rank, size; /* of workers */
+    int64_t shards;     /* of the whole job */
+    int64_t local_rank, local_size;
+    uint64_t incarnation; /* launcher restart count */
+    bool is_server;       /* DMLC_ROLE=server */
+    bool is_scheduler;    /* DMLC_ROLE=scheduler */
+    bool host_store;      /* this process must host the store */
+    char store[256];      /* host:port, "" when there is none */
+    char launcher[32];    /* "gradpush", "torchrun", "dmlc", "open mpi",
+                             "mpich", "slurm", "none" */
+    char job[128];        /* the job's identity, launcher's id included */
+} gp_job;
+
+/* Reads configuration and launcher variables in the order of
+ * docs/launchers.md. `get` replaces getenv in tests; NULL means getenv.
+ * GP_ERR_CONFIG names the variable at fault and the fix. */
+gp_status gp_job_detect(const gp_config *config,
+                        const char *(*get)(const char *name), gp_job *out);
+
+/* First host of a Slurm node list, such as "node[001,007-015],host2".
+ * GP_ERR_CORRUPT for a list that cannot be read. */
+gp_status gp_nodelist_first(const char *list, char *out, size_t capacity);
+
+/* The job token of a configuration: token_file, else token, into out (zero
+ * terminated; "" when there is none). GP_ERR_CONFIG: unreadable file, or one
+ * that others can read. */
+gp_status gp_token_load(const gp_config *config, char *out, size_t capacity);
+
+/* proof = HMAC-SHA256(token, role || nonce || job || identity). `role` tells
+ * the two directions apart: "worker", "shard", "store". GP_ERR_UNSUPPORTED in a
+ * build without OpenSSL when the token is not empty; with an empty token the
+ * proof is zeros. */
+gp_status gp_token_prove(const char *token, const char *role,
+                         const uint8_t nonce[GP_TOKEN_NONCE], uint64_t job,
+                         uint64_t identity, uint8_t proof[GP_TOKEN_PROOF]);
+
+/* Constant-time comparison. */
+bool gp_token_equal(const uint8_t a[GP_TOKEN_PROOF],
+                    const uint8_t b[GP_TOKEN_PROOF]);
+
+/* The store's server: one thread. Survives any bytes from anyone. */
+typedef struct gp_store_server gp_store_server;
+gp_status gp_store_serve(const gp_config *config, const char *address,
+                         const char *token, gp_store_server **out);
+const char *gp_store_server_address(const gp_store_server *server);
+void gp_store_stop(gp_store_server *server);
+
+/* The store's client: blocking calls with deadlines, one thread at a time. A
+ * refused connection is tried again until the deadline. */
+typedef struct gp_store gp_store;
+gp_status gp_store_connect(const gp_config *config, const char *address,
+                           const char *token, uint64_t deadline_ns,
+                           gp_store **out);
+void gp_store_close(gp_store *store);
+gp_status gp_store_set(gp_store *store, const char *key, const void *value,
+                       size_t length);
+/* Waits for the key until the deadline: GP_ERR_TIMEOUT. */
+gp_status gp_store_get(gp_store *store, const char *key, void *out,
+                       size_t capacity, size_t *length, uint64_t deadline_ns);
+/* Adds to a decimal counter that starts at 0; returns the value after. */
+gp_status gp_store_add(gp_store *store, const char *key, int64_t delta,
+                       int64_t *out);
+
+/* Waits for keys prefix0 .. prefix(count-1), each a text of at most
+ * GP_ADDRESS_MAX - 1 bytes, into `out` (count rows of GP_ADDRESS_MAX). Every
+ * few seconds it logs at level info which are missing ("waiting for shard 1 of
+ * 2, ... 25 s left"); GP_ERR_TIMEOUT lists them. */
+gp_status gp_store_gather(gp_store *store, const char *prefix, const char *noun,
+                          uint32_t count, char *out, uint64_t deadline_ns);
+
+/* The address others reach this host at: `advertise`, else the address of
+ * `interface` (NCCL_SOCKET_IFNAME syntax), else the source address towards
+ * `towards` ("host:port"), else 127.0.0.1. */
+gp_status gp_local_host(const gp_config *config, const char *towards, char *out,
+                        size_t capacity);
+
+/* "host:port", "[v6]:port", ":port" and "host" into parts. */
+gp_status gp_address_split(const char *address, char *host,
+                           size_t host_capacity, uint16_t *port);
+
+#endif
