@@ -21,13 +21,14 @@ extern "C" {
 
 /** Marks what the library exports; everything else is hidden. */
 #if defined(__GNUC__)
-#define GP_API                   __attribute__((visibility("default")))
-#define GP_MUST_CHECK            __attribute__((warn_unused_result))
-#define GP_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define GP_API        __attribute__((visibility("default")))
+#define GP_MUST_CHECK __attribute__((warn_unused_result))
+#define GP_PRINTF(text, first) \
+    __attribute__((__format__(__printf__, text, first)))
 #else
 #define GP_API
 #define GP_MUST_CHECK
-#define GP_PRINTF(format, first)
+#define GP_PRINTF(text, first)
 #endif
 
 #define GP_STATUS_MAP(X)                                                      \
