@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every option of the build, and what it comes to on this machine.
+#
+# A feature option is AUTO (use what is found), ON (fail without it) or OFF.
+# The outcome is GP_WITH_<NAME>; the reason goes into the summary.
+
+set(GP_FEATURES "")
+
+# gp_feature(NAME help): declares the option GRADPUSH_<NAME>.
+function(gp_feature name help)
+  set(GRADPUSH_${name} AUTO CACHE STRING "${help} (AUTO, ON or OFF)")
+  set_property(CACHE GRADPUSH_${name} PROPERTY STRINGS AUTO ON OFF)
+  string(TOUPPER "${GRADPUSH_${name}}" value)
+  if(value MATCHES "^(1|YES|TRUE|Y)$")
+    set(value ON)
+  elseif(value MATCHES "^(0|NO|FALSE|N)$")
+    set(value OFF)
+  elseif(NOT value MATCHES "^(AUTO|ON|OFF)$")
+    message(FATAL_ERROR
+      "GRADPUSH_${name} is '${GRADPUSH_${name}}': it takes AUTO, ON or OFF")
+  endif()
+  set(GRADPUSH_${name} ${value} PARENT_SCOPE)
+  set(GP_WITH_${name} FALSE PARENT_SCOPE)
+  set(GP_FEATURES ${GP_FEATURES} ${name} PARENT_SCOPE)
+endfunction()
+
+# gp_settle(NAME found what package): `what` names the thing that was found or
+# is missing, `package` the Debian package that has it.
+function(gp_settle name found what package)
+  if(GRADPUSH_${name} STREQUAL "OFF")
+    set(with FALSE)
+    set(why "switched off")
+  elseif(found)
+    set(with TRUE)
+    set(why "${what}")
+  elseif(GRADPUSH_${name} STREQUAL "ON")
+    message(FATAL_ERROR "GRADPUSH_${name}=ON, but ${what} was not found. "
+      "On Debian: apt-get install ${package}. "
+      "Without it: -DGRADPUSH_${name}=OFF")
+  else()
+    set(with FALSE)
+    set(why "no ${what} (Debian: ${package})")
+  endif()
+  set(GP_WITH_${name} ${with} PARENT_SCOPE)
+  set(GP_WHY_${name} "${why}" PARENT_SCOPE)
+endfunction()
+
+# gp_package(PREFIX module): pkg-config, or not found without pkg-config.
+macro(gp_package prefix module)
+  set(${prefix}_FOUND FALSE)
+  if(PKG_CONFIG_FOUND)
+    pkg_check_modules(${prefix} QUIET IMPORTED_TARGET ${module})
+  endif()
+endmacro()
+
+function(gp_pad out text width)
+  string(LENGTH "${text}" length)
+  if(length LESS width)
+    math(EXPR missing "${width} - ${length}")
+    string(REPEAT " " ${missing} blanks)
+    set(text "${text}${blanks}")
+  endif()
+  set(${out} "${text}" PARENT_SCOPE)
+endfunction()
+
+function(gp_summary_row name option state why)
+  gp_pad(name "${name}" 10)
+  gp_pad(option "${option}" 7)
+  gp_pad(state "${state}" 6)
+  message(STATUS "  ${name}${option}${state}${why}")
+endfunction()
+
+function(gp_print_summary)
+  set(build "${CMAKE_BUILD_TYPE}")
+  if(GRADPUSH_SANITIZE)
+    string(APPEND build " with -fsanitize=${GRADPUSH_SANITIZE}")
+  endif()
+  message(STATUS "gradpush ${PROJECT_VERSION}: ${build}, "
+    "${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION}")
+  gp_summary_row(feature option built why)
+  foreach(name ${GP_FEATURES})
+    set(state no)
+    if(GP_WITH_${name})
+      set(state yes)
+    endif()
+    gp_summary_row(${name} ${GRADPUSH_${name}} ${state} "${GP_WHY_${name}}")
+  endforeach()
+endfunction()
+
+gp_feature(LZ4 "the lz4 stage of codec pipelines")
+gp_feature(TLS "job tokens and digests through OpenSSL")
+gp_feature(CUDA "gradients in CUDA device memory")
+gp_feature(VERBS "RDMA devices through libibverbs")
+gp_feature(TRAINER "the example trainer, gradpush-train")
+gp_feature(TOOLS "the gradpush command")
+gp_feature(TESTS "the tests")
+gp_feature(FUZZ "fuzz targets; ON: libFuzzer programs, clang only")
+
+option(GRADPUSH_WERROR "treat warnings as errors" ${PROJECT_IS_TOP_LEVEL})
+option(GRADPUSH_COVERAGE "instrument for gcov" OFF)
+set(GRADPUSH_SANITIZE "" CACHE STRING
+  "sanitizers for everything, such as address,undefined or thread")
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+find_package(PkgConfig QUIET)
+
+gp_package(GP_LZ4 liblz4)
+gp_settle(LZ4 "${GP_LZ4_FOUND}" "liblz4 ${GP_LZ4_VERSION}" liblz4-dev)
+
+find_package(OpenSSL 1.1 QUIET COMPONENTS Crypto)
+gp_settle(TLS "${OPENSSL_FOUND}" "OpenSSL ${OPENSSL_VERSION}" libssl-dev)
+
+# Headers only: the driver and libibverbs are loaded at run time.
+find_path(GP_CUDA_INCLUDE cuda.h HINTS ENV CUDA_HOME ENV CUDA_PATH
+  PATHS /usr/local/cuda PATH_SUFFIXES include)
+if(GP_CUDA_INCLUDE)
+  gp_settle(CUDA TRUE "${GP_CUDA_INCLUDE}/cuda.h" nvidia-cuda-dev)
+else()
+  gp_settle(CUDA FALSE cuda.h nvidia-cuda-dev)
+endif()
+find_path(GP_VERBS_INCLUDE infiniband/verbs.h)
+if(GP_VERBS_INCLUDE)
+  gp_settle(VERBS TRUE "device listing only; ${GP_VERBS_INCLUDE}" "")
+else()
+  gp_settle(VERBS FALSE infiniband/verbs.h libibverbs-dev)
+endif()
+
+# The trainer multiplies matrices through CBLAS and reads .gz through zlib.
+gp_package(GP_CBLAS openblas)
+if(NOT GP_CBLAS_FOUND)
+  gp_package(GP_CBLAS cblas)
+endif()
+gp_package(GP_ZLIB zlib)
+if(NOT GP_CBLAS_FOUND)
+  gp_settle(TRAINER FALSE "CBLAS" libopenblas-dev)
+elseif(NOT GP_ZLIB_FOUND)
+  gp_settle(TRAINER FALSE "zlib" zlib1g-dev)
+else()
+  gp_settle(TRAINER TRUE "${GP_CBLAS_MODULE_NAME} ${GP_CBLAS_VERSION}" "")
+endif()
+
+gp_settle(TOOLS TRUE "gradpush" "")
+
+gp_package(CMOCKA cmocka)
+if(GRADPUSH_TESTS STREQUAL "AUTO" AND NOT PROJECT_IS_TOP_LEVEL)
+  set(GRADPUSH_TESTS OFF)
+endif()
+gp_settle(TESTS "${CMOCKA_FOUND}" "cmocka ${CMOCKA_VERSION}" libcmocka-dev)
+
+if(NOT GP_WITH_TESTS)
+  set(GP_WHY_FUZZ "part of the tests")
+elseif(NOT GRADPUSH_FUZZ STREQUAL "ON")
+  gp_settle(FUZZ TRUE "replays corpus and mutations; ON: libFuzzer" "")
+else()
+  include(CheckCSourceCompiles)
+  set(CMAKE_REQUIRED_FLAGS -fsanitize=fuzzer)
+  check_c_source_compiles("#include <stddef.h>
+    int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
+    int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
+    { (void)data; (void)size; return 0; }" GP_LIBFUZZER)
+  unset(CMAKE_REQUIRED_FLAGS)
+  gp_settle(FUZZ "${GP_LIBFUZZER}" "libFuzzer of ${CMAKE_C_COMPILER}"
+    "clang libclang-rt-14-dev, then CC=clang")
+endif()
