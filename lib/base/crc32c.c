@@ -75,6 +75,10 @@ always(void)
 }
 
 const gp_crc32c_choice gp_crc32c_choices[] = {
+#if defined(__x86_64__)
+    {"avx512", gp_crc32c_avx512, gp_crc32c_has_avx512},
+    {"sse4.2", gp_crc32c_sse42, gp_crc32c_has_sse42},
+#endif
     {"portable", gp_crc32c_portable, always},
 };
 const size_t gp_crc32c_choice_count = GP_COUNT_OF(gp_crc32c_choices);

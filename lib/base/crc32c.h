@@ -18,6 +18,16 @@ typedef uint32_t (*gp_crc32c_kernel)(uint32_t state, const uint8_t *data,
 /* Slicing-by-8 tables; any machine. */
 uint32_t gp_crc32c_portable(uint32_t state, const uint8_t *data, size_t length);
 
+#if defined(__x86_64__)
+/* The crc32 instruction on three streams. */
+uint32_t gp_crc32c_sse42(uint32_t state, const uint8_t *data, size_t length);
+bool gp_crc32c_has_sse42(void);
+
+/* Folding by 512-bit carry-less products. */
+uint32_t gp_crc32c_avx512(uint32_t state, const uint8_t *data, size_t length);
+bool gp_crc32c_has_avx512(void);
+#endif
+
 /* Fastest first, with names; ends with the portable one. `supported` is a run-
  * time check of this machine. */
 typedef struct gp_crc32c_choice {
