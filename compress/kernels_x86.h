@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kernels_x86.h - the kernels of kernels_scalar.c over vectors; included once
+ * per instruction set, by a file that defines
+ *
+ *     TARGET   the target attribute          LANES  fp32 elements per vector
+ *     vf, vi   vectors of fp32 and of int32
+ *
+ * and the operations on them that are used below. What is left over after the
+ * last whole vector goes through the reference. Loads and stores assume no
+ * alignment. Magnitudes have no sign bit, so signed comparison orders them.
+ */
+#include <immintrin.h>
+
+#include "base/bytes.h"
+
+#define KERNEL   TARGET static void
+#define WHOLE(n) ((n) & ~(size_t)(LANES - 1))
+
+static const gp_kernels *const rest = &gp_kernels_scalar;
+
+KERNEL
+add(float *acc, const float *src, size_t n)
+{
+    size_t whole = WHOLE(n);
+
+    for (size_t i = 0; i < whole; i += LANES)
+        store_f(acc + i, add_f(load_f(acc + i), load_f(src + i)));
+    rest->add(acc + whole, src + whole, n - whole);
+}
+
+KERNEL
+scale(float *x, float factor, size_t n)
+{
+    size_t whole = WHOLE(n);
+
+    for (size_t i = 0; i < whole; i += LANES)
+        store_f(x + i, mul_f(load_f(x + i), set_f(factor)));
+    rest->scale(x + whole, factor, n - whole);
+}
+
+KERNEL
+remainder_all(const float *u, const float *d, float *residual, size_t n)
+{
+    size_t whole = WHOLE(n);
+
+    for (size_t i = 0; i < whole; i += LANES) {
+        vf a = load_f(u + i), b = load_f(d + i);
+
+        store_f(residual + i, where_finite(a, where_finite(b, sub_f(a, b))));
+    }
+    rest->remainder(u + whole, d + whole, residual + whole, n - whole);
+}
+
+KERNEL
+none_feedback(const float *source, float *residual, void *out, size_t n)
+{
+    size_t whole = WHOLE(n);
+    float *to = out;
+
+    for (size_t i = 0; i < whole; i += LANES) {
+        store_f((char *)out + 4 * i,
+                add_f(load_f(source + i), load_f(residual + i)));
+        store_f(residual + i, set_f(0));
+    }
+    rest->none.feedback(source + whole, residual + whole, to + whole,
+                        n - whole);
+}
+
+KERNEL
+none_decode_add(const void *bytes, float *target, size_t n)
+{
+    const char *from = bytes;
+    size_t whole = WHOLE(n);
+
+    for (size_t i = 0; i < whole; i += LANES)
+        store_f(target + i, add_f(load_f(target + i), load_f(from + 4 * i)));
+    rest->none.decode_add(from + 4 * whole, target + whole, n - whole);
+}
+
+/* encode_x() gives vh, a vector of 16-bit elements; decode_x() takes it. */
+#define CAST_KERNELS(name)                                                     \
+    KERNEL                                                                     \
+    name##_encode(const float *source, void *out, size_t n)                    \
+    {                                                                          \
+        size_t whole = WHOLE(n);                                               \
+        char *to = out;                                                        \
+                                                                               \
+        for (size_t i = 0; i < whole; i += LANES)                              \
+            store_h(to + 2 * i, encode_##name(load_f(source + i)));            \
+        rest->name.encode(source + whole, to + 2 * whole, n - whole);          \
+    }                                                                          \
+    KERNEL                                                                     \
+    name##_feedback(const float *source, float *residual, void *out, size_t n) \
+    {                                                                          \
+        size_t whole = WHOLE(n);                                               \
+        char *to = out;                                                        \
+                                                                               \
+        for (size_t i = 0; i < whole; i += LANES) {                            \
+            vf u = add_f(load_f(source + i), load_f(residual + i));            \
+            vh h = encode_##name(u);                                           \
+                                                                               \
+            store_h(to + 2 * i, h);                                            \
+            store_f(residual + i,                                              \
+                    where_finite(u, sub_f(u, decode_##name(h))));              \
+        }                                                                      \
+        rest->name.feedback(source + whole, residual + whole, to + 2 * whole,  \
+                            n - whole);                                        \
+    }                                                                          \
+    KERNEL                                                                     \
+    name##_decode(const void *bytes, float *target, size_t n)                  \
+    {                                                                          \
+        const char *from = bytes;                                              \
+        size_t whole = WHOLE(n);                                               \
+                                                                               \
+        for (size_t i = 0; i < whole; i += LANES)                              \
+            store_f(target + i, decode_##name(load_h(from + 2 * i)));          \
+        rest->name.decode(from + 2 * whole, target + whole, n - whole);        \
+    }                                                                          \
+    KERNEL                                                                     \
+    name##_decode_add(const void *bytes, float *target, size_t n)              \
+    {                                                                          \
+        const char *from = bytes;                                              \
+        size_t whole = WHOLE(n);                                               \
+                                                                               \
+        for (size_t i = 0; i < whole; i += LANES)                              \
+            store_f(target + i, add_f(load_f(target + i),                      \
+                                      decode_##name(load_h(from + 2 * i))));   \
+        rest->name.decode_add(from + 2 * whole, target + whole, n - whole);    \
+    }
+
+CAST_KERNELS(fp16)
+CAST_KERNELS(bf16)
+
+/* Bits of the absmax of a block of whole vectors, an even number of them. */
+TARGET static uint32_t
+absmax_of(const float *x, size_t n)
+{
+    vi a = magnitude(load_f(x)), b = magnitude(load_f(x + LANES));
+
+    for (size_t i = 2 * LANES; i < n; i += 2 * LANES) {
+        a = max_i(a, magnitude(load_f(x + i)));
+        b = max_i(b, magnitude(load_f(x + i + LANES)));
+    }
+    return largest(max_i(a, b));
+}
+
+/* residual += source, and the absmax of the sum. */
+TARGET static uint32_t
+add_absmax(const float *source, float *residual, size_t n)
+{
+    vi most = magnitude(set_f(0));
+
+    for (size_t i = 0; i < n; i += LANES) {
+        vf u = add_f(load_f(source + i), load_f(residual + i));
+
+        most = max_i(most, magnitude(u));
+        store_f(residual + i, u);
+    }
+    return largest(most);
+}
+
+KERNEL
+q8_encode(const float *source, size_t n, size_t block, uint8_t *scales,
+          int8_t *codes)
+{
+    size_t i = 0;
+
+    for (; n - i >= block; i += block, scales += 4) {
+        float inverse, s = gp_q8_scale(absmax_of(source + i, block), &inverse);
+
+        gp_put32(scales, gp_bits(s));
+        if (s != s) {
+            memset(codes + i, 0, block);
+            continue;
+        }
+        for (size_t j = i; j < i + block; j += LANES)
+            store_codes(codes + j,
+                        round_i(mul_f(load_f(source + j), set_f(inverse))));
+    }
+    rest->q8.encode(source + i, n - i, block, scales, codes + i);
+}
+
+KERNEL
+q8_feedback(const float *source, float *residual, size_t n, size_t block,
+            uint8_t *scales, int8_t *codes)
+{
+    size_t i = 0;
+
+    for (; n - i >= block; i += block, scales += 4) {
+        float inverse,
+            s = gp_q8_scale(add_absmax(source + i, residual + i, block),
+                            &inverse);
+
+        gp_put32(scales, gp_bits(s));
+        if (s != s) {
+            memset(codes + i, 0, block);
+            memset(residual + i, 0, block * sizeof(float));
+            continue;
+        }
+        for (size_t j = i; j < i + block; j += LANES) {
+            vf u = load_f(residual + j);
+            vi q = round_i(mul_f(u, set_f(inverse)));
+
+            store_codes(codes + j, q);
+            store_f(residual + j, sub_f(u, mul_f(set_f(s), float_i(q))));
+        }
+    }
+    rest->q8.feedback(source + i, residual + i, n - i, block, scales,
+                      codes + i);
+}
+
+TARGET static bool
+q8_valid(const int8_t *codes, size_t n)
+{
+    __m256i bad = _mm256_setzero_si256();
+    size_t i = 0;
+
+    for (; n - i >= 32; i += 32)
+        bad = _mm256_or_si256(
+            bad,
+            _mm256_cmpeq_epi8(_mm256_loadu_si256((const void *)(codes + i)),
+                              _mm256_set1_epi8(INT8_MIN)));
+    return _mm256_testz_si256(bad, bad) && rest->q8.valid(codes + i, n - i);
+}
+
+/* Blocks are whole, so they hold a multiple of 32 codes. */
+TARGET static bool
+q8_decode(const uint8_t *scales, const int8_t *codes, float *target, size_t n,
+          size_t block)
+{
+    __m256i bad = _mm256_setzero_si256();
+    size_t i = 0;
+
+    for (; n - i >= block; i += block, scales += 4) {
+        vf s = set_f(gp_float(gp_get32(scales)));
+
+        for (size_t j = i; j < i + block; j += 32) {
+            bad = _mm256_or_si256(
+                bad,
+                _mm256_cmpeq_epi8(_mm256_loadu_si256((const void *)(codes + j)),
+                                  _mm256_set1_epi8(INT8_MIN)));
+            for (size_t k = j; k < j + 32; k += LANES)
+                store_f(target + k, mul_f(s, load_codes(codes + k)));
+        }
+    }
+    return rest->q8.decode(scales, codes + i, target + i, n - i, block) &&
+           _mm256_testz_si256(bad, bad);
+}
+
+KERNEL
+q8_decode_add(const uint8_t *scales, const int8_t *codes, float *target,
+              size_t n, size_t block)
+{
+    size_t i = 0;
+
+    for (; n - i >= block; i += block, scales += 4) {
+        vf s = set_f(gp_float(gp_get32(scales)));
+
+        for (size_t j = i; j < i + block; j += LANES)
+            store_f(target + j,
+                    add_f(load_f(target + j), mul_f(s, load_codes(codes + j))));
+    }
+    rest->q8.decode_add(scales, codes + i, target + i, n - i, block);
+}
+
+#define KERNEL_TABLE(which)                                                 \
+    {                                                                       \
+        .level = which, .add = add, .scale = scale,                         \
+        .remainder = remainder_all,                                         \
+        .none = {none_encode, none_feedback, none_decode, none_decode_add}, \
+        .fp16 = {fp16_encode, fp16_feedback, fp16_decode, fp16_decode_add}, \
+        .bf16 = {bf16_encode, bf16_feedback, bf16_decode, bf16_decode_add}, \
+        .q8 = {q8_encode, q8_feedback, q8_valid, q8_decode, q8_decode_add}, \
+    }
+
+KERNEL
+none_encode(const float *source, void *out, size_t n)
+{
+    rest->none.encode(source, out, n);
+}
+
+KERNEL
+none_decode(const void *bytes, float *target, size_t n)
+{
+    rest->none.decode(bytes, target, n);
+}
