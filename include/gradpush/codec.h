@@ -169,7 +169,8 @@ GP_API GP_MUST_CHECK gp_status gp_pipeline_parse(const char *text,
                                                  gp_pipeline **out);
 GP_API void gp_pipeline_destroy(gp_pipeline *pipeline);
 
-/** Canonical text with every parameter written out: "q8:block=256+lz4". */
+/** Canonical text with every parameter written out:
+ *  "q8:block=256+lz4:acceleration=1". */
 GP_API const char *gp_pipeline_name(const gp_pipeline *pipeline);
 
 /** CRC32C of the canonical text; the number that travels in headers. */

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * codec.c - the codecs that a pipeline text can name.
+ *
+ * Built-in codecs are a constant array. Registered ones are a list that only
+ * grows: a node is complete before the pointer to it is stored, so readers take
+ * no lock. The lock is for two threads that register at once.
+ */
+#include <ctype.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "compress/codec_internal.h"
+
+#define NAME_MAX_LENGTH 31
+
+typedef struct codec_node {
+    const gp_codec_ops *ops;
+    _Atomic(struct codec_node *) next;
+} codec_node;
+
+static const gp_codec_ops *const built_in[] = {
+    &gp_codec_none, &gp_codec_fp16, &gp_codec_bf16, &gp_codec_q8,
+#ifdef GP_HAVE_LZ4
+    &gp_codec_lz4,
+#endif
+};
+
+static pthread_mutex_t register_lock = PTHREAD_MUTEX_INITIALIZER;
+static codec_node registered;
+
+const char *
+gp_codec_absent(const char *name)
+{
+#ifndef GP_HAVE_LZ4
+    if (strcmp(name, "lz4") == 0)
+        return "this build has no lz4: install liblz4's headers and configure "
+               "again";
+#endif
+    (void)name;
+    return NULL;
+}
+
+const gp_codec_ops *
+gp_codec_at(size_t index)
+{
+    const codec_node *node = &registered;
+
+    if (index < GP_COUNT_OF(built_in))
+        return built_in[index];
+    index -= GP_COUNT_OF(built_in);
+    do {
+        node = atomic_load_explicit(&node->next, memory_order_acquire);
+    } while (node && index--);
+    return node ? node->ops : NULL;
+}
+
+const gp_codec_ops *
+gp_codec_find(const char *name)
+{
+    const gp_codec_ops *ops;
+
+    for (size_t i = 0; name && (ops = gp_codec_at(i)); i++)
+        if (strcmp(ops->name, name) == 0)
+            return ops;
+    return NULL;
+}
+
+static bool
+name_valid(const char *name)
+{
+    size_t length = name ? strlen(name) : 0;
+
+    if (length == 0 || length > NAME_MAX_LENGTH || !islower((uint8_t)name[0]))
+        return false;
+    return strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == length;
+}
+
+/* A text that says what is wrong, or NULL. */
+static const char *
+params_fault(const gp_codec_param *params)
+{
+    for (size_t i = 0; params && params[i].name; i++) {
+        const gp_codec_param *p = &params[i];
+
+        if (i == GP_CODEC_PARAMS)
+            return "params: more than 16";
+        if (!name_valid(p->name))
+            return "params: a name is not [a-z][a-z0-9_-]*, at most 31 long";
+        if (!(p->minimum <= p->value && p->value <= p->maximum))
+            return "params: a default lies outside its range";
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(params[j].name, p->name) == 0)
+                return "params: a name occurs twice";
+    }
+    return NULL;
+}
+
+static const char *
+calls_fault(const gp_codec_ops *ops)
+{
+    if (!ops->bound)
+        return "bound is missing";
+    if (ops->kind == GP_CODEC_BYTES)
+        return !ops->pack     ? "pack is missing"
+               : !ops->unpack ? "unpack is missing"
+                              : NULL;
+    if (ops->kind != GP_CODEC_ARRAY)
+        return "kind is neither GP_CODEC_ARRAY nor GP_CODEC_BYTES";
+    if (ops->nonfinite != GP_NONFINITE_EXACT &&
+        ops->nonfinite != GP_NONFINITE_PROPAGATE)
+        return "nonfinite is not set";
+    if (!ops->prepare != !ops->prepare_bytes)
+        return "prepare and prepare_bytes go together";
+    return !ops->encode   ? "encode is missing"
+           : !ops->decode ? "decode is missing"
+                          : NULL;
+}
+
+static const char *
+codec_fault(const gp_codec_ops *ops)
+{
+    const char *fault;
+
+    if (!name_valid(ops->name))
+        return "name is not [a-z][a-z0-9_-]*, at most 31 long";
+    if (!ops->text)
+        return "text is missing";
+    if (ops->close && !ops->open)
+        return "close without open";
+    fault = calls_fault(ops);
+    return fault ? fault : params_fault(ops->params);
+}
+
+static gp_status
+append(const gp_codec_ops *ops)
+{
+    codec_node *last = &registered, *next, *node;
+
+    if (gp_codec_find(ops->name) || gp_codec_absent(ops->name))
+        return gp_fail(GP_ERR_EXISTS, "codec '%s' exists; choose another name",
+                       ops->name);
+    node = calloc(1, sizeof(*node));
+    if (!node)
+        return gp_fail(GP_ERR_NO_MEMORY, "no memory for codec '%s'", ops->name);
+    node->ops = ops;
+    while ((next = atomic_load_explicit(&last->next, memory_order_relaxed)))
+        last = next;
+    atomic_store_explicit(&last->next, node, memory_order_release);
+    return GP_OK;
+}
+
+gp_status
+gp_codec_register(const gp_codec_ops *ops)
+{
+    const char *fault;
+    gp_status status;
+
+    if (!ops)
+        return gp_fail(GP_ERR_INVALID, "gp_codec_register: the table is NULL");
+    if (ops->abi != GP_CODEC_ABI)
+        return gp_fail(GP_ERR_VERSION,
+                       "a codec has interface version %u, this library %u: "
+                       "build it with this library's headers",
+                       ops->abi, GP_CODEC_ABI);
+    fault = codec_fault(ops);
+    if (fault)
+        return gp_fail(GP_ERR_INVALID, "codec '%s': %s",
+                       ops->name ? ops->name : "?", fault);
+    pthread_mutex_lock(&register_lock);
+    status = append(ops);
+    pthread_mutex_unlock(&register_lock);
+    return status;
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pipeline_text.c - from a pipeline's text to its stages and back.
+ *
+ * Every refusal goes through reject(), which shows the text with a caret under
+ * the place. Numbers are read and written in the C locale, whatever the
+ * process uses. The canonical text parses to the same pipeline and to itself.
+ */
+#include <errno.h>
+#include <locale.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <gradpush/transport.h> /* gp_crc32c */
+
+#include "base/base.h"
+#include "compress/pipeline.h"
+
+#define TEXT_MAX  1000
+#define TOKEN_MAX 63
+#define SHOW      64 /* characters of the text that a message repeats */
+
+typedef struct parser {
+    const char *text;
+    const char *at;
+    gp_pipeline *pipeline;
+} parser;
+
+static gp_status reject(const parser *p, const char *at, const char *format,
+                        ...) GP_PRINTF(3, 4);
+
+static gp_status
+reject(const parser *p, const char *at, const char *format, ...)
+{
+    const char *from = at - p->text > SHOW / 2 ? at - SHOW / 2 : p->text;
+    char reason[256], shown[SHOW + 1];
+    va_list args;
+    size_t n;
+
+    va_start(args, format);
+    vsnprintf(reason, sizeof(reason), format, args);
+    va_end(args);
+    for (n = 0; n < SHOW && from[n]; n++)
+        shown[n] = (char)(from[n] >= ' ' && from[n] <= '~' ? from[n] : '?');
+    shown[n] = '\0';
+    return gp_fail(GP_ERR_CONFIG, "pipeline, character %zu: %s\n  %s%s\n  %*s^",
+                   (size_t)(at - p->text) + 1, reason,
+                   from > p->text ? "..." : "", shown,
+                   (int)(at - from) + (from > p->text ? 3 : 0), "");
+}
+
+/* The characters up to one of ":,=+" or the end, cut to fit, made printable. */
+static size_t
+take_token(parser *p, char *out)
+{
+    size_t length = strcspn(p->at, ":,=+"), i;
+
+    for (i = 0; i < length && i < TOKEN_MAX; i++)
+        out[i] = (char)(p->at[i] >= ' ' && p->at[i] <= '~' ? p->at[i] : '?');
+    out[i] = '\0';
+    p->at += length;
+    return length;
+}
+
+static gp_status
+reject_codec(const parser *p, const char *at, const char *name)
+{
+    const char *words[64], *absent = gp_codec_absent(name), *near;
+    const gp_codec_ops *ops;
+    size_t count = 0;
+
+    if (absent)
+        return reject(p, at, "%s", absent);
+    while (count < GP_COUNT_OF(words) && (ops = gp_codec_at(count)))
+        words[count++] = ops->name;
+    if (gp_nearest(name, words, count, &near))
+        return reject(p, at, "there is no codec '%s'; did you mean '%s'?", name,
+                      near);
+    return reject(p, at,
+                  "there is no codec '%s'; 'gradpush info --codecs' lists them",
+                  name);
+}
+
+static size_t
+param_count(const gp_codec_ops *ops)
+{
+    size_t count = 0;
+
+    while (ops->params && ops->params[count].name)
+        count++;
+    return count;
+}
+
+static gp_status
+find_param(const parser *p, const char *at, const gp_codec_ops *ops,
+           const char *key, size_t *index)
+{
+    const char *words[GP_CODEC_PARAMS], *near;
+    size_t count = param_count(ops);
+
+    for (size_t i = 0; i < count; i++) {
+        words[i] = ops->params[i].name;
+        if (strcmp(words[i], key) == 0) {
+            *index = i;
+            return GP_OK;
+        }
+    }
+    if (gp_nearest(key, words, count, &near))
+        return reject(p, at, "%s has no parameter '%s'; did you mean '%s'?",
+                      ops->name, key, near);
+    return reject(p, at, "%s has no parameter '%s'; its first one is '%s'",
+                  ops->name, key, words[0]);
+}
+
+/* Decimal digits, a point, an exponent; '+' cannot occur, it begins a stage. */
+static bool
+read_number(const char *text, double *out)
+{
+    char *end;
+
+    if (!*text || strspn(text, "0123456789.-eE") != strlen(text))
+        return false;
+    *out = strtod(text, &end);
+    return *end == '\0' && isfinite(*out);
+}
+
+static gp_status
+read_value(const parser *p, const char *at, const char *token,
+           const gp_codec_ops *ops, size_t index, double *out)
+{
+    const gp_codec_param *param = &ops->params[index];
+    double value;
+
+    if (!read_number(token, &value))
+        return reject(p, at, "expected a number for %s of %s, not '%s'",
+                      param->name, ops->name, token);
+    if (value < param->minimum || value > param->maximum)
+        return reject(p, at, "%s of %s takes %g to %g, not %s", param->name,
+                      ops->name, param->minimum, param->maximum, token);
+    if (param->integer && value != floor(value))
+        return reject(p, at, "%s of %s takes whole numbers, not %s",
+                      param->name, ops->name, token);
+    *out = value == 0 ? 0 : value; /* no -0 in the canonical text */
+    return GP_OK;
+}
+
+/* argument = key "=" value | value */
+static gp_status
+read_argument(parser *p, gp_stage *stage, bool *given)
+{
+    const char *at = p->at;
+    char token[TOKEN_MAX + 1];
+    size_t length = take_token(p, token), index = 0;
+    gp_status status;
+
+    if (length == 0)
+        return reject(p, at, "expected a value or key=value for %s",
+                      stage->ops->name);
+    if (!param_count(stage->ops))
+        return reject(p, at, "%s takes no parameters", stage->ops->name);
+    if (*p->at == '=') {
+        status = find_param(p, at, stage->ops, token, &index);
+        if (status)
+            return status;
+    }
+    if (given[index])
+        return reject(p, at, "%s of %s is given twice",
+                      stage->ops->params[index].name, stage->ops->name);
+    given[index] = true;
+    if (*p->at == '=') {
+        at = ++p->at;
+        take_token(p, token);
+    }
+    return read_value(p, at, token, stage->ops, index, &stage->values[index]);
+}
+
+static gp_status
+read_arguments(parser *p, gp_stage *stage)
+{
+    bool given[GP_CODEC_PARAMS] = {false};
+
+    do {
+        gp_status status;
+
+        p->at++;
+        status = read_argument(p, stage, given);
+        if (status)
+            return status;
+    } while (*p->at == ',');
+    return GP_OK;
+}
+
+/* A codec's own refusal carries its message, when it left one. */
+static gp_status
+open_stage(const parser *p, const char *at, gp_stage *stage)
+{
+    char before[256], why[256];
+    gp_status status;
+
+    if (!stage->ops->open)
+        return GP_OK;
+    snprintf(before, sizeof(before), "%s", gp_last_error());
+    status = stage->ops->open(stage->values, &stage->instance);
+    if (status == GP_OK || status == GP_ERR_NO_MEMORY)
+        return status;
+    snprintf(why, sizeof(why), "%s", gp_last_error());
+    return reject(p, at, "%s refuses its parameters: %s", stage->ops->name,
+                  strcmp(before, why) ? why : gp_status_text(status));
+}
+
+/* Sets up the next stage with the codec's defaults, not opened yet. */
+static gp_status
+add_stage(const parser *p, const char *at, const gp_codec_ops *ops,
+          gp_stage **out)
+{
+    gp_pipeline *pipeline = p->pipeline;
+    gp_stage *stage = &pipeline->stages[pipeline->count];
+
+    if (pipeline->count == GP_PIPELINE_STAGES)
+        return reject(p, at, "more than %d stages", GP_PIPELINE_STAGES);
+    if (pipeline->count && ops->kind == GP_CODEC_ARRAY)
+        return reject(p, at,
+                      "%s takes fp32 elements and must come first; %s before "
+                      "it has made bytes of them",
+                      ops->name, pipeline->stages[0].ops->name);
+    *stage = (gp_stage){.ops = ops};
+    for (size_t i = 0; i < param_count(ops); i++)
+        stage->values[i] = ops->params[i].value;
+    *out = stage;
+    return GP_OK;
+}
+
+static gp_status
+finish_stage(const parser *p, const char *at, gp_stage *stage)
+{
+    gp_status status = open_stage(p, at, stage);
+
+    if (status == GP_OK)
+        p->pipeline->count++;
+    return status;
+}
+
+/* stage = name (":" argument ("," argument)*)? */
+static gp_status
+read_stage(parser *p)
+{
+    const char *at = p->at;
+    const gp_codec_ops *ops;
+    char name[TOKEN_MAX + 1];
+    gp_stage *stage;
+    gp_status status;
+
+    if (take_token(p, name) == 0)
+        return reject(p, at, "expected the name of a codec%s",
+                      *at ? "" : "; 'none' is the one that does nothing");
+    ops = gp_codec_find(name);
+    if (!ops)
+        return reject_codec(p, at, name);
+    if (p->pipeline->count == 0 && ops->kind == GP_CODEC_BYTES) {
+        status = add_stage(p, at, &gp_codec_none, &stage);
+        status = status ? status : finish_stage(p, at, stage);
+        if (status)
+            return status;
+    }
+    status = add_stage(p, at, ops, &stage);
+    if (status == GP_OK && *p->at == ':')
+        status = read_arguments(p, stage);
+    if (status)
+        return status;
+    if (*p->at && *p->at != '+')
+        return reject(p, p->at, "expected '%s' or the end",
+                      *p->at == '=' ? "," : "+");
+    return finish_stage(p, at, stage);
+}
+
+static gp_status
+read_stages(parser *p)
+{
+    gp_status status;
+
+    if (strlen(p->text) > TEXT_MAX)
+        return reject(p, p->text + TEXT_MAX, "longer than %d characters",
+                      TEXT_MAX);
+    for (;;) {
+        status = read_stage(p);
+        if (status || *p->at == '\0')
+            return status;
+        p->at++;
+    }
+}
+
+static uint32_t
+chain_properties(const gp_pipeline *pipeline)
+{
+    uint32_t properties = pipeline->stages[0].ops->properties;
+
+    for (size_t i = 1; i < pipeline->count; i++)
+        if (!(pipeline->stages[i].ops->properties & GP_CODEC_FIXED_RATE))
+            properties &= ~GP_CODEC_FIXED_RATE;
+    return properties;
+}
+
+/* Shortest text that reads back as the same number, without a '+'. */
+static void
+print_number(FILE *out, const gp_codec_param *param, double value)
+{
+    char text[40];
+    char *plus;
+
+    if (param->integer && fabs(value) < 1e15) {
+        fprintf(out, "%.0f", value);
+        return;
+    }
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof(text), "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    plus = strchr(text, '+');
+    if (plus)
+        memmove(plus, plus + 1, strlen(plus));
+    fputs(text, out);
+}
+
+char *
+gp_pipeline_print(const gp_pipeline *pipeline)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+
+    if (!out)
+        return NULL;
+    for (size_t i = 0; i < pipeline->count; i++) {
+        const gp_stage *stage = &pipeline->stages[i];
+
+        fprintf(out, "%s%s", i ? "+" : "", stage->ops->name);
+        for (size_t j = 0; j < param_count(stage->ops); j++) {
+            fprintf(out, "%c%s=", j ? ',' : ':', stage->ops->params[j].name);
+            print_number(out, &stage->ops->params[j], stage->values[j]);
+        }
+    }
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+static gp_status
+parse(const char *text, gp_pipeline *pipeline)
+{
+    parser p = {text, text, pipeline};
+    gp_status status = read_stages(&p);
+
+    if (status)
+        return status;
+    pipeline->name = gp_pipeline_print(pipeline);
+    if (!pipeline->name)
+        return gp_fail(GP_ERR_NO_MEMORY, "no memory for a pipeline");
+    pipeline->id = gp_crc32c(0, pipeline->name, strlen(pipeline->name));
+    pipeline->properties = chain_properties(pipeline);
+    return GP_OK;
+}
+
+static gp_status
+parse_in_c_locale(const char *text, gp_pipeline *pipeline)
+{
+    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0), before;
+    gp_status status;
+
+    if (!c)
+        return gp_fail_errno(GP_ERR_NO_MEMORY, errno, "the C locale");
+    before = uselocale(c);
+    status = parse(text, pipeline);
+    uselocale(before);
+    freelocale(c);
+    return status;
+}
+
+gp_status
+gp_pipeline_parse(const char *text, gp_pipeline **out)
+{
+    gp_pipeline *pipeline;
+    gp_status status;
+
+    if (!text || !out)
+        return gp_fail(GP_ERR_INVALID, "gp_pipeline_parse: NULL argument");
+    pipeline = calloc(1, sizeof(*pipeline));
+    if (!pipeline)
+        return gp_fail(GP_ERR_NO_MEMORY, "no memory for a pipeline");
+    status = parse_in_c_locale(text, pipeline);
+    if (status) {
+        gp_pipeline_destroy(pipeline);
+        return status;
+    }
+    *out = pipeline;
+    return GP_OK;
+}
+
+void
+gp_pipeline_destroy(gp_pipeline *pipeline)
+{
+    if (!pipeline)
+        return;
+    for (size_t i = 0; i < pipeline->count; i++)
+        if (pipeline->stages[i].ops->close)
+            pipeline->stages[i].ops->close(pipeline->stages[i].instance);
+    free(pipeline->name);
+    free(pipeline);
+}
+
+const char *
+gp_pipeline_name(const gp_pipeline *pipeline)
+{
+    return pipeline->name;
+}
+
+uint32_t
+gp_pipeline_id(const gp_pipeline *pipeline)
+{
+    return pipeline->id;
+}
+
+uint32_t
+gp_pipeline_properties(const gp_pipeline *pipeline)
+{
+    return pipeline->properties;
+}
