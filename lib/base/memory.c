@@ -12,11 +12,10 @@
 void *
 gp_alloc_aligned(size_t bytes)
 {
-    size_t padded;
-
-    if (!gp_add(bytes ? bytes : 1, ALIGNMENT - 1, &padded))
+    if (bytes > PTRDIFF_MAX - ALIGNMENT) /* no object is larger */
         return NULL;
-    return aligned_alloc(ALIGNMENT, padded & ~(size_t)(ALIGNMENT - 1));
+    bytes = (GP_MAX(bytes, 1) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return aligned_alloc(ALIGNMENT, bytes);
 }
 
 uint64_t
