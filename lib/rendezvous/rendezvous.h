@@ -54,6 +54,10 @@ gp_status gp_token_prove(const char *token, const char *role,
                          const uint8_t nonce[GP_TOKEN_NONCE], uint64_t job,
                          uint64_t identity, uint8_t proof[GP_TOKEN_PROOF]);
 
+/* HMAC-SHA256; GP_ERR_UNSUPPORTED in a build without OpenSSL. */
+gp_status gp_token_hmac(const void *key, size_t key_length, const void *data,
+                        size_t length, uint8_t out[GP_TOKEN_PROOF]);
+
 /* Constant-time comparison. */
 bool gp_token_equal(const uint8_t a[GP_TOKEN_PROOF],
                     const uint8_t b[GP_TOKEN_PROOF]);
@@ -97,5 +101,9 @@ gp_status gp_local_host(const gp_config *config, const char *towards, char *out,
 /* "host:port", "[v6]:port", ":port" and "host" into parts. */
 gp_status gp_address_split(const char *address, char *host,
                            size_t host_capacity, uint16_t *port);
+
+/* The opposite: brackets around a host with colons. */
+gp_status gp_address_join(const char *host, uint16_t port, char *out,
+                          size_t capacity);
 
 #endif
