@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dependencies point one way:
+
+    include <- lib/base <- lib/wire <- transports, compress <- lib
+            <- tools, examples, bench, tests
+
+A room may include itself and the rooms named beside it. The engine knows a
+transport or a codec through its table: it may include transports/NAME.h, but
+no header of one transport's folder.
+"""
+import os
+import re
+
+import sources
+
+ROOMS = {
+    "include": (),
+    "lib/base": ("include",),
+    "lib/wire": ("include", "lib/base"),
+    "transports": ("include", "lib/base", "lib/wire"),
+    "compress": ("include", "lib/base", "lib/wire"),
+    "lib": ("include", "lib/base", "lib/wire", "transports", "compress"),
+    "tools": ("include",),
+    "examples": ("include",),
+    "bench": ("include",),
+    "tests": ("include", "lib/base", "lib/wire", "lib", "transports",
+              "compress", "tools", "examples", "bench"),
+}
+
+# file that includes: {room: reason}; a folder ends with a slash.
+EXCEPTIONS = {
+}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
+DEVICE = re.compile(r"^(cuda|cuda_runtime|cuda_runtime_api|cuda_fp16|cuda_bf16|"
+                    r"cublas|cub/|nvml|driver_types)")
+
+
+def room_of(name):
+    best = ""
+    for room in ROOMS:
+        if name.startswith(room + "/") and len(room) > len(best):
+            best = room
+    return best
+
+
+def allowed(name, room, target):
+    if target == room or target in ROOMS[room]:
+        return True
+    return any(target in rooms for place, rooms in EXCEPTIONS.items()
+               if name == place or
+               (place.endswith("/") and name.startswith(place)))
+
+
+def resolve(name, quoted, path):
+    """The file of this repository that is meant, or None."""
+    places = [os.path.dirname(name), "lib", "", "include"] if quoted \
+        else ["include"]
+    for place in places:
+        candidate = os.path.normpath(os.path.join(place, path))
+        if os.path.isfile(os.path.join(sources.ROOT, candidate)):
+            return candidate
+    return None
+
+
+def foreign_problem(name, path):
+    if DEVICE.match(path) and not name.endswith((".cu", ".cuh", "_cuda.c",
+                                                 "_cuda.h")):
+        return f"{path}: CUDA belongs into .cu files and *_cuda.c"
+    if path.startswith(("infiniband/", "rdma/")) and \
+            not name.startswith(("transports/verbs/", "tests/")):
+        return f"{path}: libibverbs belongs into transports/verbs"
+    return None
+
+
+def problem(name, quoted, path):
+    target = resolve(name, quoted, path)
+    room = room_of(name)
+    if target is None:
+        if quoted and not path.endswith(".inc"):
+            return f'"{path}" is not a file of this repository'
+        return foreign_problem(name, path)
+    if room == "include" and quoted:
+        return f'"{path}": public headers are included as <gradpush/...>'
+    other = room_of(target)
+    if other and not allowed(name, room, other):
+        return f"{target}: {room} may not depend on {other}"
+    if room == "lib" and re.match(r"transports/[^/]+/", target):
+        return f"{target}: the engine knows transports by their table only"
+    return None
+
+
+problems = []
+files = [n for n in sources.with_suffix(".c", ".h", ".cu", ".cuh")
+         if room_of(n)]
+for name in files:
+    text = sources.read(name)
+    for match in INCLUDE.finditer(text):
+        found = problem(name, match.group(1) == '"', match.group(2))
+        if found:
+            line = text.count("\n", 0, match.start()) + 1
+            problems.append(f"{name}:{line}: {found}")
+sources.finish(f"#include lines of {len(files)} files", problems)
