@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""report.py JUNIT STAGE - reads what ctest wrote, prints the tests that failed
+or were skipped, with reasons, and as its last line: PASSED FAILED SKIPPED."""
+import sys
+import xml.etree.ElementTree as xml
+
+
+def last_line(case):
+    text = case.findtext("system-out") or ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"
+
+
+def reason(case):
+    """The line a test gives as its reason, wherever it stands."""
+    text = case.findtext("system-out") or ""
+    for line in text.splitlines():
+        if "skip" in line.lower():
+            return line.strip()
+    return last_line(case)
+
+
+passed = failed = skipped = 0
+for case in xml.parse(sys.argv[1]).getroot().iter("testcase"):
+    name = f"{sys.argv[2]}: {case.get('name')}"
+    status = case.get("status")
+    if case.find("skipped") is not None:
+        # ctest files under this what exited with 77 and what could not start.
+        skipped += 1
+        print(f"  skipped  {name}: {reason(case)}")
+    elif case.find("failure") is not None or status not in ("run",):
+        failed += 1
+        print(f"  FAILED   {name}: {last_line(case)}")
+    else:
+        passed += 1
+print(passed, failed, skipped)
