@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * transports.h - the tables that are built in.
+ */
+#ifndef GP_TRANSPORTS_H
+#define GP_TRANSPORTS_H
+
+#include <gradpush/transport.h>
+
+extern const gp_transport_ops gp_tcp_ops;
+
+#endif
