@@ -3,8 +3,8 @@
  * msg.c - the wire form of a message header.
  *
  * The layout is docs/protocol.md's, byte for byte; tests/golden holds examples.
- * Decoding is on the path of every message: a good header costs one checksum
- * and no call that is not inlined.
+ * Decoding is on the path of every message: what a good header costs is its
+ * checksum.
  */
 #include "base/base.h"
 #include "base/bytes.h"
