@@ -22,7 +22,7 @@ declare -A text=(
     [style]="format, dependencies, sizes, exported symbols, words"
     [sanitize]="AddressSanitizer and UndefinedBehaviorSanitizer"
     [tsan]="ThreadSanitizer"
-    [fuzz]="libFuzzer on every decoder, for a bounded time"
+    [fuzz]="libFuzzer on every decoder, at most 3 minutes in all"
     [clang]="clang: no warnings, unit and conformance tests"
     [no-cuda]="without CUDA: builds, unit tests"
     [no-verbs]="without libibverbs: builds, unit tests"
@@ -67,6 +67,7 @@ table=()
 export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 export CTEST_OUTPUT_ON_FAILURE=1 CLICOLOR=0
+export CC=${CC:-gcc}
 
 # skip_stage STAGE REASON
 skip_stage() {
@@ -133,6 +134,13 @@ probe_tsan() {
     "${wrap[@]}" "$probe" >>"$probe.log" 2>&1
 }
 
+# Seconds for each target.
+fuzz_seconds() {
+    local targets=(tests/fuzz/fuzz_*.c) each
+    each=$((180 * jobs / ${#targets[@]}))
+    echo $((each < 10 ? each : 10))
+}
+
 run_stage() {
     case $1 in
     release)
@@ -158,6 +166,7 @@ run_stage() {
         if ! command -v clang >/dev/null; then
             skip_stage fuzz "clang is not installed"
         else
+            export FUZZ_SECONDS=${FUZZ_SECONDS:-$(fuzz_seconds)}
             build fuzz fuzz && check fuzz fuzz -L fuzz
         fi
         ;;
