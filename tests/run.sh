@@ -30,7 +30,7 @@ declare -A text=(
 )
 
 usage() {
-    sed -n '2,14s/^# \{0,1\}//p' "$0"
+    sed -n '3,14s/^# \{0,1\}//p' "$0"
     exit "$1"
 }
 
