@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mlp.h - a multi-layer perceptron: linear layers with ReLU between them.
+ *
+ *     a[0] = x,  a[l+1] = relu(a[l] W[l]^T + b[l]),  no ReLU after the last
+ *
+ * Shapes are row-major: W[l] is out x in, as PyTorch keeps it, a[l] is
+ * rows x in. All parameters lie in one allocation, gradients in another of the
+ * same layout; every tensor starts on 64 bytes and the gaps stay zero.
+ */
+#ifndef GT_MLP_H
+#define GT_MLP_H
+
+#include "common.h"
+
+#define GT_LAYERS_MAX 32
+#define GT_WIDTH_MAX  65536
+
+typedef struct gt_layer {
+    size_t in, out;
+    float *weight, *bias;           /* views of params */
+    float *weight_grad, *bias_grad; /* views of grads */
+} gt_layer;
+
+typedef struct gt_mlp {
+    size_t layers, rows_max, widest;
+    gt_layer layer[GT_LAYERS_MAX];
+    float *params, *grads; /* owned, `span` values each, gaps included */
+    size_t span, count;    /* count: without the gaps */
+    float *activation[GT_LAYERS_MAX]; /* owned, outputs, rows_max x out */
+    float *delta[2];                  /* owned, rows_max x widest */
+} gt_mlp;
+
+/* Called before a layer's parameters are read, or after its gradients are
+ * complete; an error ends the pass. */
+typedef gp_status (*gt_layer_hook)(void *user, size_t layer);
+
+/* widths[0 .. layers] from input to output. */
+gp_status gt_mlp_create(const size_t *widths, size_t layers, size_t rows_max,
+                        gt_mlp *out);
+void gt_mlp_free(gt_mlp *mlp);
+
+/* He uniform: weights in +-sqrt(6 / in), biases 0. K. He et al., "Delving deep
+ * into rectifiers", ICCV 2015. The same on every rank. */
+void gt_mlp_init(gt_mlp *mlp, uint64_t seed);
+
+/* The output: rows x classes, valid until the next pass. `before` may be
+ * NULL. */
+gp_status gt_mlp_forward(gt_mlp *mlp, const float *x, size_t rows,
+                         gt_layer_hook before, void *user,
+                         const float **output);
+
+/* Where the loss writes d loss / d output, rows x classes. */
+float *gt_mlp_output_delta(gt_mlp *mlp);
+
+/* After gt_mlp_forward() of the same x and rows. `ready` is called from the
+ * last layer to the first, each time before the work on the layer below, so
+ * that sending a gradient overlaps with computing the next; it may be NULL. */
+gp_status gt_mlp_backward(gt_mlp *mlp, const float *x, size_t rows,
+                          gt_layer_hook ready, void *user);
+
+/* SHA-256 over all tensors in order (layer0.weight, layer0.bias, ...) as
+ * little-endian fp32, in lower-case hex. */
+gp_status gt_mlp_sha256(const gt_mlp *mlp, char hex[65]);
+
+#endif
