@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * checkpoint.c - a training run on disk, at the end of an epoch.
+ */
+#include "checkpoint.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "atomic_file.h"
+#include "safetensors.h"
+
+#define PATH_SIZE 4096
+#define SCHEMA    "gradpush.checkpoint/1"
+#define KEEP      2
+#define SETTINGS  16
+#define FILE_MAX  ((size_t)64 << 30)
+
+/* Settings: what a resumed run must share to continue bit for bit. */
+typedef struct settings {
+    gt_st_text text[SETTINGS];
+    size_t count;
+} settings;
+
+static void put(settings *s, const char *key, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void
+put(settings *s, const char *key, const char *format, ...)
+{
+    gt_st_text *text = &s->text[s->count++];
+    va_list args;
+
+    text->key = key;
+    va_start(args, format);
+    vsnprintf(text->value, sizeof(text->value), format, args);
+    va_end(args);
+}
+
+static void
+collect(const gt_trainer *t, settings *s)
+{
+    const gt_options *o = t->options;
+
+    put(s, "seed", "%llu", (unsigned long long)o->seed);
+    put(s, "workers", "%u", t->size);
+    put(s, "batch", "%zu", o->batch);
+    put(s, "loss", "%s", gt_loss_name(o->loss));
+    put(s, "optimizer", "%s", gt_optim_name(o->optim.kind));
+    put(s, "lr", "%.9g", (double)o->optim.lr);
+    put(s, "momentum", "%.9g", (double)o->optim.momentum);
+    put(s, "weight-decay", "%.9g", (double)o->optim.weight_decay);
+    put(s, "partition", "%s", gt_partition_name(o->partition));
+    put(s, "normalize", "%s", gt_normalize_name(o->data.normalize));
+    put(s, "codec", "%s", o->codec);
+    put(s, "pull-codec", "%s", o->pull_codec);
+}
+
+static gp_status
+path_of(const gt_trainer *t, uint32_t epoch, int rank, char out[PATH_SIZE])
+{
+    char suffix[32] = "";
+    int n;
+
+    if (rank >= 0)
+        snprintf(suffix, sizeof(suffix), ".rank%d", rank);
+    n = snprintf(out, PATH_SIZE, "%s/epoch-%06u%s.safetensors",
+                 t->options->checkpoint, epoch, suffix);
+    if (n < 0 || n >= PATH_SIZE)
+        return gt_fail(GP_ERR_CONFIG, "--checkpoint: the path is too long");
+    return GP_OK;
+}
+
+static const char *
+part_name(size_t tensor)
+{
+    return tensor % 2 ? "bias" : "weight";
+}
+
+static void
+set_shape(const gt_trainer *t, size_t tensor, gt_st_item *item)
+{
+    const gt_layer *layer = &t->mlp.layer[tensor / 2];
+
+    item->dims = tensor % 2 ? 1 : 2;
+    item->shape[0] = layer->out;
+    item->shape[1] = layer->in;
+}
+
+static size_t
+offset_of(const gt_trainer *t, size_t tensor)
+{
+    const gt_layer *layer = &t->mlp.layer[tensor / 2];
+
+    return (size_t)((tensor % 2 ? layer->bias : layer->weight) - t->mlp.params);
+}
+
+/* --- saving --- */
+
+static gp_status
+save_model(const gt_trainer *t)
+{
+    gt_st_item items[4 * GT_LAYERS_MAX];
+    size_t tensors = 2 * t->mlp.layers, count = 0;
+    char path[PATH_SIZE];
+    settings s = {0};
+    gp_status status = path_of(t, t->epoch, -1, path);
+
+    if (status != GP_OK)
+        return status;
+    put(&s, "schema", "%s", SCHEMA);
+    put(&s, "epoch", "%u", t->epoch);
+    put(&s, "steps", "%llu", (unsigned long long)t->steps);
+    collect(t, &s);
+    for (size_t i = 0; i < tensors * (t->velocity ? 2 : 1); i++) {
+        gt_st_item *item = &items[count++];
+        size_t tensor = i % tensors;
+        const float *base = i < tensors ? t->mlp.params : t->velocity;
+
+        snprintf(item->name, sizeof(item->name), "layer%zu.%s%s", tensor / 2,
+                 part_name(tensor), i < tensors ? "" : ".momentum");
+        set_shape(t, tensor, item);
+        item->values = base + offset_of(t, tensor);
+    }
+    return gt_st_write(path, items, count, s.text, s.count);
+}
+
+static gp_status
+write_residuals(const gt_trainer *t, const float *residuals, const bool *have)
+{
+    gt_st_item items[2 * GT_LAYERS_MAX];
+    char path[PATH_SIZE];
+    settings s = {0};
+    size_t count = 0;
+    gp_status status = path_of(t, t->epoch, (int)t->rank, path);
+
+    if (status != GP_OK)
+        return status;
+    put(&s, "schema", "%s", SCHEMA);
+    put(&s, "epoch", "%u", t->epoch);
+    for (size_t i = 0; i < 2 * t->mlp.layers; i++) {
+        gt_st_item *item = &items[count];
+
+        if (!have[i])
+            continue;
+        snprintf(item->name, sizeof(item->name), "layer%zu.%s.residual", i / 2,
+                 part_name(i));
+        set_shape(t, i, item);
+        item->values = residuals + offset_of(t, i);
+        count++;
+    }
+    return gt_st_write(path, items, count, s.text, s.count);
+}
+
+static gp_status
+save_residuals(const gt_trainer *t)
+{
+    bool have[2 * GT_LAYERS_MAX] = {false};
+    float *residuals;
+    gp_status status;
+
+    if (!t->comm || strcmp(t->options->codec, "none") == 0)
+        return GP_OK;
+    status = gt_alloc_floats(t->mlp.span, "residuals", &residuals);
+    for (size_t i = 0; i < 2 * t->mlp.layers && status == GP_OK; i++) {
+        status = gt_comm_save_residual(t->comm, i, residuals + offset_of(t, i));
+        have[i] = status == GP_OK;
+        if (status == GP_ERR_UNSUPPORTED)
+            status = GP_OK;
+    }
+    if (status == GP_OK)
+        status = write_residuals(t, residuals, have);
+    free(residuals);
+    return status;
+}
+
+static gp_status
+point_latest(const gt_trainer *t)
+{
+    char path[PATH_SIZE], text[32];
+    int n = snprintf(path, sizeof(path), "%s/latest", t->options->checkpoint);
+    struct iovec part = {text, 0};
+
+    if (n < 0 || n >= PATH_SIZE)
+        return gt_fail(GP_ERR_CONFIG, "--checkpoint: the path is too long");
+    part.iov_len =
+        (size_t)snprintf(text, sizeof(text), "epoch-%06u\n", t->epoch);
+    return gt_atomic_write(path, &part, 1);
+}
+
+/* Old files are a matter of space only: a failure to remove one is no error.
+ */
+static void
+remove_old(const gt_trainer *t)
+{
+    uint32_t every = t->options->checkpoint_every;
+    char path[PATH_SIZE];
+
+    if (t->epoch <= KEEP * every)
+        return;
+    if (t->rank == 0 && path_of(t, t->epoch - KEEP * every, -1, path) == GP_OK)
+        unlink(path);
+    if (path_of(t, t->epoch - KEEP * every, (int)t->rank, path) == GP_OK)
+        unlink(path);
+}
+
+static gp_status
+meet(const gt_trainer *t)
+{
+    uint64_t zero = 0;
+
+    return t->comm ? gt_comm_sum(t->comm, &zero, 1) : GP_OK;
+}
+
+gp_status
+gt_checkpoint_save(gt_trainer *t)
+{
+    gp_status status = GP_OK;
+
+    if (mkdir(t->options->checkpoint, 0777) != 0 && errno != EEXIST)
+        return gt_fail_errno(GP_ERR_SYSTEM, errno,
+                             "cannot create the checkpoint folder %s",
+                             t->options->checkpoint);
+    if (t->rank == 0)
+        status = save_model(t);
+    if (status == GP_OK)
+        status = save_residuals(t);
+    if (status == GP_OK)
+        status = meet(t);
+    if (status == GP_OK && t->rank == 0)
+        status = point_latest(t);
+    if (status == GP_OK)
+        remove_old(t);
+    return status;
+}
+
+/* --- loading --- */
+
+static gp_status
+read_latest(gt_trainer *t, uint32_t *epoch)
+{
+    char path[PATH_SIZE];
+    uint8_t *bytes;
+    size_t length;
+    char text[32] = "";
+    gp_status status;
+
+    snprintf(path, sizeof(path), "%s/latest", t->options->checkpoint);
+    status = gt_file_read(path, 1 << 16, &bytes, &length);
+    if (status == GP_ERR_NOT_FOUND)
+        return gt_fail(status,
+                       "--resume: no checkpoint in %s (no file 'latest'); "
+                       "leave --resume out to start anew",
+                       t->options->checkpoint);
+    if (status != GP_OK)
+        return status;
+    memcpy(text, bytes, length < sizeof(text) - 1 ? length : sizeof(text) - 1);
+    free(bytes);
+    if (sscanf(text, "epoch-%6u", epoch) != 1)
+        return gt_fail(GP_ERR_CORRUPT,
+                       "%s does not name a checkpoint such as epoch-000003; "
+                       "write the name of one of the files beside it there",
+                       path);
+    return GP_OK;
+}
+
+/* Options that change what the parameters mean. */
+static bool
+is_essential(const char *key)
+{
+    return strcmp(key, "loss") == 0 || strcmp(key, "optimizer") == 0 ||
+           strcmp(key, "normalize") == 0;
+}
+
+static gp_status
+check_settings(const gt_trainer *t, const gt_st_file *file)
+{
+    settings s = {0};
+
+    collect(t, &s);
+    for (size_t i = 0; i < s.count; i++) {
+        const char *had = gt_st_metadata(file, s.text[i].key);
+
+        if (had && strcmp(had, s.text[i].value) == 0)
+            continue;
+        if (is_essential(s.text[i].key))
+            return gt_fail(GP_ERR_MISMATCH,
+                           "--resume: %s was written with --%s %s, this run "
+                           "has %s; continue with what it was",
+                           file->name, s.text[i].key, had ? had : "(nothing)",
+                           s.text[i].value);
+        if (t->rank == 0)
+            fprintf(stderr,
+                    "gradpush-train: --%s was %s, now it is %s: the run goes "
+                    "on, but not bit for bit\n",
+                    s.text[i].key, had ? had : "(nothing)", s.text[i].value);
+    }
+    return GP_OK;
+}
+
+static gp_status
+read_position(gt_trainer *t, const gt_st_file *file, uint32_t epoch)
+{
+    const char *schema = gt_st_metadata(file, "schema");
+    const char *had_epoch = gt_st_metadata(file, "epoch");
+    const char *steps = gt_st_metadata(file, "steps");
+
+    if (!schema || strcmp(schema, SCHEMA) != 0 || !had_epoch || !steps ||
+        strtoul(had_epoch, NULL, 10) != epoch)
+        return gt_fail(GP_ERR_CORRUPT,
+                       "%s is not the %s checkpoint of epoch %u", file->name,
+                       SCHEMA, epoch);
+    t->epoch = epoch;
+    t->steps = strtoull(steps, NULL, 10);
+    return GP_OK;
+}
+
+/* Reads all tensors with a suffix into a buffer laid out as the parameters. */
+static gp_status
+read_tensors(const gt_trainer *t, const gt_st_file *file, const char *suffix,
+             float *base)
+{
+    gp_status status = GP_OK;
+
+    for (size_t i = 0; i < 2 * t->mlp.layers && status == GP_OK; i++) {
+        gt_st_item item;
+
+        snprintf(item.name, sizeof(item.name), "layer%zu.%s%s", i / 2,
+                 part_name(i), suffix);
+        set_shape(t, i, &item);
+        status = gt_st_read(file, item.name, item.shape, item.dims,
+                            base + offset_of(t, i));
+    }
+    return status;
+}
+
+static gp_status
+restore_model(gt_trainer *t, const gt_st_file *file, uint32_t epoch)
+{
+    gp_status status = read_position(t, file, epoch);
+
+    if (status == GP_OK)
+        status = check_settings(t, file);
+    if (status == GP_OK)
+        status = read_tensors(t, file, "", t->mlp.params);
+    if (status == GP_OK && t->velocity)
+        status = read_tensors(t, file, ".momentum", t->velocity);
+    return status;
+}
+
+gp_status
+gt_checkpoint_load(gt_trainer *t)
+{
+    char path[PATH_SIZE];
+    uint8_t *bytes = NULL;
+    size_t length;
+    gt_st_file file;
+    uint32_t epoch = 0;
+    gp_status status = read_latest(t, &epoch);
+
+    if (status == GP_OK)
+        status = path_of(t, epoch, -1, path);
+    if (status == GP_OK)
+        status = gt_file_read(path, FILE_MAX, &bytes, &length);
+    if (status != GP_OK)
+        return status;
+    status = gt_st_parse(bytes, length, path, &file);
+    if (status == GP_OK) {
+        status = restore_model(t, &file, epoch);
+        gt_st_free(&file);
+    }
+    free(bytes);
+    return status;
+}
+
+static gp_status
+restore_residuals(gt_trainer *t, const gt_st_file *file)
+{
+    float *residual;
+    gp_status status = gt_alloc_floats(t->mlp.span, "residuals", &residual);
+
+    for (size_t i = 0; i < 2 * t->mlp.layers && status == GP_OK; i++) {
+        gt_st_item item;
+
+        snprintf(item.name, sizeof(item.name), "layer%zu.%s.residual", i / 2,
+                 part_name(i));
+        set_shape(t, i, &item);
+        status = gt_st_read(file, item.name, item.shape, item.dims, residual);
+        if (status == GP_OK)
+            status = gt_comm_load_residual(t->comm, i, residual);
+        else if (status == GP_ERR_NOT_FOUND)
+            status = GP_OK; /* a tensor that is sent dense */
+    }
+    free(residual);
+    return status;
+}
+
+gp_status
+gt_checkpoint_load_residuals(gt_trainer *t)
+{
+    char path[PATH_SIZE];
+    uint8_t *bytes;
+    size_t length;
+    gt_st_file file;
+    gp_status status;
+
+    if (!t->comm || strcmp(t->options->codec, "none") == 0)
+        return GP_OK;
+    status = path_of(t, t->epoch, (int)t->rank, path);
+    if (status == GP_OK)
+        status = gt_file_read(path, FILE_MAX, &bytes, &length);
+    if (status != GP_OK)
+        return status;
+    status = gt_st_parse(bytes, length, path, &file);
+    if (status == GP_OK) {
+        status = restore_residuals(t, &file);
+        gt_st_free(&file);
+    }
+    free(bytes);
+    return status;
+}
