@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * comm.c - the trainer's use of gradpush.
+ *
+ * The numbers that are summed over workers (samples, losses, bytes) travel in
+ * a tensor of their own, each as digits of base 4096. A sum of up to 4096 such
+ * digits is exact in fp32, so totals are exact and do not depend on order.
+ */
+#include "comm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TENSORS_MAX (2 * GT_LAYERS_MAX)
+#define DIGITS      6 /* of 12 bits: 72 bits */
+#define DIGIT_BITS  12
+#define WORKERS_MAX 4096
+
+struct gt_comm {
+    gp_worker *worker;
+    gt_mlp *mlp;
+    gt_update update;
+    gp_tensor *tensors[TENSORS_MAX]; /* weight and bias of each layer */
+    gp_request *requests[TENSORS_MAX];
+    gp_tensor *sums;
+    float digits[GT_COMM_SUMS * DIGITS];
+};
+
+static gp_status
+configure(const gt_options *o, gp_config **out)
+{
+    gp_config *config;
+    gp_status status = gp_config_create(&config);
+
+    if (status != GP_OK)
+        return status;
+    if (strcmp(o->transport, "auto") != 0)
+        status = gp_config_set(config, "transport", o->transport);
+    if (status != GP_OK) {
+        gp_config_destroy(config);
+        return status;
+    }
+    *out = config;
+    return GP_OK;
+}
+
+gp_status
+gt_comm_create(const gt_options *options, gt_comm **out)
+{
+    gt_comm *comm = calloc(1, sizeof(*comm));
+    gp_config *config = NULL;
+    gp_status status;
+
+    if (!comm)
+        return gt_fail(GP_ERR_NO_MEMORY, "out of memory");
+    status = configure(options, &config);
+    if (status == GP_OK)
+        status = gp_worker_create(config, &comm->worker);
+    gp_config_destroy(config);
+    if (status != GP_OK) {
+        free(comm);
+        return gt_fail_engine(status, "cannot join the job");
+    }
+    if (gp_worker_size(comm->worker) > WORKERS_MAX) {
+        gt_comm_destroy(comm);
+        return gt_fail(GP_ERR_TOO_LARGE, "more than %d workers", WORKERS_MAX);
+    }
+    comm->update = options->update;
+    *out = comm;
+    return GP_OK;
+}
+
+void
+gt_comm_destroy(gt_comm *comm)
+{
+    if (!comm)
+        return;
+    gp_worker_destroy(comm->worker);
+    free(comm);
+}
+
+uint32_t
+gt_comm_rank(const gt_comm *comm)
+{
+    return gp_worker_rank(comm->worker);
+}
+
+uint32_t
+gt_comm_size(const gt_comm *comm)
+{
+    return gp_worker_size(comm->worker);
+}
+
+uint32_t
+gt_comm_shards(const gt_comm *comm)
+{
+    return gp_worker_shards(comm->worker);
+}
+
+static void
+updater_text(const gt_options *o, char *out, size_t capacity)
+{
+    bool plain = o->optim.kind == GT_SGD;
+
+    if (o->update == GT_UPDATE_WORKER)
+        snprintf(out, capacity, "mean");
+    else
+        snprintf(out, capacity,
+                 "sgd:lr=%.9g,momentum=%.9g,nesterov=%d,weight_decay=%.9g",
+                 (double)o->optim.lr, plain ? 0.0 : (double)o->optim.momentum,
+                 o->optim.kind == GT_NESTEROV, (double)o->optim.weight_decay);
+}
+
+static gp_status
+register_tensor(gt_comm *comm, const gt_options *o, size_t index)
+{
+    const gt_layer *layer = &comm->mlp->layer[index / 2];
+    gp_tensor_options t = GP_TENSOR_INIT;
+    char name[64], updater[128];
+
+    snprintf(name, sizeof(name), "layer%zu.%s", index / 2,
+             index % 2 ? "bias" : "weight");
+    updater_text(o, updater, sizeof(updater));
+    t.name = name;
+    t.count = index % 2 ? layer->out : layer->in * layer->out;
+    t.priority = (int32_t)(comm->mlp->layers - index / 2);
+    t.codec = o->codec;
+    t.pull_codec = o->pull_codec;
+    t.updater = updater;
+    return gp_tensor_register(comm->worker, &t, &comm->tensors[index]);
+}
+
+static gp_status
+register_sums(gt_comm *comm)
+{
+    gp_tensor_options t = GP_TENSOR_INIT;
+
+    t.name = "trainer.sums";
+    t.count = GT_COMM_SUMS * DIGITS;
+    t.codec = "none";
+    t.pull_codec = "none";
+    t.updater = "sum";
+    return gp_tensor_register(comm->worker, &t, &comm->sums);
+}
+
+static float *
+param_of(const gt_comm *comm, size_t index)
+{
+    const gt_layer *layer = &comm->mlp->layer[index / 2];
+
+    return index % 2 ? layer->bias : layer->weight;
+}
+
+static float *
+grad_of(const gt_comm *comm, size_t index)
+{
+    const gt_layer *layer = &comm->mlp->layer[index / 2];
+
+    return index % 2 ? layer->bias_grad : layer->weight_grad;
+}
+
+static gp_status
+broadcast_all(gt_comm *comm)
+{
+    gp_request *requests[TENSORS_MAX];
+    size_t tensors = 2 * comm->mlp->layers, sent = 0;
+    gp_status status = GP_OK, waited;
+
+    while (sent < tensors && status == GP_OK) {
+        status = gp_broadcast(comm->tensors[sent], param_of(comm, sent), 0,
+                              &requests[sent]);
+        sent += status == GP_OK;
+    }
+    waited = gp_wait_all(requests, sent, -1);
+    return status == GP_OK ? waited : status;
+}
+
+gp_status
+gt_comm_start(gt_comm *comm, const gt_options *options, gt_mlp *mlp)
+{
+    gp_status status = GP_OK;
+
+    comm->mlp = mlp;
+    for (size_t i = 0; i < 2 * mlp->layers && status == GP_OK; i++)
+        status = register_tensor(comm, options, i);
+    if (status == GP_OK)
+        status = register_sums(comm);
+    if (status == GP_OK)
+        status = broadcast_all(comm);
+    return status == GP_OK ? GP_OK
+                           : gt_fail_engine(status, "cannot start the job");
+}
+
+gp_status
+gt_comm_push(gt_comm *comm, size_t layer)
+{
+    for (size_t i = 2 * layer; i < 2 * layer + 2; i++) {
+        float *grad = grad_of(comm, i);
+        float *out = comm->update == GT_UPDATE_SHARD ? param_of(comm, i) : grad;
+        gp_status status =
+            gp_push_pull(comm->tensors[i], grad, out, &comm->requests[i]);
+
+        if (status != GP_OK)
+            return gt_fail_engine(status, "cannot push");
+    }
+    return GP_OK;
+}
+
+gp_status
+gt_comm_wait(gt_comm *comm, size_t layer, bool *arrived)
+{
+    gp_request **requests = &comm->requests[2 * layer];
+    gp_status status;
+
+    *arrived = false;
+    if (!requests[0])
+        return GP_OK;
+    status = gp_wait_all(requests, 2, -1);
+    if (status != GP_OK)
+        return gt_fail_engine(status, "a step failed");
+    *arrived = true;
+    return GP_OK;
+}
+
+static void
+to_digits(uint64_t value, float *digits)
+{
+    for (size_t i = 0; i < DIGITS; i++) {
+        digits[i] = (float)(value & ((1u << DIGIT_BITS) - 1));
+        value >>= DIGIT_BITS;
+    }
+}
+
+static uint64_t
+from_digits(const float *digits)
+{
+    uint64_t value = 0;
+
+    for (size_t i = DIGITS; i-- > 0;)
+        value = (value << DIGIT_BITS) + (uint64_t)digits[i];
+    return value;
+}
+
+gp_status
+gt_comm_sum(gt_comm *comm, uint64_t *values, size_t count)
+{
+    gp_request *request;
+    gp_status status;
+
+    memset(comm->digits, 0, sizeof(comm->digits));
+    for (size_t i = 0; i < count; i++)
+        to_digits(values[i], comm->digits + i * DIGITS);
+    status = gp_push_pull(comm->sums, comm->digits, comm->digits, &request);
+    if (status == GP_OK)
+        status = gp_wait(&request, -1);
+    if (status != GP_OK)
+        return gt_fail_engine(status, "cannot add up over workers");
+    for (size_t i = 0; i < count; i++)
+        values[i] = from_digits(comm->digits + i * DIGITS);
+    return GP_OK;
+}
+
+void
+gt_comm_stats(const gt_comm *comm, gp_stats *out)
+{
+    gp_worker_stats(comm->worker, out);
+}
+
+gp_status
+gt_comm_save_residual(gt_comm *comm, size_t tensor, float *out)
+{
+    gp_status status = gp_tensor_save_state(comm->tensors[tensor], out);
+
+    return status == GP_OK ? GP_OK
+                           : gt_fail_engine(status, "cannot save a residual");
+}
+
+gp_status
+gt_comm_load_residual(gt_comm *comm, size_t tensor, const float *values)
+{
+    gp_status status = gp_tensor_load_state(comm->tensors[tensor], values);
+
+    return status == GP_OK
+               ? GP_OK
+               : gt_fail_engine(status, "cannot restore a residual");
+}

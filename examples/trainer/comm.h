@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * comm.h - the trainer's use of gradpush: one tensor per weight matrix and
+ * bias, pushed when ready, waited for when needed.
+ *
+ * Front layers have the highest priority: the next forward pass needs them
+ * first, though backward finishes them last.
+ */
+#ifndef GT_COMM_H
+#define GT_COMM_H
+
+#include "mlp.h"
+#include "options.h"
+
+typedef struct gt_comm gt_comm;
+
+/* Joins the job; the rank and size come from the launcher. */
+gp_status gt_comm_create(const gt_options *options, gt_comm **out);
+void gt_comm_destroy(gt_comm *comm);
+
+uint32_t gt_comm_rank(const gt_comm *comm);
+uint32_t gt_comm_size(const gt_comm *comm);
+uint32_t gt_comm_shards(const gt_comm *comm);
+
+/* Registers all tensors of the network, which is borrowed from then on, and
+ * gives every rank the parameters of rank 0. */
+gp_status gt_comm_start(gt_comm *comm, const gt_options *options, gt_mlp *mlp);
+
+/* Sends a layer's gradients. */
+gp_status gt_comm_push(gt_comm *comm, size_t layer);
+
+/* Waits for the answer to the last push of a layer; *arrived tells whether
+ * there was one. The result is in grads with GT_UPDATE_WORKER (the mean), in
+ * params with GT_UPDATE_SHARD. */
+gp_status gt_comm_wait(gt_comm *comm, size_t layer, bool *arrived);
+
+/* Replaces values[i] by its sum over all workers; at most GT_COMM_SUMS. Exact:
+ * whole numbers travel as digits. A barrier as well. */
+#define GT_COMM_SUMS 8
+gp_status gt_comm_sum(gt_comm *comm, uint64_t *values, size_t count);
+
+/* Counters of this worker. */
+void gt_comm_stats(const gt_comm *comm, gp_stats *out);
+
+/* Error-feedback residuals of a lossy codec: tensor 2 * layer is the weight,
+ * 2 * layer + 1 the bias. GP_ERR_UNSUPPORTED when there is no such state. */
+gp_status gt_comm_save_residual(gt_comm *comm, size_t tensor, float *out);
+gp_status gt_comm_load_residual(gt_comm *comm, size_t tensor,
+                                const float *values);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * main.c - gradpush-train: data-parallel training of a perceptron.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "launch.h"
+#include "report.h"
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_WRONG_USAGE = 2 };
+
+/* Results go to standard output, unless the JSON document does. */
+static FILE *
+table_of(const gt_options *o)
+{
+    if (o->quiet)
+        return NULL;
+    return o->json && strcmp(o->json, "-") == 0 ? stderr : stdout;
+}
+
+static void
+print_epoch(gt_trainer *t, const gt_epoch *epoch)
+{
+    FILE *table = table_of(t->options);
+
+    if (table && t->rank == 0)
+        gt_report_epoch(table, t, epoch);
+}
+
+static gp_status
+train(gt_trainer *t)
+{
+    FILE *table = t->rank == 0 ? table_of(t->options) : NULL;
+    gp_status status;
+
+    if (table)
+        gt_report_head(table, t);
+    status = gt_trainer_run(t, print_epoch);
+    if (status != GP_OK || t->rank != 0)
+        return status;
+    if (table)
+        gt_report_foot(table, t);
+    return t->options->json ? gt_report_json(t->options->json, t) : GP_OK;
+}
+
+static int
+fail(const gt_trainer *t)
+{
+    if (t && t->comm)
+        fprintf(stderr, "gradpush-train: rank %u: %s\n", t->rank,
+                gt_last_error());
+    else
+        fprintf(stderr, "gradpush-train: %s\n", gt_last_error());
+    return EXIT_FAILED;
+}
+
+static int
+work(const gt_options *options, bool distributed)
+{
+    gt_trainer trainer;
+    int rc = EXIT_OK;
+    gp_status status = gt_trainer_create(options, distributed, &trainer);
+
+    if (status == GP_OK)
+        status = train(&trainer);
+    if (status != GP_OK)
+        rc = fail(&trainer);
+    gt_trainer_free(&trainer);
+    return rc;
+}
+
+int
+main(int argc, char **argv)
+{
+    gt_options options;
+    gt_role role;
+
+    switch (gt_options_parse(argc, argv, &options)) {
+    case GT_ACTION_DONE:
+        return EXIT_OK;
+    case GT_ACTION_USAGE:
+        fprintf(stderr, "gradpush-train: %s\n", gt_last_error());
+        return EXIT_WRONG_USAGE;
+    case GT_ACTION_TRAIN:
+        break;
+    }
+    role = gt_role_of(&options, NULL);
+    if (role == GT_ROLE_LAUNCH) {
+        gt_launch(&options, argc, argv);
+        return fail(NULL);
+    }
+    gt_blas_threads(options.threads);
+    return work(&options, role == GT_ROLE_WORKER);
+}

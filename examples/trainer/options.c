@@ -1,0 +1,637 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * options.c - the command line of gradpush-train.
+ *
+ * One table gives getopt its options, the help its text and the messages the
+ * nearest name. Words that name later work (async, adam, cuda) are known and
+ * refused by name, so that a script finds out at once.
+ */
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum key {
+    KEY_DATA = 256,
+    KEY_SPLIT,
+    KEY_CLASSES,
+    KEY_NORMALIZE,
+    KEY_PARTITION,
+    KEY_WORKERS,
+    KEY_SHARDS,
+    KEY_HIDDEN,
+    KEY_LOSS,
+    KEY_OPTIMIZER,
+    KEY_LR,
+    KEY_MOMENTUM,
+    KEY_WEIGHT_DECAY,
+    KEY_EPOCHS,
+    KEY_BATCH,
+    KEY_SEED,
+    KEY_UPDATE,
+    KEY_MODE,
+    KEY_PARALLEL,
+    KEY_CODEC,
+    KEY_PULL_CODEC,
+    KEY_TRANSPORT,
+    KEY_DEVICE,
+    KEY_THREADS,
+    KEY_CHECKPOINT,
+    KEY_CHECKPOINT_EVERY,
+    KEY_RESUME,
+    KEY_JSON,
+    KEY_PROGRESS,
+    KEY_QUIET,
+    KEY_HELP,
+    KEY_VERSION
+};
+
+static const struct row {
+    const char *name;
+    int key;
+    const char *value; /* what it takes; NULL: nothing */
+    const char *text;
+} rows[] = {
+    {"data", KEY_DATA, "PATH",
+     "digits (built in, default), a folder with IDX or .npy files, "
+     "X.npy,y.npy, or a .csv[.gz] with the label last"},
+    {"split", KEY_SPLIT, "F",
+     "fraction, from the front, used for training when the data has no test "
+     "part (0.8)"},
+    {"classes", KEY_CLASSES, "N", "number of classes (largest label + 1)"},
+    {"normalize", KEY_NORMALIZE, "HOW",
+     "none, scale (to [0, 1]) or standard (scale, then mean 0 and deviation 1 "
+     "of the training part; default)"},
+    {"partition", KEY_PARTITION, "HOW",
+     "random (default) or contiguous ranges of samples for the workers"},
+    {"workers", KEY_WORKERS, "N", "workers to start here (2)"},
+    {"shards", KEY_SHARDS, "M",
+     "shards to start here (2); 0 with several workers: each worker hosts one; "
+     "0 with one worker: train without communication"},
+    {"hidden", KEY_HIDDEN, "N,N",
+     "widths of the hidden layers, or none "
+     "(128,128)"},
+    {"loss", KEY_LOSS, "NAME", "ce (cross entropy, default) or mse"},
+    {"optimizer", KEY_OPTIMIZER, "NAME", "sgd (default), momentum, nesterov"},
+    {"lr", KEY_LR, "F", "learning rate (0.1)"},
+    {"momentum", KEY_MOMENTUM, "F", "of momentum and nesterov (0.9)"},
+    {"weight-decay", KEY_WEIGHT_DECAY, "F", "L2 penalty (0)"},
+    {"epochs", KEY_EPOCHS, "N", "passes over the training part (10)"},
+    {"batch", KEY_BATCH, "N", "samples per worker and step (64)"},
+    {"seed", KEY_SEED, "N", "of initial weights and sample order (1)"},
+    {"update", KEY_UPDATE, "WHERE",
+     "worker (default): pull mean gradients; shard: pull parameters"},
+    {"mode", KEY_MODE, "NAME", "sync"},
+    {"parallel", KEY_PARALLEL, "NAME", "data"},
+    {"codec", KEY_CODEC, "SPEC", "pipeline for pushes, such as q8+lz4 (none)"},
+    {"pull-codec", KEY_PULL_CODEC, "SPEC", "pipeline for pulls (none)"},
+    {"transport", KEY_TRANSPORT, "NAME", "auto, tcp, ... (auto)"},
+    {"device", KEY_DEVICE, "NAME", "auto or cpu (auto)"},
+    {"threads", KEY_THREADS, "N", "threads of the matrix library (1)"},
+    {"checkpoint", KEY_CHECKPOINT, "DIR", "write checkpoints there"},
+    {"checkpoint-every", KEY_CHECKPOINT_EVERY, "N", "epochs between them (1)"},
+    {"resume", KEY_RESUME, NULL, "continue from the latest in --checkpoint"},
+    {"json", KEY_JSON, "FILE", "write the report there; - is standard output"},
+    {"progress", KEY_PROGRESS, "WHEN",
+     "auto (on a terminal, default), on, off"},
+    {"quiet", KEY_QUIET, NULL, "no table of epochs"},
+    {"help", KEY_HELP, NULL, "print this"},
+    {"version", KEY_VERSION, NULL, "print the version"},
+};
+
+#define ROWS GT_COUNT_OF(rows)
+
+typedef struct word {
+    const char *name;
+    int value; /* -1: a name of later work */
+} word;
+
+static const word losses[] = {
+    {"ce", GT_CROSS_ENTROPY}, {"mse", GT_MEAN_SQUARES}, {NULL, 0}};
+static const word optimizers[] = {{"sgd", GT_SGD},
+                                  {"momentum", GT_MOMENTUM},
+                                  {"nesterov", GT_NESTEROV},
+                                  {"adam", -1},
+                                  {"adamw", -1},
+                                  {NULL, 0}};
+static const word updates[] = {
+    {"worker", GT_UPDATE_WORKER}, {"shard", GT_UPDATE_SHARD}, {NULL, 0}};
+static const word partitions[] = {
+    {"random", GT_RANDOM}, {"contiguous", GT_CONTIGUOUS}, {NULL, 0}};
+static const word normalizations[] = {{"none", GT_NORMALIZE_NONE},
+                                      {"scale", GT_NORMALIZE_SCALE},
+                                      {"standard", GT_NORMALIZE_STANDARD},
+                                      {NULL, 0}};
+static const word progresses[] = {{"auto", GT_PROGRESS_AUTO},
+                                  {"on", GT_PROGRESS_ON},
+                                  {"off", GT_PROGRESS_OFF},
+                                  {NULL, 0}};
+static const word modes[] = {{"sync", 0},   {"async", -1},     {"ssp", -1},
+                             {"local", -1}, {"allreduce", -1}, {NULL, 0}};
+static const word parallels[] = {{"data", 0}, {"tensor", -1}, {NULL, 0}};
+static const word devices[] = {
+    {"auto", 0}, {"cpu", 0}, {"cuda", -1}, {NULL, 0}};
+
+static const char *
+word_of(const word *words, int value)
+{
+    while (words->name && words->value != value)
+        words++;
+    return words->name;
+}
+
+const char *
+gt_loss_name(gt_loss loss)
+{
+    return word_of(losses, (int)loss);
+}
+
+const char *
+gt_optim_name(gt_optim_kind kind)
+{
+    return word_of(optimizers, (int)kind);
+}
+
+const char *
+gt_update_name(gt_update update)
+{
+    return word_of(updates, (int)update);
+}
+
+const char *
+gt_partition_name(gt_partition partition)
+{
+    return word_of(partitions, (int)partition);
+}
+
+const char *
+gt_normalize_name(gt_normalize normalize)
+{
+    return word_of(normalizations, (int)normalize);
+}
+
+static void
+list_words(const word *words, bool all, char *out, size_t capacity)
+{
+    size_t used = 0;
+
+    out[0] = '\0';
+    for (; words->name && used < capacity; words++)
+        if (all || words->value >= 0)
+            used += (size_t)snprintf(out + used, capacity - used, "%s%s",
+                                     used ? ", " : "", words->name);
+}
+
+/* `option` gives the words up to a ':' ("ssp:4", "cuda:1"). */
+static gp_status
+parse_word(const char *option, const char *text, const word *words, int *out)
+{
+    size_t n = strcspn(text, ":");
+    char list[128];
+
+    for (const word *w = words; w->name; w++) {
+        if (strlen(w->name) != n || strncmp(w->name, text, n) != 0 ||
+            (text[n] && w->value >= 0))
+            continue;
+        list_words(words, false, list, sizeof(list));
+        if (w->value < 0)
+            return gt_fail(GP_ERR_UNSUPPORTED,
+                           "--%s %s is not in this version; it takes: %s",
+                           option, text, list);
+        *out = w->value;
+        return GP_OK;
+    }
+    list_words(words, false, list, sizeof(list));
+    return gt_fail(GP_ERR_CONFIG, "--%s '%s': it takes: %s", option, text,
+                   list);
+}
+
+static gp_status
+parse_device(const char *text)
+{
+    int ignored;
+
+    if (strncmp(text, "cuda", 4) == 0 && (!text[4] || text[4] == ':'))
+        return gt_fail(GP_ERR_UNSUPPORTED,
+                       "--device %s: the trainer computes on the CPU in this "
+                       "version; use --device cpu or leave it out",
+                       text);
+    return parse_word("device", text, devices, &ignored);
+}
+
+static gp_status
+parse_count(const char *option, const char *text, uint64_t minimum,
+            uint64_t maximum, uint64_t *out)
+{
+    char *stop;
+    unsigned long long v;
+
+    errno = 0;
+    v = strtoull(text, &stop, 10);
+    if (*text < '0' || *text > '9' || *stop || errno || v < minimum ||
+        v > maximum)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--%s '%s': it takes a whole number from %llu to %llu",
+                       option, text, (unsigned long long)minimum,
+                       (unsigned long long)maximum);
+    *out = v;
+    return GP_OK;
+}
+
+static gp_status
+parse_count32(const char *option, const char *text, uint32_t minimum,
+              uint32_t maximum, uint32_t *out)
+{
+    uint64_t v = 0;
+    gp_status status = parse_count(option, text, minimum, maximum, &v);
+
+    if (status == GP_OK)
+        *out = (uint32_t)v;
+    return status;
+}
+
+static gp_status
+parse_real(const char *option, const char *text, double minimum, double maximum,
+           double *out)
+{
+    char *stop;
+    double v = strtod(text, &stop);
+
+    if (stop == text || *stop || !isfinite(v) || v < minimum || v > maximum)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--%s '%s': it takes a number from %g to %g", option,
+                       text, minimum, maximum);
+    *out = v;
+    return GP_OK;
+}
+
+static gp_status
+parse_float(const char *option, const char *text, double minimum,
+            double maximum, float *out)
+{
+    double v = 0;
+    gp_status status = parse_real(option, text, minimum, maximum, &v);
+
+    if (status == GP_OK)
+        *out = (float)v;
+    return status;
+}
+
+static gp_status
+parse_hidden(const char *text, gt_options *o)
+{
+    size_t count = 0;
+
+    if (strcmp(text, "none") == 0) {
+        o->hidden_count = 0;
+        return GP_OK;
+    }
+    for (const char *at = text;; at++) {
+        char *stop;
+        unsigned long width = strtoul(at, &stop, 10);
+
+        if (*at < '0' || *at > '9' || width < 1 || width > GT_WIDTH_MAX ||
+            (*stop && *stop != ',') || count == GT_LAYERS_MAX - 1)
+            return gt_fail(GP_ERR_CONFIG,
+                           "--hidden '%s': it takes up to %d widths from 1 to "
+                           "%d, such as 128,128, or none",
+                           text, GT_LAYERS_MAX - 1, GT_WIDTH_MAX);
+        o->hidden[count++] = width;
+        at = stop;
+        if (!*at)
+            break;
+    }
+    o->hidden_count = count;
+    return GP_OK;
+}
+
+static gp_status
+parse_enum(const char *option, const char *text, const word *words,
+           unsigned *out)
+{
+    int value = 0;
+    gp_status status = parse_word(option, text, words, &value);
+
+    if (status == GP_OK)
+        *out = (unsigned)value;
+    return status;
+}
+
+static gp_status
+apply_data(int key, const char *name, const char *text, gt_options *o)
+{
+    gt_data_options *d = &o->data;
+
+    switch (key) {
+    case KEY_DATA:
+        d->path = text;
+        return GP_OK;
+    case KEY_SPLIT:
+        return parse_real(name, text, 0.001, 0.999, &d->split);
+    case KEY_CLASSES:
+        return parse_count32(name, text, 2, GT_WIDTH_MAX - 1, &d->classes);
+    case KEY_NORMALIZE:
+        return parse_enum(name, text, normalizations, &d->normalize);
+    case KEY_PARTITION:
+        return parse_enum(name, text, partitions, &o->partition);
+    default:
+        return GP_ERR_NOT_FOUND;
+    }
+}
+
+static gp_status
+apply_training(int key, const char *name, const char *text, gt_options *o)
+{
+    unsigned ignored;
+
+    switch (key) {
+    case KEY_HIDDEN:
+        return parse_hidden(text, o);
+    case KEY_LOSS:
+        return parse_enum(name, text, losses, &o->loss);
+    case KEY_OPTIMIZER:
+        return parse_enum(name, text, optimizers, &o->optim.kind);
+    case KEY_LR:
+        return parse_float(name, text, 1e-12, 1e6, &o->optim.lr);
+    case KEY_MOMENTUM:
+        return parse_float(name, text, 0, 0.999999, &o->optim.momentum);
+    case KEY_WEIGHT_DECAY:
+        return parse_float(name, text, 0, 1e3, &o->optim.weight_decay);
+    case KEY_EPOCHS:
+        return parse_count32(name, text, 1, 1000000, &o->epochs);
+    case KEY_BATCH:
+        return parse_count(name, text, 1, 1 << 20, &o->batch);
+    case KEY_SEED:
+        return parse_count(name, text, 0, INT64_MAX, &o->seed);
+    case KEY_MODE:
+        return parse_enum(name, text, modes, &ignored);
+    case KEY_PARALLEL:
+        return parse_enum(name, text, parallels, &ignored);
+    case KEY_THREADS:
+        return parse_count32(name, text, 1, 1024, &o->threads);
+    default:
+        return GP_ERR_NOT_FOUND;
+    }
+}
+
+static gp_status
+apply_job(int key, const char *name, const char *text, gt_options *o)
+{
+    switch (key) {
+    case KEY_WORKERS:
+        o->placed = true;
+        return parse_count32(name, text, 1, 4096, &o->workers);
+    case KEY_SHARDS:
+        o->placed = true;
+        return parse_count32(name, text, 0, 65536, &o->shards);
+    case KEY_UPDATE:
+        return parse_enum(name, text, updates, &o->update);
+    case KEY_CODEC:
+        o->codec = text;
+        return GP_OK;
+    case KEY_PULL_CODEC:
+        o->pull_codec = text;
+        return GP_OK;
+    case KEY_TRANSPORT:
+        o->transport = text;
+        return GP_OK;
+    case KEY_DEVICE:
+        o->device = text;
+        return parse_device(text);
+    default:
+        return GP_ERR_NOT_FOUND;
+    }
+}
+
+static gp_status
+apply_output(int key, const char *name, const char *text, gt_options *o)
+{
+    switch (key) {
+    case KEY_CHECKPOINT:
+        o->checkpoint = text;
+        return GP_OK;
+    case KEY_CHECKPOINT_EVERY:
+        return parse_count32(name, text, 1, 1000000, &o->checkpoint_every);
+    case KEY_RESUME:
+        o->resume = true;
+        return GP_OK;
+    case KEY_JSON:
+        o->json = text;
+        return GP_OK;
+    case KEY_PROGRESS:
+        return parse_enum(name, text, progresses, &o->progress);
+    case KEY_QUIET:
+        o->quiet = true;
+        return GP_OK;
+    default:
+        return GP_ERR_NOT_FOUND;
+    }
+}
+
+static const char *
+name_of(int key)
+{
+    for (size_t i = 0; i < ROWS; i++)
+        if (rows[i].key == key)
+            return rows[i].name;
+    return "";
+}
+
+static gp_status
+apply(int key, const char *text, gt_options *o)
+{
+    static gp_status (*const groups[])(int, const char *, const char *,
+                                       gt_options *) = {
+        apply_data, apply_training, apply_job, apply_output};
+    gp_status status = GP_ERR_NOT_FOUND;
+
+    for (size_t i = 0; i < 4 && status == GP_ERR_NOT_FOUND; i++)
+        status = groups[i](key, name_of(key), text, o);
+    return status;
+}
+
+static gp_status
+check_together(const gt_options *o)
+{
+    bool alone = o->placed && o->workers == 1 && o->shards == 0;
+
+    if (o->resume && !o->checkpoint)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--resume needs --checkpoint DIR, the folder to resume "
+                       "from");
+    if (alone && o->update == GT_UPDATE_SHARD)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--update shard needs shards: give --shards 1 or more");
+    if (alone && (strcmp(o->codec, "none") || strcmp(o->pull_codec, "none")))
+        return gt_fail(GP_ERR_CONFIG,
+                       "nothing is sent with --workers 1 --shards 0, so "
+                       "--codec and --pull-codec have no use: give --shards 1 "
+                       "or leave them out");
+    if (o->checkpoint && o->update == GT_UPDATE_SHARD &&
+        o->optim.kind != GT_SGD)
+        return gt_fail(GP_ERR_UNSUPPORTED,
+                       "--checkpoint cannot save the momentum that --update "
+                       "shard keeps on the shards: use --update worker");
+    return GP_OK;
+}
+
+static void
+print_wrapped(const char *text)
+{
+    enum { INDENT = 28, WIDTH = 79 };
+    int column = INDENT;
+
+    for (const char *at = text; *at;) {
+        int n = (int)strcspn(at, " ");
+
+        if (column > INDENT && column + 1 + n > WIDTH) {
+            printf("\n%*s", INDENT, "");
+            column = INDENT;
+        } else if (column > INDENT) {
+            putchar(' ');
+            column++;
+        }
+        printf("%.*s", n, at);
+        column += n;
+        at += n + (at[n] == ' ');
+    }
+    putchar('\n');
+}
+
+static void
+print_help(void)
+{
+    printf("usage: gradpush-train [options]\n\n"
+           "Trains a multi-layer perceptron on the CPU. Workers push their\n"
+           "gradients to parameter shards and pull the result.\n\n");
+    for (size_t i = 0; i < ROWS; i++) {
+        char left[64];
+
+        snprintf(left, sizeof(left), "--%s%s%s", rows[i].name,
+                 rows[i].value ? " " : "", rows[i].value ? rows[i].value : "");
+        printf("  %-25s ", left);
+        print_wrapped(rows[i].text);
+    }
+    printf(
+        "\nUnder a launcher (gradpush run, torchrun, mpirun, srun) it is one "
+        "worker\nof the job; leave --workers and --shards out there.\n"
+        "\nexamples:\n"
+        "  gradpush-train --data digits --workers 2 --shards 2\n"
+        "  gradpush-train --data mnist/ --batch 32 --json report.json\n");
+}
+
+static gt_action
+unknown_option(const char *argument)
+{
+    const char *names[ROWS], *near;
+    char typed[64];
+
+    if (strncmp(argument, "--", 2) != 0) {
+        gt_fail(GP_ERR_CONFIG, "unknown option '%s'; --help lists all",
+                argument);
+        return GT_ACTION_USAGE;
+    }
+    for (size_t i = 0; i < ROWS; i++)
+        names[i] = rows[i].name;
+    snprintf(typed, sizeof(typed), "%.*s", (int)strcspn(argument + 2, "="),
+             argument + 2);
+    near = gt_nearest(typed, names, ROWS);
+    gt_fail(GP_ERR_CONFIG, "unknown option '--%s'%s%s%s", typed,
+            near ? "; did you mean --" : "; --help lists all", near ? near : "",
+            near ? "?" : "");
+    return GT_ACTION_USAGE;
+}
+
+static void
+set_defaults(gt_options *o)
+{
+    *o = (gt_options){
+        .data = {"digits", 0.8, 0, GT_NORMALIZE_STANDARD},
+        .workers = 2,
+        .shards = 2,
+        .hidden = {128, 128},
+        .hidden_count = 2,
+        .optim = {GT_SGD, 0.1f, 0.9f, 0.0f},
+        .epochs = 10,
+        .batch = 64,
+        .seed = 1,
+        .threads = 1,
+        .codec = "none",
+        .pull_codec = "none",
+        .transport = "auto",
+        .device = "auto",
+        .checkpoint_every = 1,
+    };
+}
+
+static void
+fill_long_options(struct option *out)
+{
+    for (size_t i = 0; i < ROWS; i++)
+        out[i] = (struct option){
+            rows[i].name, rows[i].value ? required_argument : no_argument, NULL,
+            rows[i].key};
+    out[ROWS] = (struct option){0};
+}
+
+/* What getopt could not take: an unknown option or a missing value. */
+static gt_action
+complain(int key, char **argv)
+{
+    if (key == ':') {
+        gt_fail(GP_ERR_CONFIG, "option '%s' needs a value; --help lists all",
+                argv[optind - 1]);
+        return GT_ACTION_USAGE;
+    }
+    if (optopt >= 256) {
+        gt_fail(GP_ERR_CONFIG, "option '--%s' takes no value", name_of(optopt));
+        return GT_ACTION_USAGE;
+    }
+    if (optopt) {
+        char text[3] = {'-', (char)optopt, '\0'};
+
+        return unknown_option(text);
+    }
+    return unknown_option(argv[optind - 1]);
+}
+
+gt_action
+gt_options_parse(int argc, char **argv, gt_options *out)
+{
+    struct option table[ROWS + 1];
+    gt_options o;
+    int key;
+
+    set_defaults(&o);
+    fill_long_options(table);
+    opterr = 0;
+    optind = 0; /* starts getopt afresh, so that tests can call twice */
+    while ((key = getopt_long(argc, argv, ":h", table, NULL)) != -1) {
+        if (key == '?' || key == ':')
+            return complain(key, argv);
+        if (key == 'h' || key == KEY_HELP) {
+            print_help();
+            return GT_ACTION_DONE;
+        }
+        if (key == KEY_VERSION) {
+            printf("gradpush-train %s\n", GP_VERSION);
+            return GT_ACTION_DONE;
+        }
+        if (apply(key, optarg, &o) != GP_OK)
+            return GT_ACTION_USAGE;
+    }
+    if (optind < argc) {
+        gt_fail(GP_ERR_CONFIG,
+                "'%s' is no option; the data is given with --data",
+                argv[optind]);
+        return GT_ACTION_USAGE;
+    }
+    if (check_together(&o) != GP_OK)
+        return GT_ACTION_USAGE;
+    *out = o;
+    return GT_ACTION_TRAIN;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * options.h - the command line of gradpush-train.
+ */
+#ifndef GT_OPTIONS_H
+#define GT_OPTIONS_H
+
+#include "data.h"
+#include "loader.h"
+#include "loss.h"
+#include "mlp.h"
+#include "optim.h"
+
+typedef enum gt_update {
+    GT_UPDATE_WORKER, /* shards return the mean gradient, workers step */
+    GT_UPDATE_SHARD   /* shards hold the parameters and return them */
+} gt_update;
+
+typedef enum gt_progress_when {
+    GT_PROGRESS_AUTO, /* on a terminal */
+    GT_PROGRESS_ON,
+    GT_PROGRESS_OFF
+} gt_progress_when;
+
+typedef struct gt_options {
+    gt_data_options data;
+    uint32_t workers, shards;
+    bool placed; /* --workers or --shards was given */
+    size_t hidden[GT_LAYERS_MAX];
+    size_t hidden_count;
+    gt_loss loss;
+    gt_optim optim;
+    gt_update update;
+    gt_partition partition;
+    uint32_t epochs;
+    size_t batch;
+    uint64_t seed;
+    uint32_t threads;
+    const char *codec, *pull_codec, *transport, *device;
+    const char *checkpoint;
+    uint32_t checkpoint_every;
+    bool resume;
+    const char *json;
+    bool quiet;
+    gt_progress_when progress;
+} gt_options;
+
+/* What gt_options_parse() asks its caller to do. */
+typedef enum gt_action {
+    GT_ACTION_TRAIN,
+    GT_ACTION_DONE, /* --help or --version was printed */
+    GT_ACTION_USAGE /* gt_last_error() says what is wrong: exit status 2 */
+} gt_action;
+
+/* Strings of the result point into argv. */
+gt_action gt_options_parse(int argc, char **argv, gt_options *out);
+
+/* Words of enumerations, for messages and the report. */
+const char *gt_loss_name(gt_loss loss);
+const char *gt_optim_name(gt_optim_kind kind);
+const char *gt_update_name(gt_update update);
+const char *gt_partition_name(gt_partition partition);
+const char *gt_normalize_name(gt_normalize normalize);
+
+#endif

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * train.c - the training loop of one worker.
+ *
+ * Each rank evaluates its part of the test data, and the parts are added as
+ * whole numbers (losses in units of 2^-20), so that the result is the same for
+ * any number of workers up to the rounding of a part.
+ */
+#include "train.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint.h"
+
+#define EVALUATE_ROWS 256
+#define LOSS_UNIT     0x1p20
+
+/* --- setting up --- */
+
+static gp_status
+create_network(gt_trainer *t)
+{
+    const gt_options *o = t->options;
+    size_t widths[GT_LAYERS_MAX + 1], layers = o->hidden_count + 1;
+    size_t rows = o->batch > EVALUATE_ROWS ? o->batch : EVALUATE_ROWS;
+    gp_status status;
+
+    widths[0] = t->data.features;
+    memcpy(widths + 1, o->hidden, o->hidden_count * sizeof(size_t));
+    widths[layers] = t->data.classes;
+    status = gt_mlp_create(widths, layers, rows, &t->mlp);
+    if (status == GP_OK && o->optim.kind != GT_SGD)
+        status = gt_alloc_floats(t->mlp.span, "momentum", &t->velocity);
+    if (status == GP_OK)
+        gt_mlp_init(&t->mlp, o->seed);
+    return status;
+}
+
+static gp_status
+create_loader(gt_trainer *t)
+{
+    const gt_options *o = t->options;
+    gp_status status =
+        gt_loader_create(&t->data.train, t->data.features, o->batch, t->rank,
+                         t->size, o->seed, o->partition, &t->loader);
+
+    if (status == GP_OK)
+        status = gt_alloc_floats(o->batch * t->data.features, "a batch", &t->x);
+    if (status != GP_OK)
+        return status;
+    t->labels = gt_alloc(o->batch, sizeof(uint16_t));
+    t->epochs = calloc(o->epochs, sizeof(gt_epoch));
+    if (!t->labels || !t->epochs)
+        return gt_fail(GP_ERR_NO_MEMORY, "out of memory for a batch");
+    return GP_OK;
+}
+
+static gp_status
+join(gt_trainer *t)
+{
+    gp_status status = gt_comm_create(t->options, &t->comm);
+
+    if (status != GP_OK)
+        return status;
+    t->rank = gt_comm_rank(t->comm);
+    t->size = gt_comm_size(t->comm);
+    t->shards = gt_comm_shards(t->comm);
+    return GP_OK;
+}
+
+static gp_status
+resume(gt_trainer *t)
+{
+    gp_status status = gt_checkpoint_load(t);
+
+    if (status == GP_OK && t->epoch >= t->options->epochs)
+        status = gt_fail(GP_ERR_CONFIG,
+                         "the checkpoint in %s is of epoch %u already; give "
+                         "more --epochs than that",
+                         t->options->checkpoint, t->epoch);
+    return status;
+}
+
+gp_status
+gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
+{
+    gt_trainer *t = out;
+    gp_status status;
+
+    *t = (gt_trainer){.options = options, .size = 1};
+    status = gt_data_load(&options->data, &t->data);
+    if (status == GP_OK && distributed)
+        status = join(t);
+    if (status == GP_OK)
+        status = create_network(t);
+    if (status == GP_OK)
+        status = create_loader(t);
+    if (status == GP_OK && options->resume)
+        status = resume(t);
+    if (status == GP_OK && t->comm)
+        status = gt_comm_start(t->comm, options, &t->mlp);
+    if (status == GP_OK && options->resume)
+        status = gt_checkpoint_load_residuals(t);
+    if (status == GP_OK && t->rank == 0)
+        gt_progress_open(options->quiet ? GT_PROGRESS_OFF : options->progress,
+                         &t->progress);
+    return status;
+}
+
+void
+gt_trainer_free(gt_trainer *t)
+{
+    gt_progress_close(&t->progress);
+    /* First of all: requests may still write into the buffers below. */
+    gt_comm_destroy(t->comm);
+    gt_loader_free(&t->loader);
+    gt_mlp_free(&t->mlp);
+    gt_data_free(&t->data);
+    free(t->velocity);
+    free(t->x);
+    free(t->labels);
+    free(t->epochs);
+    *t = (gt_trainer){0};
+}
+
+/* --- a step --- */
+
+/* One call for weight and bias: they lie side by side, and the gap between
+ * them is zero and stays zero. */
+static void
+apply_layer(gt_trainer *t, size_t l)
+{
+    const gt_layer *layer = &t->mlp.layer[l];
+    size_t at = (size_t)(layer->weight - t->mlp.params);
+    size_t count = (size_t)(layer->bias - layer->weight) + layer->out;
+
+    gt_optim_step(&t->options->optim, t->mlp.params + at, t->mlp.grads + at,
+                  t->velocity ? t->velocity + at : NULL, count);
+}
+
+static gp_status
+settle_layer(void *user, size_t l)
+{
+    gt_trainer *t = user;
+    bool arrived = t->pending[l];
+    gp_status status = GP_OK;
+
+    if (t->comm)
+        status = gt_comm_wait(t->comm, l, &arrived);
+    t->pending[l] = false;
+    if (status == GP_OK && arrived && t->options->update == GT_UPDATE_WORKER)
+        apply_layer(t, l);
+    return status;
+}
+
+static gp_status
+push_layer(void *user, size_t l)
+{
+    gt_trainer *t = user;
+
+    t->pending[l] = true;
+    return t->comm ? gt_comm_push(t->comm, l) : GP_OK;
+}
+
+gp_status
+gt_trainer_settle(gt_trainer *t)
+{
+    gp_status status = GP_OK;
+
+    for (size_t l = 0; l < t->mlp.layers && status == GP_OK; l++)
+        status = settle_layer(t, l);
+    return status;
+}
+
+gp_status
+gt_trainer_step(gt_trainer *t, size_t step, gt_score *score)
+{
+    size_t rows = t->options->batch;
+    const float *output;
+    gp_status status;
+
+    gt_loader_batch(&t->loader, step, t->x, t->labels);
+    status = gt_mlp_forward(&t->mlp, t->x, rows, settle_layer, t, &output);
+    if (status != GP_OK)
+        return status;
+    gt_loss_eval(t->options->loss, output, t->labels, rows, t->data.classes,
+                 gt_mlp_output_delta(&t->mlp), score);
+    status = gt_mlp_backward(&t->mlp, t->x, rows, push_layer, t);
+    t->steps++;
+    return status;
+}
+
+/* --- an epoch --- */
+
+static gp_status
+evaluate(gt_trainer *t, gt_score *score)
+{
+    const gt_samples *test = &t->data.test;
+    size_t first = test->count * t->rank / t->size;
+    size_t last = test->count * (t->rank + 1) / t->size;
+
+    for (size_t at = first; at < last; at += EVALUATE_ROWS) {
+        size_t rows = last - at < EVALUATE_ROWS ? last - at : EVALUATE_ROWS;
+        const float *output;
+        gp_status status =
+            gt_mlp_forward(&t->mlp, test->x + at * t->data.features, rows, NULL,
+                           NULL, &output);
+
+        if (status != GP_OK)
+            return status;
+        gt_loss_eval(t->options->loss, output, test->labels + at, rows,
+                     t->data.classes, NULL, score);
+    }
+    return GP_OK;
+}
+
+static uint64_t
+to_units(double loss)
+{
+    return loss > 0 && loss < 1e12 ? (uint64_t)(loss * LOSS_UNIT + 0.5) : 0;
+}
+
+/* Adds the workers' parts. A loss that is no number ends the training of all
+ * ranks together, because all of them see it here. */
+static gp_status
+combine(gt_trainer *t, const gt_score *train, const gt_score *test,
+        gt_epoch *out)
+{
+    bool diverged = !isfinite(train->loss) || !isfinite(test->loss) ||
+                    train->loss >= 1e12 || test->loss >= 1e12;
+    uint64_t v[4] = {to_units(train->loss), to_units(test->loss), test->correct,
+                     diverged};
+    double trained = (double)(t->loader.steps * t->options->batch * t->size);
+    double tested = (double)t->data.test.count;
+    gp_status status = t->comm ? gt_comm_sum(t->comm, v, 4) : GP_OK;
+
+    if (status != GP_OK)
+        return status;
+    if (v[3])
+        return gt_fail(GP_ERR_INVALID,
+                       "training diverged in epoch %u: the loss is no finite "
+                       "number; use a smaller --lr",
+                       t->epoch);
+    out->epoch = t->epoch;
+    out->train_loss = (double)v[0] / LOSS_UNIT / trained;
+    out->test_loss = (double)v[1] / LOSS_UNIT / tested;
+    out->test_accuracy = (double)v[2] / tested;
+    return GP_OK;
+}
+
+static gp_status
+train_steps(gt_trainer *t, gt_score *score, double *seconds)
+{
+    double start = gt_now();
+    gp_status status = GP_OK;
+
+    gt_loader_shuffle(&t->loader, t->epoch);
+    for (size_t s = 0; s < t->loader.steps && status == GP_OK; s++) {
+        status = gt_trainer_step(t, s, score);
+        gt_progress_show(&t->progress, t->epoch + 1, t->options->epochs, s + 1,
+                         t->loader.steps,
+                         score->loss / (double)((s + 1) * t->options->batch));
+    }
+    if (status == GP_OK)
+        status = gt_trainer_settle(t);
+    *seconds = gt_now() - start;
+    return status;
+}
+
+static gp_status
+run_epoch(gt_trainer *t, gt_epoch *out)
+{
+    gt_score train = {0}, test = {0};
+    gp_status status = train_steps(t, &train, &out->seconds);
+
+    if (status != GP_OK)
+        return status;
+    t->epoch++;
+    t->step_seconds += out->seconds;
+    t->samples += (uint64_t)t->loader.steps * t->options->batch * t->size;
+    status = evaluate(t, &test);
+    return status == GP_OK ? combine(t, &train, &test, out) : status;
+}
+
+static gp_status
+sum_stats(gt_trainer *t)
+{
+    uint64_t v[3];
+    gp_status status;
+
+    if (!t->comm)
+        return GP_OK;
+    gt_comm_stats(t->comm, &t->stats);
+    v[0] = t->stats.bytes_pushed;
+    v[1] = t->stats.bytes_pulled;
+    v[2] = t->stats.dense_bytes;
+    status = gt_comm_sum(t->comm, v, 3);
+    t->stats.bytes_pushed = v[0];
+    t->stats.bytes_pulled = v[1];
+    t->stats.dense_bytes = v[2];
+    return status;
+}
+
+static bool
+checkpoint_due(const gt_trainer *t)
+{
+    const gt_options *o = t->options;
+
+    return o->checkpoint &&
+           (t->epoch % o->checkpoint_every == 0 || t->epoch == o->epochs);
+}
+
+gp_status
+gt_trainer_run(gt_trainer *t, gt_epoch_hook report)
+{
+    double start = gt_now();
+    gp_status status = GP_OK;
+
+    while (t->epoch < t->options->epochs && status == GP_OK) {
+        gt_epoch *epoch = &t->epochs[t->epoch_count];
+
+        status = run_epoch(t, epoch);
+        gt_progress_clear(&t->progress);
+        if (status != GP_OK)
+            break;
+        t->epoch_count++;
+        if (report)
+            report(t, epoch);
+        if (checkpoint_due(t))
+            status = gt_checkpoint_save(t);
+    }
+    t->total_seconds = gt_now() - start;
+    return status == GP_OK ? sum_stats(t) : status;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * train.h - the training loop of one worker.
+ *
+ * Everything a rank needs lives in gt_trainer. A step is: batch, forward,
+ * loss, backward; gradients leave as backward finishes them and parameters are
+ * updated just before the next forward pass reads them, so the network in
+ * between is not quite the newest: gt_trainer_settle() makes it so.
+ */
+#ifndef GT_TRAIN_H
+#define GT_TRAIN_H
+
+#include "comm.h"
+#include "loader.h"
+#include "options.h"
+#include "progress.h"
+
+typedef struct gt_epoch {
+    uint32_t epoch; /* from 1 */
+    double train_loss, test_loss, test_accuracy;
+    double seconds; /* of the steps, without the evaluation */
+} gt_epoch;
+
+typedef struct gt_trainer {
+    const gt_options *options;
+    gt_data data;
+    gt_mlp mlp;
+    float *velocity; /* as mlp.params; NULL for GT_SGD */
+    gt_loader loader;
+    gt_comm *comm; /* NULL: a single worker without shards */
+    uint32_t rank, size, shards;
+    float *x;
+    uint16_t *labels;
+    bool pending[GT_LAYERS_MAX]; /* gradients not applied yet */
+    uint32_t epoch;              /* epochs done, since the very start */
+    uint64_t steps;              /* steps done, since the very start */
+    gt_progress progress;
+    gt_epoch *epochs; /* of this run */
+    uint32_t epoch_count;
+    uint64_t samples;     /* trained on in this run, by all workers */
+    double step_seconds;  /* spent in steps of this run */
+    double total_seconds; /* of this run, evaluation and checkpoints too */
+    gp_stats stats;       /* summed over workers */
+} gt_trainer;
+
+/* Loads data, joins the job, sets initial or resumed parameters. */
+gp_status gt_trainer_create(const gt_options *options, bool distributed,
+                            gt_trainer *out);
+void gt_trainer_free(gt_trainer *trainer);
+
+/* Called after each epoch with its result. */
+typedef void (*gt_epoch_hook)(gt_trainer *trainer, const gt_epoch *epoch);
+gp_status gt_trainer_run(gt_trainer *trainer, gt_epoch_hook report);
+
+/* One step of the current epoch; adds to *score. */
+gp_status gt_trainer_step(gt_trainer *trainer, size_t step, gt_score *score);
+
+/* Applies what is still pending: after it params are the newest. */
+gp_status gt_trainer_settle(gt_trainer *trainer);
+
+#endif
