@@ -129,16 +129,22 @@ else()
   gp_settle(VERBS FALSE infiniband/verbs.h libibverbs-dev)
 endif()
 
-# The trainer multiplies matrices through CBLAS and reads .gz through zlib.
+# The trainer multiplies matrices through CBLAS, reads .gz through zlib, writes
+# JSON through jansson and names its result by a digest of OpenSSL.
 gp_package(GP_CBLAS openblas)
 if(NOT GP_CBLAS_FOUND)
   gp_package(GP_CBLAS cblas)
 endif()
 gp_package(GP_ZLIB zlib)
+gp_package(GP_JANSSON jansson)
 if(NOT GP_CBLAS_FOUND)
   gp_settle(TRAINER FALSE "CBLAS" libopenblas-dev)
 elseif(NOT GP_ZLIB_FOUND)
   gp_settle(TRAINER FALSE "zlib" zlib1g-dev)
+elseif(NOT GP_JANSSON_FOUND)
+  gp_settle(TRAINER FALSE "jansson" libjansson-dev)
+elseif(NOT OPENSSL_FOUND)
+  gp_settle(TRAINER FALSE "OpenSSL" libssl-dev)
 else()
   gp_settle(TRAINER TRUE "${GP_CBLAS_MODULE_NAME} ${GP_CBLAS_VERSION}" "")
 endif()
