@@ -28,7 +28,7 @@ TEXT
 }
 
 say() { echo "compare.sh: $*" >&2; }
-die() { say "$*"; exit "${2:-1}"; }
+die() { say "$1"; exit "${2:-1}"; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
@@ -63,9 +63,11 @@ while [ $# -gt 0 ]; do
     *) say "unknown option '$1'; see --help"; exit 2 ;;
     esac
 done
-[[ $rounds =~ ^[1-9][0-9]*$ ]] || { say "--rounds is '$rounds': it takes a whole number"; exit 2; }
+[[ $rounds =~ ^[1-9][0-9]*$ ]] ||
+    die "--rounds is '$rounds': it takes a whole number" 2
 for item in $sizes; do
-    [[ $item =~ ^[1-9][0-9]*:[1-9][0-9]*$ ]] || { say "--sizes has '$item': it takes bytes:iterations"; exit 2; }
+    [[ $item =~ ^[1-9][0-9]*:[1-9][0-9]*$ ]] ||
+        die "--sizes has '$item': it takes bytes:iterations" 2
 done
 
 # --- programs ---------------------------------------------------------------
@@ -77,7 +79,7 @@ find_gradpush() {
             return
         fi
     done
-    die "no bin/gradpush: build first (cmake --preset release; cmake --build --preset release) or give --build DIR"
+    die "no bin/gradpush: build first, see docs/build.md, or give --build DIR"
 }
 # The python that has torch: not always the first one in PATH.
 find_python() {
@@ -97,9 +99,11 @@ install_missing() {
     command -v gnuplot >/dev/null || packages+=(gnuplot-nox)
     [ -n "$(find_python)" ] || packages+=(python3-torch)
     [ ${#packages[@]} -gt 0 ] || return 0
-    if [ "$install" = yes ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    if [ "$install" = yes ] && [ "$(id -u)" = 0 ] &&
+        command -v apt-get >/dev/null; then
         say "installing ${packages[*]}"
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}" >&2 ||
+        DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq "${packages[@]}" >&2 ||
             say "could not install all of ${packages[*]}; going on without"
     else
         say "missing, their columns stay empty: ${packages[*]}"
@@ -114,21 +118,24 @@ raw=$out/compare.raw
 : >"$raw"
 mpi=
 if command -v mpicc >/dev/null && command -v mpirun >/dev/null; then
-    mpicc -O2 -o "$out/mpi_allreduce" "$here/mpi_allreduce.c" || die "mpi_allreduce.c does not compile"
+    mpicc -O2 -o "$out/mpi_allreduce" "$here/mpi_allreduce.c" ||
+        die "mpi_allreduce.c does not compile"
     mpi=mpirun
 fi
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_rmaps_base_oversubscribe=1
 
 # --- one run of each; lines "round who bytes iterations median p99 min errors"
 record() { # ROUND WHO, reads result lines
-    awk -v round="$1" -v who="$2" 'NF == 6 && $1 + 0 > 0 { print round, who, $0 }' >>"$raw"
+    awk -v round="$1" -v who="$2" \
+        'NF == 6 && $1 + 0 > 0 { print round, who, $0 }' >>"$raw"
 }
 run_gradpush() {
     local item size count
     for item in $sizes; do
         size=${item%:*} count=${item#*:}
-        timeout 120 "$gradpush" bench pushpull --workers 2 --colocated --transport tcp \
-            -b "$size" -e "$size" -n "$count" -w 5 |
+        timeout 120 "$gradpush" bench pushpull --workers 2 --colocated \
+            --transport tcp -b "$size" -e "$size" -n "$count" -w 5 |
             awk '!/^#/ { print $1, $3, $4, $5, $6, $10 }' | record "$1" gradpush ||
             die "gradpush bench pushpull failed at $size bytes"
     done
@@ -136,19 +143,24 @@ run_gradpush() {
 run_mpi() { # ROUND WHO BTL
     [ -n "$mpi" ] || return 0
     # shellcheck disable=SC2086
-    timeout 120 mpirun -n 2 --mca btl "$3,self" "$out/mpi_allreduce" $sizes | record "$1" "$2" ||
+    timeout 120 mpirun -n 2 --mca btl "$3,self" "$out/mpi_allreduce" $sizes |
+        record "$1" "$2" ||
         say "Open MPI over $3 failed in round $1"
 }
 run_gloo() {
     [ -n "$python" ] || return 0
     # shellcheck disable=SC2086
-    timeout 180 "$python" "$here/gloo_allreduce.py" $sizes | record "$1" gloo ||
+    timeout 180 "$python" "$here/gloo_allreduce.py" $sizes |
+        record "$1" gloo ||
         say "Gloo failed in round $1"
 }
 free_port() {
     local port
     for port in $(seq 5211 5260); do
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            echo "$port"
+            return
+        fi
     done
 }
 run_iperf() {
@@ -158,20 +170,26 @@ run_iperf() {
     iperf3 -s -1 -p "$port" >/dev/null 2>&1 &
     server=$!
     # The server may need a moment to listen.
-    until text=$(timeout $((stream_seconds + 10)) iperf3 -c 127.0.0.1 -p "$port" -t "$stream_seconds" -f m 2>/dev/null); do
+    until text=$(timeout $((stream_seconds + 10)) iperf3 -c 127.0.0.1 \
+        -p "$port" -t "$stream_seconds" -f m 2>/dev/null); do
         tries=$((tries + 1))
         [ "$tries" -lt 20 ] || break
         sleep 0.05
     done
-    awk -v round="$1" '/receiver/ { for (i = 2; i <= NF; i++) if ($i == "Mbits/sec") print round, "iperf3-bw", 0, 1, $(i - 1) / 8000, 0, 0, 0 }' <<<"$text" >>"$raw"
+    awk -v round="$1" '/receiver/ {
+        for (i = 2; i <= NF; i++)
+            if ($i == "Mbits/sec")
+                print round, "iperf3-bw", 0, 1, $(i - 1) / 8000, 0, 0, 0
+    }' <<<"$text" >>"$raw"
     kill "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || true
 }
 run_transport() {
-    timeout 120 "$gradpush" bench transport --test bw --transport tcp -b 1M -e 1M \
-        -n "$stream_count" |
-        awk -v round="$1" '!/^#/ { print round, "gradpush-bw", $1, $2, $3, $7, $8, $9 }' >>"$raw" ||
-        die "gradpush bench transport failed"
+    timeout 120 "$gradpush" bench transport --test bw --transport tcp \
+        -b 1M -e 1M -n "$stream_count" |
+        awk -v round="$1" '!/^#/ {
+            print round, "gradpush-bw", $1, $2, $3, $7, $8, $9
+        }' >>"$raw" || die "gradpush bench transport failed"
 }
 
 for round in $(seq "$rounds"); do

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bench.c - `gradpush bench`: the table of benchmarks.
+ */
+#include "tool.h"
+
+static const gp_command benches[] = {
+    {"transport", gp_bench_transport_main,
+     "payload rate or latency between two processes"},
+    {"pushpull", gp_bench_pushpull_main,
+     "W workers push, shards add, all pull"},
+    {NULL, NULL, NULL},
+};
+
+int
+gp_bench_main(int argc, char **argv)
+{
+    return gp_command_dispatch(
+        "gradpush bench",
+        "Measures and verifies. Results go to standard output as a table, and "
+        "with --json\ninto one document. GB is 1e9 bytes.",
+        benches, argc, argv);
+}

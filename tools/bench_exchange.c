@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bench_exchange.c - one size of the transport benchmark, seen from both ends.
+ *
+ * Rates are measured by the receiver, between arrivals, so that what a sender
+ * has merely handed to its kernel does not count. Every message carries its
+ * number at both ends of the payload and that is checked for all; the bytes
+ * between are checked before and after the timed part only, because reading
+ * them would be part of the time.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "bench_exchange.h"
+
+#define REGION_MAX                                            \
+    ((uint64_t)1 << 30) /* what a client may ask a server for \
+                         */
+#define COUNT_MAX 200000000u
+
+enum { MSG_BEGIN = 201, MSG_READY, MSG_DATA, MSG_ACK, MSG_DONE, MSG_END };
+
+/* Memory for the slots, registered, and how far the exchange has come. */
+typedef struct gp_side {
+    gp_link *link;
+    gp_exchange x;
+    unsigned char *slots;
+    gp_mem *mem;
+    uint32_t token, peer; /* of our slots, and of the other side's */
+    uint32_t total;
+    uint64_t errors;
+    double *samples; /* microseconds */
+    uint32_t sample_count;
+} gp_side;
+
+static uint64_t
+word(uint32_t slot, uint64_t index)
+{
+    return (index + 1) * 0x9e3779b97f4a7c15ull ^ slot;
+}
+
+static void
+fill_slot(unsigned char *data, uint64_t bytes, uint32_t slot)
+{
+    for (uint64_t at = 0; at < bytes; at += 8) {
+        uint64_t value = word(slot, at / 8);
+
+        memcpy(data + at, &value, GP_MIN(bytes - at, 8u));
+    }
+}
+
+/* The message's number, at both ends when there is room. */
+static void
+stamp_slot(unsigned char *data, uint64_t bytes, uint32_t number)
+{
+    uint64_t value = number;
+
+    memcpy(data, &value, GP_MIN(bytes, 8u));
+    if (bytes >= 16)
+        memcpy(data + bytes - 8, &value, 8);
+}
+
+/* Wrong pieces of 8 bytes. */
+static uint64_t
+check_slot(const gp_side *side, const unsigned char *data, uint32_t number)
+{
+    uint64_t bytes = side->x.bytes, wrong = 0, value = number;
+    uint32_t slot = number % side->x.window;
+    bool full = number < side->x.warmup ||
+                number >= side->x.warmup + side->x.iterations;
+
+    if (!side->x.check)
+        return 0;
+    wrong += memcmp(data, &value, GP_MIN(bytes, 8u)) != 0;
+    if (bytes >= 16)
+        wrong += memcmp(data + bytes - 8, &value, 8) != 0;
+    for (uint64_t at = 8; full && at + 16 <= bytes; at += 8) {
+        value = word(slot, at / 8);
+        wrong += memcmp(data + at, &value, 8) != 0;
+    }
+    return wrong;
+}
+
+static gp_status
+side_open(gp_side *side, gp_link *link, const gp_exchange *x)
+{
+    size_t bytes = x->bytes * x->window;
+    gp_status status;
+
+    memset(side, 0, sizeof(*side));
+    side->link = link;
+    side->x = *x;
+    side->total = x->warmup + x->iterations + x->extra;
+    side->slots = gp_alloc_aligned(bytes);
+    side->samples = calloc(x->iterations, sizeof(*side->samples));
+    if (!side->slots || !side->samples)
+        return gp_fail(GP_ERR_NO_MEMORY, "no memory for %u slots of %llu bytes",
+                       x->window, (unsigned long long)x->bytes);
+    for (uint32_t i = 0; i < x->window; i++)
+        fill_slot(side->slots + i * x->bytes, x->bytes, i);
+    status = link->ops->mem_reg(link->domain, side->slots, bytes, &side->mem);
+    if (status == GP_OK)
+        status =
+            link->ops->expose(link->ep, side->mem, 0, bytes, 0, &side->token);
+    return status;
+}
+
+static void
+side_close(gp_side *side)
+{
+    if (side->token)
+        side->link->ops->unexpose(side->link->ep, side->token);
+    if (side->mem)
+        side->link->ops->mem_dereg(side->mem);
+    free(side->slots);
+    free(side->samples);
+}
+
+static unsigned char *
+slot_of(const gp_side *side, uint32_t number)
+{
+    return side->slots + number % side->x.window * side->x.bytes;
+}
+
+/* Posts message `number` from its slot; GP_AGAIN when the queue is full. */
+static gp_status
+post_slot(gp_side *side, uint32_t number)
+{
+    uint32_t slot = number % side->x.window;
+    gp_msg msg = {.type = MSG_DATA,
+                  .step = number,
+                  .payload = side->x.bytes,
+                  .region = side->peer,
+                  .offset = slot * side->x.bytes};
+
+    return side->link->ops->post(side->link->ep, &msg, slot_of(side, number),
+                                 side->mem, slot + 1);
+}
+
+static gp_status
+say(gp_link *link, uint8_t type, uint64_t aux)
+{
+    gp_msg msg = {.type = type, .aux = aux};
+
+    return gp_link_say(link, &msg, NULL);
+}
+
+static gp_status
+unexpected(const gp_event *event)
+{
+    return gp_fail(GP_ERR_PROTOCOL,
+                   "the other side sent a message of type %u that does not "
+                   "belong here",
+                   event->msg.type);
+}
+
+/* The next message, of that type. SENT events are passed over. */
+static gp_status
+await(gp_link *link, uint8_t type, gp_event *out)
+{
+    gp_status status;
+
+    do
+        status = gp_link_next(link, out);
+    while (status == GP_OK && out->type != GP_EVENT_MESSAGE);
+    if (status == GP_OK && out->msg.type != type)
+        return unexpected(out);
+    return status;
+}
+
+static gp_status
+begin(gp_side *side)
+{
+    gp_msg msg = {.type = MSG_BEGIN,
+                  .chunk = (uint32_t)side->x.test,
+                  .step = side->x.bytes,
+                  .elements = side->x.iterations,
+                  .incarnation = side->x.warmup,
+                  .credits = side->x.extra,
+                  .epoch = side->x.window,
+                  .slot = side->x.check,
+                  .aux = side->token};
+    gp_event event;
+    gp_status status = gp_link_say(side->link, &msg, NULL);
+
+    if (status == GP_OK)
+        status = await(side->link, MSG_READY, &event);
+    if (status == GP_OK)
+        side->peer = (uint32_t)event.msg.aux;
+    return status;
+}
+
+/* What the server measured. */
+static gp_status
+finish_bw(const gp_event *event, gp_bench_result *result)
+{
+    gp_reader r = {event->payload, event->msg.payload, true};
+    double *times[] = {&result->median_us, &result->p99_us, &result->min_us,
+                       &result->max_us, &result->mean_us};
+
+    result->errors = gp_read64(&r);
+    for (size_t i = 0; i < GP_COUNT_OF(times); i++)
+        *times[i] = (double)gp_read64(&r) / 1e6;
+    if (!r.ok)
+        return gp_fail(GP_ERR_PROTOCOL, "the result is cut short");
+    return GP_OK;
+}
+
+/* Keeps the window full. A slot is free when it was acknowledged and its
+ * payload is no longer borrowed. */
+static gp_status
+send_all(gp_side *side, gp_event *done)
+{
+    uint32_t posted = 0, acked = 0, borrowed = 0;
+    gp_status status = GP_OK;
+
+    while (status == GP_OK) {
+        while (posted < side->total && posted - acked < side->x.window &&
+               borrowed < side->x.window) {
+            stamp_slot(slot_of(side, posted), side->x.bytes, posted);
+            status = post_slot(side, posted);
+            if (status != GP_OK)
+                break;
+            posted++;
+            borrowed++;
+        }
+        if (status == GP_OK || status == GP_AGAIN)
+            status = side->link->ops->flush(side->link->ep);
+        if (status == GP_OK || status == GP_AGAIN)
+            status = gp_link_next(side->link, done);
+        if (status != GP_OK)
+            break;
+        if (done->type == GP_EVENT_SENT)
+            borrowed--;
+        else if (done->msg.type == MSG_ACK)
+            acked = (uint32_t)done->msg.aux;
+        else if (done->msg.type == MSG_DONE)
+            return GP_OK;
+        else
+            return unexpected(done);
+    }
+    return status;
+}
+
+static gp_status
+run_bw(gp_side *side, gp_bench_result *result)
+{
+    gp_event event;
+    gp_status status = send_all(side, &event);
+
+    if (status == GP_OK)
+        status = finish_bw(&event, result);
+    return status;
+}
+
+static gp_status
+run_lat(gp_side *side, gp_bench_result *result)
+{
+    gp_event event;
+    gp_status status = GP_OK;
+
+    for (uint32_t i = 0; i < side->total && status == GP_OK; i++) {
+        uint64_t start;
+
+        stamp_slot(slot_of(side, i), side->x.bytes, i);
+        start = gp_clock_ns();
+        status = post_slot(side, i);
+        if (status == GP_OK)
+            status = side->link->ops->flush(side->link->ep);
+        if (status == GP_OK || status == GP_AGAIN)
+            status = await(side->link, MSG_DATA, &event);
+        if (status == GP_OK && i >= side->x.warmup &&
+            i < side->x.warmup + side->x.iterations)
+            side->samples[side->sample_count++] =
+                (double)(gp_clock_ns() - start) / 2e3;
+        if (status == GP_OK)
+            side->errors += check_slot(side, slot_of(side, i), i);
+    }
+    if (status == GP_OK)
+        status = await(side->link, MSG_DONE, &event);
+    if (status == GP_OK)
+        status = finish_bw(&event, result);
+    if (status == GP_OK) {
+        result->errors += side->errors;
+        gp_bench_summarize(side->samples, side->sample_count, result);
+    }
+    return status;
+}
+
+gp_status
+gp_exchange_run(gp_link *link, const gp_exchange *exchange,
+                gp_bench_result *result)
+{
+    gp_side side;
+    gp_status status = side_open(&side, link, exchange);
+
+    if (status == GP_OK)
+        status = begin(&side);
+    memset(result, 0, sizeof(*result));
+    if (status == GP_OK)
+        status = exchange->test == GP_TEST_BW ? run_bw(&side, result)
+                                              : run_lat(&side, result);
+    side_close(&side);
+    if (status != GP_OK)
+        return status;
+    result->bytes = exchange->bytes;
+    result->iterations = exchange->iterations;
+    result->algbw =
+        (double)exchange->bytes /
+        (exchange->test == GP_TEST_BW ? result->mean_us : result->median_us) /
+        1e3;
+    result->busbw = result->algbw;
+    result->wire_bytes = exchange->bytes + GP_MSG_BYTES;
+    return GP_OK;
+}
+
+gp_status
+gp_exchange_end(gp_link *link)
+{
+    return say(link, MSG_END, 0);
+}
+
+/* The client is not trusted with our memory. */
+static gp_status
+read_begin(const gp_msg *msg, gp_exchange *x)
+{
+    size_t bytes;
+
+    x->test = msg->chunk == GP_TEST_LAT ? GP_TEST_LAT : GP_TEST_BW;
+    x->bytes = msg->step;
+    x->warmup = msg->incarnation;
+    x->iterations = (uint32_t)GP_MIN(msg->elements, (uint64_t)UINT32_MAX);
+    x->extra = (uint32_t)GP_MIN(msg->credits, (uint64_t)UINT32_MAX);
+    x->window = msg->epoch;
+    x->check = msg->slot;
+    if (!x->bytes || !x->window || !x->iterations || !x->warmup ||
+        x->iterations > COUNT_MAX || x->warmup > COUNT_MAX ||
+        x->extra > COUNT_MAX || !gp_mul(x->bytes, x->window, &bytes) ||
+        bytes > REGION_MAX)
+        return gp_fail(GP_ERR_PROTOCOL, "a test that this side refuses");
+    return GP_OK;
+}
+
+/* Message `i` of a rate test has arrived: time is taken per group of messages,
+ * because messages arrive in bunches. */
+static void
+sample_arrival(gp_side *side, uint32_t i, uint64_t *last)
+{
+    uint32_t group =
+        side->x.iterations >= 2 * side->x.window ? side->x.window : 1;
+    uint64_t now;
+
+    if (i + 1 < side->x.warmup || i >= side->x.warmup + side->x.iterations)
+        return;
+    if ((i + 1 - side->x.warmup) % group)
+        return;
+    now = gp_clock_ns();
+    if (*last)
+        side->samples[side->sample_count++] =
+            (double)(now - *last) / (1e3 * group);
+    *last = now;
+}
+
+static gp_status
+receive_all(gp_side *side)
+{
+    uint32_t batch = GP_MAX(side->x.window / 4, 1u);
+    uint64_t last = 0;
+    gp_event event;
+    gp_status status = GP_OK;
+
+    for (uint32_t i = 0; i < side->total && status == GP_OK; i++) {
+        status = await(side->link, MSG_DATA, &event);
+        if (status != GP_OK)
+            break;
+        sample_arrival(side, i, &last);
+        side->errors +=
+            check_slot(side, slot_of(side, (uint32_t)event.msg.step),
+                       (uint32_t)event.msg.step);
+        if ((i + 1) % batch == 0 || i + 1 == side->total)
+            status = say(side->link, MSG_ACK, i + 1);
+    }
+    return status;
+}
+
+/* Answers first and verifies then: the other slots are free meanwhile. */
+static gp_status
+echo_all(gp_side *side)
+{
+    gp_event event;
+    gp_status status = GP_OK;
+
+    for (uint32_t i = 0; i < side->total && status == GP_OK; i++) {
+        status = await(side->link, MSG_DATA, &event);
+        if (status == GP_OK)
+            status = post_slot(side, i);
+        if (status == GP_OK)
+            status = side->link->ops->flush(side->link->ep);
+        if (status == GP_AGAIN)
+            status = GP_OK;
+        if (status == GP_OK)
+            side->errors += check_slot(side, slot_of(side, i), i);
+    }
+    return status;
+}
+
+static gp_status
+say_done(gp_side *side)
+{
+    unsigned char payload[64];
+    gp_writer w = {payload, sizeof(payload), true};
+    gp_bench_result r = {0};
+    gp_msg msg = {.type = MSG_DONE};
+
+    if (side->sample_count)
+        gp_bench_summarize(side->samples, side->sample_count, &r);
+    gp_write64(&w, side->errors);
+    gp_write64(&w, (uint64_t)(r.median_us * 1e6));
+    gp_write64(&w, (uint64_t)(r.p99_us * 1e6));
+    gp_write64(&w, (uint64_t)(r.min_us * 1e6));
+    gp_write64(&w, (uint64_t)(r.max_us * 1e6));
+    gp_write64(&w, (uint64_t)(r.mean_us * 1e6));
+    msg.payload = sizeof(payload) - w.left;
+    return gp_link_say(side->link, &msg, payload);
+}
+
+static gp_status
+serve_one(gp_link *link, const gp_msg *msg)
+{
+    gp_side side = {0};
+    gp_exchange x;
+    gp_status status = read_begin(msg, &x);
+
+    if (status != GP_OK)
+        return status;
+    status = side_open(&side, link, &x);
+    side.peer = (uint32_t)msg->aux;
+    if (status == GP_OK)
+        status = say(link, MSG_READY, side.token);
+    if (status == GP_OK)
+        status = x.test == GP_TEST_BW ? receive_all(&side) : echo_all(&side);
+    if (status == GP_OK)
+        status = say_done(&side);
+    side_close(&side);
+    return status;
+}
+
+gp_status
+gp_exchange_serve(gp_link *link)
+{
+    gp_event event;
+    gp_status status;
+
+    for (;;) {
+        status = gp_link_next(link, &event);
+        if (status != GP_OK)
+            return status;
+        if (event.type != GP_EVENT_MESSAGE)
+            continue;
+        if (event.msg.type == MSG_END)
+            return GP_OK;
+        if (event.msg.type != MSG_BEGIN)
+            return unexpected(&event);
+        status = serve_one(link, &event.msg);
+        if (status != GP_OK)
+            return status;
+    }
+}

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bench_member.c - what one worker or shard of a push_pull benchmark does.
+ *
+ * Time is taken on every rank and reported by rank 0: from the call after a
+ * barrier to the end of the wait. The first, middle and last element change
+ * with every iteration and are checked after it; all elements are checked in an
+ * iteration of its own, which also gives the bytes on the wire.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <gradpush/server.h>
+
+#include "bench_pushpull.h"
+
+#define MARKS          3
+#define TRIAL_ELEMENTS 4096
+
+typedef struct gp_measure {
+    gp_pushpull *bench;
+    gp_worker *worker;
+    gp_tensor *tensors[GP_BENCH_SIZES_MAX];
+    float *grad, *out; /* of the largest size */
+    double *samples;
+    double tolerance, scale; /* of the sum */
+    uint32_t rank;
+} gp_measure;
+
+static gp_status
+set_number(gp_config *config, const char *name, int64_t value)
+{
+    char text[32];
+
+    snprintf(text, sizeof(text), "%lld", (long long)value);
+    return gp_config_set(config, name, text);
+}
+
+/* A configuration for a member; rank -1 for a shard. */
+static gp_status
+member_config(const gp_pushpull *bench, int64_t rank, gp_config **out)
+{
+    bool local = bench->ops->caps & GP_CAP_LOCAL;
+    const char *texts[][2] = {{"store", bench->store},
+                              {"store_host", "off"},
+                              {"job", bench->job},
+                              {"token", bench->token},
+                              {"transport", bench->transport},
+                              {"listen", local ? "" : "127.0.0.1:0"},
+                              {"codec", bench->codec},
+                              {"pull_codec", bench->pull_codec},
+                              {"updater", bench->updater},
+                              {"colocated", bench->colocated ? "on" : "off"}};
+    gp_config *config = NULL;
+    gp_status status = gp_config_create(&config);
+
+    for (size_t i = 0; i < GP_COUNT_OF(texts) && status == GP_OK; i++)
+        status = gp_config_set(config, texts[i][0], texts[i][1]);
+    if (status == GP_OK)
+        status = set_number(config, "size", bench->workers);
+    if (status == GP_OK)
+        status = set_number(config, "shards",
+                            bench->colocated ? bench->workers : bench->shards);
+    if (status == GP_OK && rank >= 0)
+        status = set_number(config, "rank", rank);
+    if (status != GP_OK) {
+        gp_config_destroy(config);
+        return status;
+    }
+    *out = config;
+    return GP_OK;
+}
+
+gp_status
+gp_pushpull_shard(gp_pushpull *bench)
+{
+    gp_config *config = NULL;
+    gp_server *server = NULL;
+    gp_status status = member_config(bench, -1, &config);
+
+    if (status == GP_OK)
+        status = gp_server_create(config, &server);
+    if (status == GP_OK)
+        status = gp_server_wait(server, -1);
+    gp_server_destroy(server);
+    gp_config_destroy(config);
+    return status;
+}
+
+/* The largest error of a pipeline on the benchmark's numbers times `factor`. */
+static gp_status
+pipeline_error(const char *text, float factor, double *out)
+{
+    gp_codec_context context = {.rank = 0};
+    float in[TRIAL_ELEMENTS], decoded[TRIAL_ELEMENTS];
+    gp_pipeline *pipeline = NULL;
+    void *bytes = NULL, *workspace = NULL;
+    size_t length = 0, bound;
+    gp_status status = gp_pipeline_parse(text, &pipeline);
+
+    if (status != GP_OK)
+        return status;
+    bound = gp_pipeline_bound(pipeline, TRIAL_ELEMENTS);
+    bytes = gp_alloc_aligned(bound);
+    workspace =
+        gp_alloc_aligned(gp_pipeline_workspace(pipeline, TRIAL_ELEMENTS) + 1);
+    for (size_t i = 0; i < TRIAL_ELEMENTS; i++)
+        in[i] = factor * gp_bench_pattern(i, 0, 0);
+    if (!bytes || !workspace)
+        status = gp_fail(GP_ERR_NO_MEMORY, "no memory to try '%s'", text);
+    else
+        status =
+            gp_pipeline_encode(pipeline, &context, in, NULL, TRIAL_ELEMENTS,
+                               bytes, bound, &length, workspace);
+    if (status == GP_OK)
+        status = gp_pipeline_decode(pipeline, bytes, length, decoded,
+                                    TRIAL_ELEMENTS, workspace);
+    *out = 0;
+    for (size_t i = 0; i < TRIAL_ELEMENTS && status == GP_OK; i++)
+        *out = fmax(*out, fabs((double)in[i] - (double)decoded[i]));
+    free(bytes);
+    free(workspace);
+    gp_pipeline_destroy(pipeline);
+    return status;
+}
+
+gp_status
+gp_pushpull_tolerance(const gp_pushpull *bench, double *out)
+{
+    double push = 0, pull = 0, workers = (double)bench->workers;
+    gp_status status = pipeline_error(bench->codec, 1, &push);
+
+    if (status == GP_OK)
+        status = pipeline_error(bench->pull_codec, (float)workers, &pull);
+    /* Twice: error feedback adds what the step before has lost. */
+    if (status == GP_OK)
+        *out = 2 * (workers * push + pull);
+    return status;
+}
+
+static bool
+element_wrong(const gp_measure *m, uint64_t index, uint64_t step)
+{
+    double sum = 0;
+
+    for (uint32_t r = 0; r < (uint32_t)m->bench->workers; r++)
+        sum += (double)gp_bench_pattern(index, step, r);
+    /* Not "greater", so that NaN is wrong too. */
+    return !(fabs((double)m->out[index] - sum * m->scale) <= m->tolerance);
+}
+
+static void
+set_marks(const gp_measure *m, uint64_t count, uint64_t step)
+{
+    const uint64_t marks[MARKS] = {0, count / 2, count - 1};
+
+    for (size_t i = 0; i < MARKS; i++)
+        m->grad[marks[i]] = gp_bench_pattern(marks[i], step, m->rank);
+}
+
+static uint64_t
+check_marks(const gp_measure *m, uint64_t count, uint64_t step)
+{
+    const uint64_t marks[MARKS] = {0, count / 2, count - 1};
+    uint64_t wrong = 0;
+
+    for (size_t i = 0; i < MARKS && m->bench->common.check; i++)
+        wrong += element_wrong(m, marks[i], step);
+    return wrong;
+}
+
+/* One push_pull and its time in nanoseconds. */
+static gp_status
+push_pull(const gp_measure *m, gp_tensor *tensor, uint64_t *nanoseconds)
+{
+    gp_request *request = NULL;
+    uint64_t start = gp_clock_ns();
+    gp_status status = gp_push_pull(tensor, m->grad, m->out, &request);
+
+    if (status == GP_OK)
+        status = gp_wait(&request, -1);
+    *nanoseconds = gp_clock_ns() - start;
+    return status;
+}
+
+static gp_status
+run_iterations(const gp_measure *m, uint32_t index, uint32_t iterations,
+               uint64_t *errors)
+{
+    uint64_t count = m->bench->common.sizes[index] / sizeof(float), took;
+    gp_status status = GP_OK;
+
+    for (uint32_t i = 0; i < iterations && status == GP_OK; i++) {
+        set_marks(m, count, i);
+        status = gp_barrier(m->worker);
+        if (status == GP_OK)
+            status = push_pull(m, m->tensors[index], &took);
+        if (status != GP_OK)
+            break;
+        m->samples[i] = (double)took / 1e3;
+        *errors += check_marks(m, count, i);
+    }
+    return status;
+}
+
+/* An untimed iteration of which every element is checked. */
+static gp_status
+run_checked(const gp_measure *m, uint32_t index, uint64_t *errors,
+            uint64_t *wire)
+{
+    uint64_t count = m->bench->common.sizes[index] / sizeof(float), took;
+    gp_stats before, after;
+    gp_status status;
+
+    set_marks(m, count, 0);
+    gp_worker_stats(m->worker, &before);
+    status = push_pull(m, m->tensors[index], &took);
+    if (status != GP_OK)
+        return status;
+    gp_worker_stats(m->worker, &after);
+    *wire = after.bytes_pushed - before.bytes_pushed + after.bytes_pulled -
+            before.bytes_pulled;
+    for (uint64_t i = 0; i < count && m->bench->common.check; i++)
+        *errors += element_wrong(m, i, 0);
+    return GP_OK;
+}
+
+static void
+print_row(const gp_bench_result *r)
+{
+    printf("%12llu %13llu %11llu %9.1f %9.1f %9.1f %7.3f %7.3f %11llu %7llu\n",
+           (unsigned long long)r->bytes,
+           (unsigned long long)(r->bytes / sizeof(float)),
+           (unsigned long long)r->iterations, r->median_us, r->p99_us,
+           r->min_us, r->algbw, r->busbw, (unsigned long long)r->wire_bytes,
+           (unsigned long long)r->errors);
+    fflush(stdout);
+}
+
+/* On rank 0, after a barrier that all ranks reach with their errors counted. */
+static void
+report(const gp_measure *m, uint32_t index, uint32_t iterations, uint64_t wire)
+{
+    gp_bench_result *r = &m->bench->shared->results[index];
+
+    gp_bench_summarize(m->samples, iterations, r);
+    r->bytes = m->bench->common.sizes[index];
+    r->iterations = iterations;
+    r->wire_bytes = wire;
+    r->algbw = (double)r->bytes / r->median_us / 1e3;
+    r->busbw = r->algbw;
+    r->errors = atomic_load(&m->bench->shared->errors[index]);
+    if (gp_bench_table(&m->bench->common))
+        print_row(r);
+}
+
+static gp_status
+measure_size(const gp_measure *m, uint32_t index)
+{
+    const gp_bench *common = &m->bench->common;
+    uint64_t bytes = common->sizes[index], errors = 0, wire = 0;
+    uint32_t iterations = gp_bench_iterations(common, bytes);
+    gp_status status;
+
+    for (uint64_t i = 0; i < bytes / sizeof(float); i++)
+        m->grad[i] = gp_bench_pattern(i, 0, m->rank);
+    status = run_iterations(m, index, common->warmup, &errors);
+    if (status == GP_OK)
+        status = run_iterations(m, index, iterations, &errors);
+    if (status == GP_OK)
+        status = run_checked(m, index, &errors, &wire);
+    if (status != GP_OK)
+        return status;
+    atomic_fetch_add(&m->bench->shared->errors[index], errors);
+    status = gp_barrier(m->worker);
+    if (status == GP_OK && m->rank == 0)
+        report(m, index, iterations, wire);
+    return status;
+}
+
+static gp_status
+register_tensors(gp_measure *m)
+{
+    const gp_bench *common = &m->bench->common;
+    gp_status status = GP_OK;
+
+    for (uint32_t i = 0; i < common->size_count && status == GP_OK; i++) {
+        gp_tensor_options options = GP_TENSOR_INIT;
+        char name[48];
+
+        snprintf(name, sizeof(name), "bench-%llu",
+                 (unsigned long long)common->sizes[i]);
+        options.name = name;
+        options.count = common->sizes[i] / sizeof(float);
+        status = gp_tensor_register(m->worker, &options, &m->tensors[i]);
+    }
+    if (status == GP_OK)
+        status = gp_worker_ready(m->worker);
+    return status;
+}
+
+/* Samples for the warm-up as well as for the timed iterations of any size. */
+static gp_status
+allocate(gp_measure *m)
+{
+    const gp_bench *common = &m->bench->common;
+    uint64_t largest = common->sizes[common->size_count - 1];
+    uint32_t most =
+        GP_MAX(common->warmup, gp_bench_iterations(common, common->sizes[0]));
+
+    m->grad = gp_alloc_aligned(largest);
+    m->out = gp_alloc_aligned(largest);
+    m->samples = calloc(most, sizeof(*m->samples));
+    if (!m->grad || !m->out || !m->samples)
+        return gp_fail(GP_ERR_NO_MEMORY, "no memory for 2 x %llu bytes",
+                       (unsigned long long)largest);
+    for (uint64_t i = 0; i < largest / sizeof(float); i++)
+        m->out[i] = 0;
+    return GP_OK;
+}
+
+gp_status
+gp_pushpull_worker(gp_pushpull *bench, uint32_t rank)
+{
+    gp_measure m = {.bench = bench, .rank = rank, .scale = 1};
+    gp_config *config = NULL;
+    gp_status status = member_config(bench, rank, &config);
+
+    if (bench->updater[0] == 'm')
+        m.scale = 1.0 / (double)bench->workers;
+    if (status == GP_OK)
+        status = gp_pushpull_tolerance(bench, &m.tolerance);
+    if (status == GP_OK)
+        status = allocate(&m);
+    if (status == GP_OK)
+        status = gp_worker_create(config, &m.worker);
+    if (status == GP_OK)
+        status = register_tensors(&m);
+    for (uint32_t i = 0; i < bench->common.size_count && status == GP_OK; i++)
+        status = measure_size(&m, i);
+    gp_worker_destroy(m.worker);
+    gp_config_destroy(config);
+    free(m.grad);
+    free(m.out);
+    free(m.samples);
+    return status;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bench_pushpull.h - the members of a push_pull benchmark.
+ */
+#ifndef GP_BENCH_PUSHPULL_H
+#define GP_BENCH_PUSHPULL_H
+
+#include <stdatomic.h>
+
+#include <gradpush/codec.h>
+#include <gradpush/transport.h>
+#include <gradpush/worker.h>
+
+#include "base/base.h"
+#include "bench.h"
+
+/* What members have in common; in memory that all processes share. */
+typedef struct gp_pushpull_shared {
+    gp_bench_result results[GP_BENCH_SIZES_MAX]; /* by rank 0 */
+    _Atomic uint64_t errors[GP_BENCH_SIZES_MAX]; /* of all ranks */
+} gp_pushpull_shared;
+
+typedef struct gp_pushpull {
+    gp_bench common;
+    int64_t workers, shards; /* shards -1: as many as workers */
+    bool colocated;
+    const char *transport, *codec, *pull_codec, *updater;
+    const gp_transport_ops *ops;
+    char token[65], job[32], store[GP_ADDRESS_MAX];
+    gp_pushpull_shared *shared;
+} gp_pushpull;
+
+/* One worker: registers a tensor per size, measures, verifies. Rank 0 prints
+ * the rows. */
+gp_status gp_pushpull_worker(gp_pushpull *bench, uint32_t rank);
+
+/* One stand-alone shard, until the workers have left. */
+gp_status gp_pushpull_shard(gp_pushpull *bench);
+
+/* How far an element may be off: 0 for pipelines that are exact on the
+ * benchmark's small whole numbers, else from what the pipelines lose. */
+gp_status gp_pushpull_tolerance(const gp_pushpull *bench, double *out);
+
+#endif
