@@ -62,7 +62,14 @@ gp_status gp_token_hmac(const void *key, size_t key_length, const void *data,
 bool gp_token_equal(const uint8_t a[GP_TOKEN_PROOF],
                     const uint8_t b[GP_TOKEN_PROOF]);
 
-/* The store's server: one thread. Survives any bytes from anyone. */
+/* The store's server: one thread. Survives any bytes from anyone.
+ *
+ * Server and client compare the configuration's field `job`: set it to
+ * gp_job.job first, so that the jobs of one launcher are told apart.
+ *
+ * `address` may have port 0 (the kernel chooses) or no host (all interfaces);
+ * gp_store_server_address() is what others connect to. GP_ERR_ADDRESS names the
+ * address and the fix. */
 typedef struct gp_store_server gp_store_server;
 gp_status gp_store_serve(const gp_config *config, const char *address,
                          const char *token, gp_store_server **out);
@@ -70,7 +77,12 @@ const char *gp_store_server_address(const gp_store_server *server);
 void gp_store_stop(gp_store_server *server);
 
 /* The store's client: blocking calls with deadlines, one thread at a time. A
- * refused connection is tried again until the deadline. */
+ * refused connection is tried again until the deadline: GP_ERR_TIMEOUT with the
+ * last cause. GP_ERR_AUTH, GP_ERR_REFUSED (another job), GP_ERR_VERSION and
+ * GP_ERR_PROTOCOL (not a store) end it at once.
+ *
+ * A call that fails half way closes the connection; the next call connects
+ * anew. Set and add take at most the configured `timeout`. */
 typedef struct gp_store gp_store;
 gp_status gp_store_connect(const gp_config *config, const char *address,
                            const char *token, uint64_t deadline_ns,
