@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * codec_suite.h - what every codec and every pipeline must do.
+ *
+ * Registered codecs are checked like the built-in ones: call gp_codec_suite()
+ * with a text that names yours. docs/codecs.md lists the requirements.
+ */
+#ifndef GP_CODEC_SUITE_H
+#define GP_CODEC_SUITE_H
+
+/* What is claimed about a pipeline beyond its properties. */
+typedef struct gp_codec_claim {
+    const char *pipeline;
+    /* |C(x)-x|^2 <= nmse |x|^2 on inputs whose magnitudes are ordinary (1e-4
+     * to 1e4 times gauss, laplace, student-t, spikes); negative: no claim. */
+    double nmse;
+} gp_codec_claim;
+
+/* Number of requirements that are not met, each told on stderr with the input
+ * that shows it. Uses every SIMD level of the machine, then restores it. */
+int gp_codec_suite(const char *pipeline);
+int gp_codec_suite_claim(const gp_codec_claim *claim);
+
+#endif
