@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_codec_golden.c - the codecs write and read the bytes of version 1.
+ *
+ * tests/golden/codec_*.hex come from make_codec.py, which does not use this
+ * library. They must never change.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "base/bytes.h"
+#include "compress/codec_internal.h"
+
+enum { INPUT, ENCODED, DECODED, SECTIONS };
+
+typedef struct golden {
+    char pipeline[64];
+    uint8_t bytes[SECTIONS][2048];
+    size_t lengths[SECTIONS];
+    float input[512], decoded[512];
+    size_t count;
+} golden;
+
+static void
+read_bytes(golden *g, int section, const char *line)
+{
+    unsigned byte;
+    int n;
+
+    assert_true(section >= 0 && section < SECTIONS);
+    for (; sscanf(line, "%2x%n", &byte, &n) == 1; line += n) {
+        assert_true(g->lengths[section] < sizeof(g->bytes[section]));
+        g->bytes[section][g->lengths[section]++] = (uint8_t)byte;
+    }
+}
+
+static void
+to_floats(const golden *g, int section, float *out)
+{
+    assert_int_equal(g->lengths[section], 4 * g->count);
+    for (size_t i = 0; i < g->count; i++) {
+        uint32_t b = gp_get32(g->bytes[section] + 4 * i);
+
+        memcpy(&out[i], &b, sizeof(b));
+    }
+}
+
+/* "# text" begins the next section; the first one is the pipeline. */
+static golden
+read_golden(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    golden g = {.count = 0};
+    char line[256];
+    int section = -2;
+
+    if (!file)
+        fail_msg("cannot open %s; run this in the folder tests", path);
+    while (fgets(line, sizeof(line), file)) {
+        if (line[0] != '#')
+            read_bytes(&g, section, line);
+        else if (++section == -1)
+            sscanf(line, "# %63s", g.pipeline);
+    }
+    fclose(file);
+    assert_int_equal(section, DECODED);
+    g.count = g.lengths[INPUT] / 4;
+    to_floats(&g, INPUT, g.input);
+    to_floats(&g, DECODED, g.decoded);
+    return g;
+}
+
+static void
+check_decode(const golden *g, const gp_pipeline *p, void *workspace)
+{
+    float out[512];
+
+    assert_int_equal(gp_pipeline_decode(p, g->bytes[ENCODED],
+                                        g->lengths[ENCODED], out, g->count,
+                                        workspace),
+                     GP_OK);
+    for (size_t i = 0; i < g->count; i++)
+        if (out[i] == out[i] || g->decoded[i] == g->decoded[i])
+            assert_memory_equal(&out[i], &g->decoded[i], 4);
+}
+
+static void
+check_encode(const golden *g, const gp_pipeline *p, void *workspace)
+{
+    gp_codec_context context = {.seed = 1};
+    uint8_t bytes[4096];
+    size_t length;
+
+    assert_int_equal(gp_pipeline_encode(p, &context, g->input, NULL, g->count,
+                                        bytes, sizeof(bytes), &length,
+                                        workspace),
+                     GP_OK);
+    assert_int_equal(length, g->lengths[ENCODED]);
+    assert_memory_equal(bytes, g->bytes[ENCODED], length);
+}
+
+/* An LZ4 block is read by every version, but written differently by some. */
+static void
+check_file(const char *path, bool encodes)
+{
+    golden g = read_golden(path);
+    gp_pipeline *p;
+    void *workspace;
+
+    assert_int_equal(gp_pipeline_parse(g.pipeline, &p), GP_OK);
+    workspace = gp_alloc_aligned(gp_pipeline_workspace(p, g.count) + 64);
+    assert_non_null(workspace);
+    for (int level = 0; level < GP_SIMD_LEVELS; level++) {
+        if (!gp_simd_set((gp_simd)level))
+            continue;
+        check_decode(&g, p, workspace);
+        if (encodes)
+            check_encode(&g, p, workspace);
+    }
+    free(workspace);
+    gp_pipeline_destroy(p);
+}
+
+static void
+version_1_of_casts(void **state)
+{
+    (void)state;
+    check_file("golden/codec_none.hex", true);
+    check_file("golden/codec_fp16.hex", true);
+    check_file("golden/codec_bf16.hex", true);
+}
+
+static void
+version_1_of_q8(void **state)
+{
+    (void)state;
+    check_file("golden/codec_q8.hex", true);
+}
+
+static void
+version_1_of_lz4(void **state)
+{
+    (void)state;
+#ifdef GP_HAVE_LZ4
+    check_file("golden/codec_lz4.hex", false);
+#else
+    print_message("this build has no lz4\n");
+    skip();
+#endif
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(version_1_of_casts),
+        cmocka_unit_test(version_1_of_q8),
+        cmocka_unit_test(version_1_of_lz4),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
