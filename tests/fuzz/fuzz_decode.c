@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fuzz_decode.c - any bytes decode or are refused, without a step outside.
+ *
+ * Input: pipeline (u8), SIMD level (u8), count (u16), then the bytes. They are
+ * decoded as a message, and encoded as if they were elements and decoded back.
+ * Buffers have their exact sizes, for the address sanitizer.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "base/bytes.h"
+#include "compress/codec_internal.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const char *const texts[] = {
+    "none",         "fp16",
+    "bf16",         "q8",
+    "q8:block=32",  "q8:block=96",
+#ifdef GP_HAVE_LZ4
+    "none+lz4",     "q8:block=32+lz4",
+    "fp16+lz4+lz4", "q8+lz4+lz4+lz4",
+#endif
+};
+
+static void
+require(int condition)
+{
+    if (!condition)
+        abort();
+}
+
+static void *
+need(void *memory)
+{
+    require(memory != NULL);
+    return memory;
+}
+
+/* decode and decode_add agree, also on what they refuse. */
+static void
+decode(const gp_pipeline *p, const uint8_t *bytes, size_t length, size_t count,
+       void *workspace)
+{
+    float *decoded = need(malloc(4 * count + 1));
+    float *sum = need(calloc(count + 1, 4));
+    gp_status a, b;
+
+    a = gp_pipeline_decode(p, bytes, length, decoded, count, workspace);
+    b = gp_pipeline_decode_add(p, bytes, length, sum, count, workspace);
+    require(a == b && (a == GP_OK || a == GP_ERR_CORRUPT));
+    for (size_t i = 0; i < count; i++) {
+        if (a)
+            require(sum[i] == 0);
+        else if (decoded[i] == decoded[i])
+            require(sum[i] == decoded[i]);
+        else
+            require(sum[i] != sum[i]);
+    }
+    free(decoded);
+    free(sum);
+}
+
+static void
+round_trip(const gp_pipeline *p, const uint8_t *bytes, size_t length,
+           void *workspace)
+{
+    size_t count = length / 4, bound = gp_pipeline_bound(p, count), used;
+    float *source = need(malloc(4 * count + 1));
+    float *residual = need(calloc(count + 1, 4));
+    uint8_t *out = need(malloc(bound + 1));
+    gp_codec_context context = {.seed = 1};
+
+    if (count)
+        memcpy(source, bytes, 4 * count);
+    require(gp_pipeline_encode(p, &context, source, residual, count, out, bound,
+                               &used, workspace) == GP_OK);
+    require(used <= bound);
+    for (size_t i = 0; i < count; i++)
+        require(residual[i] - residual[i] == 0);
+    require(gp_pipeline_decode(p, out, used, source, count, workspace) ==
+            GP_OK);
+    free(source);
+    free(residual);
+    free(out);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static gp_pipeline *pipelines[GP_COUNT_OF(texts)];
+    size_t which, count, room;
+    void *workspace;
+
+    if (size < 4 || size > 65536)
+        return 0;
+    which = data[0] % GP_COUNT_OF(texts);
+    if (!pipelines[which])
+        require(gp_pipeline_parse(texts[which], &pipelines[which]) == GP_OK);
+    (void)gp_simd_set((gp_simd)(data[1] % GP_SIMD_LEVELS));
+    count = gp_get16(data + 2) % 4096;
+    room = gp_pipeline_workspace(pipelines[which], GP_MAX(count, size / 4));
+    workspace = need(gp_alloc_aligned(room + 1));
+    decode(pipelines[which], data + 4, size - 4, count, workspace);
+    round_trip(pipelines[which], data + 4, size - 4, workspace);
+    free(workspace);
+    return 0;
+}
