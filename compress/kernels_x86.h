@@ -56,14 +56,13 @@ KERNEL
 none_feedback(const float *source, float *residual, void *out, size_t n)
 {
     size_t whole = WHOLE(n);
-    float *to = out;
+    char *to = out;
 
     for (size_t i = 0; i < whole; i += LANES) {
-        store_f((char *)out + 4 * i,
-                add_f(load_f(source + i), load_f(residual + i)));
+        store_f(to + 4 * i, add_f(load_f(source + i), load_f(residual + i)));
         store_f(residual + i, set_f(0));
     }
-    rest->none.feedback(source + whole, residual + whole, to + whole,
+    rest->none.feedback(source + whole, residual + whole, to + 4 * whole,
                         n - whole);
 }
 

@@ -35,7 +35,8 @@ static gp_status reject(const parser *p, const char *at, const char *format,
 static gp_status
 reject(const parser *p, const char *at, const char *format, ...)
 {
-    const char *from = at - p->text > SHOW / 2 ? at - SHOW / 2 : p->text;
+    bool cut = strlen(p->text) > SHOW && at - p->text > SHOW / 2;
+    const char *from = cut ? at - SHOW / 2 : p->text;
     char reason[256], shown[SHOW + 1];
     va_list args;
     size_t n;
@@ -47,12 +48,12 @@ reject(const parser *p, const char *at, const char *format, ...)
         shown[n] = (char)(from[n] >= ' ' && from[n] <= '~' ? from[n] : '?');
     shown[n] = '\0';
     return gp_fail(GP_ERR_CONFIG, "pipeline, character %zu: %s\n  %s%s\n  %*s^",
-                   (size_t)(at - p->text) + 1, reason,
-                   from > p->text ? "..." : "", shown,
-                   (int)(at - from) + (from > p->text ? 3 : 0), "");
+                   (size_t)(at - p->text) + 1, reason, cut ? "..." : "", shown,
+                   (int)(at - from) + (cut ? 3 : 0), "");
 }
 
-/* The characters up to one of ":,=+" or the end, cut to fit, made printable. */
+/* The characters up to one of ":,=+" or the end, made printable. A long token
+ * ends in dots, which no name and no number does. */
 static size_t
 take_token(parser *p, char *out)
 {
@@ -61,6 +62,8 @@ take_token(parser *p, char *out)
     for (i = 0; i < length && i < TOKEN_MAX; i++)
         out[i] = (char)(p->at[i] >= ' ' && p->at[i] <= '~' ? p->at[i] : '?');
     out[i] = '\0';
+    if (length > TOKEN_MAX)
+        memcpy(out + TOKEN_MAX - 3, "...", 3);
     p->at += length;
     return length;
 }
