@@ -20,7 +20,7 @@ bash tools/packages.sh build
 echo "building into $folder"
 {
     cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Release \
-        -DGRADPUSH_TESTS=OFF -DGRADPUSH_TRAINER=ON &&
+        -DGRADPUSH_TESTS=OFF -DGRADPUSH_TOOLS=ON -DGRADPUSH_TRAINER=ON &&
         cmake --build "$folder"
 } >"$folder/build.log" 2>&1 </dev/null || {
     tail -n 30 "$folder/build.log"
