@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * proto.c - control payloads, byte by byte.
+ *
+ * Sizes of lists are checked against what is left to read before anything is
+ * allocated, so a hostile count costs nothing.
+ */
+#include "wire/proto.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include <gradpush/worker.h>
+
+/* The shortest encoded row: five empty texts need 2 bytes each... */
+#define TENSOR_BYTES_MIN (2 + 1 + 8 + 2 + 2 + 2)
+
+static gp_status
+whole(const gp_reader *r, const char *what)
+{
+    if (r->ok && r->left == 0)
+        return GP_OK;
+    return gp_fail(GP_ERR_PROTOCOL, "malformed %s message", what);
+}
+
+size_t
+gp_challenge_encode(const gp_challenge *c, void *out)
+{
+    memcpy(out, c->nonce, sizeof(c->nonce));
+    return GP_CHALLENGE_BYTES;
+}
+
+gp_status
+gp_challenge_decode(const void *in, size_t size, gp_challenge *out)
+{
+    if (size != GP_CHALLENGE_BYTES)
+        return gp_fail(GP_ERR_PROTOCOL, "malformed challenge message");
+    memcpy(out->nonce, in, sizeof(out->nonce));
+    return GP_OK;
+}
+
+size_t
+gp_hello_encode(const gp_hello *h, void *out)
+{
+    gp_writer w = {out, GP_HELLO_BYTES_MAX, true};
+
+    gp_write32(&w, h->rank);
+    gp_write32(&w, h->size);
+    gp_write32(&w, h->shard);
+    gp_write32(&w, h->shards);
+    gp_write(&w, h->nonce, sizeof(h->nonce));
+    gp_write(&w, h->proof, sizeof(h->proof));
+    gp_write_text(&w, h->identity);
+    return GP_HELLO_BYTES_MAX - w.left;
+}
+
+gp_status
+gp_hello_decode(const void *in, size_t size, gp_hello *out)
+{
+    gp_reader r = {in, size, true};
+    gp_hello h;
+    const uint8_t *nonce, *proof;
+
+    h.rank = gp_read32(&r);
+    h.size = gp_read32(&r);
+    h.shard = gp_read32(&r);
+    h.shards = gp_read32(&r);
+    nonce = gp_read(&r, GP_NONCE_BYTES);
+    proof = gp_read(&r, GP_PROOF_BYTES);
+    gp_read_text(&r, h.identity, sizeof(h.identity));
+    if (whole(&r, "hello") != GP_OK)
+        return GP_ERR_PROTOCOL;
+    memcpy(h.nonce, nonce, GP_NONCE_BYTES);
+    memcpy(h.proof, proof, GP_PROOF_BYTES);
+    for (char *p = h.identity; *p; p++)
+        if (!isprint((unsigned char)*p))
+            *p = '?';
+    *out = h;
+    return GP_OK;
+}
+
+size_t
+gp_welcome_encode(const gp_welcome *w, void *out)
+{
+    memcpy(out, w->proof, sizeof(w->proof));
+    return GP_WELCOME_BYTES;
+}
+
+gp_status
+gp_welcome_decode(const void *in, size_t size, gp_welcome *out)
+{
+    if (size != GP_WELCOME_BYTES)
+        return gp_fail(GP_ERR_PROTOCOL, "malformed welcome message");
+    memcpy(out->proof, in, sizeof(out->proof));
+    return GP_OK;
+}
+
+size_t
+gp_grant_encode(const gp_grant *g, void *out)
+{
+    uint8_t *p = out;
+
+    gp_put32(p, g->slots);
+    gp_put32(p + 4, g->region);
+    gp_put64(p + 8, g->slot_bytes);
+    return GP_GRANT_BYTES;
+}
+
+gp_status
+gp_grant_decode(const void *in, size_t size, gp_grant *out)
+{
+    const uint8_t *p = in;
+
+    if (size != GP_GRANT_BYTES || gp_get32(p) > GP_SLOTS_MAX)
+        return gp_fail(GP_ERR_PROTOCOL, "malformed ready message");
+    out->slots = gp_get32(p);
+    out->region = gp_get32(p + 4);
+    out->slot_bytes = gp_get64(p + 8);
+    return GP_OK;
+}
+
+void
+gp_text_decode(const void *in, size_t size, char *out)
+{
+    const unsigned char *p = in;
+    size_t length = GP_MIN(size, GP_TEXT_MAX - 1);
+
+    for (size_t i = 0; i < length; i++)
+        out[i] = isprint(p[i]) ? (char)p[i] : '?';
+    out[length] = '\0';
+}
+
+void
+gp_tensor_list_free(gp_tensor_list *list)
+{
+    free(list->tensors);
+    list->tensors = NULL;
+    list->count = 0;
+}
+
+static size_t
+spec_bytes(const gp_tensor_spec *t)
+{
+    return TENSOR_BYTES_MIN + strlen(t->name) + strlen(t->push) +
+           strlen(t->pull) + strlen(t->updater);
+}
+
+gp_status
+gp_tensor_list_encode(const gp_tensor_list *list, void **out, size_t *size)
+{
+    size_t bytes = 8 + 8 + 4 + 4;
+    gp_writer w;
+
+    for (uint32_t i = 0; i < list->count; i++)
+        bytes += spec_bytes(&list->tensors[i]);
+    if (bytes > GP_CONTROL_MAX)
+        return gp_fail(GP_ERR_TOO_LARGE,
+                       "the list of %u tensors takes %zu bytes, over %u: use "
+                       "shorter names or fewer tensors",
+                       list->count, bytes, GP_CONTROL_MAX);
+    w.at = malloc(bytes);
+    if (!w.at)
+        return gp_fail(GP_ERR_NO_MEMORY, "tensor list");
+    *out = w.at;
+    *size = bytes;
+    w.left = bytes;
+    w.ok = true;
+    gp_write64(&w, list->chunk_bytes);
+    gp_write64(&w, list->seed);
+    gp_write32(&w, list->shards);
+    gp_write32(&w, list->count);
+    for (uint32_t i = 0; i < list->count; i++) {
+        const gp_tensor_spec *t = &list->tensors[i];
+
+        gp_write_text(&w, t->name);
+        gp_write8(&w, t->dtype);
+        gp_write64(&w, t->count);
+        gp_write_text(&w, t->push);
+        gp_write_text(&w, t->pull);
+        gp_write_text(&w, t->updater);
+    }
+    return GP_OK;
+}
+
+static bool
+spec_decode(gp_reader *r, gp_tensor_spec *t)
+{
+    gp_read_text(r, t->name, sizeof(t->name));
+    t->dtype = gp_read8(r);
+    t->count = gp_read64(r);
+    gp_read_text(r, t->push, sizeof(t->push));
+    gp_read_text(r, t->pull, sizeof(t->pull));
+    gp_read_text(r, t->updater, sizeof(t->updater));
+    return r->ok && t->count > 0 && t->count <= SIZE_MAX / 8 &&
+           gp_dtype_bytes((gp_dtype)t->dtype) > 0;
+}
+
+gp_status
+gp_tensor_list_decode(const void *in, size_t size, gp_tensor_list *out)
+{
+    gp_reader r = {in, size, true};
+    gp_tensor_list list = {0};
+
+    list.chunk_bytes = gp_read64(&r);
+    list.seed = gp_read64(&r);
+    list.shards = gp_read32(&r);
+    list.count = gp_read32(&r);
+    if (!r.ok || list.count == 0 || list.count > r.left / TENSOR_BYTES_MIN ||
+        list.chunk_bytes == 0 || list.shards == 0)
+        return gp_fail(GP_ERR_PROTOCOL, "malformed tensor list");
+    list.tensors = calloc(list.count, sizeof(*list.tensors));
+    if (!list.tensors)
+        return gp_fail(GP_ERR_NO_MEMORY, "list of %u tensors", list.count);
+    for (uint32_t i = 0; i < list.count; i++)
+        if (!spec_decode(&r, &list.tensors[i]))
+            r.ok = false;
+    if (whole(&r, "tensor list") != GP_OK) {
+        gp_tensor_list_free(&list);
+        return GP_ERR_PROTOCOL;
+    }
+    *out = list;
+    return GP_OK;
+}
+
+static const char *
+dtype_name(uint8_t dtype)
+{
+    static const char *const names[] = {"?", "fp32", "fp16", "bf16"};
+
+    return dtype < GP_COUNT_OF(names) ? names[dtype] : "?";
+}
+
+static void
+spec_print(const gp_tensor_spec *t, char *out, size_t capacity)
+{
+    snprintf(out, capacity,
+             "'%.60s' %s[%llu] codec %.40s pull %.40s updater "
+             "%.60s",
+             t->name, dtype_name(t->dtype), (unsigned long long)t->count,
+             t->push, t->pull, t->updater);
+}
+
+static bool
+spec_equal(const gp_tensor_spec *a, const gp_tensor_spec *b)
+{
+    return strcmp(a->name, b->name) == 0 && a->dtype == b->dtype &&
+           a->count == b->count && strcmp(a->push, b->push) == 0 &&
+           strcmp(a->pull, b->pull) == 0 && strcmp(a->updater, b->updater) == 0;
+}
+
+bool
+gp_tensor_list_differ(const gp_tensor_list *a, uint32_t rank_a,
+                      const gp_tensor_list *b, uint32_t rank_b, char *text,
+                      size_t capacity)
+{
+    uint32_t common = GP_MIN(a->count, b->count);
+
+    for (uint32_t i = 0; i < common; i++) {
+        char left[300], right[300];
+
+        if (spec_equal(&a->tensors[i], &b->tensors[i]))
+            continue;
+        spec_print(&a->tensors[i], left, sizeof(left));
+        spec_print(&b->tensors[i], right, sizeof(right));
+        snprintf(text, capacity,
+                 "tensor %u is %s on worker %u, but %s on worker %u: register "
+                 "the same tensors in the same order on all workers",
+                 i, left, rank_a, right, rank_b);
+        return true;
+    }
+    if (a->count != b->count) {
+        const gp_tensor_list *longer = a->count > b->count ? a : b;
+
+        snprintf(text, capacity,
+                 "worker %u registered %u tensors and worker %u %u; the first "
+                 "that only one has is '%.60s'",
+                 rank_a, a->count, rank_b, b->count,
+                 longer->tensors[common].name);
+        return true;
+    }
+    if (a->chunk_bytes != b->chunk_bytes || a->seed != b->seed ||
+        a->shards != b->shards) {
+        snprintf(text, capacity,
+                 "chunk_bytes, seed and shards are %llu, %llu, %u on worker %u "
+                 "but %llu, %llu, %u on worker %u: set them alike",
+                 (unsigned long long)a->chunk_bytes,
+                 (unsigned long long)a->seed, a->shards, rank_a,
+                 (unsigned long long)b->chunk_bytes,
+                 (unsigned long long)b->seed, b->shards, rank_b);
+        return true;
+    }
+    return false;
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * proto.h - message types and control payloads between workers and shards.
+ *
+ * docs/protocol.md is the specification; this file and proto.c are its only
+ * encoder and decoder. Decoders accept any bytes and return a status.
+ */
+#ifndef GP_PROTO_H
+#define GP_PROTO_H
+
+#include <gradpush/transport.h>
+
+#include "base/base.h"
+
+enum gp_msg_type {
+    GP_MSG_CHALLENGE = 1, /* shard: here is a nonce, who are you */
+    GP_MSG_HELLO = 2,     /* worker: rank, size, proof */
+    GP_MSG_WELCOME = 3,   /* shard: my proof; you are in */
+    GP_MSG_REFUSE = 4,    /* shard: status and why; the connection ends */
+    GP_MSG_WAITING = 5,   /* shard: text, who is missing or late */
+    GP_MSG_START = 6,     /* shard: all workers are here */
+    GP_MSG_TENSORS = 7,   /* worker: the tensor list */
+    GP_MSG_READY = 8,     /* shard: lists agree; slots granted */
+    GP_MSG_PUSH = 9,      /* worker: data into a landing slot */
+    GP_MSG_ACK = 10,      /* shard: push applied */
+    GP_MSG_PULL = 11,     /* worker: send a result */
+    GP_MSG_RESULT = 12,   /* shard: data into the worker's destination */
+    GP_MSG_BARRIER = 13,  /* both ways */
+    GP_MSG_CREDIT = 14,   /* shard: only the credits field matters */
+    GP_MSG_BYE = 15,      /* worker: I leave in an orderly way */
+    GP_MSG_FAULT = 16,    /* shard: status and why the job cannot go on */
+    GP_MSG_TYPE_MAX = 16
+};
+
+/* On PUSH: answer with RESULT rather than ACK. */
+#define GP_MSG_WANT 0x0004u
+
+#define GP_NONCE_BYTES 32u
+#define GP_PROOF_BYTES 32u
+#define GP_TEXT_MAX    512u
+#define GP_NAME_MAX    256u
+#define GP_SLOTS_MAX   64u
+
+/* Pull destinations travel in gp_msg.aux: token and offset in 64-byte units. */
+#define GP_DESTINATION_UNIT 64u
+
+static inline uint64_t
+gp_destination(uint32_t token, uint64_t offset)
+{
+    return (uint64_t)token << 32 | offset / GP_DESTINATION_UNIT;
+}
+
+typedef struct gp_challenge {
+    uint8_t nonce[GP_NONCE_BYTES];
+} gp_challenge;
+#define GP_CHALLENGE_BYTES 32u
+
+typedef struct gp_hello {
+    uint32_t rank, size;    /* of workers */
+    uint32_t shard, shards; /* whom the worker takes the peer for */
+    uint8_t nonce[GP_NONCE_BYTES];
+    uint8_t proof[GP_PROOF_BYTES];
+    char identity[128]; /* "host pid 1234", for messages */
+} gp_hello;
+#define GP_HELLO_BYTES_MAX 256u
+
+typedef struct gp_welcome {
+    uint8_t proof[GP_PROOF_BYTES];
+} gp_welcome;
+#define GP_WELCOME_BYTES 32u
+
+typedef struct gp_grant {
+    uint32_t slots;
+    uint32_t region;
+    uint64_t slot_bytes;
+} gp_grant;
+#define GP_GRANT_BYTES 16u
+
+/* Each returns the number of bytes written; capacity is the caller's duty. */
+size_t gp_challenge_encode(const gp_challenge *c, void *out);
+size_t gp_hello_encode(const gp_hello *h, void *out);
+size_t gp_welcome_encode(const gp_welcome *w, void *out);
+size_t gp_grant_encode(const gp_grant *g, void *out);
+
+gp_status gp_challenge_decode(const void *in, size_t size, gp_challenge *out);
+gp_status gp_hello_decode(const void *in, size_t size, gp_hello *out);
+gp_status gp_welcome_decode(const void *in, size_t size, gp_welcome *out);
+gp_status gp_grant_decode(const void *in, size_t size, gp_grant *out);
+
+/* Text payload of REFUSE, WAITING and FAULT into a zero-terminated buffer of
+ * GP_TEXT_MAX; unprintable bytes become '?'. */
+void gp_text_decode(const void *in, size_t size, char *out);
+
+/* One row of the tensor list, in canonical form. */
+typedef struct gp_tensor_spec {
+    char name[GP_NAME_MAX];
+    uint8_t dtype;
+    uint64_t count;
+    char push[GP_NAME_MAX]; /* canonical pipeline texts */
+    char pull[GP_NAME_MAX];
+    char updater[GP_NAME_MAX]; /* canonical updater text */
+} gp_tensor_spec;
+
+typedef struct gp_tensor_list {
+    uint64_t chunk_bytes;
+    uint64_t seed;
+    uint32_t shards;
+    uint32_t count;
+    gp_tensor_spec *tensors; /* owned */
+} gp_tensor_list;
+
+void gp_tensor_list_free(gp_tensor_list *list);
+
+/* Bytes of the encoded list; GP_ERR_TOO_LARGE over GP_CONTROL_MAX. */
+gp_status gp_tensor_list_encode(const gp_tensor_list *list, void **out,
+                                size_t *size);
+gp_status gp_tensor_list_decode(const void *in, size_t size,
+                                gp_tensor_list *out);
+
+/* Says in words what differs first between the lists of two workers; false
+ * when nothing does. */
+bool gp_tensor_list_differ(const gp_tensor_list *a, uint32_t rank_a,
+                           const gp_tensor_list *b, uint32_t rank_b, char *text,
+                           size_t capacity);
+
+#endif
