@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* host.c - addresses of hosted shards, and their announcement. */
+#include "shard/host.h"
+
+#include <stdio.h>
+#include <string.h>
+
+gp_status
+gp_host_address(const gp_config *config, const char *bound, const char *towards,
+                char *out, size_t capacity)
+{
+    char host[GP_ADDRESS_MAX];
+    gp_status status;
+    bool v6;
+
+    if (bound[0] != ':') {
+        snprintf(out, capacity, "%s", bound);
+        return GP_OK;
+    }
+    status = gp_local_host(config, towards, host, sizeof(host));
+    if (status != GP_OK)
+        return status;
+    v6 = strchr(host, ':') != NULL;
+    snprintf(out, capacity, v6 ? "[%s]%s" : "%s%s", host, bound);
+    return GP_OK;
+}
+
+gp_status
+gp_host_announce(gp_store *store, int64_t index, const char *address)
+{
+    char key[64];
+
+    snprintf(key, sizeof(key), "shard/%lld", (long long)index);
+    return gp_store_set(store, key, address, strlen(address));
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * host.h - what servers and co-located workers share when they host shards.
+ */
+#ifndef GP_HOST_H
+#define GP_HOST_H
+
+#include "rendezvous/rendezvous.h"
+#include "shard/shard.h"
+
+/* The address others can use: a bound ":port" gets this host's name in front.
+ * `towards` is an address of the job's network, or "". */
+gp_status gp_host_address(const gp_config *config, const char *bound,
+                          const char *towards, char *out, size_t capacity);
+
+/* Tells the store where shard `index` listens. */
+gp_status gp_host_announce(gp_store *store, int64_t index, const char *address);
+
+#endif

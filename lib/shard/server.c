@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server.c - stand-alone shards: one driver, and so one thread, per shard.
+ */
+#include <gradpush/server.h>
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/driver.h"
+#include "shard/host.h"
+
+typedef struct hosted {
+    gp_shard *shard;
+    gp_driver *driver;
+    char address[GP_ADDRESS_MAX];
+} hosted;
+
+struct gp_server {
+    gp_config *config;
+    gp_job job;
+    char token[256];
+    gp_store_server *store_server;
+    gp_store *store;
+    uint32_t count;
+    hosted *host;
+    pthread_mutex_t lock; /* for the three below */
+    pthread_cond_t changed;
+    uint32_t finished;
+    gp_status status;
+};
+
+static void
+on_finished(void *user, gp_status status)
+{
+    gp_server *server = user;
+
+    pthread_mutex_lock(&server->lock);
+    server->finished++;
+    if (server->status == GP_OK)
+        server->status = status;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->lock);
+}
+
+static gp_status
+open_store(gp_server *server)
+{
+    uint64_t deadline =
+        gp_deadline(gp_config_seconds(server->config, "connect_timeout"));
+    const char *address = server->job.store;
+    gp_status status;
+
+    if (server->job.host_store) {
+        status = gp_store_serve(server->config, address, server->token,
+                                &server->store_server);
+        if (status != GP_OK)
+            return status;
+        address = gp_store_server_address(server->store_server);
+    }
+    if (!address[0] || gp_config_get(server->config, "servers")[0])
+        return GP_OK;
+    return gp_store_connect(server->config, address, server->token, deadline,
+                            &server->store);
+}
+
+/* Without a store the first worker tells a shard its number. */
+static gp_status
+first_index(gp_server *server, int64_t *out)
+{
+    int64_t next;
+    gp_status status;
+
+    *out = -1;
+    if (server->job.shards == (int64_t)server->count) {
+        *out = 0;
+        return GP_OK;
+    }
+    if (!server->store)
+        return GP_OK;
+    status = gp_store_add(server->store, "shard/next", server->count, &next);
+    if (status != GP_OK)
+        return status;
+    *out = next - (int64_t)server->count;
+    if (server->job.shards > 0 && next > server->job.shards)
+        return gp_fail(GP_ERR_CONFIG,
+                       "the job has %lld shards already: this server is one "
+                       "too many, or GRADPUSH_SHARDS too small",
+                       (long long)server->job.shards);
+    return GP_OK;
+}
+
+static gp_status
+start_shard(gp_server *server, uint32_t i, int64_t index)
+{
+    hosted *h = &server->host[i];
+    gp_shard_options options = {.job = server->job.job,
+                                .token = server->token,
+                                .index = index,
+                                .shards = server->job.shards,
+                                .size = server->job.size,
+                                .finished = on_finished,
+                                .user = server};
+    double spin = gp_config_seconds(server->config, "spin");
+    char identity[32];
+    gp_driven driven;
+    gp_status status;
+
+    status = gp_shard_create(server->config, &options, &h->shard);
+    if (status == GP_OK)
+        status =
+            gp_host_address(server->config, gp_shard_address(h->shard),
+                            server->job.store, h->address, sizeof(h->address));
+    if (status != GP_OK)
+        return status;
+    snprintf(identity, sizeof(identity), "shard %lld", (long long)index);
+    status = gp_driver_create(identity, (uint64_t)(spin * 1e9), &h->driver);
+    if (status != GP_OK)
+        return status;
+    driven = gp_shard_driven(h->shard);
+    status = gp_driver_add(h->driver, &driven);
+    if (status == GP_OK && server->store)
+        status = gp_host_announce(server->store, index, h->address);
+    if (status == GP_OK)
+        GP_INFO("shard %lld listens on %s", (long long)index, h->address);
+    return status;
+}
+
+static gp_status
+start(gp_server *server)
+{
+    int64_t index = -1;
+    gp_status status;
+
+    status = gp_log_configure(server->config);
+    if (status == GP_OK)
+        status = gp_job_detect(server->config, NULL, &server->job);
+    if (status == GP_OK)
+        status =
+            gp_token_load(server->config, server->token, sizeof(server->token));
+    if (status == GP_OK)
+        status = open_store(server);
+    if (status == GP_OK)
+        status = first_index(server, &index);
+    for (uint32_t i = 0; status == GP_OK && i < server->count; i++)
+        status = start_shard(server, i, index < 0 ? -1 : index + i);
+    return status;
+}
+
+gp_status
+gp_server_create(const gp_config *config, gp_server **out)
+{
+    gp_server *server = calloc(1, sizeof(*server));
+    pthread_condattr_t attr;
+    gp_status status;
+
+    if (!server)
+        return gp_fail(GP_ERR_NO_MEMORY, "server");
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&server->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    status = config ? gp_config_copy(config, &server->config)
+                    : gp_config_create(&server->config);
+    if (status == GP_OK) {
+        server->count = (uint32_t)gp_config_int(server->config, "local_shards");
+        server->host = calloc(server->count, sizeof(*server->host));
+        status = server->host
+                     ? start(server)
+                     : gp_fail(GP_ERR_NO_MEMORY, "%u shards", server->count);
+    }
+    if (status != GP_OK) {
+        gp_server_destroy(server);
+        return status;
+    }
+    *out = server;
+    return GP_OK;
+}
+
+uint32_t
+gp_server_shards(const gp_server *server)
+{
+    return server->count;
+}
+
+const char *
+gp_server_address(const gp_server *server, uint32_t index)
+{
+    return index < server->count ? server->host[index].address : NULL;
+}
+
+gp_status
+gp_server_wait(gp_server *server, double seconds)
+{
+    uint64_t deadline = gp_deadline(seconds);
+    struct timespec at = {.tv_sec = (time_t)(deadline / 1000000000u),
+                          .tv_nsec = (long)(deadline % 1000000000u)};
+    gp_status status = GP_OK;
+    int error = 0;
+
+    pthread_mutex_lock(&server->lock);
+    while (server->finished < server->count && error == 0)
+        error =
+            deadline == UINT64_MAX
+                ? pthread_cond_wait(&server->changed, &server->lock)
+                : pthread_cond_timedwait(&server->changed, &server->lock, &at);
+    if (server->finished < server->count)
+        status = GP_ERR_TIMEOUT;
+    else
+        status = server->status;
+    pthread_mutex_unlock(&server->lock);
+    if (status == GP_OK)
+        return GP_OK;
+    return gp_fail(status,
+                   status == GP_ERR_TIMEOUT ? "the job still runs"
+                                            : "the job failed: %s",
+                   gp_status_text(status));
+}
+
+void
+gp_server_destroy(gp_server *server)
+{
+    if (!server)
+        return;
+    for (uint32_t i = 0; server->host && i < server->count; i++) {
+        gp_driver_destroy(server->host[i].driver);
+        gp_shard_destroy(server->host[i].shard);
+    }
+    gp_store_close(server->store);
+    gp_store_stop(server->store_server);
+    free(server->host);
+    gp_config_destroy(server->config);
+    pthread_cond_destroy(&server->changed);
+    pthread_mutex_destroy(&server->lock);
+    free(server);
+}

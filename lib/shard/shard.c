@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shard.c - life of a shard, and its turn of the driver.
+ *
+ * Messages posted while events are handled are flushed once at the end of the
+ * turn, so that everything for one worker leaves in one system call.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "shard/shard_int.h"
+
+static int
+handle(gp_shard *s, shard_link *link, const gp_event *event)
+{
+    gp_peer *peer = event->user;
+
+    if (event->type != GP_EVENT_ACCEPTED && (!peer || peer->dead))
+        return 1;
+    switch (event->type) {
+    case GP_EVENT_ACCEPTED:
+        gp_shard_accept(s, event, link);
+        break;
+    case GP_EVENT_MESSAGE:
+        if (event->msg.type == GP_MSG_PUSH)
+            gp_shard_push(s, peer, event);
+        else
+            gp_shard_control(s, peer, event);
+        break;
+    case GP_EVENT_SENT:
+        gp_shard_sent(s, peer, event->cookie);
+        break;
+    case GP_EVENT_CLOSED:
+        gp_shard_drop(s, peer, event->status);
+        break;
+    default:
+        break;
+    }
+    return 1;
+}
+
+/* Credits that found no message to ride on get one of their own. */
+static void
+return_credits(gp_shard *s, gp_peer *peer)
+{
+    gp_msg msg = {.type = GP_MSG_CREDIT};
+
+    if (peer->free_credits && peer->state == PEER_READY)
+        (void)gp_peer_post(s, peer, &msg, NULL, 0);
+}
+
+static void
+flush_peers(gp_shard *s)
+{
+    GP_LIST_EACH (item, &s->peers) {
+        gp_peer *peer = GP_CONTAINER_OF(item, gp_peer, link);
+
+        if (!gp_list_empty(&peer->backlog))
+            gp_shard_send_due(s, peer);
+        return_credits(s, peer);
+        if (peer->flush) {
+            peer->flush = false;
+            (void)peer->ops->flush(peer->ep);
+        }
+    }
+}
+
+static void
+finish(gp_shard *s)
+{
+    gp_status status = s->fault;
+
+    if (s->finished || !gp_shard_done(s))
+        return;
+    s->finished = true;
+    if (s->on_finished)
+        s->on_finished(s->user, status);
+}
+
+static int
+shard_poll(void *self)
+{
+    gp_shard *s = self;
+    gp_event events[SHARD_EVENTS];
+    int done = 0;
+    uint64_t now;
+
+    for (int i = 0; i < s->links; i++) {
+        shard_link *link = &s->link[i];
+        int n = link->ops->progress(link->domain, events, SHARD_EVENTS);
+
+        if (n < 0)
+            gp_shard_fail(s, (gp_status)n, "transport %s failed: %s",
+                          link->ops->name, gp_status_text((gp_status)n));
+        for (int k = 0; k < n; k++)
+            done += handle(s, link, &events[k]);
+    }
+    if (done == 0) {
+        now = gp_clock_ns();
+        gp_shard_expire(s, now);
+        if (now >= s->report_ns)
+            gp_shard_report(s, now);
+    }
+    flush_peers(s);
+    gp_shard_bury(s);
+    finish(s);
+    return done;
+}
+
+static bool
+shard_arm(void *self)
+{
+    gp_shard *s = self;
+
+    for (int i = 0; i < s->links; i++)
+        if (s->link[i].ops->arm(s->link[i].domain) != GP_OK)
+            return false;
+    return true;
+}
+
+static uint64_t
+shard_deadline(void *self)
+{
+    gp_shard *s = self;
+    uint64_t at = s->report_ns;
+
+    GP_LIST_EACH (item, &s->peers) {
+        gp_peer *peer = GP_CONTAINER_OF(item, gp_peer, link);
+
+        if (peer->state == PEER_STRANGER)
+            at = GP_MIN(at, peer->deadline);
+        if (peer->full_since_ns)
+            at = GP_MIN(at, peer->full_since_ns + SHARD_RELIEF_NS);
+    }
+    return at;
+}
+
+gp_driven
+gp_shard_driven(gp_shard *s)
+{
+    gp_driven driven = {.self = s,
+                        .poll = shard_poll,
+                        .arm = shard_arm,
+                        .deadline = shard_deadline,
+                        .fd_count = s->links};
+
+    for (int i = 0; i < s->links; i++)
+        driven.fds[i] = s->link[i].ops->event_fd(s->link[i].domain);
+    return driven;
+}
+
+bool
+gp_shard_done(void *self)
+{
+    gp_shard *s = self;
+
+    if (s->fault != GP_OK) {
+        if (s->size < 0)
+            return true;
+        for (int64_t r = 0; r < s->size; r++)
+            if (s->worker[r])
+                return false;
+        return true;
+    }
+    return s->size > 0 && s->departed == (uint32_t)s->size;
+}
+
+const char *
+gp_shard_address(const gp_shard *s)
+{
+    return s->address;
+}
+
+gp_status
+gp_transport_choose(const gp_config *config, const gp_transport_ops **out)
+{
+    const char *name = gp_config_get(config, "transport");
+    const gp_transport_ops *ops;
+    const char *names[32];
+    const char *near = NULL;
+    size_t count = 0;
+
+    if (strcmp(name, "auto") == 0)
+        name = "tcp";
+    ops = gp_transport_find(name);
+    if (ops) {
+        *out = ops;
+        return GP_OK;
+    }
+    for (; count < GP_COUNT_OF(names) && gp_transport_at(count); count++)
+        names[count] = gp_transport_at(count)->name;
+    if (gp_nearest(name, names, count, &near))
+        return gp_fail(GP_ERR_CONFIG,
+                       "GRADPUSH_TRANSPORT is '%s': no such transport in this "
+                       "build; did you mean '%s'?",
+                       name, near);
+    return gp_fail(GP_ERR_CONFIG,
+                   "GRADPUSH_TRANSPORT is '%s': no such transport in this "
+                   "build; 'gradpush info --transports' lists them",
+                   name);
+}
+
+static gp_status
+open_link(gp_shard *s, const gp_config *config, const gp_transport_ops *ops,
+          const char *address, char *bound)
+{
+    shard_link *link = &s->link[s->links];
+    gp_status status = ops->open(config, &link->domain);
+
+    if (status != GP_OK)
+        return status;
+    link->ops = ops;
+    s->links++;
+    return ops->listen(link->domain, address, bound, GP_ADDRESS_MAX);
+}
+
+static gp_status
+open_links(gp_shard *s, const gp_config *config, const gp_shard_options *o)
+{
+    const gp_transport_ops *ops;
+    char ignored[GP_ADDRESS_MAX];
+    gp_status status = gp_transport_choose(config, &ops);
+
+    if (status != GP_OK)
+        return status;
+    status =
+        open_link(s, config, ops, gp_config_get(config, "listen"), s->address);
+    if (status != GP_OK || !o->local)
+        return status;
+    return open_link(s, config, gp_transport_find("loop"), o->local, ignored);
+}
+
+static void
+configure(gp_shard *s, const gp_config *config, const gp_shard_options *o)
+{
+    const char *checksum = gp_config_get(config, "checksum");
+    bool loop = strcmp(gp_config_get(config, "transport"), "loop") == 0;
+
+    s->index = o->index;
+    s->shards = o->shards;
+    s->size = -1;
+    s->slots = (uint32_t)gp_config_int(config, "slots");
+    s->epoch = (uint32_t)gp_config_int(config, "epoch");
+    s->handshake_timeout = gp_config_seconds(config, "handshake_timeout");
+    s->checksum =
+        strcmp(checksum, "on") == 0 || (strcmp(checksum, "auto") == 0 && !loop);
+    s->job = gp_hash(o->job, strlen(o->job));
+    strncpy(s->job_name, o->job, sizeof(s->job_name) - 1);
+    strncpy(s->token, o->token, sizeof(s->token) - 1);
+    s->report_ns = UINT64_MAX;
+    s->on_finished = o->finished;
+    s->user = o->user;
+    gp_list_init(&s->peers);
+    gp_list_init(&s->graves);
+}
+
+gp_status
+gp_shard_create(const gp_config *config, const gp_shard_options *options,
+                gp_shard **out)
+{
+    gp_shard *s = calloc(1, sizeof(*s));
+    gp_status status;
+
+    if (!s)
+        return gp_fail(GP_ERR_NO_MEMORY, "shard");
+    configure(s, config, options);
+    status = open_links(s, config, options);
+    if (status != GP_OK) {
+        gp_shard_destroy(s);
+        return status;
+    }
+    *out = s;
+    return GP_OK;
+}
+
+void
+gp_shard_destroy(gp_shard *s)
+{
+    if (!s)
+        return;
+    s->finished = true;
+    while (!gp_list_empty(&s->peers))
+        gp_shard_drop(s, GP_CONTAINER_OF(s->peers.next, gp_peer, link), GP_OK);
+    gp_shard_bury(s);
+    for (int i = 0; i < s->links; i++)
+        s->link[i].ops->close(s->link[i].domain);
+    gp_shard_forget(s);
+    free(s->worker);
+    free(s->left);
+    free(s->barrier);
+    free(s);
+}

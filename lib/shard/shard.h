@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shard.h - one parameter shard: its interface to servers and workers.
+ *
+ * A shard owns its address, its chunks and its connections. It has no lock: the
+ * driver it is added to lets one thread at a time in.
+ */
+#ifndef GP_SHARD_H
+#define GP_SHARD_H
+
+#include <gradpush/transport.h>
+
+#include "base/driver.h"
+
+typedef struct gp_shard gp_shard;
+
+/* Calls back once, from the driving thread, when all workers have left or the
+ * job has failed and all connections are gone. */
+typedef void (*gp_shard_finished)(void *user, gp_status status);
+
+typedef struct gp_shard_options {
+    const char *job;   /* the job's identity */
+    const char *token; /* "" for none */
+    int64_t index;     /* -1: the first worker says */
+    int64_t shards;    /* -1: likewise */
+    int64_t size;      /* of workers; -1: likewise */
+    const char *local; /* name to listen on in-process as well, or NULL */
+    gp_shard_finished finished;
+    void *user;
+} gp_shard_options;
+
+/* Listens; `config` is read only during the call. */
+gp_status gp_shard_create(const gp_config *config,
+                          const gp_shard_options *options, gp_shard **out);
+void gp_shard_destroy(gp_shard *shard);
+
+/* Bound address, ":port" for a wildcard. */
+const char *gp_shard_address(const gp_shard *shard);
+
+/* How a driver runs it. */
+gp_driven gp_shard_driven(gp_shard *shard);
+
+/* Under the driver: whether every worker that joined has left or died. */
+bool gp_shard_done(void *shard);
+
+/* The transport that a configuration names; auto picks the best usable one. */
+gp_status gp_transport_choose(const gp_config *config,
+                              const gp_transport_ops **out);
+
+#endif

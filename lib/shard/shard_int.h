@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shard_int.h - the inside of a shard.
+ *
+ * Life of a push, per chunk and worker (gp_entry): it lands in a slot and is
+ * `pending`; it is folded when its step is the chunk's version and all lower
+ * ranks are folded (rank order makes sums independent of arrival); then its
+ * slot goes back as a credit. What the worker is owed, an ACK or a RESULT, is
+ * the entry's `answer`, which moves to the peer's backlog when it is due.
+ */
+#ifndef GP_SHARD_INT_H
+#define GP_SHARD_INT_H
+
+#include <gradpush/codec.h>
+#include <gradpush/worker.h>
+
+#include "base/list.h"
+#include "shard/map.h"
+#include "shard/shard.h"
+#include "shard/updater.h"
+#include "wire/proto.h"
+
+#define SHARD_LINKS     2
+#define SHARD_EVENTS    32
+#define SHARD_REPORT_NS 3000000000u
+#define SHARD_STALL_NS  5000000000u
+#define SHARD_RELIEF_NS 5000000u
+
+typedef enum peer_state {
+    PEER_STRANGER, /* connected, has not proven anything */
+    PEER_JOINED,   /* proven; tensors not agreed */
+    PEER_READY,    /* slots granted */
+    PEER_LEFT      /* said goodbye */
+} peer_state;
+
+typedef struct gp_peer {
+    gp_list link;    /* in gp_shard.peers */
+    gp_list backlog; /* entries whose answers are due */
+    const gp_transport_ops *ops;
+    gp_domain *domain;
+    gp_endpoint *ep;
+    peer_state state;
+    uint64_t deadline; /* stranger: until when it must say hello */
+    uint8_t nonce[GP_NONCE_BYTES];
+    uint32_t rank, incarnation;
+    char identity[128];
+    uint8_t *slots;
+    gp_mem *slot_mem;
+    uint32_t region;
+    uint64_t free_credits;  /* slots to hand back with the next message */
+    uint64_t held;          /* slots that hold a push; bit set */
+    uint64_t full_since_ns; /* when the last free slot was taken, or 0 */
+    bool flush;
+    bool dead; /* waits to be freed at the end of the turn */
+} gp_peer;
+
+typedef enum answer_kind { ANSWER_NONE, ANSWER_ACK, ANSWER_RESULT } answer_kind;
+
+typedef struct gp_entry {
+    gp_list due; /* in the peer's backlog */
+    const void *payload;
+    void *stash; /* the payload's copy when its slot was needed */
+    size_t length;
+    gp_msg msg;         /* of the pending push */
+    uint64_t next_step; /* pushes below it are applied: exactly once */
+    uint64_t cookie, aux;
+    uint64_t answer_version; /* RESULT is due at this version */
+    answer_kind answer;
+    bool pending;
+    bool init_answer;
+    uint32_t in_flight; /* results handed to the transport, not yet SENT */
+    struct gp_chunk *chunk;
+} gp_entry;
+
+typedef struct shard_tensor {
+    gp_tensor_spec *spec;
+    gp_pipeline *push, *pull, *native;
+    gp_updater updater;
+    bool push_dense, pull_dense; /* payload bytes are fp32 as they lie */
+} shard_tensor;
+
+typedef struct gp_chunk {
+    const gp_chunk_info *info;
+    shard_tensor *tensor;
+    uint32_t number;
+    uint32_t next_rank; /* whose push is folded next */
+    uint64_t version;   /* completed steps */
+    uint32_t sending;   /* results of this version not yet SENT */
+    bool scaled;        /* the updater's scale is in the sum already */
+    bool initialized;
+    float *value; /* result of this version, or parameters */
+    float *sum;   /* being folded; may be `value` */
+    float *spare; /* second buffer, made when a result is still wanted */
+    float *velocity;
+    void *encoded; /* value through the pull pipeline */
+    size_t encoded_length;
+    bool encoded_valid;
+    uint32_t crc; /* of the payload sent, computed once for all workers */
+    bool crc_valid;
+    uint64_t since_ns; /* first push of the step that is not complete */
+    gp_entry *entry;   /* one per worker */
+} gp_chunk;
+
+typedef struct shard_link {
+    const gp_transport_ops *ops;
+    gp_domain *domain;
+} shard_link;
+
+struct gp_shard {
+    shard_link link[SHARD_LINKS];
+    int links;
+    char address[GP_ADDRESS_MAX];
+    char token[256];
+    char job_name[128];
+    uint64_t job;
+    int64_t index, shards, size; /* -1 until known */
+    uint32_t epoch;
+    uint32_t slots;
+    bool checksum; /* compute result checksums once, here */
+    double handshake_timeout;
+    gp_list peers;
+    gp_list graves;   /* dropped in this turn; events may still name them */
+    gp_peer **worker; /* by rank; NULL: not there */
+    bool *left;       /* by rank */
+    uint32_t joined, departed;
+    bool started;
+    bool agreed;         /* list, map and chunks exist */
+    uint32_t first_rank; /* whose list it was */
+    gp_tensor_list list;
+    gp_map map;
+    shard_tensor *tensor;
+    gp_chunk *chunk;    /* ours only */
+    uint32_t *chunk_of; /* chunk number -> index + 1 into chunk, 0: not ours */
+    uint32_t chunks;
+    size_t slot_bytes;
+    void *workspace;
+    uint64_t report_ns; /* when to say next who is missing */
+    uint32_t *barrier;  /* by rank: barriers entered */
+    uint32_t barrier_count;
+    gp_status fault;
+    char fault_text[GP_TEXT_MAX];
+    bool finished;
+    gp_shard_finished on_finished;
+    void *user;
+};
+
+/* shard_peer.c */
+void gp_shard_accept(gp_shard *s, const gp_event *event, shard_link *link);
+void gp_shard_control(gp_shard *s, gp_peer *peer, const gp_event *event);
+void gp_shard_drop(gp_shard *s, gp_peer *peer, gp_status status);
+void gp_shard_bury(gp_shard *s);
+void gp_shard_expire(gp_shard *s, uint64_t now);
+void gp_shard_report(gp_shard *s, uint64_t now);
+void gp_shard_fail(gp_shard *s, gp_status status, const char *format, ...)
+    GP_PRINTF(3, 4);
+gp_status gp_peer_post(gp_shard *s, gp_peer *peer, gp_msg *msg,
+                       const void *payload, uint64_t cookie);
+void gp_peer_text(gp_shard *s, gp_peer *peer, uint8_t type, gp_status status,
+                  const char *text);
+void gp_peer_name(const gp_shard *s, uint32_t rank, char *out, size_t capacity);
+
+/* shard_tensors.c */
+gp_status gp_shard_agree(gp_shard *s, gp_tensor_list *list, uint32_t rank);
+void gp_shard_forget(gp_shard *s);
+
+/* shard_chunk.c */
+void gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event);
+void gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *msg);
+void gp_shard_sent(gp_shard *s, gp_peer *peer, uint64_t cookie);
+void gp_shard_send_due(gp_shard *s, gp_peer *peer);
+void gp_shard_relieve(gp_shard *s, gp_peer *peer);
+void gp_shard_orphan(gp_shard *s, gp_peer *peer);
+void gp_shard_check_left(gp_shard *s);
+
+#endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shard_tensors.c - from a tensor list to chunks with memory.
+ *
+ * The first worker's list makes the chunks; every later list must equal it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "shard/shard_int.h"
+
+static const char *const native_names[] = {"none", "none", "fp16", "bf16"};
+
+static gp_status
+open_tensor(gp_tensor_spec *spec, shard_tensor *t)
+{
+    gp_status status;
+
+    t->spec = spec;
+    status = gp_updater_parse(spec->updater, &t->updater);
+    if (status == GP_OK)
+        status = gp_pipeline_parse(spec->push, &t->push);
+    if (status == GP_OK)
+        status = gp_pipeline_parse(spec->pull, &t->pull);
+    if (status == GP_OK)
+        status = gp_pipeline_parse(native_names[spec->dtype], &t->native);
+    if (status != GP_OK)
+        return status;
+    t->push_dense = strcmp(gp_pipeline_name(t->push), "none") == 0;
+    t->pull_dense = strcmp(gp_pipeline_name(t->pull), "none") == 0;
+    return GP_OK;
+}
+
+static gp_status
+open_tensors(gp_shard *s)
+{
+    s->tensor = calloc(s->list.count, sizeof(*s->tensor));
+    if (!s->tensor)
+        return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", s->list.count);
+    for (uint32_t i = 0; i < s->list.count; i++) {
+        gp_status status = open_tensor(&s->list.tensors[i], &s->tensor[i]);
+
+        if (status != GP_OK)
+            return status;
+    }
+    return GP_OK;
+}
+
+/* Memory of one chunk; the result of a pull that nobody pushed for is zeros. */
+static gp_status
+open_chunk(gp_shard *s, gp_chunk *c)
+{
+    size_t bytes = c->info->count * sizeof(float);
+    bool sgd = c->tensor->updater.kind == GP_UPDATER_SGD;
+    size_t pull = gp_pipeline_bound(c->tensor->pull, c->info->count);
+    size_t native = gp_pipeline_bound(c->tensor->native, c->info->count);
+    bool coded = !c->tensor->pull_dense || c->tensor->spec->dtype != GP_FP32;
+
+    c->value = gp_alloc_aligned(bytes);
+    c->sum = sgd ? gp_alloc_aligned(bytes) : c->value;
+    c->entry = calloc((size_t)s->size, sizeof(*c->entry));
+    if (sgd && c->tensor->updater.momentum != 0)
+        c->velocity = calloc(1, bytes);
+    if (coded)
+        c->encoded = gp_alloc_aligned(GP_MAX(pull, native));
+    if (!c->value || !c->sum || !c->entry || (coded && !c->encoded) ||
+        (sgd && c->tensor->updater.momentum != 0 && !c->velocity))
+        return gp_fail(GP_ERR_NO_MEMORY, "chunk of %zu bytes", bytes);
+    memset(c->value, 0, bytes);
+    for (int64_t r = 0; r < s->size; r++) {
+        gp_list_init(&c->entry[r].due);
+        c->entry[r].chunk = c;
+    }
+    return GP_OK;
+}
+
+static void
+measure_chunk(gp_shard *s, const gp_chunk *c, size_t *workspace)
+{
+    size_t n = c->info->count;
+    size_t push = gp_pipeline_bound(c->tensor->push, n);
+    size_t native = gp_pipeline_bound(c->tensor->native, n);
+
+    s->slot_bytes = GP_MAX(s->slot_bytes, GP_MAX(push, native));
+    push = gp_pipeline_workspace(c->tensor->push, n);
+    native = gp_pipeline_workspace(c->tensor->pull, n);
+    *workspace = GP_MAX(*workspace, GP_MAX(push, native));
+    native = gp_pipeline_workspace(c->tensor->native, n);
+    *workspace = GP_MAX(*workspace, native);
+}
+
+static gp_status
+open_chunks(gp_shard *s)
+{
+    size_t workspace = 64;
+    gp_status status = GP_OK;
+
+    for (uint32_t i = 0; i < s->map.chunks; i++)
+        s->chunks += s->map.chunk[i].shard == (uint32_t)s->index;
+    s->chunk = calloc(s->chunks + 1u, sizeof(*s->chunk));
+    s->chunk_of = calloc(s->map.chunks, sizeof(*s->chunk_of));
+    if (!s->chunk || !s->chunk_of)
+        return gp_fail(GP_ERR_NO_MEMORY, "%u chunks", s->chunks);
+    for (uint32_t i = 0, at = 0; i < s->map.chunks; i++) {
+        gp_chunk *c = &s->chunk[at];
+
+        if (s->map.chunk[i].shard != (uint32_t)s->index)
+            continue;
+        c->info = &s->map.chunk[i];
+        c->number = i;
+        c->tensor = &s->tensor[c->info->tensor];
+        s->chunk_of[i] = ++at;
+        measure_chunk(s, c, &workspace);
+        status = open_chunk(s, c);
+        if (status != GP_OK)
+            return status;
+    }
+    s->slot_bytes = (s->slot_bytes + 63) & ~(size_t)63;
+    s->workspace = gp_alloc_aligned(workspace);
+    return s->workspace ? GP_OK : gp_fail(GP_ERR_NO_MEMORY, "workspace");
+}
+
+static gp_status
+build_map(gp_shard *s)
+{
+    uint64_t *counts = calloc(s->list.count, sizeof(*counts));
+    gp_status status;
+
+    if (!counts)
+        return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", s->list.count);
+    for (uint32_t i = 0; i < s->list.count; i++)
+        counts[i] = s->list.tensors[i].count;
+    status = gp_map_build(counts, s->list.count, s->list.chunk_bytes,
+                          s->list.shards, &s->map);
+    free(counts);
+    return status;
+}
+
+gp_status
+gp_shard_agree(gp_shard *s, gp_tensor_list *list, uint32_t rank)
+{
+    gp_status status;
+    char text[GP_TEXT_MAX];
+
+    if (s->agreed) {
+        bool differ = gp_tensor_list_differ(&s->list, s->first_rank, list, rank,
+                                            text, sizeof(text));
+
+        gp_tensor_list_free(list);
+        return differ ? gp_fail(GP_ERR_MISMATCH, "%s", text) : GP_OK;
+    }
+    s->list = *list;
+    s->first_rank = rank;
+    if (list->shards != (uint64_t)s->shards)
+        status = gp_fail(GP_ERR_MISMATCH,
+                         "the tensor list is for %u shards, the job has %lld",
+                         list->shards, (long long)s->shards);
+    else
+        status = build_map(s);
+    if (status == GP_OK)
+        status = open_tensors(s);
+    if (status == GP_OK)
+        status = open_chunks(s);
+    if (status != GP_OK) {
+        gp_shard_forget(s);
+        return status;
+    }
+    s->agreed = true;
+    return GP_OK;
+}
+
+static void
+close_chunk(gp_shard *s, gp_chunk *c)
+{
+    for (int64_t r = 0; c->entry && r < s->size; r++)
+        free(c->entry[r].stash);
+    if (c->sum != c->value)
+        free(c->sum);
+    free(c->value);
+    free(c->spare);
+    free(c->velocity);
+    free(c->encoded);
+    free(c->entry);
+}
+
+void
+gp_shard_forget(gp_shard *s)
+{
+    for (uint32_t i = 0; s->chunk && i < s->chunks; i++)
+        close_chunk(s, &s->chunk[i]);
+    for (uint32_t i = 0; s->tensor && i < s->list.count; i++) {
+        gp_pipeline_destroy(s->tensor[i].push);
+        gp_pipeline_destroy(s->tensor[i].pull);
+        gp_pipeline_destroy(s->tensor[i].native);
+    }
+    free(s->chunk);
+    free(s->chunk_of);
+    free(s->tensor);
+    free(s->workspace);
+    s->chunk = NULL;
+    s->chunk_of = NULL;
+    s->tensor = NULL;
+    s->workspace = NULL;
+    s->chunks = 0;
+    gp_map_free(&s->map);
+    gp_tensor_list_free(&s->list);
+    s->agreed = false;
+}
