@@ -48,7 +48,8 @@ void gp_driver_remove(gp_driver *driver, const void *self);
 void gp_driver_kick(gp_driver *driver);
 
 /* Drives until `done(arg)` or the deadline; returns done's last value. Any
- * number of threads may wait at once. */
+ * number of threads may wait at once; `done` is called with and without the
+ * driver held, so it reads nothing but atomics. */
 bool gp_driver_wait(gp_driver *driver, bool (*done)(void *arg), void *arg,
                     uint64_t deadline_ns);
 

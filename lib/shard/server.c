@@ -51,16 +51,21 @@ open_store(gp_server *server)
     uint64_t deadline =
         gp_deadline(gp_config_seconds(server->config, "connect_timeout"));
     const char *address = server->job.store;
+    const char *host = gp_config_get(server->config, "store_host");
     gp_status status;
 
-    if (server->job.host_store) {
+    if (server->job.is_scheduler || strcmp(host, "on") == 0) {
         status = gp_store_serve(server->config, address, server->token,
                                 &server->store_server);
         if (status != GP_OK)
             return status;
         address = gp_store_server_address(server->store_server);
     }
-    if (!address[0] || gp_config_get(server->config, "servers")[0])
+    /* Nobody has named a store, and there is no launcher to ask. */
+    if (!server->store_server && !gp_config_get(server->config, "store")[0] &&
+        strcmp(server->job.launcher, "none") == 0)
+        return GP_OK;
+    if (!address[0])
         return GP_OK;
     return gp_store_connect(server->config, address, server->token, deadline,
                             &server->store);
@@ -128,6 +133,26 @@ start_shard(gp_server *server, uint32_t i, int64_t index)
     return status;
 }
 
+/* A server has no rank, and learns the number of workers from the first one;
+ * detection insists on both or neither. */
+static gp_status
+forget_size(gp_config *config)
+{
+    if (gp_config_int(config, "rank") >= 0)
+        return GP_OK;
+    return gp_config_set(config, "size", "-1");
+}
+
+/* Without a launcher nobody but the workers knows how many shards there are. */
+static void
+count_shards(gp_server *server)
+{
+    int64_t shards = gp_config_int(server->config, "shards");
+
+    if (shards > 0 || strcmp(server->job.launcher, "none") == 0)
+        server->job.shards = shards;
+}
+
 static gp_status
 start(gp_server *server)
 {
@@ -136,12 +161,16 @@ start(gp_server *server)
 
     status = gp_log_configure(server->config);
     if (status == GP_OK)
+        status = forget_size(server->config);
+    if (status == GP_OK)
         status = gp_job_detect(server->config, NULL, &server->job);
     if (status == GP_OK)
         status =
             gp_token_load(server->config, server->token, sizeof(server->token));
-    if (status == GP_OK)
+    if (status == GP_OK) {
+        count_shards(server);
         status = open_store(server);
+    }
     if (status == GP_OK)
         status = first_index(server, &index);
     for (uint32_t i = 0; status == GP_OK && i < server->count; i++)
@@ -214,10 +243,9 @@ gp_server_wait(gp_server *server, double seconds)
     pthread_mutex_unlock(&server->lock);
     if (status == GP_OK)
         return GP_OK;
-    return gp_fail(status,
-                   status == GP_ERR_TIMEOUT ? "the job still runs"
-                                            : "the job failed: %s",
-                   gp_status_text(status));
+    if (status == GP_ERR_TIMEOUT)
+        return gp_fail(status, "the job still runs");
+    return gp_fail(status, "the job failed: %s", gp_status_text(status));
 }
 
 void

@@ -65,12 +65,26 @@ flush_peers(gp_shard *s)
     }
 }
 
+static bool
+all_gone(const gp_shard *s)
+{
+    if (s->fault != GP_OK) {
+        if (s->size < 0)
+            return true;
+        for (int64_t r = 0; r < s->size; r++)
+            if (s->worker[r])
+                return false;
+        return true;
+    }
+    return s->size > 0 && s->departed == (uint32_t)s->size;
+}
+
 static void
 finish(gp_shard *s)
 {
     gp_status status = s->fault;
 
-    if (s->finished || !gp_shard_done(s))
+    if (s->finished || !all_gone(s))
         return;
     s->finished = true;
     if (s->on_finished)
@@ -152,17 +166,7 @@ gp_shard_driven(gp_shard *s)
 bool
 gp_shard_done(void *self)
 {
-    gp_shard *s = self;
-
-    if (s->fault != GP_OK) {
-        if (s->size < 0)
-            return true;
-        for (int64_t r = 0; r < s->size; r++)
-            if (s->worker[r])
-                return false;
-        return true;
-    }
-    return s->size > 0 && s->departed == (uint32_t)s->size;
+    return atomic_load(&((gp_shard *)self)->finished);
 }
 
 const char *

@@ -40,7 +40,8 @@ const char *gp_shard_address(const gp_shard *shard);
 /* How a driver runs it. */
 gp_driven gp_shard_driven(gp_shard *shard);
 
-/* Under the driver: whether every worker that joined has left or died. */
+/* Whether every worker has left, or the job failed and all are gone. Any
+ * thread. */
 bool gp_shard_done(void *shard);
 
 /* The transport that a configuration names; auto picks the best usable one. */

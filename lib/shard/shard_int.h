@@ -20,11 +20,12 @@
 #include "shard/updater.h"
 #include "wire/proto.h"
 
-#define SHARD_LINKS     2
-#define SHARD_EVENTS    32
-#define SHARD_REPORT_NS 3000000000u
-#define SHARD_STALL_NS  5000000000u
-#define SHARD_RELIEF_NS 5000000u
+#define SHARD_LINKS       2
+#define SHARD_EVENTS      32
+#define SHARD_REPORT_NS   3000000000u
+#define SHARD_STALL_NS    5000000000u
+#define SHARD_RELIEF_NS   5000000u
+#define SHARD_FLUSH_BYTES 32768u /* payloads from here on leave at once */
 
 typedef enum peer_state {
     PEER_STRANGER, /* connected, has not proven anything */
@@ -139,7 +140,7 @@ struct gp_shard {
     uint32_t barrier_count;
     gp_status fault;
     char fault_text[GP_TEXT_MAX];
-    bool finished;
+    atomic_bool finished;
     gp_shard_finished on_finished;
     void *user;
 };

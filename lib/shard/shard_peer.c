@@ -24,11 +24,14 @@ gp_peer_post(gp_shard *s, gp_peer *peer, gp_msg *msg, const void *payload,
     msg->epoch = s->epoch;
     msg->credits = peer->free_credits;
     status = peer->ops->post(peer->ep, msg, payload, NULL, cookie);
-    if (status == GP_OK) {
-        peer->free_credits = 0;
+    if (status != GP_OK)
+        return status;
+    peer->free_credits = 0;
+    if (msg->payload >= SHARD_FLUSH_BYTES)
+        (void)peer->ops->flush(peer->ep);
+    else
         peer->flush = true;
-    }
-    return status;
+    return GP_OK;
 }
 
 void

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conn.c - the worker's side of a connection to a shard.
+ *
+ * Both sides prove the job token: the shard must not take pushes from a
+ * stranger, and the worker must not give its gradients to one.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/worker_int.h"
+
+gp_status
+gp_conn_post(gp_conn *conn, gp_msg *msg, const void *payload, gp_mem *mem,
+             uint64_t cookie)
+{
+    gp_worker *w = conn->worker;
+    gp_status status;
+
+    msg->job = w->job_hash;
+    msg->worker = w->rank;
+    msg->incarnation = w->incarnation;
+    msg->epoch = w->epoch;
+    status = conn->link->ops->post(conn->ep, msg, payload, mem, cookie);
+    if (status != GP_OK)
+        return status;
+    atomic_fetch_add_explicit(&w->messages_sent, 1, memory_order_relaxed);
+    if (msg->payload >= FLUSH_BYTES)
+        (void)conn->link->ops->flush(conn->ep);
+    else
+        conn->flush = true;
+    return GP_OK;
+}
+
+void
+gp_worker_close_conns(gp_worker *w)
+{
+    for (uint32_t i = 0; w->conn && i < w->shards; i++) {
+        gp_conn *conn = &w->conn[i];
+
+        if (conn->ep)
+            conn->link->ops->ep_close(conn->ep);
+        conn->ep = NULL;
+        conn->state = CONN_CLOSED;
+        conn->flush = false;
+    }
+}
+
+/* The job is over for this worker. Connections are closed first, because they
+ * may still read from buffers whose requests end now. */
+void
+gp_worker_fail(gp_worker *w, gp_status status, const char *format, ...)
+{
+    va_list args;
+
+    if (atomic_load(&w->fault) != GP_OK || w->leaving)
+        return;
+    va_start(args, format);
+    vsnprintf(w->fault_text, sizeof(w->fault_text), format, args);
+    va_end(args);
+    atomic_store(&w->fault, (int)status);
+    GP_ERROR("%s", w->fault_text);
+    gp_worker_close_conns(w);
+    GP_LIST_EACH (item, &w->active) {
+        gp_engine_finish(GP_CONTAINER_OF(item, gp_request, link), status);
+    }
+    gp_driver_signal(w->driver);
+}
+
+static void
+say_hello(gp_conn *conn, const gp_event *event)
+{
+    gp_worker *w = conn->worker;
+    gp_msg msg = {.type = GP_MSG_HELLO};
+    uint8_t bytes[GP_HELLO_BYTES_MAX];
+    char host[64] = "?";
+    gp_challenge challenge;
+    gp_hello hello = {.rank = w->rank,
+                      .size = w->size,
+                      .shard = conn->shard,
+                      .shards = w->shards};
+    gp_status status;
+
+    status =
+        gp_challenge_decode(event->payload, event->msg.payload, &challenge);
+    if (status == GP_OK)
+        status = gp_random(conn->nonce, sizeof(conn->nonce));
+    if (status == GP_OK)
+        status = gp_token_prove(w->token, "worker", challenge.nonce,
+                                w->job_hash, w->rank, hello.proof);
+    if (status != GP_OK) {
+        gp_worker_fail(w, status, "%s", gp_last_error());
+        return;
+    }
+    memcpy(hello.nonce, conn->nonce, sizeof(hello.nonce));
+    gethostname(host, sizeof(host) - 1);
+    snprintf(hello.identity, sizeof(hello.identity), "%s pid %d", host,
+             (int)getpid());
+    msg.payload = gp_hello_encode(&hello, bytes);
+    (void)gp_conn_post(conn, &msg, bytes, NULL, 0);
+}
+
+static void
+on_welcome(gp_conn *conn, const gp_event *event)
+{
+    gp_worker *w = conn->worker;
+    uint8_t proof[GP_PROOF_BYTES];
+    char text[160];
+    gp_welcome welcome;
+
+    if (gp_welcome_decode(event->payload, event->msg.payload, &welcome) !=
+            GP_OK ||
+        gp_token_prove(w->token, "shard", conn->nonce, w->job_hash, conn->shard,
+                       proof) != GP_OK ||
+        !gp_token_equal(proof, welcome.proof)) {
+        gp_worker_fail(w, GP_ERR_AUTH,
+                       "shard %u at %s does not know the job token",
+                       conn->shard, conn->address);
+        return;
+    }
+    conn->link->ops->ep_trust(conn->ep);
+    conn->state = CONN_WELCOME;
+    conn->link->ops->ep_describe(conn->ep, text, sizeof(text));
+    GP_INFO("connected to shard %u: %s", conn->shard, text);
+}
+
+static void
+on_ready(gp_conn *conn, const gp_event *event)
+{
+    gp_worker *w = conn->worker;
+    gp_grant grant;
+    gp_status status;
+
+    status = gp_grant_decode(event->payload, event->msg.payload, &grant);
+    if (status == GP_OK) {
+        conn->slots = grant.slots;
+        conn->region = grant.region;
+        conn->slot_bytes = grant.slot_bytes;
+        conn->free_slots =
+            grant.slots == 64 ? UINT64_MAX : (1ull << grant.slots) - 1;
+        status = gp_worker_open_scratch(w, conn);
+    }
+    if (status != GP_OK)
+        gp_worker_fail(w, status, "%s", gp_last_error());
+    else
+        conn->state = CONN_AGREED;
+}
+
+static void
+on_text(gp_conn *conn, const gp_event *event)
+{
+    gp_worker *w = conn->worker;
+    gp_status status = (gp_status)event->msg.status;
+    char text[GP_TEXT_MAX];
+
+    gp_text_decode(event->payload, event->msg.payload, text);
+    if (event->msg.type == GP_MSG_WAITING) {
+        if (strcmp(text, w->waiting) != 0)
+            GP_WARN("waiting: %s", text);
+        memcpy(w->waiting, text, sizeof(text));
+        return;
+    }
+    if (status == GP_OK || strcmp(gp_status_name(status), "GP_UNKNOWN") == 0)
+        status = GP_ERR_REFUSED;
+    if (event->msg.type == GP_MSG_REFUSE)
+        gp_worker_fail(w, status, "shard %u at %s refused: %s", conn->shard,
+                       conn->address, text);
+    else
+        gp_worker_fail(w, status, "%s", text);
+}
+
+static void
+on_message(gp_conn *conn, const gp_event *event)
+{
+    gp_worker *w = conn->worker;
+    const gp_msg *msg = &event->msg;
+
+    atomic_fetch_add_explicit(&w->messages_received, 1, memory_order_relaxed);
+    if (conn->slots)
+        conn->free_slots |= msg->credits & (UINT64_MAX >> (64 - conn->slots));
+    if (msg->type == GP_MSG_RESULT && conn->state == CONN_AGREED)
+        gp_engine_result(conn, event);
+    else if (msg->type == GP_MSG_ACK && conn->state == CONN_AGREED)
+        gp_engine_ack(conn, msg);
+    else if (msg->type == GP_MSG_CREDIT)
+        return;
+    else if (msg->type == GP_MSG_BARRIER && conn->shard == 0)
+        w->barriers_passed++;
+    else if (msg->type == GP_MSG_WAITING || msg->type == GP_MSG_FAULT ||
+             msg->type == GP_MSG_REFUSE)
+        on_text(conn, event);
+    else if (msg->type == GP_MSG_CHALLENGE && conn->state == CONN_HELLO)
+        say_hello(conn, event);
+    else if (msg->type == GP_MSG_WELCOME && conn->state == CONN_HELLO)
+        on_welcome(conn, event);
+    else if (msg->type == GP_MSG_START && conn->state == CONN_WELCOME)
+        conn->state = CONN_STARTED;
+    else if (msg->type == GP_MSG_READY && conn->state == CONN_STARTED)
+        on_ready(conn, event);
+    else
+        gp_worker_fail(w, GP_ERR_PROTOCOL,
+                       "shard %u at %s sent message type %u out of turn",
+                       conn->shard, conn->address, msg->type);
+}
+
+static void
+on_closed(gp_conn *conn, gp_status status)
+{
+    gp_worker *w = conn->worker;
+
+    if (conn->state == CONN_CONNECTING)
+        gp_worker_fail(w, status == GP_OK ? GP_ERR_UNREACHABLE : status,
+                       "cannot connect to shard %u at %s: %s; is it running, "
+                       "and is the address right?",
+                       conn->shard, conn->address, gp_status_text(status));
+    else if (status == GP_ERR_VERSION)
+        gp_worker_fail(
+            w, status,
+            "shard %u at %s speaks another protocol version than %u: "
+            "use the same gradpush everywhere",
+            conn->shard, conn->address, GP_PROTOCOL_VERSION);
+    else
+        gp_worker_fail(w, GP_ERR_PEER_LOST,
+                       "shard %u at %s died or closed the connection (%s)",
+                       conn->shard, conn->address,
+                       status == GP_OK ? "end of stream"
+                                       : gp_status_text(status));
+}
+
+void
+gp_conn_event(gp_worker *w, const gp_event *event)
+{
+    gp_conn *conn = event->user;
+
+    /* Closed within this turn: what follows of it is of no interest. */
+    if (!conn || !conn->ep)
+        return;
+    (void)w;
+    switch (event->type) {
+    case GP_EVENT_CONNECTED:
+        conn->state = CONN_HELLO;
+        break;
+    case GP_EVENT_MESSAGE:
+        on_message(conn, event);
+        break;
+    case GP_EVENT_SENT:
+        gp_engine_sent(conn, event->cookie);
+        break;
+    case GP_EVENT_CLOSED:
+        on_closed(conn, event->status);
+        break;
+    default:
+        break;
+    }
+}

@@ -1,0 +1,552 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine.c - from requests to messages and back.
+ *
+ * One turn: take what users submitted, hear what shards said, send what can be
+ * sent. Nothing in a turn blocks or allocates.
+ */
+#include <string.h>
+
+#include "worker/worker_int.h"
+
+static size_t
+element_bytes(const gp_tensor *t)
+{
+    return gp_dtype_bytes((gp_dtype)t->spec.dtype);
+}
+
+static bool
+pushes(op_kind kind)
+{
+    return kind == OP_PUSH || kind == OP_PUSH_PULL || kind == OP_INIT_PUSH;
+}
+
+static bool
+pulls(op_kind kind)
+{
+    return kind == OP_PULL || kind == OP_PUSH_PULL || kind == OP_INIT_PULL;
+}
+
+static bool
+is_init(op_kind kind)
+{
+    return kind == OP_INIT_PUSH || kind == OP_INIT_PULL;
+}
+
+/* Initial values travel in the tensor's own type, whatever the pipelines. */
+static bool
+pull_is_direct(const gp_request *r)
+{
+    return is_init(r->kind) || r->tensor->pull_direct;
+}
+
+static bool
+push_is_direct(const gp_request *r)
+{
+    return is_init(r->kind) || r->tensor->push_direct;
+}
+
+static int
+take(uint64_t *free_bits)
+{
+    int i;
+
+    if (*free_bits == 0)
+        return -1;
+    i = __builtin_ctzll(*free_bits);
+    *free_bits &= *free_bits - 1;
+    return i;
+}
+
+/* By priority, highest first; equal ones keep their order. New operations
+ * usually belong at one of the two ends. */
+static void
+make_ready(gp_op *op)
+{
+    gp_list *at = &op->conn->ready;
+    int32_t priority = op->request->priority;
+
+    while (at->prev != &op->conn->ready) {
+        gp_op *before = GP_CONTAINER_OF(at->prev, gp_op, ready);
+
+        if (before->request->priority >= priority)
+            break;
+        at = at->prev;
+    }
+    gp_list_insert(at, &op->ready);
+}
+
+static void
+start_request(gp_worker *w, gp_request *r)
+{
+    gp_tensor *t = r->tensor;
+
+    gp_list_insert(&w->active, &r->link);
+    r->left = t->chunks;
+    for (uint32_t i = 0; i < t->chunks; i++) {
+        gp_op *op = &r->op[i];
+        bool first = gp_list_empty(&w->chain[op->chunk]);
+
+        op->sent = false;
+        op->receive_piece = -1;
+        op->conn->open++;
+        gp_list_insert(&w->chain[op->chunk], &op->chain);
+        if (first)
+            make_ready(op);
+    }
+}
+
+static bool
+take_submitted(gp_worker *w)
+{
+    gp_list taken;
+    gp_list *item;
+    int fault = atomic_load(&w->fault);
+
+    gp_list_init(&taken);
+    pthread_mutex_lock(&w->submit_lock);
+    while ((item = gp_list_pop(&w->submitted)))
+        gp_list_insert(&taken, item);
+    pthread_mutex_unlock(&w->submit_lock);
+    if (gp_list_empty(&taken))
+        return false;
+    while ((item = gp_list_pop(&taken))) {
+        gp_request *r = GP_CONTAINER_OF(item, gp_request, link);
+
+        if (fault != GP_OK)
+            gp_engine_finish(r, (gp_status)fault);
+        else
+            start_request(w, r);
+    }
+    return true;
+}
+
+/* The destination of a result: the user's memory, or a piece of scratch. */
+static gp_status
+find_destination(gp_op *op, uint64_t *out)
+{
+    gp_request *r = op->request;
+    gp_conn *conn = op->conn;
+    gp_worker *w = conn->worker;
+    const gp_chunk_info *info = &w->map.chunk[op->chunk];
+    size_t link = (size_t)(conn->link - w->link);
+    gp_status status;
+
+    if (!pull_is_direct(r)) {
+        int piece = take(&conn->receive.free);
+
+        if (piece < 0)
+            return GP_AGAIN;
+        op->receive_piece = piece;
+        *out = gp_destination(conn->receive.region,
+                              (uint64_t)piece * conn->receive.bytes);
+        return GP_OK;
+    }
+    if (r->token[conn->shard] == 0) {
+        size_t bytes = r->tensor->spec.count * element_bytes(r->tensor);
+
+        status = conn->link->ops->expose(conn->ep, r->mem[link], 0, bytes, 0,
+                                         &r->token[conn->shard]);
+        if (status != GP_OK)
+            return status;
+    }
+    *out = gp_destination(r->token[conn->shard],
+                          info->offset * element_bytes(r->tensor));
+    return GP_OK;
+}
+
+/* Puts the gradient of one chunk through the push pipeline. */
+static gp_status
+encode(gp_op *op, uint8_t *out, size_t capacity, size_t *length)
+{
+    gp_tensor *t = op->request->tensor;
+    gp_worker *w = t->worker;
+    const gp_chunk_info *info = &w->map.chunk[op->chunk];
+    size_t width = element_bytes(t);
+    const uint8_t *source = op->request->grad + info->offset * width;
+    const float *values = (const void *)source;
+    gp_codec_context context = {.seed =
+                                    (uint64_t)gp_config_int(w->config, "seed"),
+                                .tensor = t->index,
+                                .offset = info->offset,
+                                .step = op->request->step,
+                                .rank = w->rank};
+
+    if (t->spec.dtype != GP_FP32) {
+        gp_status status =
+            gp_pipeline_decode(t->native, source, info->count * width, w->plain,
+                               info->count, w->workspace);
+        if (status != GP_OK)
+            return status;
+        values = w->plain;
+    }
+    return gp_pipeline_encode(t->push, &context, values,
+                              t->residual ? t->residual + info->offset : NULL,
+                              info->count, out, capacity, length, w->workspace);
+}
+
+static void
+count_sent(gp_worker *w, const gp_op *op, uint64_t payload)
+{
+    uint64_t plain = w->map.chunk[op->chunk].count * sizeof(float);
+
+    if (!pushes(op->request->kind)) {
+        atomic_fetch_add_explicit(&w->bytes_pulled, GP_MSG_BYTES,
+                                  memory_order_relaxed);
+        return;
+    }
+    atomic_fetch_add_explicit(&w->bytes_pushed, payload + GP_MSG_BYTES,
+                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->dense_bytes, plain, memory_order_relaxed);
+}
+
+static void
+describe(gp_op *op, gp_msg *msg)
+{
+    gp_request *r = op->request;
+    gp_tensor *t = r->tensor;
+    gp_worker *w = t->worker;
+
+    msg->type = pushes(r->kind) ? GP_MSG_PUSH : GP_MSG_PULL;
+    msg->dtype = t->spec.dtype;
+    msg->chunk = op->chunk;
+    msg->step = r->step;
+    msg->elements = w->map.chunk[op->chunk].count;
+    msg->pipeline = gp_pipeline_id(is_init(r->kind) ? t->native : t->push);
+    msg->cookie = op->cookie;
+    if (is_init(r->kind))
+        msg->flags |= GP_MSG_INIT;
+    if (r->kind == OP_PUSH_PULL)
+        msg->flags |= GP_MSG_WANT;
+}
+
+/* Payload of a push: the user's bytes or an encoded piece. */
+static gp_status
+attach_payload(gp_op *op, gp_msg *msg, const void **payload, gp_mem **mem,
+               uint64_t *cookie)
+{
+    gp_request *r = op->request;
+    gp_conn *conn = op->conn;
+    const gp_chunk_info *info = &conn->worker->map.chunk[op->chunk];
+    size_t length = info->count * element_bytes(r->tensor);
+    gp_status status = GP_OK;
+
+    if (push_is_direct(r)) {
+        *payload = r->grad + info->offset * element_bytes(r->tensor);
+    } else {
+        int piece = take(&conn->send.free);
+        uint8_t *out;
+
+        if (piece < 0)
+            return GP_AGAIN;
+        out = conn->send.base + (size_t)piece * conn->send.bytes;
+        status = encode(op, out, conn->send.bytes, &length);
+        *payload = out;
+        *mem = conn->send.mem;
+        *cookie = (uint64_t)piece + 1;
+    }
+    msg->payload = length;
+    return status;
+}
+
+/* Gives back what a failed attempt took. */
+static void
+put_back(gp_op *op, int slot, uint64_t cookie)
+{
+    gp_conn *conn = op->conn;
+
+    if (slot >= 0)
+        conn->free_slots |= 1ull << slot;
+    if (op->receive_piece >= 0)
+        conn->receive.free |= 1ull << op->receive_piece;
+    op->receive_piece = -1;
+    if (cookie)
+        conn->send.free |= 1ull << (cookie - 1);
+}
+
+/* A push is encoded once only: error feedback must not be applied twice. So
+ * everything that may be lacking is taken before, and the transport's queue is
+ * asked last; its depth exceeds what slots allow to be under way. */
+static gp_status
+send_op(gp_op *op)
+{
+    gp_request *r = op->request;
+    gp_conn *conn = op->conn;
+    gp_msg msg = {0};
+    const void *payload = NULL;
+    gp_mem *mem = NULL;
+    uint64_t cookie = 0;
+    int slot = -1;
+    gp_status status = GP_OK;
+
+    op->cookie = ++conn->worker->next_cookie;
+    describe(op, &msg);
+    if (pulls(r->kind))
+        status = find_destination(op, &msg.aux);
+    if (status == GP_OK && pushes(r->kind)) {
+        slot = take(&conn->free_slots);
+        if (slot < 0)
+            status = GP_AGAIN;
+        msg.slot = (uint16_t)(slot < 0 ? 0 : slot);
+        msg.region = conn->region;
+        msg.offset = msg.slot * conn->slot_bytes;
+    }
+    if (status == GP_OK && pushes(r->kind))
+        status = attach_payload(op, &msg, &payload, &mem, &cookie);
+    if (status == GP_OK)
+        status = gp_conn_post(conn, &msg, payload, mem, cookie);
+    if (status != GP_OK) {
+        put_back(op, slot, cookie);
+        return status;
+    }
+    op->sent = true;
+    count_sent(conn->worker, op, msg.payload);
+    return GP_OK;
+}
+
+static int
+pump(gp_conn *conn)
+{
+    int sent = 0;
+
+    while (conn->state == CONN_AGREED && !gp_list_empty(&conn->ready)) {
+        gp_op *op = GP_CONTAINER_OF(conn->ready.next, gp_op, ready);
+        gp_status status = send_op(op);
+
+        if (status == GP_AGAIN || status == GP_ERR_PEER_LOST)
+            break;
+        if (status != GP_OK) {
+            gp_worker_fail(conn->worker, status, "push of tensor '%.60s': %s",
+                           op->request->tensor->spec.name, gp_last_error());
+            break;
+        }
+        gp_list_remove(&op->ready);
+        sent++;
+    }
+    return sent;
+}
+
+static void
+withdraw(gp_request *r)
+{
+    gp_worker *w = r->tensor->worker;
+
+    for (uint32_t s = 0; s < w->shards; s++) {
+        gp_conn *conn = &w->conn[s];
+
+        if (r->token[s] && conn->ep)
+            conn->link->ops->unexpose(conn->ep, r->token[s]);
+        r->token[s] = 0;
+    }
+}
+
+void
+gp_engine_finish(gp_request *r, gp_status status)
+{
+    withdraw(r);
+    for (uint32_t i = 0; i < r->tensor->chunks; i++) {
+        gp_list_remove(&r->op[i].chain);
+        gp_list_remove(&r->op[i].ready);
+    }
+    gp_list_remove(&r->link);
+    r->status = status;
+    atomic_store_explicit(&r->done, true, memory_order_release);
+    gp_driver_signal(r->tensor->worker->driver);
+}
+
+/* The operation is answered: the next one on its chunk may go. */
+static void
+finish_op(gp_op *op)
+{
+    gp_worker *w = op->conn->worker;
+    gp_list *chain = &w->chain[op->chunk];
+    gp_request *r = op->request;
+
+    op->conn->open--;
+    if (op->receive_piece >= 0)
+        op->conn->receive.free |= 1ull << op->receive_piece;
+    op->receive_piece = -1;
+    gp_list_remove(&op->chain);
+    if (!gp_list_empty(chain))
+        make_ready(GP_CONTAINER_OF(chain->next, gp_op, chain));
+    if (--r->left == 0)
+        gp_engine_finish(r, GP_OK);
+}
+
+/* The operation that an answer belongs to, or NULL: answers are matched by
+ * chunk and number, and must come from the chunk's own shard. */
+static gp_op *
+find_op(gp_conn *conn, const gp_msg *msg)
+{
+    gp_worker *w = conn->worker;
+    gp_op *op;
+
+    if (msg->chunk >= w->map.chunks || gp_list_empty(&w->chain[msg->chunk]))
+        return NULL;
+    op = GP_CONTAINER_OF(w->chain[msg->chunk].next, gp_op, chain);
+    if (op->conn != conn || !op->sent || op->cookie != msg->cookie)
+        return NULL;
+    return op;
+}
+
+static void
+stray(gp_conn *conn, const gp_msg *msg)
+{
+    gp_worker_fail(conn->worker, GP_ERR_PROTOCOL,
+                   "shard %u at %s answered chunk %u, which was not asked",
+                   conn->shard, conn->address, msg->chunk);
+}
+
+void
+gp_engine_ack(gp_conn *conn, const gp_msg *msg)
+{
+    gp_op *op = find_op(conn, msg);
+
+    if (!op || pulls(op->request->kind))
+        stray(conn, msg);
+    else
+        finish_op(op);
+}
+
+/* Decodes an encoded result out of scratch into the user's memory. */
+static gp_status
+decode(gp_op *op, const gp_msg *msg)
+{
+    gp_tensor *t = op->request->tensor;
+    gp_worker *w = t->worker;
+    const gp_chunk_info *info = &w->map.chunk[op->chunk];
+    size_t width = element_bytes(t);
+    uint8_t *out = op->request->out + info->offset * width;
+    bool half = t->spec.dtype != GP_FP32;
+    const uint8_t *bytes = op->conn->receive.base +
+                           (size_t)op->receive_piece * op->conn->receive.bytes;
+    float *values = half ? w->plain : (void *)out;
+    gp_codec_context context = {0};
+    size_t length;
+    gp_status status;
+
+    status = gp_pipeline_decode(t->pull, bytes, msg->payload, values,
+                                info->count, w->workspace);
+    if (status != GP_OK || !half)
+        return status;
+    return gp_pipeline_encode(t->native, &context, values, NULL, info->count,
+                              out, info->count * width, &length, w->workspace);
+}
+
+void
+gp_engine_result(gp_conn *conn, const gp_event *event)
+{
+    const gp_msg *msg = &event->msg;
+    gp_op *op = find_op(conn, msg);
+    gp_worker *w = conn->worker;
+    const gp_request *r = op ? op->request : NULL;
+    uint64_t plain;
+    gp_status status = GP_OK;
+
+    if (!op || !pulls(r->kind)) {
+        stray(conn, msg);
+        return;
+    }
+    plain = w->map.chunk[op->chunk].count;
+    if (msg->elements != plain ||
+        (pull_is_direct(r) && msg->payload != plain * element_bytes(r->tensor)))
+        status = gp_fail(GP_ERR_PROTOCOL, "%llu bytes for %llu elements",
+                         (unsigned long long)msg->payload,
+                         (unsigned long long)plain);
+    else if (!pull_is_direct(r))
+        status = decode(op, msg);
+    if (status != GP_OK) {
+        gp_worker_fail(w, status, "result of tensor '%.60s' from shard %u: %s",
+                       r->tensor->spec.name, conn->shard, gp_last_error());
+        return;
+    }
+    atomic_fetch_add_explicit(&w->bytes_pulled, msg->payload + GP_MSG_BYTES,
+                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->dense_bytes, plain * sizeof(float),
+                              memory_order_relaxed);
+    finish_op(op);
+}
+
+void
+gp_engine_sent(gp_conn *conn, uint64_t cookie)
+{
+    if (cookie >= 1 && cookie <= conn->send.count)
+        conn->send.free |= 1ull << (cookie - 1);
+}
+
+/* Each worker begins with another shard, so that not all of them hit the same
+ * one first. */
+static int
+send_all(gp_worker *w)
+{
+    int sent = 0;
+
+    for (uint32_t i = 0; i < w->shards; i++) {
+        gp_conn *conn = &w->conn[(w->rank + i) % w->shards];
+
+        if (!gp_list_empty(&conn->ready))
+            sent += pump(conn);
+        if (conn->flush && conn->ep) {
+            conn->flush = false;
+            (void)conn->link->ops->flush(conn->ep);
+        }
+    }
+    return sent;
+}
+
+static int
+worker_poll(void *self)
+{
+    gp_worker *w = self;
+    gp_event events[WORKER_EVENTS];
+    int done = 0;
+
+    if (take_submitted(w))
+        done += send_all(w);
+    for (int i = 0; i < w->links; i++) {
+        worker_link *link = &w->link[i];
+        int n = link->ops->progress(link->domain, events, WORKER_EVENTS);
+
+        if (n < 0)
+            gp_worker_fail(w, (gp_status)n, "transport %s failed: %s",
+                           link->ops->name, gp_status_text((gp_status)n));
+        for (int k = 0; k < n; k++)
+            gp_conn_event(w, &events[k]);
+        done += GP_MAX(n, 0);
+    }
+    if (done > 0)
+        done += send_all(w);
+    return done;
+}
+
+static bool
+worker_arm(void *self)
+{
+    gp_worker *w = self;
+
+    for (int i = 0; i < w->links; i++)
+        if (w->link[i].ops->arm(w->link[i].domain) != GP_OK)
+            return false;
+    return true;
+}
+
+static uint64_t
+worker_deadline(void *self)
+{
+    (void)self;
+    return UINT64_MAX;
+}
+
+gp_driven
+gp_worker_driven(gp_worker *w)
+{
+    gp_driven driven = {.self = w,
+                        .poll = worker_poll,
+                        .arm = worker_arm,
+                        .deadline = worker_deadline,
+                        .fd_count = w->links};
+
+    for (int i = 0; i < w->links; i++)
+        driven.fds[i] = w->link[i].ops->event_fd(w->link[i].domain);
+    return driven;
+}

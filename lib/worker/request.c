@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request.c - what a trainer calls in every step.
+ *
+ * A caller's thread only fills a request and hands it over; whoever drives
+ * takes it from there, often the caller itself in gp_driver_kick().
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/worker_int.h"
+
+void
+gp_request_free(gp_request *r)
+{
+    gp_worker *w = r->tensor->worker;
+
+    for (int i = 0; i < w->links; i++)
+        if (r->mem[i])
+            w->link[i].ops->mem_dereg(r->mem[i]);
+    free(r->token);
+    free(r);
+}
+
+static gp_request *
+new_request(gp_tensor *t)
+{
+    gp_worker *w = t->worker;
+    gp_request *r;
+
+    r = calloc(1, sizeof(*r) + t->chunks * sizeof(r->op[0]));
+    if (!r)
+        return NULL;
+    r->token = calloc(w->shards, sizeof(*r->token));
+    if (!r->token) {
+        free(r);
+        return NULL;
+    }
+    r->tensor = t;
+    gp_list_init(&r->link);
+    for (uint32_t i = 0; i < t->chunks; i++) {
+        gp_op *op = &r->op[i];
+
+        op->request = r;
+        op->chunk = t->first + i;
+        op->conn = &w->conn[w->map.chunk[op->chunk].shard];
+        gp_list_init(&op->chain);
+        gp_list_init(&op->ready);
+    }
+    atomic_fetch_add(&w->memory, sizeof(*r) + t->chunks * sizeof(r->op[0]));
+    return r;
+}
+
+static gp_request *
+get_request(gp_tensor *t)
+{
+    gp_worker *w = t->worker;
+    gp_list *item;
+
+    pthread_mutex_lock(&w->submit_lock);
+    item = gp_list_pop(&t->unused);
+    pthread_mutex_unlock(&w->submit_lock);
+    return item ? GP_CONTAINER_OF(item, gp_request, link) : new_request(t);
+}
+
+static void
+put_request(gp_request *r)
+{
+    gp_worker *w = r->tensor->worker;
+
+    pthread_mutex_lock(&w->submit_lock);
+    gp_list_insert(&r->tensor->unused, &r->link);
+    pthread_mutex_unlock(&w->submit_lock);
+}
+
+/* Results land in `out` itself when it travels undecoded: then the transports
+ * must know it. Kept for the next call with the same buffer. */
+static gp_status
+register_out(gp_request *r, uint8_t *out)
+{
+    gp_tensor *t = r->tensor;
+    gp_worker *w = t->worker;
+    size_t bytes = t->spec.count * gp_dtype_bytes((gp_dtype)t->spec.dtype);
+    gp_status status = GP_OK;
+
+    if (!out || out == r->registered)
+        return GP_OK;
+    gp_driver_hold(w->driver);
+    r->registered = NULL;
+    for (int i = 0; status == GP_OK && i < w->links; i++) {
+        if (r->mem[i])
+            w->link[i].ops->mem_dereg(r->mem[i]);
+        r->mem[i] = NULL;
+        status =
+            w->link[i].ops->mem_reg(w->link[i].domain, out, bytes, &r->mem[i]);
+    }
+    if (status == GP_OK)
+        r->registered = out;
+    gp_driver_release(w->driver);
+    return status;
+}
+
+static gp_status
+submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
+       gp_request **request)
+{
+    gp_worker *w = t->worker;
+    gp_request *r;
+    gp_status status;
+
+    status = gp_worker_ready(w);
+    if (status != GP_OK)
+        return status;
+    r = get_request(t);
+    if (!r)
+        return gp_fail(GP_ERR_NO_MEMORY, "request");
+    status = register_out(r, out);
+    if (status != GP_OK) {
+        put_request(r);
+        return status;
+    }
+    r->kind = kind;
+    r->priority = t->priority;
+    r->grad = grad;
+    r->out = out;
+    atomic_store(&r->done, false);
+    pthread_mutex_lock(&w->submit_lock);
+    r->step = t->steps;
+    if (kind == OP_PUSH || kind == OP_PUSH_PULL)
+        t->steps++;
+    gp_list_insert(&w->submitted, &r->link);
+    pthread_mutex_unlock(&w->submit_lock);
+    atomic_fetch_add_explicit(&w->requests, 1, memory_order_relaxed);
+    *request = r;
+    gp_driver_kick(w->driver);
+    return GP_OK;
+}
+
+static gp_status
+missing(const char *call)
+{
+    return gp_fail(GP_ERR_INVALID, "%s: a pointer is NULL", call);
+}
+
+gp_status
+gp_push_pull(gp_tensor *tensor, const void *grad, void *out,
+             gp_request **request)
+{
+    if (!tensor || !grad || !out || !request)
+        return missing("gp_push_pull");
+    return submit(tensor, OP_PUSH_PULL, grad, out, request);
+}
+
+gp_status
+gp_push(gp_tensor *tensor, const void *grad, gp_request **request)
+{
+    if (!tensor || !grad || !request)
+        return missing("gp_push");
+    return submit(tensor, OP_PUSH, grad, NULL, request);
+}
+
+gp_status
+gp_pull(gp_tensor *tensor, void *out, gp_request **request)
+{
+    if (!tensor || !out || !request)
+        return missing("gp_pull");
+    return submit(tensor, OP_PULL, NULL, out, request);
+}
+
+gp_status
+gp_broadcast(gp_tensor *tensor, void *values, uint32_t root,
+             gp_request **request)
+{
+    if (!tensor || !values || !request)
+        return missing("gp_broadcast");
+    if (root >= tensor->worker->size)
+        return gp_fail(GP_ERR_INVALID, "broadcast root %u of %u workers", root,
+                       tensor->worker->size);
+    if (root == tensor->worker->rank)
+        return submit(tensor, OP_INIT_PUSH, values, NULL, request);
+    return submit(tensor, OP_INIT_PULL, NULL, values, request);
+}
+
+static bool
+request_done(void *arg)
+{
+    gp_request *r = arg;
+
+    return atomic_load_explicit(&r->done, memory_order_acquire);
+}
+
+/* What is still open, for a message: how many chunks, and where. */
+static gp_status
+late(gp_request *r, double seconds)
+{
+    gp_tensor *t = r->tensor;
+    gp_worker *w = t->worker;
+    char where[160] = "";
+    char waiting[GP_TEXT_MAX];
+    size_t at = 0;
+    uint32_t last = UINT32_MAX, left;
+
+    gp_driver_hold(w->driver);
+    for (uint32_t i = 0; i < t->chunks && at + 12 < sizeof(where); i++) {
+        gp_op *op = &r->op[i];
+
+        if (gp_list_empty(&op->chain) || op->conn->shard == last)
+            continue;
+        last = op->conn->shard;
+        at += (size_t)snprintf(where + at, sizeof(where) - at, "%s%u",
+                               at ? ", " : "", last);
+    }
+    left = r->left;
+    memcpy(waiting, w->waiting, sizeof(waiting));
+    gp_driver_release(w->driver);
+    return gp_fail(GP_ERR_TIMEOUT,
+                   "tensor '%.60s' step %llu: %u of %u chunks open after "
+                   "%.1f s, on shard %s%s%.200s",
+                   t->spec.name, (unsigned long long)r->step, left, t->chunks,
+                   seconds, where, waiting[0] ? "; " : "", waiting);
+}
+
+static gp_status
+conclude(gp_request **request)
+{
+    gp_request *r = *request;
+    gp_worker *w = r->tensor->worker;
+    gp_status status = r->status;
+
+    *request = NULL;
+    put_request(r);
+    if (status == GP_OK)
+        return GP_OK;
+    if (atomic_load(&w->fault) != GP_OK)
+        return gp_fail(status, "%s", w->fault_text);
+    return gp_fail(status, "%s", gp_status_text(status));
+}
+
+gp_status
+gp_wait(gp_request **request, double seconds)
+{
+    gp_request *r;
+
+    if (!request)
+        return missing("gp_wait");
+    r = *request;
+    if (!r)
+        return GP_OK;
+    if (seconds < 0)
+        seconds = r->tensor->worker->timeout;
+    if (!gp_driver_wait(r->tensor->worker->driver, request_done, r,
+                        gp_deadline(seconds)))
+        return late(r, seconds);
+    return conclude(request);
+}
+
+gp_status
+gp_wait_all(gp_request **requests, size_t count, double seconds)
+{
+    gp_status first = GP_OK;
+    uint64_t deadline = gp_deadline(seconds);
+
+    for (size_t i = 0; i < count; i++) {
+        double left = seconds;
+        gp_status status;
+
+        if (seconds >= 0) {
+            uint64_t now = gp_clock_ns();
+
+            left = deadline > now ? (double)(deadline - now) * 1e-9 : 0;
+        }
+        status = gp_wait(&requests[i], left);
+        if (first == GP_OK)
+            first = status;
+    }
+    return first;
+}
+
+gp_status
+gp_test(gp_request **request)
+{
+    if (!request)
+        return missing("gp_test");
+    if (!*request)
+        return GP_OK;
+    if (!request_done(*request))
+        gp_driver_kick((*request)->tensor->worker->driver);
+    if (!request_done(*request))
+        return GP_PENDING;
+    return conclude(request);
+}

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tensor.c - registration, and the agreement that ends it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "shard/updater.h"
+#include "worker/worker_int.h"
+
+size_t
+gp_dtype_bytes(gp_dtype dtype)
+{
+    switch (dtype) {
+    case GP_FP32:
+        return 4;
+    case GP_FP16:
+    case GP_BF16:
+        return 2;
+    default:
+        return 0;
+    }
+}
+
+static const char *
+native_name(uint8_t dtype)
+{
+    return dtype == GP_FP16 ? "fp16" : dtype == GP_BF16 ? "bf16" : "none";
+}
+
+static const char *
+or_default(const gp_worker *w, const char *text, const char *field)
+{
+    return text ? text : gp_config_get(w->config, field);
+}
+
+/* The pipeline a text asks for; small tensors stay dense, and dense means the
+ * tensor's own type. */
+static gp_status
+open_pipeline(const gp_tensor_options *o, const char *text, gp_pipeline **out,
+              char *name)
+{
+    gp_pipeline *p;
+    gp_status status = gp_pipeline_parse(text, &p);
+
+    if (status != GP_OK)
+        return status;
+    if (strcmp(gp_pipeline_name(p), "none") == 0 ||
+        o->count < o->codec_minimum) {
+        gp_pipeline_destroy(p);
+        status = gp_pipeline_parse(native_name((uint8_t)o->dtype), &p);
+        if (status != GP_OK)
+            return status;
+    }
+    if (strlen(gp_pipeline_name(p)) >= GP_NAME_MAX) {
+        gp_pipeline_destroy(p);
+        return gp_fail(GP_ERR_TOO_LARGE,
+                       "pipeline '%.100s...' is longer than "
+                       "%u characters",
+                       text, GP_NAME_MAX - 1);
+    }
+    strcpy(name, gp_pipeline_name(p));
+    *out = p;
+    return GP_OK;
+}
+
+static gp_status
+check_options(gp_worker *w, const gp_tensor_options *o)
+{
+    if (!o || o->size != sizeof(*o))
+        return gp_fail(GP_ERR_INVALID,
+                       "tensor options: start from GP_TENSOR_INIT");
+    if (!o->name || !o->name[0] || strlen(o->name) >= GP_NAME_MAX)
+        return gp_fail(GP_ERR_INVALID, "a tensor's name has 1 to %u bytes",
+                       GP_NAME_MAX - 1);
+    if (gp_dtype_bytes(o->dtype) == 0)
+        return gp_fail(GP_ERR_INVALID,
+                       "tensor '%.60s': dtype %d is none of "
+                       "GP_FP32, GP_FP16, GP_BF16",
+                       o->name, (int)o->dtype);
+    if (o->count == 0 || o->count > SIZE_MAX / 8)
+        return gp_fail(GP_ERR_INVALID, "tensor '%.60s': count is %llu", o->name,
+                       (unsigned long long)o->count);
+    if (atomic_load(&w->phase) != PHASE_REGISTER)
+        return gp_fail(GP_ERR_STATE,
+                       "tensor '%.60s' is registered after the "
+                       "first operation: register all tensors before it",
+                       o->name);
+    for (uint32_t i = 0; i < w->tensors; i++)
+        if (strcmp(w->tensor[i]->spec.name, o->name) == 0)
+            return gp_fail(GP_ERR_EXISTS, "tensor '%.60s' is registered",
+                           o->name);
+    return GP_OK;
+}
+
+static void
+free_tensor(gp_tensor *t)
+{
+    gp_list *item;
+
+    while ((item = gp_list_pop(&t->unused)))
+        gp_request_free(GP_CONTAINER_OF(item, gp_request, link));
+    gp_pipeline_destroy(t->push);
+    gp_pipeline_destroy(t->pull);
+    gp_pipeline_destroy(t->native);
+    free(t->residual);
+    free(t);
+}
+
+void
+gp_worker_free_tensors(gp_worker *w)
+{
+    for (uint32_t i = 0; i < w->tensors; i++)
+        free_tensor(w->tensor[i]);
+    free(w->tensor);
+    w->tensor = NULL;
+    w->tensors = 0;
+}
+
+/* Pipelines, updater and residual, as the options say. */
+static gp_status
+open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
+{
+    gp_updater updater;
+    gp_status status;
+    bool lossy;
+
+    status = gp_pipeline_parse(native_name((uint8_t)o->dtype), &t->native);
+    if (status == GP_OK)
+        status = open_pipeline(o, or_default(w, o->codec, "codec"), &t->push,
+                               t->spec.push);
+    if (status == GP_OK)
+        status = open_pipeline(o, or_default(w, o->pull_codec, "pull_codec"),
+                               &t->pull, t->spec.pull);
+    if (status == GP_OK)
+        status =
+            gp_updater_parse(or_default(w, o->updater, "updater"), &updater);
+    if (status != GP_OK)
+        return status;
+    gp_updater_print(&updater, t->spec.updater, sizeof(t->spec.updater));
+    t->push_direct = strcmp(t->spec.push, gp_pipeline_name(t->native)) == 0;
+    t->pull_direct = strcmp(t->spec.pull, gp_pipeline_name(t->native)) == 0;
+    lossy = !t->push_direct &&
+            !(gp_pipeline_properties(t->push) & GP_CODEC_LOSSLESS);
+    if (o->feedback == 0 || !lossy)
+        return GP_OK;
+    t->residual = calloc(o->count, sizeof(float));
+    if (!t->residual)
+        return gp_fail(GP_ERR_NO_MEMORY, "error feedback of tensor '%.60s'",
+                       o->name);
+    atomic_fetch_add(&w->memory, o->count * sizeof(float));
+    return GP_OK;
+}
+
+static gp_status
+append(gp_worker *w, gp_tensor *t)
+{
+    if (w->tensors == w->tensor_capacity) {
+        uint32_t capacity = w->tensor_capacity ? 2 * w->tensor_capacity : 64;
+        void *grown = realloc(w->tensor, capacity * sizeof(*w->tensor));
+
+        if (!grown)
+            return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", capacity);
+        w->tensor = grown;
+        w->tensor_capacity = capacity;
+    }
+    t->index = w->tensors;
+    w->tensor[w->tensors++] = t;
+    return GP_OK;
+}
+
+gp_status
+gp_tensor_register(gp_worker *w, const gp_tensor_options *options,
+                   gp_tensor **out)
+{
+    gp_tensor *t;
+    gp_status status;
+
+    if (!w || !out)
+        return gp_fail(GP_ERR_INVALID, "gp_tensor_register: NULL");
+    gp_driver_hold(w->driver);
+    status = check_options(w, options);
+    if (status != GP_OK)
+        goto out;
+    t = calloc(1, sizeof(*t));
+    if (!t) {
+        status = gp_fail(GP_ERR_NO_MEMORY, "tensor '%.60s'", options->name);
+        goto out;
+    }
+    gp_list_init(&t->unused);
+    t->worker = w;
+    t->priority = options->priority;
+    strcpy(t->spec.name, options->name);
+    t->spec.dtype = (uint8_t)options->dtype;
+    t->spec.count = options->count;
+    status = open_tensor(w, options, t);
+    if (status == GP_OK)
+        status = append(w, t);
+    if (status == GP_OK)
+        *out = t;
+    else
+        free_tensor(t);
+out:
+    gp_driver_release(w->driver);
+    return status;
+}
+
+static gp_status
+open_pieces(gp_worker *w, gp_conn *conn, scratch *s, size_t bytes)
+{
+    size_t budget = SCRATCH_BUDGET / w->shards;
+    size_t count = budget / bytes;
+
+    count = GP_MIN(GP_MAX(count, 2), SCRATCH_SLOTS);
+    s->bytes = bytes;
+    s->count = (uint32_t)count;
+    s->free = (1ull << count) - 1;
+    s->base = gp_alloc_aligned(bytes * count);
+    if (!s->base)
+        return gp_fail(GP_ERR_NO_MEMORY, "%zu buffers of %zu bytes", count,
+                       bytes);
+    atomic_fetch_add(&w->memory, bytes * count);
+    return conn->link->ops->mem_reg(conn->link->domain, s->base, bytes * count,
+                                    &s->mem);
+}
+
+/* Buffers for encoded chunks of this shard, when there are any. */
+gp_status
+gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
+{
+    size_t send = 0, receive = 0;
+    gp_status status = GP_OK;
+
+    for (uint32_t i = 0; i < w->map.chunks; i++) {
+        const gp_chunk_info *info = &w->map.chunk[i];
+        const gp_tensor *t = w->tensor[info->tensor];
+        size_t push =
+            t->push_direct ? 0 : gp_pipeline_bound(t->push, info->count);
+        size_t pull =
+            t->pull_direct ? 0 : gp_pipeline_bound(t->pull, info->count);
+
+        if (info->shard != conn->shard)
+            continue;
+        send = GP_MAX(send, push);
+        receive = GP_MAX(receive, pull);
+    }
+    send = (send + 63) & ~(size_t)63;
+    receive = (receive + 63) & ~(size_t)63;
+    if (send)
+        status = open_pieces(w, conn, &conn->send, send);
+    if (status == GP_OK && receive)
+        status = open_pieces(w, conn, &conn->receive, receive);
+    if (status == GP_OK && receive)
+        status =
+            conn->link->ops->expose(conn->ep, conn->receive.mem, 0,
+                                    conn->receive.bytes * conn->receive.count,
+                                    0, &conn->receive.region);
+    return status;
+}
+
+/* fp32 copies of half-precision chunks, and the pipelines' own needs. */
+static gp_status
+open_workspace(gp_worker *w)
+{
+    size_t plain = 0, work = 64;
+
+    for (uint32_t i = 0; i < w->map.chunks; i++) {
+        const gp_chunk_info *info = &w->map.chunk[i];
+        const gp_tensor *t = w->tensor[info->tensor];
+        size_t push = gp_pipeline_workspace(t->push, info->count);
+        size_t pull = gp_pipeline_workspace(t->pull, info->count);
+        size_t native = gp_pipeline_workspace(t->native, info->count);
+
+        work = GP_MAX(work, GP_MAX(push, GP_MAX(pull, native)));
+        if (t->spec.dtype != GP_FP32 && !(t->push_direct && t->pull_direct))
+            plain = GP_MAX(plain, info->count * sizeof(float));
+    }
+    w->workspace = gp_alloc_aligned(work);
+    w->plain = plain ? gp_alloc_aligned(plain) : NULL;
+    if (!w->workspace || (plain && !w->plain))
+        return gp_fail(GP_ERR_NO_MEMORY, "codec workspace");
+    atomic_fetch_add(&w->memory, work + plain);
+    return GP_OK;
+}
+
+static gp_status
+build_map(gp_worker *w, const gp_tensor_list *list)
+{
+    uint64_t *counts = calloc(w->tensors, sizeof(*counts));
+    gp_status status;
+
+    if (!counts)
+        return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", w->tensors);
+    for (uint32_t i = 0; i < w->tensors; i++)
+        counts[i] = w->tensor[i]->spec.count;
+    status =
+        gp_map_build(counts, w->tensors, list->chunk_bytes, w->shards, &w->map);
+    free(counts);
+    if (status != GP_OK)
+        return status;
+    w->chain = calloc(w->map.chunks, sizeof(*w->chain));
+    if (!w->chain)
+        return gp_fail(GP_ERR_NO_MEMORY, "%u chunks", w->map.chunks);
+    for (uint32_t i = 0; i < w->map.chunks; i++)
+        gp_list_init(&w->chain[i]);
+    for (uint32_t i = 0; i < w->tensors; i++) {
+        w->tensor[i]->first = w->map.first[i];
+        w->tensor[i]->chunks = w->map.first[i + 1] - w->map.first[i];
+    }
+    return open_workspace(w);
+}
+
+static gp_status
+send_list(gp_worker *w, const gp_tensor_list *list)
+{
+    void *bytes;
+    size_t size;
+    gp_status status = gp_tensor_list_encode(list, &bytes, &size);
+
+    for (uint32_t i = 0; status == GP_OK && i < w->shards; i++) {
+        gp_msg msg = {.type = GP_MSG_TENSORS, .payload = size};
+
+        status = gp_conn_post(&w->conn[i], &msg, bytes, NULL, 0);
+        if (status == GP_OK)
+            status = w->conn[i].link->ops->flush(w->conn[i].ep);
+        if (status != GP_OK)
+            gp_fail(status, "cannot send the tensor list to shard %u: %s", i,
+                    gp_status_text(status));
+    }
+    if (size)
+        free(bytes);
+    return status;
+}
+
+static gp_status
+propose(gp_worker *w)
+{
+    gp_tensor_list list = {.chunk_bytes =
+                               gp_config_size(w->config, "chunk_bytes"),
+                           .seed = (uint64_t)gp_config_int(w->config, "seed"),
+                           .shards = w->shards,
+                           .count = w->tensors};
+    gp_status status;
+
+    if (w->tensors == 0)
+        return gp_fail(GP_ERR_STATE, "no tensor is registered");
+    list.tensors = calloc(w->tensors, sizeof(*list.tensors));
+    if (!list.tensors)
+        return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", w->tensors);
+    for (uint32_t i = 0; i < w->tensors; i++)
+        list.tensors[i] = w->tensor[i]->spec;
+    status = build_map(w, &list);
+    if (status == GP_OK)
+        status = send_list(w, &list);
+    gp_tensor_list_free(&list);
+    return status;
+}
+
+static bool
+agreed(void *arg)
+{
+    gp_worker *w = arg;
+
+    if (atomic_load(&w->fault) != GP_OK || atomic_load(&w->phase) == PHASE_RUN)
+        return true;
+    for (uint32_t i = 0; i < w->shards; i++)
+        if (w->conn[i].state != CONN_AGREED)
+            return false;
+    return true;
+}
+
+gp_status
+gp_worker_ready(gp_worker *w)
+{
+    gp_status status = gp_worker_fault(w);
+    bool done;
+
+    if (status != GP_OK || atomic_load(&w->phase) == PHASE_RUN)
+        return status;
+    gp_driver_hold(w->driver);
+    if (atomic_load(&w->phase) == PHASE_REGISTER) {
+        status = propose(w);
+        if (status == GP_OK)
+            atomic_store(&w->phase, PHASE_AGREE);
+    }
+    gp_driver_release(w->driver);
+    if (status != GP_OK)
+        return status;
+    done = gp_driver_wait(w->driver, agreed, w, gp_deadline(w->timeout));
+    status = gp_worker_fault(w);
+    if (status != GP_OK)
+        return status;
+    if (!done)
+        return gp_fail(GP_ERR_TIMEOUT,
+                       "the shards did not confirm the tensor list within "
+                       "%.0f s%s%s",
+                       w->timeout, w->waiting[0] ? ": " : "", w->waiting);
+    atomic_store(&w->phase, PHASE_RUN);
+    return GP_OK;
+}
+
+gp_status
+gp_tensor_save_state(gp_tensor *t, float *residual)
+{
+    if (!t->residual)
+        return gp_fail(GP_ERR_UNSUPPORTED,
+                       "tensor '%.60s' has no error "
+                       "feedback",
+                       t->spec.name);
+    gp_driver_hold(t->worker->driver);
+    memcpy(residual, t->residual, t->spec.count * sizeof(float));
+    gp_driver_release(t->worker->driver);
+    return GP_OK;
+}
+
+gp_status
+gp_tensor_load_state(gp_tensor *t, const float *residual)
+{
+    if (!t->residual)
+        return gp_fail(GP_ERR_UNSUPPORTED,
+                       "tensor '%.60s' has no error "
+                       "feedback",
+                       t->spec.name);
+    gp_driver_hold(t->worker->driver);
+    memcpy(t->residual, residual, t->spec.count * sizeof(float));
+    gp_driver_release(t->worker->driver);
+    return GP_OK;
+}

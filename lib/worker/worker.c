@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.c - joining and leaving a job.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/worker_int.h"
+
+gp_status
+gp_worker_fault(const gp_worker *w)
+{
+    int fault = atomic_load(&w->fault);
+
+    return fault == GP_OK ? GP_OK
+                          : gp_fail((gp_status)fault, "%s", w->fault_text);
+}
+
+static bool
+servers_given(const gp_worker *w)
+{
+    return gp_config_get(w->config, "servers")[0] != '\0';
+}
+
+static uint32_t
+count_servers(const gp_worker *w)
+{
+    const char *p = gp_config_get(w->config, "servers");
+    uint32_t count = 1;
+
+    for (; *p; p++)
+        count += *p == ',';
+    return count;
+}
+
+static bool
+is_colocated(const gp_worker *w)
+{
+    const char *choice = gp_config_get(w->config, "colocated");
+
+    if (strcmp(choice, "auto") != 0)
+        return strcmp(choice, "on") == 0;
+    return !servers_given(w) && w->job.shards <= 0;
+}
+
+static gp_status
+find_place(gp_worker *w)
+{
+    const gp_job *job = &w->job;
+
+    if (job->rank < 0 || job->size <= 0 || job->rank >= job->size)
+        return gp_fail(GP_ERR_CONFIG,
+                       "rank %lld of %lld workers: set GRADPUSH_RANK and "
+                       "GRADPUSH_SIZE, or start under a launcher",
+                       (long long)job->rank, (long long)job->size);
+    w->rank = (uint32_t)job->rank;
+    w->size = (uint32_t)job->size;
+    w->incarnation = (uint32_t)job->incarnation;
+    w->job_hash = gp_hash(job->job, strlen(job->job));
+    if (is_colocated(w))
+        w->shards = w->size;
+    else if (servers_given(w))
+        w->shards = count_servers(w);
+    else if (job->shards > 0)
+        w->shards = (uint32_t)job->shards;
+    else
+        return gp_fail(GP_ERR_CONFIG,
+                       "GRADPUSH_SHARDS is not set: say how many stand-alone "
+                       "shards there are, or set GRADPUSH_COLOCATED=on");
+    return GP_OK;
+}
+
+static gp_status
+configure(gp_worker *w, const gp_config *config)
+{
+    gp_status status = config ? gp_config_copy(config, &w->config)
+                              : gp_config_create(&w->config);
+    char identity[32];
+
+    if (status == GP_OK)
+        status = gp_log_configure(w->config);
+    if (status == GP_OK)
+        status = gp_job_detect(w->config, NULL, &w->job);
+    if (status == GP_OK)
+        status = gp_token_load(w->config, w->token, sizeof(w->token));
+    if (status == GP_OK)
+        status = find_place(w);
+    if (status != GP_OK)
+        return status;
+    w->timeout = gp_config_seconds(w->config, "timeout");
+    w->epoch = (uint32_t)gp_config_int(w->config, "epoch");
+    snprintf(identity, sizeof(identity), "rank %u", w->rank);
+    gp_log_identity(identity);
+    return gp_driver_create(
+        identity, (uint64_t)(gp_config_seconds(w->config, "spin") * 1e9),
+        &w->driver);
+}
+
+static gp_status
+open_store(gp_worker *w, uint64_t deadline)
+{
+    const char *address = w->job.store;
+    gp_status status;
+
+    if (servers_given(w) || (w->size == 1 && is_colocated(w)))
+        return GP_OK;
+    if (w->job.host_store) {
+        status = gp_store_serve(w->config, address, w->token, &w->store_server);
+        if (status != GP_OK)
+            return status;
+        address = gp_store_server_address(w->store_server);
+    }
+    if (!address[0])
+        return gp_fail(GP_ERR_CONFIG,
+                       "GRADPUSH_STORE is not set: name a host:port where rank "
+                       "0 can listen, or list the shards in GRADPUSH_SERVERS");
+    return gp_store_connect(w->config, address, w->token, deadline, &w->store);
+}
+
+static void
+local_name(const gp_worker *w, char *out, size_t capacity)
+{
+    snprintf(out, capacity, "loop:%d.%p", (int)getpid(), (const void *)w);
+}
+
+/* The shard that this process contributes. */
+static gp_status
+host_shard(gp_worker *w)
+{
+    char local[64], address[GP_ADDRESS_MAX];
+    gp_shard_options options = {.job = w->job.job,
+                                .token = w->token,
+                                .index = w->rank,
+                                .shards = w->shards,
+                                .size = w->size,
+                                .local = local};
+    gp_driven driven;
+    gp_status status;
+
+    if (!is_colocated(w))
+        return GP_OK;
+    local_name(w, local, sizeof(local));
+    status = gp_shard_create(w->config, &options, &w->shard);
+    if (status != GP_OK)
+        return status;
+    w->shard_index = w->rank;
+    driven = gp_shard_driven(w->shard);
+    status = gp_driver_add(w->driver, &driven);
+    if (status != GP_OK || !w->store)
+        return status;
+    status = gp_host_address(w->config, gp_shard_address(w->shard),
+                             w->job.store, address, sizeof(address));
+    if (status != GP_OK)
+        return status;
+    return gp_host_announce(w->store, w->rank, address);
+}
+
+static gp_status
+split_servers(const gp_worker *w, char *out)
+{
+    const char *p = gp_config_get(w->config, "servers");
+
+    for (uint32_t i = 0; i < w->shards; i++) {
+        size_t length = strcspn(p, ",");
+
+        if (length == 0 || length >= GP_ADDRESS_MAX)
+            return gp_fail(GP_ERR_CONFIG,
+                           "GRADPUSH_SERVERS: address %u is empty or too long; "
+                           "it takes host:port,host:port,...",
+                           i + 1);
+        memcpy(out + (size_t)i * GP_ADDRESS_MAX, p, length);
+        p += length + 1;
+    }
+    return GP_OK;
+}
+
+static gp_status
+find_shards(gp_worker *w, uint64_t deadline, char *out)
+{
+    if (servers_given(w))
+        return split_servers(w, out);
+    if (!w->store)
+        return GP_OK;
+    return gp_store_gather(w->store, "shard/", "shard", w->shards, out,
+                           deadline);
+}
+
+static gp_status
+open_link(gp_worker *w, const gp_transport_ops *ops)
+{
+    gp_status status = ops->open(w->config, &w->link[w->links].domain);
+
+    if (status == GP_OK)
+        w->link[w->links++].ops = ops;
+    return status;
+}
+
+static gp_status
+connect_shard(gp_worker *w, uint32_t i, const char *address, uint64_t deadline)
+{
+    gp_conn *conn = &w->conn[i];
+    gp_status status;
+
+    conn->worker = w;
+    conn->shard = i;
+    conn->link = &w->link[0];
+    gp_list_init(&conn->ready);
+    snprintf(conn->address, sizeof(conn->address), "%s", address);
+    if (w->shard && i == w->shard_index) {
+        conn->link = &w->link[1];
+        local_name(w, conn->address, sizeof(conn->address));
+    }
+    status = conn->link->ops->connect(conn->link->domain, conn->address,
+                                      deadline, &conn->ep);
+    if (status == GP_OK)
+        conn->link->ops->ep_set_user(conn->ep, conn);
+    return status;
+}
+
+static gp_status
+connect_all(gp_worker *w, uint64_t deadline)
+{
+    const gp_transport_ops *ops;
+    char *address = calloc(w->shards, GP_ADDRESS_MAX);
+    gp_driven driven;
+    gp_status status = gp_transport_choose(w->config, &ops);
+
+    w->conn = calloc(w->shards, sizeof(*w->conn));
+    if (!address || !w->conn)
+        status = gp_fail(GP_ERR_NO_MEMORY, "%u shards", w->shards);
+    if (status == GP_OK)
+        status = open_link(w, ops);
+    if (status == GP_OK && w->shard)
+        status = open_link(w, gp_transport_find("loop"));
+    if (status == GP_OK)
+        status = find_shards(w, deadline, address);
+    for (uint32_t i = 0; status == GP_OK && i < w->shards; i++)
+        status =
+            connect_shard(w, i, address + (size_t)i * GP_ADDRESS_MAX, deadline);
+    free(address);
+    if (status != GP_OK)
+        return status;
+    driven = gp_worker_driven(w);
+    status = gp_driver_add(w->driver, &driven);
+    w->added = status == GP_OK;
+    return status;
+}
+
+static bool
+all_started(void *arg)
+{
+    gp_worker *w = arg;
+
+    if (atomic_load(&w->fault) != GP_OK)
+        return true;
+    for (uint32_t i = 0; i < w->shards; i++)
+        if (w->conn[i].state < CONN_STARTED)
+            return false;
+    return true;
+}
+
+/* Who did not show up, in words. */
+static gp_status
+nobody_came(gp_worker *w, double seconds)
+{
+    uint32_t unreachable = 0, first = 0;
+
+    gp_driver_hold(w->driver);
+    for (uint32_t i = w->shards; i-- > 0;)
+        if (w->conn[i].state < CONN_WELCOME) {
+            unreachable++;
+            first = i;
+        }
+    gp_driver_release(w->driver);
+    if (unreachable)
+        return gp_fail(
+            GP_ERR_TIMEOUT,
+            "%u of %u shards did not answer within %.0f s, the first "
+            "is shard %u at %s",
+            unreachable, w->shards, seconds, first, w->conn[first].address);
+    return gp_fail(GP_ERR_TIMEOUT, "not all workers joined within %.0f s: %s",
+                   seconds,
+                   w->waiting[0] ? w->waiting : "no shard says who is missing");
+}
+
+static gp_status
+join(gp_worker *w)
+{
+    double seconds = gp_config_seconds(w->config, "connect_timeout");
+    uint64_t deadline = gp_deadline(seconds);
+    gp_status status;
+
+    status = open_store(w, deadline);
+    if (status == GP_OK)
+        status = host_shard(w);
+    if (status == GP_OK)
+        status = connect_all(w, deadline);
+    if (status != GP_OK)
+        return status;
+    if (!gp_driver_wait(w->driver, all_started, w, deadline))
+        return nobody_came(w, seconds);
+    w->waiting[0] = '\0';
+    return gp_worker_fault(w);
+}
+
+gp_status
+gp_worker_create(const gp_config *config, gp_worker **out)
+{
+    gp_worker *w;
+    gp_status status;
+
+    if (!out)
+        return gp_fail(GP_ERR_INVALID, "gp_worker_create: NULL");
+    w = calloc(1, sizeof(*w));
+    if (!w)
+        return gp_fail(GP_ERR_NO_MEMORY, "worker");
+    pthread_mutex_init(&w->submit_lock, NULL);
+    gp_list_init(&w->submitted);
+    gp_list_init(&w->active);
+    status = configure(w, config);
+    if (status == GP_OK)
+        status = join(w);
+    if (status != GP_OK) {
+        gp_worker_destroy(w);
+        return status;
+    }
+    *out = w;
+    return GP_OK;
+}
+
+static bool
+shard_done(void *arg)
+{
+    return gp_shard_done(((gp_worker *)arg)->shard);
+}
+
+static void
+say_goodbye(gp_worker *w)
+{
+    bool healthy;
+
+    gp_driver_hold(w->driver);
+    healthy = w->conn && atomic_load(&w->fault) == GP_OK;
+    for (uint32_t i = 0; healthy && i < w->shards; i++) {
+        gp_msg msg = {.type = GP_MSG_BYE};
+
+        if (!w->conn[i].ep || w->conn[i].state < CONN_WELCOME)
+            continue;
+        (void)gp_conn_post(&w->conn[i], &msg, NULL, NULL, 0);
+        (void)w->conn[i].link->ops->flush(w->conn[i].ep);
+    }
+    w->leaving = true;
+    gp_driver_release(w->driver);
+    /* The others still need the shard that lives here. */
+    if (healthy && w->shard &&
+        !gp_driver_wait(w->driver, shard_done, w, gp_deadline(w->timeout)))
+        GP_WARN("left while other workers still used the shard hosted here");
+}
+
+static void
+close_scratch(gp_conn *conn)
+{
+    scratch *pieces[] = {&conn->send, &conn->receive};
+
+    for (size_t i = 0; i < GP_COUNT_OF(pieces); i++) {
+        if (pieces[i]->mem)
+            conn->link->ops->mem_dereg(pieces[i]->mem);
+        free(pieces[i]->base);
+    }
+}
+
+static void
+cancel_requests(gp_worker *w)
+{
+    gp_list *item;
+
+    while ((item = gp_list_pop(&w->submitted)))
+        gp_list_insert(&w->active, item);
+    while (!gp_list_empty(&w->active)) {
+        gp_request *r = GP_CONTAINER_OF(w->active.next, gp_request, link);
+
+        gp_engine_finish(r, GP_ERR_CANCELED);
+        gp_list_insert(&r->tensor->unused, &r->link);
+    }
+}
+
+void
+gp_worker_destroy(gp_worker *w)
+{
+    if (!w)
+        return;
+    if (w->driver)
+        say_goodbye(w);
+    if (w->added)
+        gp_driver_remove(w->driver, w);
+    if (w->shard)
+        gp_driver_remove(w->driver, w->shard);
+    gp_worker_close_conns(w);
+    cancel_requests(w);
+    gp_worker_free_tensors(w);
+    for (uint32_t i = 0; w->conn && i < w->shards; i++)
+        close_scratch(&w->conn[i]);
+    for (int i = 0; i < w->links; i++)
+        w->link[i].ops->close(w->link[i].domain);
+    gp_shard_destroy(w->shard);
+    gp_driver_destroy(w->driver);
+    gp_store_close(w->store);
+    gp_store_stop(w->store_server);
+    gp_map_free(&w->map);
+    free(w->chain);
+    free(w->conn);
+    free(w->plain);
+    free(w->workspace);
+    gp_config_destroy(w->config);
+    pthread_mutex_destroy(&w->submit_lock);
+    free(w);
+}
+
+uint32_t
+gp_worker_rank(const gp_worker *w)
+{
+    return w->rank;
+}
+
+uint32_t
+gp_worker_size(const gp_worker *w)
+{
+    return w->size;
+}
+
+uint32_t
+gp_worker_shards(const gp_worker *w)
+{
+    return w->shards;
+}
+
+void
+gp_worker_stats(const gp_worker *w, gp_stats *out)
+{
+    *out = (gp_stats){.bytes_pushed = atomic_load(&w->bytes_pushed),
+                      .bytes_pulled = atomic_load(&w->bytes_pulled),
+                      .dense_bytes = atomic_load(&w->dense_bytes),
+                      .messages_sent = atomic_load(&w->messages_sent),
+                      .messages_received = atomic_load(&w->messages_received),
+                      .requests = atomic_load(&w->requests),
+                      .memory = atomic_load(&w->memory)};
+}
+
+static bool
+barrier_passed(void *arg)
+{
+    gp_worker *w = arg;
+
+    return atomic_load(&w->fault) != GP_OK ||
+           w->barriers_passed >= w->barriers_entered;
+}
+
+gp_status
+gp_barrier(gp_worker *w)
+{
+    gp_msg msg = {.type = GP_MSG_BARRIER};
+    gp_status status = gp_worker_fault(w);
+
+    if (status != GP_OK)
+        return status;
+    gp_driver_hold(w->driver);
+    w->barriers_entered++;
+    status = gp_conn_post(&w->conn[0], &msg, NULL, NULL, 0);
+    if (status == GP_OK)
+        status = w->conn[0].link->ops->flush(w->conn[0].ep);
+    gp_driver_release(w->driver);
+    if (status != GP_OK)
+        return gp_fail(status, "barrier: %s", gp_status_text(status));
+    if (!gp_driver_wait(w->driver, barrier_passed, w, gp_deadline(w->timeout)))
+        return gp_fail(GP_ERR_TIMEOUT,
+                       "not all workers came to the barrier within %.0f s%s%s",
+                       w->timeout, w->waiting[0] ? ": " : "", w->waiting);
+    return gp_worker_fault(w);
+}

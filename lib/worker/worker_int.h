@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker_int.h - the inside of a worker.
+ *
+ * A request is cut into one operation per chunk. Operations on one chunk run
+ * one after the other (gp_worker.chain), so a push of step n+1 never overtakes
+ * the answer to step n, and the shard needs to keep only one push per worker
+ * and chunk. The first of a chain waits in its connection's `ready` list, by
+ * priority, for a landing slot and buffers.
+ *
+ * Everything below is touched only by the thread that holds the driver, but for
+ * what is marked as shared.
+ */
+#ifndef GP_WORKER_INT_H
+#define GP_WORKER_INT_H
+
+#include <gradpush/codec.h>
+#include <gradpush/transport.h>
+#include <gradpush/worker.h>
+
+#include "base/driver.h"
+#include "base/list.h"
+#include "rendezvous/rendezvous.h"
+#include "shard/host.h"
+#include "shard/map.h"
+#include "wire/proto.h"
+
+#define WORKER_LINKS   2
+#define WORKER_EVENTS  32
+#define SCRATCH_BUDGET (24u << 20) /* bytes per direction, all shards */
+#define SCRATCH_SLOTS  8u
+#define FLUSH_BYTES    32768u /* payloads from here on leave at once */
+
+typedef enum conn_state {
+    CONN_CONNECTING,
+    CONN_HELLO,   /* connected; waits for the challenge, then the welcome */
+    CONN_WELCOME, /* the shard has proven itself; waits for the others */
+    CONN_STARTED, /* all workers are there */
+    CONN_AGREED,  /* tensors agreed, slots granted */
+    CONN_CLOSED
+} conn_state;
+
+/* Buffers for encoded payloads: one memory, `count` pieces of `bytes`. */
+typedef struct scratch {
+    uint8_t *base;
+    gp_mem *mem;
+    size_t bytes;
+    uint32_t count;
+    uint64_t free; /* bit set: piece is free */
+    uint32_t region;
+} scratch;
+
+typedef struct worker_link {
+    const gp_transport_ops *ops;
+    gp_domain *domain;
+} worker_link;
+
+typedef struct gp_conn {
+    struct gp_worker *worker;
+    worker_link *link;
+    gp_endpoint *ep;
+    uint32_t shard;
+    atomic_int state; /* conn_state; read by waiting threads */
+    char address[GP_ADDRESS_MAX];
+    uint8_t nonce[GP_NONCE_BYTES];
+    uint32_t slots, region;
+    uint64_t slot_bytes;
+    uint64_t free_slots;
+    gp_list ready; /* operations by priority, then age */
+    uint32_t open; /* operations not answered */
+    scratch send, receive;
+    bool flush;
+} gp_conn;
+
+typedef enum op_kind {
+    OP_PUSH,
+    OP_PULL,
+    OP_PUSH_PULL,
+    OP_INIT_PUSH,
+    OP_INIT_PULL
+} op_kind;
+
+typedef struct gp_op {
+    gp_list chain; /* in gp_worker.chain[chunk] */
+    gp_list ready; /* in gp_conn.ready */
+    gp_request *request;
+    gp_conn *conn;
+    uint32_t chunk;
+    int receive_piece; /* -1: none */
+    uint64_t cookie;
+    bool sent;
+} gp_op;
+
+struct gp_request {
+    gp_list link; /* submitted, then active, then the tensor's free list */
+    gp_tensor *tensor;
+    op_kind kind;
+    int32_t priority;
+    uint64_t step;
+    const uint8_t *grad;
+    uint8_t *out;
+    uint32_t left;             /* operations not answered */
+    uint8_t *registered;       /* the memory that mem[] stands for */
+    gp_mem *mem[WORKER_LINKS]; /* by link; NULL: not registered */
+    uint32_t *token;           /* by shard; 0: not exposed */
+    gp_status status;          /* valid once done */
+    atomic_bool done;          /* shared */
+    gp_op op[];                /* one per chunk of the tensor */
+};
+
+struct gp_tensor {
+    gp_worker *worker;
+    uint32_t index;
+    gp_tensor_spec spec;
+    int32_t priority;
+    gp_pipeline *push, *pull, *native;
+    bool push_direct, pull_direct; /* wire bytes are the user's bytes */
+    float *residual;               /* error feedback; NULL: none */
+    uint64_t steps; /* shared, under submit_lock: pushes so far */
+    uint32_t first, chunks;
+    gp_list unused; /* shared, under submit_lock: requests to reuse */
+};
+
+typedef enum worker_phase {
+    PHASE_REGISTER,
+    PHASE_AGREE,
+    PHASE_RUN
+} worker_phase;
+
+struct gp_worker {
+    gp_config *config;
+    gp_job job;
+    char token[256];
+    uint64_t job_hash;
+    uint32_t rank, size, shards;
+    uint32_t incarnation, epoch;
+    double timeout;
+    gp_driver *driver;
+    worker_link link[WORKER_LINKS];
+    int links;
+    gp_conn *conn; /* one per shard */
+    gp_store_server *store_server;
+    gp_store *store;
+    gp_shard *shard; /* co-located, or NULL */
+    uint32_t shard_index;
+    char waiting[GP_TEXT_MAX]; /* what shards last said they wait for */
+    gp_tensor **tensor;
+    uint32_t tensors, tensor_capacity;
+    gp_map map;
+    gp_list *chain; /* by chunk */
+    uint64_t next_cookie;
+    float *plain;    /* one chunk as fp32, for half types */
+    void *workspace; /* of pipelines */
+    gp_list active;  /* requests under way */
+    atomic_uint barriers_entered, barriers_passed;
+    bool added; /* to the driver */
+    bool leaving;
+    /* Shared. */
+    pthread_mutex_t submit_lock;
+    gp_list submitted;
+    atomic_int phase;
+    atomic_int fault; /* gp_status; the text is written before it is set */
+    char fault_text[GP_TEXT_MAX];
+    atomic_ullong bytes_pushed, bytes_pulled, dense_bytes, messages_sent,
+        messages_received, requests, memory;
+};
+
+/* worker.c */
+gp_status gp_worker_fault(const gp_worker *w);
+
+/* conn.c: connections and handshakes */
+void gp_conn_event(gp_worker *w, const gp_event *event);
+gp_status gp_conn_post(gp_conn *conn, gp_msg *msg, const void *payload,
+                       gp_mem *mem, uint64_t cookie);
+void gp_worker_fail(gp_worker *w, gp_status status, const char *format, ...)
+    GP_PRINTF(3, 4);
+void gp_worker_close_conns(gp_worker *w);
+
+/* engine.c: operations */
+gp_driven gp_worker_driven(gp_worker *w);
+void gp_engine_result(gp_conn *conn, const gp_event *event);
+void gp_engine_ack(gp_conn *conn, const gp_msg *msg);
+void gp_engine_sent(gp_conn *conn, uint64_t cookie);
+void gp_engine_finish(gp_request *request, gp_status status);
+
+/* tensor.c */
+gp_status gp_worker_open_scratch(gp_worker *w, gp_conn *conn);
+void gp_worker_free_tensors(gp_worker *w);
+void gp_request_free(gp_request *request);
+
+#endif
