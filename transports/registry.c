@@ -18,8 +18,9 @@
 #define NAME_MAX_BYTES 32u
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
-static const gp_transport_ops *table[TRANSPORTS_MAX] = {&gp_tcp_ops};
-static size_t table_count = 1;
+static const gp_transport_ops *table[TRANSPORTS_MAX] = {&gp_tcp_ops,
+                                                        &gp_loop_ops};
+static size_t table_count = 2;
 
 static const char *
 missing_member(const gp_transport_ops *ops)

@@ -7,6 +7,7 @@
 
 #include <gradpush/transport.h>
 
+extern const gp_transport_ops gp_loop_ops;
 extern const gp_transport_ops gp_tcp_ops;
 
 #endif
