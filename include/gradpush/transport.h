@@ -10,7 +10,8 @@
  *            of one endpoint arrive in the order they were posted.
  *   data     region != 0. The payload is written straight to `offset` in the
  *            memory that the receiver exposed to this very endpoint under that
- *            token. Data messages may overtake one another.
+ *            token. Data messages may overtake one another, and control and
+ *            data messages may overtake each other.
  *
  * Rules for every member of the tables below, unless it says otherwise:
  *   - A domain and its endpoints belong to one thread at a time. Different
@@ -181,7 +182,10 @@ typedef struct gp_transport_ops {
     /**
      * Starts to connect; CONNECTED or CLOSED follows. Tries again with
      * back-off until `deadline_ns` (gp_clock, CLOCK_MONOTONIC) and says every
-     * few seconds in the log whom it waits for.
+     * few seconds in the log whom it waits for. CLOSED has the status
+     * GP_ERR_UNREACHABLE when the deadline passed, GP_ERR_VERSION or
+     * GP_ERR_PROTOCOL when what answers is not such a peer. Messages may be
+     * posted at once; they leave after CONNECTED. Resolving a name may block.
      *
      * @return GP_OK (*out is set), GP_ERR_ADDRESS, GP_ERR_NO_MEMORY.
      */
@@ -190,8 +194,16 @@ typedef struct gp_transport_ops {
 
     /**
      * Ends a connection and frees the endpoint. Control messages posted before
-     * are sent if that needs no waiting. No event of it follows. May be called
-     * at any time, also after CLOSED.
+     * are sent if that needs no waiting. May be called at any time, also after
+     * CLOSED. No later progress() reports an event of it; events that the last
+     * one returned already are the caller's to skip, and the payloads of its
+     * control messages stay readable until the next progress().
+     *
+     * Data payloads posted and not reported SENT are the caller's again on
+     * return. Where the peer reads them in place (loop, GP_REGION_LANDING) and
+     * another thread drives it, this waits, up to a few seconds, until the peer
+     * released them; who sees CLOSED releases at once. When one thread drives
+     * both ends it releases before it closes.
      */
     void (*ep_close)(gp_endpoint *ep);
 
@@ -253,7 +265,8 @@ typedef struct gp_transport_ops {
     /** Starts sending all that is queued, together. */
     gp_status (*flush)(gp_endpoint *ep);
 
-    /** The receiver no longer reads the payload of a landing message. */
+    /** The receiver no longer reads the payload of a landing message. Also
+     * after CLOSED, until ep_close(). */
     void (*release)(gp_endpoint *ep, const gp_msg *msg, const void *payload);
 
     /**
