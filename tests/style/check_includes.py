@@ -63,8 +63,11 @@ def allowed(name, room, target):
 
 def resolve(name, quoted, path):
     """The file of this repository that is meant, or None."""
-    places = [os.path.dirname(name), "lib", "", "include"] if quoted \
-        else ["include"]
+    places = ["include"]
+    if quoted:
+        places = [os.path.dirname(name), "lib", "", "include"]
+    if quoted and name.startswith("tests/"):
+        places += ["tests", "tools", "examples/trainer"]
     for place in places:
         candidate = os.path.normpath(os.path.join(place, path))
         if os.path.isfile(os.path.join(sources.ROOT, candidate)):
