@@ -3,7 +3,7 @@
  * codec_inputs.c - numbers to encode. Element i of an input depends on i alone,
  * and "gauss" is exact arithmetic: the same bits on every machine.
  */
-#include "conformance/codec_inputs.h"
+#include "tests/conformance/codec_inputs.h"
 
 #include <math.h>
 
