@@ -45,8 +45,7 @@ say_launcher(const gp_job *job)
         return "Open MPI";
     if (strcmp(job->launcher, "mpich") == 0)
         return "MPICH";
-    return strcmp(job->launcher, "gradpush") == 0 ? "GRADPUSH_RANK"
-                                                  : job->launcher;
+    return job->launcher;
 }
 
 /* The identity of the job decides the port; the user does too, so that two
@@ -77,6 +76,13 @@ without_address(const gp_config *config, const char *id, gp_job *job)
         return from_one_host(job, id, job);
     if (servers && servers[0])
         return GP_OK;
+    if (strcmp(job->launcher, "gradpush") == 0)
+        return gp_fail(
+            GP_ERR_CONFIG,
+            "GRADPUSH_SIZE is %lld and nothing says where the "
+            "workers meet: set GRADPUSH_STORE=host:port for all, and "
+            "GRADPUSH_STORE_HOST=on for one process on that host",
+            (long long)job->size);
     return gp_fail(GP_ERR_CONFIG,
                    "the job has %lld workers on several hosts and %s does not "
                    "say where they can meet: set GRADPUSH_STORE=host:port, the "

@@ -363,7 +363,7 @@ test_errors(void **state)
          LIST("RANK=0", "WORLD_SIZE=4", "MASTER_ADDR=a", "MASTER_PORT=http"),
          "MASTER_PORT", "'http'"},
         {LIST("rank=0", "size=2"), NONE, "GRADPUSH_STORE=host:port",
-         "GRADPUSH_RANK"},
+         "GRADPUSH_STORE_HOST=on"},
         {LIST("store=nowhere"), NONE, "GRADPUSH_STORE is 'nowhere'",
          "host:port"},
         {LIST("store=a:0"), NONE, "GRADPUSH_STORE is 'a:0'", "host:port"},
