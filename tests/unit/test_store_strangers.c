@@ -5,6 +5,14 @@
  */
 #include "store_fixture.h"
 
+/* A build without OpenSSL has no proofs to try. */
+static void
+skip_without_openssl(void)
+{
+    print_message("skipped: this build has no OpenSSL\n");
+    skip();
+}
+
 static void
 expect_refusal(const char *server_token, const char *token, const char *job,
                gp_status want, const char *text)
@@ -31,7 +39,7 @@ test_token_and_job(void **state)
     (void)state;
     expect_refusal("", "", "other", GP_ERR_REFUSED, "GRADPUSH_JOB");
     if (!have_openssl())
-        skip();
+        skip_without_openssl();
     expect_refusal("secret", "Secret", "job", GP_ERR_AUTH, fix);
     expect_refusal("secret", "", "job", GP_ERR_AUTH, fix);
     expect_refusal("", "secret", "job", GP_ERR_AUTH, fix);
@@ -130,7 +138,7 @@ test_impostors(void **state)
     expect_impostor(&i, "", 0.3, GP_ERR_TIMEOUT, "does not answer",
                     "GRADPUSH_STORE");
     if (!have_openssl())
-        skip();
+        skip_without_openssl();
     greeting.version = GP_STORE_VERSION;
     gp_store_write_greeting(&greeting, i.speech);
     gp_store_write_verdict(&verdict, i.speech + GP_STORE_GREETING);
