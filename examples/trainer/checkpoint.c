@@ -43,10 +43,23 @@ put(settings *s, const char *key, const char *format, ...)
 }
 
 static void
+put_hidden(const gt_options *o, settings *s)
+{
+    char text[sizeof(s->text[0].value)] = "none";
+    size_t used = 0;
+
+    for (size_t i = 0; i < o->hidden_count && used < sizeof(text); i++)
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%zu",
+                                 i ? "," : "", o->hidden[i]);
+    put(s, "hidden", "%s", text);
+}
+
+static void
 collect(const gt_trainer *t, settings *s)
 {
     const gt_options *o = t->options;
 
+    put_hidden(o, s);
     put(s, "seed", "%llu", (unsigned long long)o->seed);
     put(s, "workers", "%u", t->size);
     put(s, "batch", "%zu", o->batch);
@@ -273,8 +286,8 @@ read_latest(gt_trainer *t, uint32_t *epoch)
 static bool
 is_essential(const char *key)
 {
-    return strcmp(key, "loss") == 0 || strcmp(key, "optimizer") == 0 ||
-           strcmp(key, "normalize") == 0;
+    return strcmp(key, "hidden") == 0 || strcmp(key, "loss") == 0 ||
+           strcmp(key, "optimizer") == 0 || strcmp(key, "normalize") == 0;
 }
 
 static gp_status

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_trainer_options.c - the command line, the role of a process, and the
+ * report's JSON.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "launch.h"
+#include "options.h"
+#include "report.h"
+
+static gt_action
+parse(const char *const *words, size_t count, gt_options *out)
+{
+    char *argv[32] = {(char *)(uintptr_t) "gradpush-train"};
+
+    for (size_t i = 0; i < count; i++)
+        argv[i + 1] = (char *)(uintptr_t)words[i];
+    return gt_options_parse((int)count + 1, argv, out);
+}
+
+#define PARSE(out, ...)                  \
+    parse((const char *[]){__VA_ARGS__}, \
+          GT_COUNT_OF(((const char *[]){__VA_ARGS__})), out)
+
+static void
+defaults_are_the_documented_ones(void **state)
+{
+    gt_options o;
+
+    (void)state;
+    assert_int_equal(parse(NULL, 0, &o), GT_ACTION_TRAIN);
+    assert_string_equal(o.data.path, "digits");
+    assert_true(o.data.split == 0.8);
+    assert_true(o.workers == 2 && o.shards == 2 && !o.placed);
+    assert_true(o.hidden_count == 2 && o.hidden[0] == 128);
+    assert_true(o.loss == GT_CROSS_ENTROPY && o.optim.kind == GT_SGD);
+    assert_true(o.optim.lr == 0.1f && o.optim.momentum == 0.9f);
+    assert_true(o.epochs == 10 && o.batch == 64 && o.seed == 1);
+    assert_string_equal(o.codec, "none");
+    assert_string_equal(o.transport, "auto");
+}
+
+static void
+values_are_taken(void **state)
+{
+    gt_options o;
+
+    (void)state;
+    assert_int_equal(PARSE(&o, "--hidden", "3,4,5", "--lr=0.5", "--optimizer",
+                           "nesterov", "--update", "shard", "--partition",
+                           "contiguous", "--normalize", "none", "--workers",
+                           "3", "--mode", "sync", "--device", "cpu"),
+                     GT_ACTION_TRAIN);
+    assert_true(o.hidden_count == 3 && o.hidden[2] == 5);
+    assert_true(o.optim.lr == 0.5f && o.optim.kind == GT_NESTEROV);
+    assert_true(o.update == GT_UPDATE_SHARD && o.partition == GT_CONTIGUOUS);
+    assert_true(o.workers == 3 && o.placed);
+    assert_int_equal(PARSE(&o, "--hidden", "none"), GT_ACTION_TRAIN);
+    assert_int_equal(o.hidden_count, 0);
+}
+
+static void
+wrong_usage_is_told(void **state)
+{
+    static const struct {
+        const char *option, *value, *text;
+    } cases[] = {
+        {"--epocs", "3", "did you mean --epochs?"},
+        {"--hiden=3", NULL, "did you mean --hidden?"},
+        {"--xyzzyx", NULL, "--help lists all"},
+        {"-q", NULL, "unknown option '-q'"},
+        {"--lr", NULL, "'--lr' needs a value"},
+        {"--resume=1", NULL, "takes no value"},
+        {"digits", NULL, "'digits' is no option"},
+        {"--lr", "fast", "--lr 'fast': it takes a number"},
+        {"--lr", "nan", "--lr 'nan'"},
+        {"--lr", "-1", "--lr '-1'"},
+        {"--batch", "0", "from 1 to"},
+        {"--batch", "99999999999999999999", "--batch '9999"},
+        {"--workers", "two", "--workers 'two'"},
+        {"--hidden", "128,", "--hidden '128,'"},
+        {"--hidden", "0", "--hidden '0'"},
+        {"--hidden", "99999999", "--hidden '99999999'"},
+        {"--loss", "l1", "it takes: ce, mse"},
+        {"--optimizer", "adam", "not in this version; it takes: sgd"},
+        {"--mode", "ssp:3", "--mode ssp:3 is not in this version"},
+        {"--mode", "sync:3", "it takes: sync"},
+        {"--parallel", "tensor", "not in this version"},
+        {"--device", "cuda:1", "computes on the CPU in this version"},
+        {"--device", "tpu", "it takes: auto, cpu"},
+        {"--resume", NULL, "--resume needs --checkpoint"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GT_COUNT_OF(cases); i++) {
+        const char *words[] = {cases[i].option, cases[i].value};
+        gt_options untouched = {.batch = 77};
+
+        assert_int_equal(parse(words, cases[i].value ? 2 : 1, &untouched),
+                         GT_ACTION_USAGE);
+        assert_int_equal(untouched.batch, 77);
+        if (!strstr(gt_last_error(), cases[i].text))
+            fail_msg("'%s' is not in '%s'", cases[i].text, gt_last_error());
+    }
+}
+
+static void
+options_that_do_not_go_together(void **state)
+{
+    gt_options o;
+
+    (void)state;
+    assert_int_equal(
+        PARSE(&o, "--workers", "1", "--shards", "0", "--codec", "q8"),
+        GT_ACTION_USAGE);
+    assert_non_null(strstr(gt_last_error(), "--shards 1"));
+    assert_int_equal(
+        PARSE(&o, "--workers", "1", "--shards", "0", "--update", "shard"),
+        GT_ACTION_USAGE);
+    assert_int_equal(PARSE(&o, "--update", "shard", "--optimizer", "momentum",
+                           "--checkpoint", "x"),
+                     GT_ACTION_USAGE);
+}
+
+/* --- roles --- */
+
+static const char *const *environment;
+
+static const char *
+lookup(const char *name)
+{
+    for (const char *const *e = environment; *e; e += 2)
+        if (strcmp(e[0], name) == 0)
+            return e[1];
+    return NULL;
+}
+
+static gt_role
+role(const gt_options *o, const char *const *variables)
+{
+    environment = variables;
+    return gt_role_of(o, lookup);
+}
+
+static void
+launchers_are_noticed(void **state)
+{
+    static const char *const none[] = {NULL};
+    static const char *const own[] = {"GRADPUSH_RANK", "0", NULL};
+    static const char *const torchrun[] = {"RANK", "0", "WORLD_SIZE", "2",
+                                           NULL};
+    static const char *const half[] = {"RANK", "0", NULL};
+    static const char *const batch[] = {
+        "SLURM_JOB_ID", "1", "SLURM_NTASKS", "2", "SLURM_PROCID", "0", NULL};
+    static const char *const step[] = {"SLURM_JOB_ID",
+                                       "1",
+                                       "SLURM_NTASKS",
+                                       "2",
+                                       "SLURM_PROCID",
+                                       "0",
+                                       "SLURM_LOCALID",
+                                       "0",
+                                       "SLURM_STEP_NODELIST",
+                                       "a",
+                                       NULL};
+    gt_options plain, placed, alone;
+
+    (void)state;
+    parse(NULL, 0, &plain);
+    PARSE(&placed, "--workers", "2");
+    PARSE(&alone, "--workers", "1", "--shards", "0");
+    assert_int_equal(role(&plain, none), GT_ROLE_LAUNCH);
+    assert_int_equal(role(&alone, none), GT_ROLE_LOCAL);
+    assert_int_equal(role(&plain, own), GT_ROLE_WORKER);
+    assert_int_equal(role(&placed, own), GT_ROLE_WORKER);
+    assert_int_equal(role(&plain, torchrun), GT_ROLE_WORKER);
+    assert_int_equal(role(&placed, torchrun), GT_ROLE_LAUNCH);
+    assert_int_equal(role(&plain, half), GT_ROLE_LAUNCH);
+    assert_int_equal(role(&plain, batch), GT_ROLE_LAUNCH);
+    assert_int_equal(role(&plain, step), GT_ROLE_WORKER);
+}
+
+/* --- JSON --- */
+
+static void
+report_has_the_documented_keys(void **state)
+{
+    static const char *const keys[] = {"\"schema\": \"gradpush.train/1\"",
+                                       "\"config\": {",
+                                       "\"environment\": {",
+                                       "\"epochs\": [",
+                                       "\"epoch\": 1",
+                                       "\"train_loss\": ",
+                                       "\"test_loss\": ",
+                                       "\"test_accuracy\": ",
+                                       "\"seconds\": ",
+                                       "\"final\": {",
+                                       "\"steps\": 22",
+                                       "\"samples_per_second\": ",
+                                       "\"bytes_pushed\": 0",
+                                       "\"bytes_pulled\": 0",
+                                       "\"dense_bytes\": 0",
+                                       "\"params_sha256\": \"",
+                                       "\"lr\": 0.1,",
+                                       "\"weight_decay\": 0.0"};
+    char path[] = "/tmp/gt-report-XXXXXX", text[16384];
+    gt_options o;
+    gt_trainer t;
+    FILE *file;
+    size_t n;
+
+    (void)state;
+    assert_true(close(mkstemp(path)) == 0);
+    PARSE(&o, "--workers", "1", "--shards", "0", "--epochs", "1");
+    assert_int_equal(gt_trainer_create(&o, false, &t), GP_OK);
+    assert_int_equal(gt_trainer_run(&t, NULL), GP_OK);
+    assert_int_equal(gt_report_json(path, &t), GP_OK);
+    assert_int_equal(gt_report_json("/dev/full", &t), GP_ERR_SYSTEM);
+    assert_non_null(strstr(gt_last_error(), "No space left"));
+    assert_int_equal(gt_report_json("/no/such/folder/x", &t), GP_ERR_SYSTEM);
+    gt_trainer_free(&t);
+    file = fopen(path, "re");
+    assert_non_null(file);
+    n = fread(text, 1, sizeof(text) - 1, file);
+    text[n] = '\0';
+    fclose(file);
+    unlink(path);
+    for (size_t i = 0; i < GT_COUNT_OF(keys); i++)
+        if (!strstr(text, keys[i]))
+            fail_msg("no %s in the report:\n%s", keys[i], text);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults_are_the_documented_ones),
+        cmocka_unit_test(values_are_taken),
+        cmocka_unit_test(wrong_usage_is_told),
+        cmocka_unit_test(options_that_do_not_go_together),
+        cmocka_unit_test(launchers_are_noticed),
+        cmocka_unit_test(report_has_the_documented_keys),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
