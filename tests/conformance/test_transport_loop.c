@@ -2,7 +2,7 @@
 /* test_transport_loop.c - the suite over loop, without and with checksums. */
 #include <stddef.h>
 
-#include "conformance/transport_suite.h"
+#include "tests/conformance/transport_suite.h"
 
 int
 main(void)

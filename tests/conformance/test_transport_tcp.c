@@ -7,7 +7,7 @@
 
 #include <arpa/inet.h>
 
-#include "conformance/transport_suite.h"
+#include "tests/conformance/transport_suite.h"
 
 static int
 have_ipv6(void)

@@ -2,7 +2,7 @@
 /*
  * transport_cases.c - violations, ends of connections, names, and threads.
  */
-#include "conformance/transport_cases.h"
+#include "tests/conformance/transport_cases.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "conformance/transport_rig.h"
+#include "tests/conformance/transport_rig.h"
 
 /* b must end the connection with `status`, and a must learn of the end. */
 static void

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* transport_rig.c - see transport_rig.h. */
-#include "conformance/transport_rig.h"
+#include "tests/conformance/transport_rig.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

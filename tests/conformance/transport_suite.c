@@ -3,7 +3,7 @@
  * transport_suite.c - the cases that move messages; transport_cases.c has the
  * ends of connections.
  */
-#include "conformance/transport_suite.h"
+#include "tests/conformance/transport_suite.h"
 
 #include <poll.h>
 #include <setjmp.h>
@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#include "conformance/transport_cases.h"
-#include "conformance/transport_rig.h"
+#include "tests/conformance/transport_cases.h"
+#include "tests/conformance/transport_rig.h"
 
 static void
 connect_and_accept(void **state)
