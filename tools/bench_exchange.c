@@ -27,8 +27,8 @@ typedef struct gp_side {
     gp_exchange x;
     unsigned char *slots;
     gp_mem *mem;
-    uint32_t token, peer; /* of our slots, and of the other side's */
-    uint32_t total;
+    uint32_t token, peer;     /* of our slots, and of the other side's */
+    uint32_t total, borrowed; /* payloads that are not SENT yet */
     uint64_t errors;
     double *samples; /* microseconds */
     uint32_t sample_count;
@@ -106,13 +106,21 @@ side_open(gp_side *side, gp_link *link, const gp_exchange *x)
     return status;
 }
 
+/* Ends it. After a failure payloads may still be borrowed: the connection goes
+ * before the memory does. */
 static void
-side_close(gp_side *side)
+side_close(gp_side *side, gp_status status)
 {
-    if (side->token)
-        side->link->ops->unexpose(side->link->ep, side->token);
+    gp_link *link = side->link;
+
+    if (status != GP_OK && link->ep) {
+        link->ops->ep_close(link->ep);
+        link->ep = NULL;
+    }
+    if (side->token && link->ep)
+        link->ops->unexpose(link->ep, side->token);
     if (side->mem)
-        side->link->ops->mem_dereg(side->mem);
+        link->ops->mem_dereg(side->mem);
     free(side->slots);
     free(side->samples);
 }
@@ -134,8 +142,11 @@ post_slot(gp_side *side, uint32_t number)
                   .region = side->peer,
                   .offset = slot * side->x.bytes};
 
-    return side->link->ops->post(side->link->ep, &msg, slot_of(side, number),
-                                 side->mem, slot + 1);
+    gp_status status = side->link->ops->post(
+        side->link->ep, &msg, slot_of(side, number), side->mem, slot + 1);
+
+    side->borrowed += status == GP_OK;
+    return status;
 }
 
 static gp_status
@@ -155,17 +166,36 @@ unexpected(const gp_event *event)
                    event->msg.type);
 }
 
-/* The next message, of that type. SENT events are passed over. */
+/* The next message, of that type. */
 static gp_status
-await(gp_link *link, uint8_t type, gp_event *out)
+await(gp_side *side, uint8_t type, gp_event *out)
 {
     gp_status status;
 
-    do
-        status = gp_link_next(link, out);
-    while (status == GP_OK && out->type != GP_EVENT_MESSAGE);
-    if (status == GP_OK && out->msg.type != type)
-        return unexpected(out);
+    for (;;) {
+        status = gp_link_next(side->link, out);
+        if (status != GP_OK)
+            return status;
+        if (out->type == GP_EVENT_MESSAGE)
+            return out->msg.type == type ? GP_OK : unexpected(out);
+        side->borrowed -= out->type == GP_EVENT_SENT;
+    }
+}
+
+/* Until the slots are ours alone. The other side has nothing to say now. */
+static gp_status
+await_sent(gp_side *side)
+{
+    gp_event event;
+    gp_status status = GP_OK;
+
+    while (side->borrowed && status == GP_OK) {
+        status = gp_link_next(side->link, &event);
+        if (status == GP_OK && event.type == GP_EVENT_MESSAGE)
+            status = unexpected(&event);
+        else if (status == GP_OK)
+            side->borrowed -= event.type == GP_EVENT_SENT;
+    }
     return status;
 }
 
@@ -185,7 +215,7 @@ begin(gp_side *side)
     gp_status status = gp_link_say(side->link, &msg, NULL);
 
     if (status == GP_OK)
-        status = await(side->link, MSG_READY, &event);
+        status = await(side, MSG_READY, &event);
     if (status == GP_OK)
         side->peer = (uint32_t)event.msg.aux;
     return status;
@@ -212,18 +242,17 @@ finish_bw(const gp_event *event, gp_bench_result *result)
 static gp_status
 send_all(gp_side *side, gp_event *done)
 {
-    uint32_t posted = 0, acked = 0, borrowed = 0;
+    uint32_t posted = 0, acked = 0;
     gp_status status = GP_OK;
 
     while (status == GP_OK) {
         while (posted < side->total && posted - acked < side->x.window &&
-               borrowed < side->x.window) {
+               side->borrowed < side->x.window) {
             stamp_slot(slot_of(side, posted), side->x.bytes, posted);
             status = post_slot(side, posted);
             if (status != GP_OK)
                 break;
             posted++;
-            borrowed++;
         }
         if (status == GP_OK || status == GP_AGAIN)
             status = side->link->ops->flush(side->link->ep);
@@ -232,7 +261,7 @@ send_all(gp_side *side, gp_event *done)
         if (status != GP_OK)
             break;
         if (done->type == GP_EVENT_SENT)
-            borrowed--;
+            side->borrowed--;
         else if (done->msg.type == MSG_ACK)
             acked = (uint32_t)done->msg.aux;
         else if (done->msg.type == MSG_DONE)
@@ -269,7 +298,7 @@ run_lat(gp_side *side, gp_bench_result *result)
         if (status == GP_OK)
             status = side->link->ops->flush(side->link->ep);
         if (status == GP_OK || status == GP_AGAIN)
-            status = await(side->link, MSG_DATA, &event);
+            status = await(side, MSG_DATA, &event);
         if (status == GP_OK && i >= side->x.warmup &&
             i < side->x.warmup + side->x.iterations)
             side->samples[side->sample_count++] =
@@ -278,7 +307,7 @@ run_lat(gp_side *side, gp_bench_result *result)
             side->errors += check_slot(side, slot_of(side, i), i);
     }
     if (status == GP_OK)
-        status = await(side->link, MSG_DONE, &event);
+        status = await(side, MSG_DONE, &event);
     if (status == GP_OK)
         status = finish_bw(&event, result);
     if (status == GP_OK) {
@@ -301,7 +330,9 @@ gp_exchange_run(gp_link *link, const gp_exchange *exchange,
     if (status == GP_OK)
         status = exchange->test == GP_TEST_BW ? run_bw(&side, result)
                                               : run_lat(&side, result);
-    side_close(&side);
+    if (status == GP_OK)
+        status = await_sent(&side);
+    side_close(&side, status);
     if (status != GP_OK)
         return status;
     result->bytes = exchange->bytes;
@@ -362,25 +393,50 @@ sample_arrival(gp_side *side, uint32_t i, uint64_t *last)
     *last = now;
 }
 
+/* Marks message `number`; returns how many have arrived without a gap, because
+ * over several sockets they overtake one another. */
+static uint32_t
+note_arrival(const gp_side *side, unsigned char *arrived, uint32_t number,
+             uint32_t whole)
+{
+    uint32_t window = side->x.window;
+
+    arrived[number % window] = 1;
+    while (arrived[whole % window]) {
+        arrived[whole % window] = 0;
+        whole++;
+    }
+    return whole;
+}
+
 static gp_status
 receive_all(gp_side *side)
 {
-    uint32_t batch = GP_MAX(side->x.window / 4, 1u);
+    uint32_t batch = GP_MAX(side->x.window / 4, 1u), whole = 0, acked = 0;
+    unsigned char *arrived = calloc(side->x.window, 1);
     uint64_t last = 0;
     gp_event event;
     gp_status status = GP_OK;
 
+    if (!arrived)
+        return gp_fail(GP_ERR_NO_MEMORY, "no memory for %u slots",
+                       side->x.window);
     for (uint32_t i = 0; i < side->total && status == GP_OK; i++) {
-        status = await(side->link, MSG_DATA, &event);
+        uint32_t number;
+
+        status = await(side, MSG_DATA, &event);
         if (status != GP_OK)
             break;
         sample_arrival(side, i, &last);
-        side->errors +=
-            check_slot(side, slot_of(side, (uint32_t)event.msg.step),
-                       (uint32_t)event.msg.step);
-        if ((i + 1) % batch == 0 || i + 1 == side->total)
-            status = say(side->link, MSG_ACK, i + 1);
+        number = (uint32_t)event.msg.step;
+        side->errors += check_slot(side, slot_of(side, number), number);
+        whole = note_arrival(side, arrived, number, whole);
+        if (whole - acked >= batch || whole == side->total) {
+            acked = whole;
+            status = say(side->link, MSG_ACK, whole);
+        }
     }
+    free(arrived);
     return status;
 }
 
@@ -392,7 +448,7 @@ echo_all(gp_side *side)
     gp_status status = GP_OK;
 
     for (uint32_t i = 0; i < side->total && status == GP_OK; i++) {
-        status = await(side->link, MSG_DATA, &event);
+        status = await(side, MSG_DATA, &event);
         if (status == GP_OK)
             status = post_slot(side, i);
         if (status == GP_OK)
@@ -441,8 +497,10 @@ serve_one(gp_link *link, const gp_msg *msg)
     if (status == GP_OK)
         status = x.test == GP_TEST_BW ? receive_all(&side) : echo_all(&side);
     if (status == GP_OK)
+        status = await_sent(&side);
+    if (status == GP_OK)
         status = say_done(&side);
-    side_close(&side);
+    side_close(&side, status);
     return status;
 }
 

@@ -309,6 +309,8 @@ serve_store(gp_pushpull *bench, gp_store_server **out)
     gp_status status = gp_config_create(&config);
 
     if (status == GP_OK)
+        status = gp_config_set(config, "job", bench->job);
+    if (status == GP_OK)
         status = gp_store_serve(config, "127.0.0.1:0", bench->token, out);
     if (status == GP_OK)
         snprintf(bench->store, sizeof(bench->store), "%s",

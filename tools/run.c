@@ -26,7 +26,7 @@
 
 #define MAX_MEMBERS    1024
 #define SETTLE_SECONDS 0.3 /* survivors of a failure end by themselves */
-#define SHARDS_SECONDS 2.0 /* shards notice that all workers have left */
+#define SHARDS_SECONDS 1.0 /* shards notice that all workers have left */
 #define TERM_SECONDS   3.0 /* between SIGTERM and SIGKILL */
 #define DRAIN_SECONDS  0.5 /* for pipes that someone outside still holds */
 
@@ -54,6 +54,7 @@ typedef struct gp_run {
     gp_guard guard;
     gp_environment environment;
     char token[65], token_path[256];
+    char self[4096];    /* this program, which is the server too */
     gp_child *children; /* shards first */
     size_t count, shard_count;
     struct pollfd *fds;
@@ -221,13 +222,13 @@ build_environment(gp_run *run)
     gp_environment *e = &run->environment;
     gp_status status = gp_environment_copy(environ, e);
     const char *listen = gp_config_get(run->config, "listen");
-    const char *origin = gp_config_origin(run->config, "job");
 
     if (status == GP_OK && run->token_path[0])
         status =
             gp_environment_format(e, "GRADPUSH_TOKEN_FILE=%s", run->token_path);
-    if (status == GP_OK && !strcmp(origin ? origin : "", "default"))
-        status = gp_environment_format(e, "GRADPUSH_JOB=run-%d", getpid());
+    if (status == GP_OK)
+        status = gp_environment_format(e, "GRADPUSH_JOB=%s",
+                                       gp_config_get(run->config, "job"));
     if (status == GP_OK && !(listen && *listen))
         status = gp_environment_set(e, "GRADPUSH_LISTEN=127.0.0.1:0");
     if (status == GP_OK)
@@ -277,11 +278,28 @@ catch_signals(gp_run *run)
     return GP_OK;
 }
 
+/* A name of its own, unless the user has chosen one. */
+static gp_status
+choose_job(gp_run *run)
+{
+    char name[32];
+
+    if (strcmp(gp_config_origin(run->config, "job"), "default"))
+        return GP_OK;
+    snprintf(name, sizeof(name), "run-%d", getpid());
+    return gp_config_set(run->config, "job", name);
+}
+
 /* Everything but the children. */
 static gp_status
 prepare(gp_run *run)
 {
+    ssize_t length =
+        readlink("/proc/self/exe", run->self, sizeof(run->self) - 1);
     gp_status status;
+
+    if (length <= 0)
+        return gp_fail_errno(GP_ERR_SYSTEM, errno, "/proc/self/exe");
 
     run->count = (size_t)(run->workers + run->shards);
     run->shard_count = (size_t)run->shards;
@@ -293,6 +311,8 @@ prepare(gp_run *run)
     for (size_t i = 0; i < run->count; i++)
         run->children[i].streams[0].fd = run->children[i].streams[1].fd = -1;
     status = gp_config_create(&run->config);
+    if (status == GP_OK)
+        status = choose_job(run);
     if (status == GP_OK)
         status = choose_token(run);
     if (status == GP_OK)
@@ -330,8 +350,8 @@ name_child(gp_run *run, gp_child *child, size_t index)
 static gp_status
 start_child(gp_run *run, size_t index)
 {
-    static char *const server[] = {"gradpush", "server",  "--shards",
-                                   "1",        "--quiet", NULL};
+    char *const server[] = {run->self, "server",  "--shards",
+                            "1",       "--quiet", NULL};
     gp_child *child = &run->children[index];
     gp_environment *e = &run->environment;
     size_t number = index - (index < run->shard_count ? 0 : run->shard_count);

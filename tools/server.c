@@ -28,7 +28,7 @@ static const gp_option options[] = {
     {"listen", 'l', "HOST:PORT",
      "where to listen; port 0 or no port takes a free one; with several shards "
      "they take consecutive ports (default: all interfaces, any port)"},
-    {"quiet", 'q', NULL, "do not print the addresses"},
+    {"quiet", 'q', NULL, "print errors only, not the addresses"},
     {NULL, 0, NULL, NULL},
 };
 
@@ -95,10 +95,9 @@ serve(const gp_server_options *chosen)
         status = gp_server_wait(server, WAIT_SECONDS);
     while (status == GP_ERR_TIMEOUT && !stopped);
     gp_server_destroy(server);
-    if (!stopped)
-        return status;
-    gp_say("ended by a signal");
-    return GP_OK;
+    if (stopped && status == GP_ERR_TIMEOUT && !chosen->quiet)
+        gp_say("ended by a signal");
+    return stopped && status == GP_ERR_TIMEOUT ? GP_OK : status;
 }
 
 int
