@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The benchmarks as programs: rows, JSON, verification, both ends apart, and
+# what they say when a side is missing or dies. Nothing here judges speed.
+# shellcheck source=cli_lib.sh
+. "$(dirname "$0")/cli_lib.sh"
+
+rows() { grep -vc '^#' "$out"; }
+wrong_total() { awk '!/^#/ { n += $NF } END { print n + 0 }' "$out"; }
+
+# Odd sizes, both tests, both transports; every row ends with #wrong.
+for transport in tcp loop; do
+    for test in bw lat; do
+        what="transport $transport $test"
+        run "$what" 0 bench transport --transport "$transport" \
+            --test "$test" -b 1 -e 2M -f 7 -n 20 -w 2
+        equals "$what: rows" "$(rows)" 8
+        equals "$what: wrong" "$(wrong_total)" 0
+        equals "$what: first" "$(awk '!/^#/ { print $1; exit }' "$out")" 1
+        says "$what" "$out" "# Out of bounds values : 0 OK"
+    done
+done
+run "several sockets" 0 bench transport --sockets 3 -b 100001 -e 100001 -n 20
+says "several sockets" "$out" "sockets 3"
+run "unchecked" 0 bench transport -b 64 -e 64 -n 20 -c 0
+says "unchecked" "$out" "unchecked"
+run "--min-bw" 1 bench transport -b 64 -e 64 -n 20 --min-bw 999999
+says "--min-bw" "$err" "below --min-bw"
+
+# Both ends apart: the server takes a free port and says which.
+"$gradpush" bench transport --listen 127.0.0.1:0 2>"$work/server" &
+server=$!
+until_true grep -qs listening "$work/server" || fail "the server did not listen"
+address=$(sed -n 's/.*listening on //p' "$work/server")
+run "a port in use" 1 bench transport --listen "$address"
+says "a port in use" "$err" "${address##*:}"
+run "--connect" 0 bench transport --connect "$address" -b 4K -e 4K -n 50
+equals "--connect: rows" "$(rows)" 1
+wait "$server"
+status=$?
+equals "the server's end" "$status" 0
+GRADPUSH_CONNECT_TIMEOUT=0.5 run "nobody listens" 1 \
+    bench transport --connect "$address" -b 4K -e 4K
+says "nobody listens" "$err" "$address"
+
+# A client that is no client does not keep a true one away.
+"$gradpush" bench transport --listen 127.0.0.1:0 2>"$work/server" &
+server=$!
+until_true grep -qs listening "$work/server" || fail "the server did not listen"
+address=$(sed -n 's/.*listening on //p' "$work/server")
+if exec 9<>"/dev/tcp/127.0.0.1/${address##*:}"; then
+    head -c 4096 /dev/urandom >&9
+    exec 9>&-
+fi
+run "after random bytes" 0 bench transport --connect "$address" -b 64 -e 64
+equals "after random bytes: wrong" "$(wrong_total)" 0
+wait "$server"
+status=$?
+equals "after random bytes: the server's end" "$status" 0
+
+# push_pull: exact sums for every arrangement.
+pushpull() { # WHAT ARGUMENT...
+    local what=$1
+    shift
+    run "$what" 0 bench pushpull -b 4 -e 3M -f 600 -n 3 -w 1 "$@"
+    equals "$what: rows" "$(rows)" 3
+    equals "$what: wrong" "$(wrong_total)" 0
+}
+pushpull "one worker, one shard" --workers 1 --shards 1
+pushpull "three workers, two shards" --workers 3 --shards 2
+pushpull "co-located" --workers 2 --colocated
+pushpull "threads" --workers 2 --shards 2 --transport loop
+pushpull "mean" --workers 3 --shards 1 --updater mean
+pushpull "fp16 and bf16" --workers 2 --shards 1 --codec fp16 --pull-codec bf16
+pushpull "q8" --workers 2 --shards 1 --codec q8 --pull-codec q8
+
+if "$gradpush" info --json - >"$work/json" 2>"$err"; then
+    run "--json" 0 bench pushpull -b 1M -e 1M -n 3 --workers 2 --shards 1 \
+        --json -
+    equals "--json" "$(python3 - "$out" <<'PYTHON'
+import json, sys
+d = json.load(open(sys.argv[1]))
+assert d["schema"] == "gradpush.bench/1" and d["what"] == "pushpull"
+assert d["config"]["workers"] == 2 and d["config"]["codec"] == "none"
+for name in ("cpu", "cores", "kernel", "compiler", "gradpush", "date"):
+    assert d["environment"][name], name
+r, = d["results"]
+assert set(r) >= {"bytes", "iterations", "median_us", "p99_us", "min_us",
+                  "algbw_GBps", "busbw_GBps", "wire_bytes", "errors"}
+assert r["bytes"] == 1 << 20 and r["iterations"] == 3 and r["errors"] == 0
+assert r["min_us"] <= r["median_us"] <= r["p99_us"]
+assert 2 << 20 < r["wire_bytes"] < (2 << 20) + 65536, r["wire_bytes"]
+print("fine")
+PYTHON
+)" fine
+    run "--json FILE" 0 bench transport -b 64 -e 64 -n 5 --json "$work/file"
+    says "--json FILE" "$work/file" '"what": "transport"'
+    equals "--json FILE: rows" "$(rows)" 1
+fi
+
+# A member that dies takes the others along, and the status says so.
+"$gradpush" bench pushpull --workers 3 --shards 1 -b 64K -e 64K -n 10000000 \
+    >"$out" 2>"$err" &
+job=$!
+members() { [ "$(pgrep -c -P "$job")" = 4 ]; }
+until_true members || fail "the members did not start"
+victim=$(pgrep -P "$job" | tail -1)
+others=$(pgrep -P "$job")
+kill -9 "$victim"
+until_true gone "$job" || kill "$job"
+wait "$job"
+status=$?
+equals "a member was killed" "$status" 1
+checks=$((checks + 1))
+[ -s "$err" ] || fail "a member was killed: nothing was said"
+for pid in $others; do
+    checks=$((checks + 1))
+    until_true gone "$pid" || fail "a member was killed: $pid is left"
+done
+
+# The server: says its address, ends with SIGTERM, names a port in use.
+GRADPUSH_SIZE=1 GRADPUSH_SHARDS=1 "$gradpush" server --listen 127.0.0.1:0 \
+    >"$work/address" 2>"$work/server" &
+job=$!
+until_true test -s "$work/address" || fail "the server printed no address"
+address=$(awk '{ print $2 }' "$work/address")
+GRADPUSH_SIZE=1 GRADPUSH_SHARDS=1 run "server: a port in use" 1 \
+    server --listen "$address"
+says "server: a port in use" "$err" "${address##*:}"
+kill -TERM "$job"
+wait "$job"
+status=$?
+equals "server: SIGTERM" "$status" 0
+finish
