@@ -406,8 +406,10 @@ check_wrong_lengths(suite *s, const trial *t)
     longer[t->length] = 0;
     if (decode_hostile(s, longer, t->length + 1, t->count) == GP_OK)
         fail(s, "ignores a byte too many");
-    if (decode_hostile(s, t->bytes, t->length, t->count + 1) == GP_OK ||
-        decode_hostile(s, t->bytes, t->length, t->count - 1) == GP_OK)
+    (void)!decode_hostile(s, t->bytes, t->length, t->count + 1);
+    (void)!decode_hostile(s, t->bytes, t->length, t->count - 1);
+    if (decode_hostile(s, t->bytes, t->length, 2 * t->count) == GP_OK ||
+        decode_hostile(s, t->bytes, t->length, t->count / 2) == GP_OK)
         fail(s, "decodes a wrong count");
     free(longer);
 }
@@ -694,6 +696,41 @@ check_linear(suite *s)
     trial_free(&sum);
 }
 
+/* The mean over many steps is within chance of x: per element, by six times the
+ * typical deviation, and together. */
+static void
+check_unbiased(suite *s)
+{
+    enum { COUNT = 512, STEPS = 1024 };
+    double mean[COUNT] = {0}, square[COUNT] = {0}, error = 0, variance = 0;
+    trial t = trial_make(s, COUNT);
+    float x[COUNT];
+
+    gp_codec_fill(&gp_codec_inputs[0], x, COUNT);
+    for (uint64_t step = 0; step < STEPS; step++) {
+        if (!encode_trial(s, &t, x, NULL, step) || !decode_trial(s, &t))
+            break;
+        for (size_t i = 0; i < COUNT; i++) {
+            double d = (double)t.decoded[i] - x[i];
+
+            mean[i] += d / STEPS;
+            square[i] += d * d / STEPS;
+        }
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        error += mean[i] * mean[i];
+        variance += (square[i] - mean[i] * mean[i]) / STEPS;
+    }
+    for (size_t i = 0; i < COUNT; i++)
+        if (mean[i] * mean[i] > 36 * variance / COUNT + 1e-12)
+            fail(s, "unbiased, yet element %zu (%g) is off by %g in the mean",
+                 i, (double)x[i], mean[i]);
+    if (error > variance * (1 + 5 * sqrt(2.0 / COUNT)) + 1e-12)
+        fail(s, "unbiased, yet the mean's error is %g times chance",
+             error / variance);
+    trial_free(&t);
+}
+
 static void
 check_name(suite *s)
 {
@@ -732,6 +769,8 @@ gp_codec_suite_claim(const gp_codec_claim *claim)
     check_by_hand(&s);
     if (claims(&s, GP_CODEC_LINEAR))
         check_linear(&s);
+    if (claims(&s, GP_CODEC_UNBIASED))
+        check_unbiased(&s);
     check_name(&s);
     gp_pipeline_destroy(s.pipeline);
     return s.failures;

@@ -18,6 +18,7 @@
 #include "base/base.h"
 #include "base/bytes.h"
 #include "compress/codec_internal.h"
+#include "tests/conformance/codec_inputs.h"
 #include "tests/conformance/codec_suite.h"
 
 /* A codec that keeps the high 16 bits of each element. */
@@ -174,6 +175,87 @@ static const gp_codec_ops cut_least = {
 
 static gp_codec_ops cut_most;
 
+static const void *
+none_instance(void)
+{
+    void *instance = NULL;
+
+    (void)!gp_codec_none.open(NULL, &instance);
+    return instance;
+}
+
+/* Rounds to quarters at random, so that the mean is right; with `shift`, not
+ * quite right. Large numbers stay. */
+static const gp_codec_param dither_params[] = {
+    {"shift", 0, 0, 1, 0, "bias of the random numbers"},
+    {NULL, 0, 0, 0, 0, NULL},
+};
+
+static double shifts[2];
+
+static gp_status
+dither_open(const double *values, void **instance)
+{
+    double *shift = &shifts[values[0] > 0];
+
+    *shift = values[0];
+    *instance = shift;
+    return GP_OK;
+}
+
+static size_t
+dither_bound(const void *instance, size_t count)
+{
+    (void)instance;
+    return gp_codec_none.bound(none_instance(), count);
+}
+
+static gp_status
+dither_encode(const void *instance, const gp_codec_context *context,
+              const float *source, size_t count, void *out, size_t capacity,
+              size_t *length)
+{
+    if (capacity < dither_bound(instance, count))
+        return GP_ERR_TOO_LARGE;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t key = (context->step << 32) + context->offset + i;
+        double u = (double)(gp_codec_random(key) >> 11) * 0x1p-53;
+        float q =
+            (float)(floor(source[i] * 4.0 + u + *(const double *)instance) / 4);
+        float x = fabsf(source[i]) < 1000 ? q : source[i];
+
+        memcpy((char *)out + 4 * i, &x, 4);
+    }
+    *length = 4 * count;
+    return GP_OK;
+}
+
+static gp_status
+dither_decode(const void *instance, const void *bytes, size_t length,
+              float *target, size_t count)
+{
+    (void)instance;
+    return gp_codec_none.decode(none_instance(), bytes, length, target, count);
+}
+
+static const gp_codec_ops dither = {
+    .abi = GP_CODEC_ABI,
+    .kind = GP_CODEC_ARRAY,
+    .properties = GP_CODEC_FIXED_RATE | GP_CODEC_UNBIASED,
+    .nonfinite = GP_NONFINITE_EXACT,
+    .name = "dither",
+    .text = "quarters, at random",
+    .params = dither_params,
+    .open = dither_open,
+    .bound = dither_bound,
+    .encode = dither_encode,
+    .decode = dither_decode,
+};
+
+/* E / (1 + E) with E = (block - 1) / (4 * 127^2), and fp32 rounding. */
+#define Q8_ERROR(block) \
+    (((block)-1) / (4 * 127.0 * 127.0 + (block)-1) * (1 + 1e-5))
+
 static void
 pipelines_meet_the_requirements(void **state)
 {
@@ -181,13 +263,13 @@ pipelines_meet_the_requirements(void **state)
         {"none", 0},
         {"fp16", 0x1p-22},
         {"bf16", 0x1p-16},
-        {"q8", 255 / (4 * 127.0 * 127.0) * (1 + 1e-5)},
-        {"q8:block=64", 63 / (4 * 127.0 * 127.0) * (1 + 1e-5)},
-        {"q8:block=32", 31 / (4 * 127.0 * 127.0) * (1 + 1e-5)},
-        {"q8:block=65536", 1},
-        {"q8:block=4064", 4063 / (4 * 127.0 * 127.0) * (1 + 1e-5)},
+        {"q8", Q8_ERROR(256)},
+        {"q8:block=64", Q8_ERROR(64)},
+        {"q8:block=32", Q8_ERROR(32)},
+        {"q8:block=65536", Q8_ERROR(65536)},
+        {"q8:block=4064", Q8_ERROR(4064)},
 #ifdef GP_HAVE_LZ4
-        {"q8+lz4", 255 / (4 * 127.0 * 127.0) * (1 + 1e-5)},
+        {"q8+lz4", Q8_ERROR(256)},
         {"none+lz4", 0},
         {"lz4:acceleration=50", 0},
         {"bf16+lz4+lz4+lz4", 0x1p-16},
@@ -232,6 +314,15 @@ every_flaw_is_found(void **state)
 }
 
 static void
+a_bias_is_found(void **state)
+{
+    (void)state;
+    assert_int_equal(gp_codec_register(&dither), GP_OK);
+    assert_int_equal(gp_codec_suite("dither"), 0);
+    assert_true(gp_codec_suite("dither:shift=0.02") > 0);
+}
+
+static void
 an_unknown_pipeline_is_a_failure(void **state)
 {
     (void)state;
@@ -245,6 +336,7 @@ main(void)
         cmocka_unit_test(pipelines_meet_the_requirements),
         cmocka_unit_test(a_codec_that_offers_the_least_passes),
         cmocka_unit_test(every_flaw_is_found),
+        cmocka_unit_test(a_bias_is_found),
         cmocka_unit_test(an_unknown_pipeline_is_a_failure),
     };
 
