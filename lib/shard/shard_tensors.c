@@ -174,7 +174,7 @@ close_chunk(gp_shard *s, gp_chunk *c)
 {
     for (int64_t r = 0; c->entry && r < s->size; r++)
         free(c->entry[r].stash);
-    if (c->sum != c->value)
+    if (c->sum != c->value && c->sum != c->spare)
         free(c->sum);
     free(c->value);
     free(c->spare);
