@@ -346,7 +346,8 @@ name_child(gp_run *run, gp_child *child, size_t index)
     }
 }
 
-/* A shard has no rank: that is a worker's number. */
+/* A shard has no rank: that is a worker's number. It is told its own number, so
+ * that its prefix here and what others call it are the same. */
 static gp_status
 start_child(gp_run *run, size_t index)
 {
@@ -358,7 +359,9 @@ start_child(gp_run *run, size_t index)
     gp_status status = GP_OK;
 
     name_child(run, child, index);
-    if (!child->is_shard)
+    status = gp_environment_format(e, "GRADPUSH_FIRST_SHARD=%lld",
+                                   child->is_shard ? (long long)number : -1);
+    if (status == GP_OK && !child->is_shard)
         status = gp_environment_format(e, "GRADPUSH_RANK=%zu", number);
     if (status == GP_OK && !child->is_shard)
         status = gp_environment_format(e, "GRADPUSH_LOCAL_RANK=%zu", number);

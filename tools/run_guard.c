@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ guard_detach(int fd)
     int null = open("/dev/null", O_RDWR);
 
     setsid();
+    prctl(PR_SET_NAME, "gradpush-guard");
     signal(SIGTERM, SIG_IGN);
     for (int i = 0; i < 3; i++)
         dup2(null, i);

@@ -24,6 +24,8 @@
       "number of shards in the job; -1: one per worker when co-located")       \
     X(local_shards, INT, "1", NULL, 1, 1024, 0,                                \
       "shards hosted by one server process")                                   \
+    X(first_shard, INT, "-1", NULL, -1, 65535, 0,                              \
+      "number of a server's first shard; -1 takes the next free one")          \
     X(colocated, ENUM, "auto", "auto|on|off", 0, 0, 0,                         \
       "host a shard in each worker; auto: when no stand-alone ones exist")     \
     X(servers, STRING, "", NULL, 0, 0, 0,                                      \

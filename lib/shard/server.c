@@ -75,10 +75,19 @@ open_store(gp_server *server)
 static gp_status
 first_index(gp_server *server, int64_t *out)
 {
-    int64_t next;
+    int64_t next, first = gp_config_int(server->config, "first_shard");
     gp_status status;
 
-    *out = -1;
+    *out = first;
+    if (first >= 0 && server->job.shards > 0 &&
+        first + (int64_t)server->count > server->job.shards)
+        return gp_fail(GP_ERR_CONFIG,
+                       "GRADPUSH_FIRST_SHARD is %lld and this server hosts %u, "
+                       "but the job has %lld shards",
+                       (long long)first, server->count,
+                       (long long)server->job.shards);
+    if (first >= 0)
+        return GP_OK;
     if (server->job.shards == (int64_t)server->count) {
         *out = 0;
         return GP_OK;

@@ -112,6 +112,43 @@ equals "a grandchild that stays" "$(cat "$out")" "[0] done"
 checks=$((checks + 1))
 until_true gone "$(cat "$work/stays")" || fail "the grandchild is left"
 
+# A real job: whoever dies is named the same by run and by the survivors.
+trainer=$(dirname "$gradpush")/gradpush-train
+start_job() {
+    "$gradpush" run -w 2 -s 3 -- "$trainer" --data digits --epochs 1000000 \
+        >"$out" 2>"$err" &
+    job=$!
+    until_true grep -qs '%' "$out" || fail "the training did not start"
+}
+# The n-th child of the job that pgrep's arguments name, in order of starting.
+member() {
+    local n=$1
+    shift
+    pgrep -P "$job" "$@" | sort -n | sed -n "${n}p"
+}
+kill_member() { # WHAT PID
+    kill -9 "$2"
+    until_true gone "$job" || kill "$job"
+    wait "$job"
+    status=$?
+    equals "$1" "$status" 1
+    says "$1" "$err" "gradpush run: $1 was killed by signal 9"
+    no_files "$1"
+}
+if [ -x "$trainer" ]; then
+    start_job
+    kill_member "shard 1" "$(member 2 -f 'gradpush server')"
+    says "shard 1" "$err" "[0] gradpush-train: "
+    says "shard 1" "$err" "shard 1 at"
+    says_not "shard 1" "$err" "shard 2 at"
+    start_job
+    kill_member "worker 1" "$(member 2 -x gradpush-train)"
+    says "worker 1" "$err" "[0] gradpush-train: "
+    says_not "worker 1" "$err" "was killed by signal 6"
+    run "a job that ends" 0 run -w 2 -s 2 -- "$trainer" --data digits --epochs 1
+    equals "a job that ends" "$(cat "$err")" ""
+fi
+
 # A reader that goes away ends the job instead of blocking it.
 timeout 30 "$gradpush" run -w 1 --colocated -- yes 2>"$err" | head -1 >"$out"
 equals "a reader that goes away" "$(cat "$out")" "[0] y"
