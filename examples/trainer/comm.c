@@ -20,7 +20,6 @@
 struct gt_comm {
     gp_worker *worker;
     gt_mlp *mlp;
-    gt_update update;
     gp_tensor *tensors[TENSORS_MAX]; /* weight and bias of each layer */
     gp_request *requests[TENSORS_MAX];
     gp_tensor *sums;
@@ -66,7 +65,6 @@ gt_comm_create(const gt_options *options, gt_comm **out)
         gt_comm_destroy(comm);
         return gt_fail(GP_ERR_TOO_LARGE, "more than %d workers", WORKERS_MAX);
     }
-    comm->update = options->update;
     *out = comm;
     return GP_OK;
 }
@@ -197,9 +195,8 @@ gt_comm_push(gt_comm *comm, size_t layer)
 {
     for (size_t i = 2 * layer; i < 2 * layer + 2; i++) {
         float *grad = grad_of(comm, i);
-        float *out = comm->update == GT_UPDATE_SHARD ? param_of(comm, i) : grad;
         gp_status status =
-            gp_push_pull(comm->tensors[i], grad, out, &comm->requests[i]);
+            gp_push_pull(comm->tensors[i], grad, grad, &comm->requests[i]);
 
         if (status != GP_OK)
             return gt_fail_engine(status, "cannot push");

@@ -29,9 +29,10 @@ gp_status gt_comm_start(gt_comm *comm, const gt_options *options, gt_mlp *mlp);
 /* Sends a layer's gradients. */
 gp_status gt_comm_push(gt_comm *comm, size_t layer);
 
-/* Waits for the answer to the last push of a layer; *arrived tells whether
- * there was one. The result is in grads with GT_UPDATE_WORKER (the mean), in
- * params with GT_UPDATE_SHARD. */
+/* Waits for the answer to the last push of a layer, which replaces the layer's
+ * grads: the mean gradient with GT_UPDATE_WORKER, the new parameters with
+ * GT_UPDATE_SHARD. They cannot go into params directly, which backward still
+ * reads when the answer may come. *arrived tells whether there was a push. */
 gp_status gt_comm_wait(gt_comm *comm, size_t layer, bool *arrived);
 
 /* Replaces values[i] by its sum over all workers; at most GT_COMM_SUMS. Exact:

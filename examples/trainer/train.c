@@ -137,8 +137,11 @@ apply_layer(gt_trainer *t, size_t l)
     size_t at = (size_t)(layer->weight - t->mlp.params);
     size_t count = (size_t)(layer->bias - layer->weight) + layer->out;
 
-    gt_optim_step(&t->options->optim, t->mlp.params + at, t->mlp.grads + at,
-                  t->velocity ? t->velocity + at : NULL, count);
+    if (t->options->update == GT_UPDATE_SHARD)
+        memcpy(t->mlp.params + at, t->mlp.grads + at, count * sizeof(float));
+    else
+        gt_optim_step(&t->options->optim, t->mlp.params + at, t->mlp.grads + at,
+                      t->velocity ? t->velocity + at : NULL, count);
 }
 
 static gp_status
@@ -151,7 +154,7 @@ settle_layer(void *user, size_t l)
     if (t->comm)
         status = gt_comm_wait(t->comm, l, &arrived);
     t->pending[l] = false;
-    if (status == GP_OK && arrived && t->options->update == GT_UPDATE_WORKER)
+    if (status == GP_OK && arrived)
         apply_layer(t, l);
     return status;
 }
