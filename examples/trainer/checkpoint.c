@@ -65,9 +65,9 @@ collect(const gt_trainer *t, settings *s)
     put(s, "batch", "%zu", o->batch);
     put(s, "loss", "%s", gt_loss_name(o->loss));
     put(s, "optimizer", "%s", gt_optim_name(o->optim.kind));
-    put(s, "lr", "%.9g", (double)o->optim.lr);
-    put(s, "momentum", "%.9g", (double)o->optim.momentum);
-    put(s, "weight-decay", "%.9g", (double)o->optim.weight_decay);
+    put(s, "lr", "%.7g", (double)o->optim.lr);
+    put(s, "momentum", "%.7g", (double)o->optim.momentum);
+    put(s, "weight-decay", "%.7g", (double)o->optim.weight_decay);
     put(s, "partition", "%s", gt_partition_name(o->partition));
     put(s, "normalize", "%s", gt_normalize_name(o->data.normalize));
     put(s, "codec", "%s", o->codec);
