@@ -27,6 +27,13 @@ pulls(op_kind kind)
     return kind == OP_PULL || kind == OP_PUSH_PULL || kind == OP_INIT_PULL;
 }
 
+/* What the next message of an operation is. */
+static bool
+sends_push(const gp_op *op)
+{
+    return pushes(op->request->kind) && !op->pushed;
+}
+
 static bool
 is_init(op_kind kind)
 {
@@ -87,7 +94,7 @@ start_request(gp_worker *w, gp_request *r)
         gp_op *op = &r->op[i];
         bool first = gp_list_empty(&w->chain[op->chunk]);
 
-        op->sent = false;
+        op->sent = op->split = op->pushed = false;
         op->receive_piece = -1;
         op->conn->open++;
         gp_list_insert(&w->chain[op->chunk], &op->chain);
@@ -190,7 +197,7 @@ count_sent(gp_worker *w, const gp_op *op, uint64_t payload)
 {
     uint64_t plain = w->map.chunk[op->chunk].count * sizeof(float);
 
-    if (!pushes(op->request->kind)) {
+    if (!sends_push(op)) {
         atomic_fetch_add_explicit(&w->bytes_pulled, GP_MSG_BYTES,
                                   memory_order_relaxed);
         return;
@@ -207,16 +214,16 @@ describe(gp_op *op, gp_msg *msg)
     gp_tensor *t = r->tensor;
     gp_worker *w = t->worker;
 
-    msg->type = pushes(r->kind) ? GP_MSG_PUSH : GP_MSG_PULL;
+    msg->type = sends_push(op) ? GP_MSG_PUSH : GP_MSG_PULL;
     msg->dtype = t->spec.dtype;
     msg->chunk = op->chunk;
-    msg->step = r->step;
+    msg->step = r->step + op->pushed;
     msg->elements = w->map.chunk[op->chunk].count;
     msg->pipeline = gp_pipeline_id(is_init(r->kind) ? t->native : t->push);
     msg->cookie = op->cookie;
     if (is_init(r->kind))
         msg->flags |= GP_MSG_INIT;
-    if (r->kind == OP_PUSH_PULL)
+    if (r->kind == OP_PUSH_PULL && sends_push(op) && !op->split)
         msg->flags |= GP_MSG_WANT;
 }
 
@@ -281,9 +288,9 @@ send_op(gp_op *op)
 
     op->cookie = ++conn->worker->next_cookie;
     describe(op, &msg);
-    if (pulls(r->kind))
+    if (pulls(r->kind) && !op->split)
         status = find_destination(op, &msg.aux);
-    if (status == GP_OK && pushes(r->kind)) {
+    if (status == GP_OK && sends_push(op)) {
         slot = take(&conn->free_slots);
         if (slot < 0)
             status = GP_AGAIN;
@@ -291,7 +298,7 @@ send_op(gp_op *op)
         msg.region = conn->region;
         msg.offset = msg.slot * conn->slot_bytes;
     }
-    if (status == GP_OK && pushes(r->kind))
+    if (status == GP_OK && sends_push(op))
         status = attach_payload(op, &msg, &payload, &mem, &cookie);
     if (status == GP_OK)
         status = gp_conn_post(conn, &msg, payload, mem, cookie);
@@ -304,17 +311,74 @@ send_op(gp_op *op)
     return GP_OK;
 }
 
+static bool
+is_starved(const gp_conn *conn)
+{
+    return conn->starved_ns && gp_clock_ns() - conn->starved_ns >= STARVED_NS;
+}
+
+static bool
+lacks_piece(const gp_op *op)
+{
+    const gp_request *r = op->request;
+
+    return pulls(r->kind) && !pull_is_direct(r) && op->conn->receive.free == 0;
+}
+
+/* Pulls of split operations are older than whatever is ready. */
+static void
+resume_split(gp_conn *conn)
+{
+    int pieces = __builtin_popcountll(conn->receive.free);
+
+    while (pieces-- > 0 && !gp_list_empty(&conn->unbuffered))
+        gp_list_insert(conn->ready.next, gp_list_pop(&conn->unbuffered));
+}
+
+/* Whether an operation without a buffer for its result may go on. */
+static bool
+do_without_piece(gp_op *op, bool starved)
+{
+    gp_conn *conn = op->conn;
+
+    if (!starved) {
+        if (conn->starved_ns == 0)
+            conn->starved_ns = gp_clock_ns();
+        return false;
+    }
+    op->split = sends_push(op);
+    if (!op->split) {
+        gp_list_remove(&op->ready);
+        gp_list_insert(&conn->unbuffered, &op->ready);
+    }
+    return true;
+}
+
 static int
 pump(gp_conn *conn)
 {
+    bool starved = is_starved(conn);
     int sent = 0;
 
+    if (starved)
+        conn->starved_ns = 0;
+    if (!gp_list_empty(&conn->unbuffered))
+        resume_split(conn);
     while (conn->state == CONN_AGREED && !gp_list_empty(&conn->ready)) {
         gp_op *op = GP_CONTAINER_OF(conn->ready.next, gp_op, ready);
-        gp_status status = send_op(op);
+        gp_status status;
 
-        if (status == GP_AGAIN || status == GP_ERR_PEER_LOST)
+        if (lacks_piece(op)) {
+            if (!do_without_piece(op, starved))
+                break;
+            if (!op->split)
+                continue;
+        }
+        status = send_op(op);
+        if (status == GP_AGAIN || status == GP_ERR_PEER_LOST) {
+            op->split = false;
             break;
+        }
         if (status != GP_OK) {
             gp_worker_fail(conn->worker, status, "push of tensor '%.60s': %s",
                            op->request->tensor->spec.name, gp_last_error());
@@ -363,8 +427,10 @@ finish_op(gp_op *op)
     gp_request *r = op->request;
 
     op->conn->open--;
-    if (op->receive_piece >= 0)
+    if (op->receive_piece >= 0) {
         op->conn->receive.free |= 1ull << op->receive_piece;
+        op->conn->starved_ns = 0;
+    }
     op->receive_piece = -1;
     gp_list_remove(&op->chain);
     if (!gp_list_empty(chain))
@@ -402,10 +468,15 @@ gp_engine_ack(gp_conn *conn, const gp_msg *msg)
 {
     gp_op *op = find_op(conn, msg);
 
-    if (!op || pulls(op->request->kind))
+    if (!op || (pulls(op->request->kind) && !op->split)) {
         stray(conn, msg);
-    else
+    } else if (op->split) {
+        op->split = op->sent = false;
+        op->pushed = true;
+        gp_list_insert(&conn->unbuffered, &op->ready);
+    } else {
         finish_op(op);
+    }
 }
 
 /* Decodes an encoded result out of scratch into the user's memory. */
@@ -443,7 +514,7 @@ gp_engine_result(gp_conn *conn, const gp_event *event)
     uint64_t plain;
     gp_status status = GP_OK;
 
-    if (!op || !pulls(r->kind)) {
+    if (!op || !pulls(r->kind) || op->split) {
         stray(conn, msg);
         return;
     }
@@ -484,7 +555,7 @@ send_all(gp_worker *w)
     for (uint32_t i = 0; i < w->shards; i++) {
         gp_conn *conn = &w->conn[(w->rank + i) % w->shards];
 
-        if (!gp_list_empty(&conn->ready))
+        if (!gp_list_empty(&conn->ready) || !gp_list_empty(&conn->unbuffered))
             sent += pump(conn);
         if (conn->flush && conn->ep) {
             conn->flush = false;
@@ -492,6 +563,15 @@ send_all(gp_worker *w)
         }
     }
     return sent;
+}
+
+static bool
+any_starved(const gp_worker *w)
+{
+    for (uint32_t i = 0; i < w->shards; i++)
+        if (is_starved(&w->conn[i]))
+            return true;
+    return false;
 }
 
 static int
@@ -514,7 +594,7 @@ worker_poll(void *self)
             gp_conn_event(w, &events[k]);
         done += GP_MAX(n, 0);
     }
-    if (done > 0)
+    if (done > 0 || any_starved(w))
         done += send_all(w);
     return done;
 }
@@ -533,8 +613,13 @@ worker_arm(void *self)
 static uint64_t
 worker_deadline(void *self)
 {
-    (void)self;
-    return UINT64_MAX;
+    const gp_worker *w = self;
+    uint64_t at = UINT64_MAX;
+
+    for (uint32_t i = 0; i < w->shards; i++)
+        if (w->conn[i].starved_ns)
+            at = GP_MIN(at, w->conn[i].starved_ns + STARVED_NS);
+    return at;
 }
 
 gp_driven

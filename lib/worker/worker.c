@@ -207,6 +207,7 @@ connect_shard(gp_worker *w, uint32_t i, const char *address, uint64_t deadline)
     conn->shard = i;
     conn->link = &w->link[0];
     gp_list_init(&conn->ready);
+    gp_list_init(&conn->unbuffered);
     snprintf(conn->address, sizeof(conn->address), "%s", address);
     if (w->shard && i == w->shard_index) {
         conn->link = &w->link[1];

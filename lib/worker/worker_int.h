@@ -8,6 +8,11 @@
  * and chunk. The first of a chain waits in its connection's `ready` list, by
  * priority, for a landing slot and buffers.
  *
+ * Workers may push in different orders: then the buffers for results can all
+ * belong to chunks that wait for pushes which the other worker, short of
+ * buffers as well, does not send. So an operation that has lacked a buffer for
+ * a while is split: pushed at once, pulled when a buffer is free.
+ *
  * Everything below is touched only by the thread that holds the driver, but for
  * what is marked as shared.
  */
@@ -30,6 +35,7 @@
 #define SCRATCH_BUDGET (24u << 20) /* bytes per direction, all shards */
 #define SCRATCH_SLOTS  8u
 #define FLUSH_BYTES    32768u /* payloads from here on leave at once */
+#define STARVED_NS     5000000u
 
 typedef enum conn_state {
     CONN_CONNECTING,
@@ -66,8 +72,10 @@ typedef struct gp_conn {
     uint32_t slots, region;
     uint64_t slot_bytes;
     uint64_t free_slots;
-    gp_list ready; /* operations by priority, then age */
-    uint32_t open; /* operations not answered */
+    gp_list ready;       /* operations by priority, then age */
+    gp_list unbuffered;  /* split operations that wait for a receive piece */
+    uint64_t starved_ns; /* since when pieces are lacking and none was freed */
+    uint32_t open;       /* operations not answered */
     scratch send, receive;
     bool flush;
 } gp_conn;
@@ -89,6 +97,8 @@ typedef struct gp_op {
     int receive_piece; /* -1: none */
     uint64_t cookie;
     bool sent;
+    bool split;  /* of a push_pull, only the push was sent */
+    bool pushed; /* ... and answered: what is left is a pull */
 } gp_op;
 
 struct gp_request {
