@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_push_pull.c - workers and shards of one job, as threads.
+ * test_push_pull.c - a job computes what plain loops compute, bit for bit.
  *
- * Every case runs over loop and over tcp. The expected sums are formed here, in
- * rank order, with one rounding per addition, and compared bit for bit.
+ * Over loop and tcp, with one shard or more, stand-alone or inside the workers,
+ * in whatever order the workers push: the same bytes.
  */
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,231 +14,189 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <gradpush/gradpush.h>
 
-#define MAX_WORKERS 8
-#define MAX_SHARDS  4
+#include "job_reference.h"
 
-typedef struct job {
-    const char *transport;
-    uint32_t workers, shards;
-    const char *settings[16]; /* name, value, ..., NULL */
-    void (*body)(struct job *job, gp_worker *worker, uint32_t rank);
-    char servers[512];
-    void *data;
-    gp_status created[MAX_WORKERS];
-    char message[MAX_WORKERS][512];
-} job;
+#define STEPS       3
+#define TENSORS_MAX 8
 
-typedef struct member {
-    job *job;
-    uint32_t rank;
-} member;
+typedef struct plan {
+    const reference_tensor *tensors;
+    uint32_t count;
+    reference *expected;
+} plan;
 
-static gp_config *
-make_config(const job *j)
+static void
+compare(const reference_tensor *t, const void *got, const void *want,
+        uint32_t rank, uint32_t step)
 {
-    gp_config *c;
-    char number[16];
+    const uint8_t *a = got, *b = want;
+    uint64_t bytes = reference_bytes(t);
 
-    assert_int_equal(gp_config_create(&c), GP_OK);
-    assert_int_equal(gp_config_set(c, "transport", j->transport), GP_OK);
-    snprintf(number, sizeof(number), "%u", j->workers);
-    assert_int_equal(gp_config_set(c, "size", number), GP_OK);
-    assert_int_equal(gp_config_set(c, "timeout", "20s"), GP_OK);
-    for (size_t i = 0; j->settings[i]; i += 2)
-        assert_int_equal(gp_config_set(c, j->settings[i], j->settings[i + 1]),
-                         GP_OK);
-    return c;
+    if (memcmp(a, b, bytes) == 0)
+        return;
+    for (uint64_t i = 0; i < bytes; i++)
+        job_require(a[i] == b[i],
+                    "rank %u step %u tensor %s: byte %u of %u is %02x, not "
+                    "%02x",
+                    rank, step, t->name, (unsigned)i, (unsigned)bytes, a[i],
+                    b[i]);
 }
 
-static void *
-run_member(void *arg)
+/* Each rank pushes in an order of its own, and waits in another. */
+static void
+run_step(const plan *p, gp_tensor **t, void **data, uint32_t rank,
+         uint32_t step, uint32_t *random)
 {
-    member *m = arg;
-    job *j = m->job;
-    gp_config *c = make_config(j);
-    gp_worker *w = NULL;
-    char number[16];
+    gp_request *request[TENSORS_MAX];
+    uint32_t order[TENSORS_MAX];
 
-    snprintf(number, sizeof(number), "%u", m->rank);
-    assert_int_equal(gp_config_set(c, "rank", number), GP_OK);
-    assert_int_equal(gp_config_set(c, "servers", j->servers), GP_OK);
-    j->created[m->rank] = gp_worker_create(c, &w);
-    if (j->created[m->rank] == GP_OK)
-        j->body(j, w, m->rank);
-    else
-        snprintf(j->message[m->rank], sizeof(j->message[0]), "%s",
-                 gp_last_error());
-    gp_worker_destroy(w);
-    gp_config_destroy(c);
-    return NULL;
+    job_shuffle(order, p->count, random);
+    for (uint32_t i = 0; i < p->count; i++) {
+        uint32_t k = order[i];
+
+        reference_gradient(&p->tensors[k], k, rank, step, data[k]);
+        job_check(gp_push_pull(t[k], data[k], data[k], &request[k]));
+    }
+    job_shuffle(order, p->count, random);
+    for (uint32_t i = 0; i < p->count; i++)
+        job_check(gp_wait(&request[order[i]], -1));
+    for (uint32_t k = 0; k < p->count; k++)
+        compare(&p->tensors[k], data[k], reference_result(p->expected, k, step),
+                rank, step);
 }
 
 static void
-start_servers(job *j, gp_server **server)
+plan_body(job *j, gp_worker *w, uint32_t rank)
 {
-    static int serial;
+    const plan *p = j->data;
+    gp_tensor *t[TENSORS_MAX];
+    void *data[TENSORS_MAX];
+    uint32_t random = rank * 77 + 5;
 
-    j->servers[0] = '\0';
-    for (uint32_t s = 0; s < j->shards; s++) {
-        gp_config *c = make_config(j);
-        char listen[64] = "127.0.0.1:0";
-
-        if (strcmp(j->transport, "loop") == 0)
-            snprintf(listen, sizeof(listen), "loop:test%d", serial++);
-        assert_int_equal(gp_config_set(c, "listen", listen), GP_OK);
-        if (gp_server_create(c, &server[s]) != GP_OK)
-            fail_msg("%s", gp_last_error());
-        if (s > 0)
-            strcat(j->servers, ",");
-        strcat(j->servers, gp_server_address(server[s], 0));
-        gp_config_destroy(c);
+    for (uint32_t k = 0; k < p->count; k++) {
+        t[k] = reference_register(w, &p->tensors[k]);
+        data[k] = malloc(reference_bytes(&p->tensors[k]));
     }
-}
+    for (uint32_t k = 0; k < p->count; k++) {
+        gp_request *request;
+        uint32_t root = k % j->workers;
 
-static gp_status
-run_job(job *j)
-{
-    gp_server *server[MAX_SHARDS] = {0};
-    pthread_t thread[MAX_WORKERS];
-    member members[MAX_WORKERS];
-    gp_status status = GP_OK;
-
-    start_servers(j, server);
-    for (uint32_t r = 0; r < j->workers; r++) {
-        members[r] = (member){j, r};
-        pthread_create(&thread[r], NULL, run_member, &members[r]);
+        if (strncmp(p->tensors[k].updater, "sgd", 3) != 0)
+            continue;
+        reference_initial(&p->tensors[k], k, data[k]);
+        if (rank != root)
+            memset(data[k], 0, reference_bytes(&p->tensors[k]));
+        job_check(gp_broadcast(t[k], data[k], root, &request));
+        job_check(gp_wait(&request, -1));
     }
-    for (uint32_t r = 0; r < j->workers; r++)
-        pthread_join(thread[r], NULL);
-    for (uint32_t s = 0; s < j->shards; s++) {
-        gp_status ended = gp_server_wait(server[s], 5);
-
-        if (status == GP_OK)
-            status = ended;
-        gp_server_destroy(server[s]);
-    }
-    return status;
-}
-
-static float
-value_of(uint32_t rank, uint32_t tensor, uint64_t step, size_t i)
-{
-    uint32_t x = (uint32_t)i * 2654435761u + rank * 40503u + tensor * 977u +
-                 (uint32_t)step * 7919u;
-
-    x ^= x >> 15;
-    return ((float)(int32_t)(x & 0xffff) - 32768.0f) * 1e-3f;
-}
-
-static float
-sum_of(uint32_t workers, uint32_t tensor, uint64_t step, size_t i)
-{
-    float sum = value_of(0, tensor, step, i);
-
-    for (uint32_t r = 1; r < workers; r++)
-        sum += value_of(r, tensor, step, i);
-    return sum;
-}
-
-static const size_t sizes[] = {1, 7, 1024, 4096, 100000, 1500000};
-#define TENSORS (sizeof(sizes) / sizeof(sizes[0]))
-
-static void
-check(gp_status status)
-{
-    if (status != GP_OK)
-        fail_msg("%s: %s", gp_status_name(status), gp_last_error());
-}
-
-static gp_tensor *
-add_tensor(gp_worker *w, const char *name, size_t count, const char *updater)
-{
-    gp_tensor_options o = GP_TENSOR_INIT;
-    gp_tensor *t;
-
-    o.name = name;
-    o.count = count;
-    o.updater = updater;
-    check(gp_tensor_register(w, &o, &t));
-    return t;
-}
-
-/* Several tensors at once, several steps, in place. */
-static void
-sum_body(job *j, gp_worker *w, uint32_t rank)
-{
-    gp_tensor *t[TENSORS];
-    float *data[TENSORS];
-    gp_request *r[TENSORS];
-
-    for (uint32_t k = 0; k < TENSORS; k++) {
-        char name[16];
-
-        snprintf(name, sizeof(name), "t%u", k);
-        t[k] = add_tensor(w, name, sizes[k], "sum");
-        data[k] = malloc(sizes[k] * sizeof(float));
-    }
-    for (uint64_t step = 0; step < 4; step++) {
-        for (uint32_t k = 0; k < TENSORS; k++) {
-            for (size_t i = 0; i < sizes[k]; i++)
-                data[k][i] = value_of(rank, k, step, i);
-            check(gp_push_pull(t[k], data[k], data[k], &r[k]));
-        }
-        check(gp_wait_all(r, TENSORS, -1));
-        for (uint32_t k = 0; k < TENSORS; k++)
-            for (size_t i = 0; i < sizes[k]; i++) {
-                float want = sum_of(j->workers, k, step, i);
-
-                if (memcmp(&data[k][i], &want, sizeof(want)) != 0)
-                    fail_msg("rank %u step %u tensor %u [%zu]: %g, not %g",
-                             rank, (unsigned)step, k, i, (double)data[k][i],
-                             (double)want);
-            }
-    }
-    for (uint32_t k = 0; k < TENSORS; k++)
+    for (uint32_t s = 0; s < STEPS; s++)
+        run_step(p, t, data, rank, s, &random);
+    for (uint32_t k = 0; k < p->count; k++)
         free(data[k]);
 }
 
 static void
-run_sums(const char *transport, uint32_t workers, uint32_t shards)
+run_one(plan *p, const char *transport, uint32_t workers, uint32_t shards,
+        const char *chunk_bytes, const char *slots)
 {
     job j = {.transport = transport,
              .workers = workers,
              .shards = shards,
-             .body = sum_body};
+             .colocated = shards == 0,
+             .settings = {"chunk_bytes", chunk_bytes, "slots", slots},
+             .body = plan_body,
+             .data = p};
+    gp_status status = run_job(&j);
 
-    assert_int_equal(run_job(&j), GP_OK);
     for (uint32_t r = 0; r < workers; r++)
         if (j.created[r] != GP_OK)
-            fail_msg("%s", j.message[r]);
+            fail_msg("rank %u: %s", r, j.message[r]);
+    if (status != GP_OK)
+        fail_msg("%s", j.server_message);
+}
+
+/* Shards 0: co-located. */
+static void
+run_everywhere(const reference_tensor *tensors, uint32_t count)
+{
+    static const uint32_t workers[] = {1, 2, 3};
+
+    for (size_t i = 0; i < 3; i++) {
+        plan p = {tensors, count, NULL};
+
+        p.expected = reference_make(tensors, count, workers[i], STEPS);
+        run_one(&p, "loop", workers[i], 1, "1M", "8");
+        run_one(&p, "loop", workers[i], 3, "16K", "1");
+        run_one(&p, "tcp", workers[i], 2, "16K", "8");
+        run_one(&p, "tcp", workers[i], 1, "64K", "2");
+        run_one(&p, "loop", workers[i], 0, "16K", "3");
+        run_one(&p, "tcp", workers[i], 0, "16K", "64");
+        reference_free(p.expected);
+    }
 }
 
 static void
-sums_over_loop(void **state)
+sums_means_and_sgd(void **state)
 {
+    static const reference_tensor tensors[] = {
+        {"one", GP_FP32, 1, NULL, NULL, "sum", -1},
+        {"seven", GP_FP32, 7, NULL, NULL, "mean", -1},
+        {"many", GP_FP32, 300001, NULL, NULL, "mean", -1},
+        {"plain", GP_FP32, 20000, NULL, NULL, "sgd:lr=0.25", -1},
+        {"heavy", GP_FP32, 70001, NULL, NULL,
+         "sgd:lr=0.1,momentum=0.9,nesterov=0,weight_decay=0.001", -1},
+        {"nesterov", GP_FP32, 4097, NULL, NULL,
+         "sgd:lr=0.1,momentum=0.9,nesterov=1,weight_decay=0", -1},
+    };
+
     (void)state;
-    run_sums("loop", 1, 1);
-    run_sums("loop", 2, 1);
-    run_sums("loop", 3, 2);
+    run_everywhere(tensors, 6);
 }
 
 static void
-sums_over_tcp(void **state)
+half_types(void **state)
 {
+    static const reference_tensor tensors[] = {
+        {"h1", GP_FP16, 1, NULL, NULL, "sum", -1},
+        {"h2", GP_FP16, 30001, NULL, NULL, "mean", -1},
+        {"b1", GP_BF16, 3, NULL, NULL, "mean", -1},
+        {"b2", GP_BF16, 50001, NULL, NULL, "sum", -1},
+        {"hs", GP_FP16, 9000, NULL, NULL, "sgd:lr=0.5", -1},
+        {"hq", GP_FP16, 20000, "q8", "q8", "mean", -1},
+        {"bq", GP_BF16, 20000, "q8+lz4", NULL, "sgd:lr=0.5", -1},
+    };
+
     (void)state;
-    run_sums("tcp", 1, 1);
-    run_sums("tcp", 2, 2);
-    run_sums("tcp", 4, 3);
+    run_everywhere(tensors, 7);
+}
+
+static void
+pipelines(void **state)
+{
+    static const reference_tensor tensors[] = {
+        {"fp16", GP_FP32, 40001, "fp16", "fp16", "mean", -1},
+        {"bf16", GP_FP32, 40001, "bf16", NULL, "sum", -1},
+        {"q8", GP_FP32, 60001, "q8", "q8", "mean", 1},
+        {"q8n", GP_FP32, 20001, "q8", "bf16", "sum", 0},
+        {"q8lz4", GP_FP32, 60001, "q8+lz4", "q8+lz4", "sum", -1},
+        {"lz4", GP_FP32, 30001, "none+lz4", "none+lz4", "mean", -1},
+        {"small", GP_FP32, 1000, "q8", "q8", "mean", -1},
+        {"sgd", GP_FP32, 30001, "q8", "fp16",
+         "sgd:lr=0.1,momentum=0.9,nesterov=1,weight_decay=0", -1},
+    };
+
+    (void)state;
+    run_everywhere(tensors, 8);
 }
 
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums_over_loop),
-        cmocka_unit_test(sums_over_tcp),
+        cmocka_unit_test(sums_means_and_sgd),
+        cmocka_unit_test(half_types),
+        cmocka_unit_test(pipelines),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
