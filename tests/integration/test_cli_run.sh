@@ -115,8 +115,9 @@ until_true gone "$(cat "$work/stays")" || fail "the grandchild is left"
 # A real job: whoever dies is named the same by run and by the survivors.
 trainer=$(dirname "$gradpush")/gradpush-train
 start_job() {
+    rm -f "$out"
     "$gradpush" run -w 2 -s 3 -- "$trainer" --data digits --epochs 1000000 \
-        >"$out" 2>"$err" &
+        2>"$err" >"$out" &
     job=$!
     until_true grep -qs '%' "$out" || fail "the training did not start"
 }
