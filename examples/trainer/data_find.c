@@ -207,6 +207,31 @@ is_folder(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+static gp_status
+not_there(const char *path)
+{
+    return gt_fail(GP_ERR_NOT_FOUND,
+                   "--data %s: no such file or folder; give a folder with IDX "
+                   "or .npy files, X.npy,y.npy, a .csv[.gz], or 'digits'",
+                   path);
+}
+
+gp_status
+gt_parts_exist(const char *path)
+{
+    const char *comma = strchr(path, ',');
+    char first[PATH_SIZE];
+
+    if (strcmp(path, "digits") == 0 || access(path, F_OK) == 0)
+        return GP_OK;
+    if (!comma || (size_t)(comma - path) >= sizeof(first))
+        return not_there(path);
+    snprintf(first, sizeof(first), "%.*s", (int)(comma - path), path);
+    if (access(first, F_OK) != 0)
+        return not_there(first);
+    return access(comma + 1, F_OK) == 0 ? GP_OK : not_there(comma + 1);
+}
+
 gp_status
 gt_parts_read(const char *path, gt_part *train, gt_part *test)
 {
@@ -227,11 +252,7 @@ gt_parts_read(const char *path, gt_part *train, gt_part *test)
         return read_matrix(path, gt_csv_parse, &train->x, train->name_x);
     }
     if (access(path, F_OK) != 0)
-        return gt_fail(GP_ERR_NOT_FOUND,
-                       "--data %s: no such file or folder; give a folder with "
-                       "IDX or .npy files, X.npy,y.npy, a .csv[.gz], or "
-                       "'digits'",
-                       path);
+        return not_there(path);
     return gt_fail(GP_ERR_UNSUPPORTED,
                    "--data %s: unknown kind of file; give a folder with IDX "
                    "or .npy files, X.npy,y.npy, a .csv[.gz], or 'digits'",

@@ -16,6 +16,9 @@ typedef struct gt_part {
 
 void gt_part_free(gt_part *part);
 
+/* Whether the files of a path are there at all, without reading them. */
+gp_status gt_parts_exist(const char *path);
+
 /* Reads the training part and, when there is one, the test part; without one
  * test->x.values stays NULL. */
 gp_status gt_parts_read(const char *path, gt_part *train, gt_part *test);

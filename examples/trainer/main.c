@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "data_find.h"
 #include "launch.h"
 #include "report.h"
 
@@ -87,7 +88,9 @@ main(int argc, char **argv)
     }
     role = gt_role_of(&options, NULL);
     if (role == GT_ROLE_LAUNCH) {
-        gt_launch(&options, argc, argv);
+        /* Said once here, rather than by every worker. */
+        if (gt_parts_exist(options.data.path) == GP_OK)
+            gt_launch(&options, argc, argv);
         return fail(NULL);
     }
     gt_blas_threads(options.threads);

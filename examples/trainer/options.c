@@ -455,6 +455,17 @@ apply(int key, const char *text, gt_options *o)
 }
 
 static gp_status
+check_pipeline(const char *option, const char *text)
+{
+    gp_pipeline *pipeline;
+
+    if (gp_pipeline_parse(text, &pipeline) != GP_OK)
+        return gt_fail(GP_ERR_CONFIG, "--%s: %s", option, gp_last_error());
+    gp_pipeline_destroy(pipeline);
+    return GP_OK;
+}
+
+static gp_status
 check_together(const gt_options *o)
 {
     bool alone = o->placed && o->workers == 1 && o->shards == 0;
@@ -471,6 +482,9 @@ check_together(const gt_options *o)
                        "nothing is sent with --workers 1 --shards 0, so "
                        "--codec and --pull-codec have no use: give --shards 1 "
                        "or leave them out");
+    if (o->optim.kind == GT_NESTEROV && o->optim.momentum == 0)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--optimizer nesterov needs --momentum above 0");
     if (o->checkpoint && o->update == GT_UPDATE_SHARD &&
         o->optim.kind != GT_SGD)
         return gt_fail(GP_ERR_UNSUPPORTED,
@@ -630,7 +644,9 @@ gt_options_parse(int argc, char **argv, gt_options *out)
                 argv[optind]);
         return GT_ACTION_USAGE;
     }
-    if (check_together(&o) != GP_OK)
+    if (check_pipeline("codec", o.codec) != GP_OK ||
+        check_pipeline("pull-codec", o.pull_codec) != GP_OK ||
+        check_together(&o) != GP_OK)
         return GT_ACTION_USAGE;
     *out = o;
     return GT_ACTION_TRAIN;

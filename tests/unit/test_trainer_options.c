@@ -96,6 +96,7 @@ wrong_usage_is_told(void **state)
         {"--mode", "sync:3", "it takes: sync"},
         {"--parallel", "tensor", "not in this version"},
         {"--device", "cuda:1", "computes on the CPU in this version"},
+        {"--codec", "q8+nosuch", "--codec: pipeline, character 4"},
         {"--device", "tpu", "it takes: auto, cpu"},
         {"--resume", NULL, "--resume needs --checkpoint"},
     };

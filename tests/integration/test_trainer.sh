@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+# gradpush-train as people start it: real processes, real shards.
+. integration/cli_lib.sh
+trainer=${BUILD_DIR:-$1}/bin/gradpush-train
+if [ ! -x "$trainer" ]; then
+    echo "skipped: $trainer is not built"
+    exit 77
+fi
+
+# train WHAT STATUS OPTION...: like run, with a report in $work/report.
+train() {
+    local what=$1 expected=$2
+    shift 2
+    checks=$((checks + 1))
+    rm -f "$work/report"
+    timeout 120 "$trainer" --json "$work/report" "$@" >"$out" 2>"$err" \
+        </dev/null
+    status=$?
+    [ "$status" = "$expected" ] || fail "$what: status $status, not $expected"
+}
+value() { # KEY: of "final"
+    sed -n '/"final"/,$s/.*"'"$1"'": "\{0,1\}\([^",]*\).*/\1/p' "$work/report"
+}
+same() { # WHAT: the digest of the last run is $digest
+    equals "$1 gives the same parameters" "$(value params_sha256)" "$digest"
+}
+
+# The quickstart, as in the README.
+train "quickstart" 0
+says "quickstart" "$out" "2 workers x batch 64, 2 shards"
+accuracy=$(value test_accuracy)
+checks=$((checks + 1))
+awk "BEGIN { exit !(${accuracy:-0} >= 0.96) }" ||
+    fail "test accuracy $accuracy, not 0.96 or more"
+equals "quickstart writes nothing else" "$(cat "$err")" ""
+digest=$(value params_sha256)
+equals "digest" "${#digest}" 64
+
+# Where the sums are formed does not change them.
+for shards in 1 3 0; do
+    train "$shards shards" 0 --shards "$shards" --quiet
+    same "$shards shards"
+    equals "--quiet prints nothing" "$(cat "$out")" ""
+done
+train "lossless codec" 0 --codec lz4 --pull-codec lz4 --quiet
+same "a lossless codec"
+train "shards update" 0 --update shard --shards 3 --quiet
+same "--update shard"
+train "momentum" 0 --optimizer nesterov --lr 0.02 --weight-decay 1e-4 --quiet
+digest=$(value params_sha256)
+train "momentum on shards" 0 --optimizer nesterov --lr 0.02 --quiet \
+    --weight-decay 1e-4 --update shard
+same "momentum on the shards"
+
+# Bytes are counted, and a codec saves some.
+train "dense" 0 --epochs 1 --quiet
+dense=$(value bytes_pushed)
+train "q8" 0 --epochs 1 --codec q8 --quiet
+checks=$((checks + 1))
+[ "$(value bytes_pushed)" -lt $((dense * 2 / 5)) ] ||
+    fail "q8 pushes $(value bytes_pushed) bytes, dense $dense"
+
+# Stop, resume, and end at the same bits: residuals of a lossy codec included.
+# Small tensors are sent dense, so the layers are wide enough here.
+options=(--codec q8 --pull-codec q8 --optimizer momentum --lr 0.02 --quiet)
+train "whole run" 0 "${options[@]}" --epochs 4
+digest=$(value params_sha256)
+train "first half" 0 "${options[@]}" --epochs 2 --checkpoint "$work/saved"
+train "second half" 0 "${options[@]}" --epochs 4 --checkpoint "$work/saved" \
+    --resume
+same "a resumed run"
+equals "checkpoints kept" "$(ls "$work/saved" | tr '\n' ' ')" \
+    "$(for e in 3 4; do printf 'epoch-00000%d%s ' \
+        $e .rank0.safetensors $e .rank1.safetensors $e .safetensors
+    done)latest "
+train "other settings" 1 --epochs 5 --loss mse --checkpoint "$work/saved" \
+    --resume --quiet
+says "other settings" "$err" "was written with --loss ce"
+
+# JSON on standard output is nothing but JSON.
+timeout 60 "$trainer" --json - --epochs 1 >"$out" 2>"$err" </dev/null
+status=$?
+equals "first line of --json -" "$(head -n 1 "$out")" "{"
+equals "last line of --json -" "$(tail -n 1 "$out")" "}"
+says "the table goes to standard error" "$err" "train loss"
+
+# Mistakes.
+train "unknown option" 2 --wokers 2
+says "unknown option" "$err" "did you mean --workers?"
+train "missing data" 1 --data "$work/nothing.csv"
+says "missing data" "$err" "no such file or folder"
+equals "missing data is said once" "$(wc -l <"$err")" 1
+train "batch too large" 1 --batch 1000
+says "batch too large" "$err" "is more than the 1437 training samples"
+train "unknown codec" 2 --codec q9
+says "unknown codec" "$err" "--codec: "
+says "unknown codec" "$err" "q9"
+finish
