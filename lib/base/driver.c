@@ -40,6 +40,8 @@ struct gp_driver {
     pthread_cond_t idle;         /* progress thread parked */
     pthread_cond_t changed;      /* waiters that do not drive */
     atomic_int blocked;
+    atomic_int
+        wanted; /* threads inside gp_driver_hold that wait for the lock */
 };
 
 static int
@@ -94,7 +96,8 @@ static bool
 may_sleep(gp_driver *d)
 {
     atomic_fetch_add(&d->sleepers, 1);
-    if (!atomic_load(&d->kicked) && !atomic_load(&d->stop) && arm_all(d))
+    if (!atomic_load(&d->kicked) && !atomic_load(&d->stop) &&
+        !atomic_load(&d->wanted) && arm_all(d))
         return true;
     atomic_fetch_sub(&d->sleepers, 1);
     return false;
@@ -137,6 +140,30 @@ park(gp_driver *d, unsigned long *seen)
     return true;
 }
 
+/* Unlocks. Somebody who kicked meanwhile found the lock taken and relies on
+ * whoever had it. */
+static void
+let_go(gp_driver *d)
+{
+    pthread_mutex_unlock(&d->lock);
+    while (atomic_load(&d->kicked) && pthread_mutex_trylock(&d->lock) == 0) {
+        poll_all(d);
+        pthread_mutex_unlock(&d->lock);
+    }
+}
+
+/* Lets a thread in gp_driver_hold() have the lock. A mutex alone would not: who
+ * drives takes it again before the other thread runs. */
+static void
+step_aside(gp_driver *d)
+{
+    while (atomic_load(&d->wanted) > 0) {
+        pthread_mutex_unlock(&d->lock);
+        sched_yield();
+        pthread_mutex_lock(&d->lock);
+    }
+}
+
 static void *
 progress_thread(void *arg)
 {
@@ -152,6 +179,7 @@ progress_thread(void *arg)
         if (park(d, &seen))
             continue;
         pthread_mutex_lock(&d->lock);
+        step_aside(d);
         if (poll_all(d) > 0) {
             idle_since = gp_clock_ns();
         } else if (gp_clock_ns() - idle_since >= d->spin_ns) {
@@ -185,7 +213,7 @@ sleep_as_waiter(gp_driver *d, uint64_t deadline)
     sleep_on_fds(d, next);
 }
 
-/* Drives with the lock held until done or the deadline. */
+/* Drives with the lock held until done or the deadline, once at least. */
 static bool
 drive(gp_driver *d, bool (*done)(void *), void *arg, uint64_t deadline)
 {
@@ -194,9 +222,11 @@ drive(gp_driver *d, bool (*done)(void *), void *arg, uint64_t deadline)
     while (!done(arg)) {
         uint64_t now;
 
+        step_aside(d);
         if (poll_all(d) > 0) {
             idle_since = 0;
-            continue;
+            if (deadline == UINT64_MAX || !gp_expired(deadline))
+                continue;
         }
         if (done(arg))
             break;
@@ -225,13 +255,15 @@ gp_driver_wait(gp_driver *d, bool (*done)(void *), void *arg, uint64_t deadline)
         return true;
     atomic_fetch_add(&d->waiters, 1);
     wake(d);
-    while (!(result = done(arg)) && !gp_expired(deadline)) {
+    while (!(result = done(arg))) {
         if (pthread_mutex_trylock(&d->lock) == 0) {
             result = drive(d, done, arg, deadline);
-            pthread_mutex_unlock(&d->lock);
+            let_go(d);
             gp_driver_signal(d);
             break;
         }
+        if (gp_expired(deadline))
+            break;
         pthread_mutex_lock(&d->idle_lock);
         atomic_fetch_add(&d->blocked, 1);
         if (!done(arg))
@@ -260,7 +292,7 @@ gp_driver_kick(gp_driver *d)
     atomic_store(&d->kicked, true);
     if (pthread_mutex_trylock(&d->lock) == 0) {
         poll_all(d);
-        pthread_mutex_unlock(&d->lock);
+        let_go(d);
     }
     /* Sleepers must look again: what was started needs a new arm. */
     wake(d);
@@ -269,15 +301,19 @@ gp_driver_kick(gp_driver *d)
 void
 gp_driver_hold(gp_driver *d)
 {
-    atomic_store(&d->kicked, true);
+    atomic_fetch_add(&d->wanted, 1);
     wake(d);
     pthread_mutex_lock(&d->lock);
+    atomic_fetch_sub(&d->wanted, 1);
 }
 
 void
 gp_driver_release(gp_driver *d)
 {
-    pthread_mutex_unlock(&d->lock);
+    /* What was done to the objects may need a poll and a new arm. */
+    atomic_store(&d->kicked, true);
+    let_go(d);
+    wake(d);
 }
 
 gp_status
