@@ -9,13 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <gradpush/codec.h>
 #include <gradpush/transport.h>
 #include <gradpush/version.h>
 
 #include "base/base.h"
+#include "device/device.h"
 #include "json.h"
 #include "rendezvous/rendezvous.h"
 #include "tool.h"
@@ -39,7 +39,7 @@ static const gp_option options[] = {
     {"config", 'c', NULL, "settings: value, where it came from, meaning"},
     {"transports", 't', NULL, "transports, and whether they can run here"},
     {"codecs", 'k', NULL, "codecs with their parameters and properties"},
-    {"devices", 'd', NULL, "memory and RDMA devices"},
+    {"devices", 'd', NULL, "host, CUDA and RDMA devices"},
     {"env", 'e', NULL, "the place in a job that the environment describes"},
     {"json", 'j', "FILE", "write a JSON document; - is standard output"},
     {NULL, 0, NULL, NULL},
@@ -227,24 +227,54 @@ show_codecs(const gp_info *info)
 }
 
 static void
-show_devices(const gp_info *info)
+show_device(const gp_info *info, gp_json *list, const gp_device_ops *ops,
+            uint32_t index)
 {
-    gp_json *list = gp_json_array(info->document, "devices");
-    gp_json *host = gp_json_object(list, NULL);
-    uint64_t bytes =
-        (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    gp_device_properties p;
+    gp_device *device = NULL;
+    gp_json *o;
+
+    if (ops->open(index, &device) != GP_OK) {
+        if (!info->document)
+            printf("%-6s %s\n", ops->kind, gp_last_error());
+        return;
+    }
+    ops->properties(device, &p);
+    gp_device_close(device);
+    o = gp_json_object(list, NULL);
+    gp_json_text(o, "kind", ops->kind);
+    gp_json_int(o, "index", p.index);
+    gp_json_text(o, "text", p.name);
+    gp_json_int(o, "memory_bytes", (int64_t)p.memory_bytes);
+    if (!info->document)
+        printf("%-6s %u: %s, %.1f GB of memory\n", ops->kind, p.index, p.name,
+               (double)p.memory_bytes / 1e9);
+}
+
+static void
+show_kind(const gp_info *info, gp_json *list, const gp_device_ops *ops)
+{
+    uint32_t count = 0;
+    const char *why = "none";
+
+    if (ops->count(&count) != GP_OK)
+        why = gp_last_error();
+    if (!count && !info->document)
+        printf("%-6s %s\n", ops->kind, why);
+    for (uint32_t i = 0; i < count; i++)
+        show_device(info, list, ops, i);
+}
+
+static void
+show_rdma(const gp_info *info, gp_json *list)
+{
     char rdma[4096] = "", *line, *rest = NULL;
-    const char *none = "none";
+    const char *why = "none";
 
     if (gp_verbs_devices(rdma, sizeof(rdma)) != GP_OK)
-        none = gp_last_error();
-    heading(info, "kind   device");
-    gp_json_text(host, "kind", "host");
-    gp_json_int(host, "memory_bytes", (int64_t)bytes);
-    if (!info->document)
-        printf("host   %.1f GB of memory\n", (double)bytes / 1e9);
+        why = gp_last_error();
     if (!*rdma && !info->document)
-        printf("rdma   %s\n", none);
+        printf("rdma   %s\n", why);
     for (line = strtok_r(rdma, "\n", &rest); line;
          line = strtok_r(NULL, "\n", &rest)) {
         gp_json *o = gp_json_object(list, NULL);
@@ -254,6 +284,17 @@ show_devices(const gp_info *info)
         if (!info->document)
             printf("rdma   %s\n", line);
     }
+}
+
+static void
+show_devices(const gp_info *info)
+{
+    gp_json *list = gp_json_array(info->document, "devices");
+
+    heading(info, "kind   device");
+    show_kind(info, list, &gp_device_host);
+    show_kind(info, list, &gp_device_cuda);
+    show_rdma(info, list);
 }
 
 static void
