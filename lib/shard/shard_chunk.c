@@ -85,7 +85,7 @@ begin_step(gp_shard *s, gp_chunk *c)
     if (c->tensor->updater.kind == GP_UPDATER_SGD)
         return true;
     c->sum = c->value;
-    if ((c->version == 0 && !c->initialized) || all_next(s, c))
+    if (all_next(s, c))
         return c->sending == 0;
     if (!c->spare)
         c->spare = gp_alloc_aligned(c->info->count * sizeof(float));
@@ -181,9 +181,12 @@ complete(gp_shard *s, gp_chunk *c)
     c->scaled = false;
     c->encoded_valid = c->crc_valid = false;
     c->since_ns = 0;
-    for (int64_t r = 0; r < s->size; r++)
+    for (int64_t r = 0; r < s->size; r++) {
         if (c->entry[r].answer == ANSWER_RESULT && !c->entry[r].init_answer)
             settle(s, c, (uint32_t)r);
+        if (is_next(c, (uint32_t)r) && !c->since_ns)
+            c->since_ns = gp_clock_ns();
+    }
 }
 
 /* Folds ranks 0 and 1 together when both are there: 2, else 0 or 1 done;
@@ -250,12 +253,42 @@ advance(gp_shard *s, gp_chunk *c)
     }
 }
 
+/* Values of a broadcast become the chunk's. Results of the old ones may still
+ * be on their way out of the same memory: then later. */
+static void
+initialize(gp_shard *s, gp_chunk *c)
+{
+    gp_entry *e = c->initializer;
+    uint32_t rank = (uint32_t)(e - c->entry);
+    gp_status status;
+
+    if (c->sending > 0)
+        return;
+    c->initializer = NULL;
+    status = gp_pipeline_decode(c->tensor->native, e->payload, e->length,
+                                c->value, c->info->count, s->workspace);
+    free_payload(s->worker[rank], e);
+    if (status != GP_OK) {
+        gp_shard_fail(s, status, "worker %u broadcast damaged values", rank);
+        return;
+    }
+    c->initialized = true;
+    c->encoded_valid = c->crc_valid = false;
+    settle(s, c, rank);
+    for (int64_t r = 0; r < s->size; r++)
+        if (c->entry[r].answer == ANSWER_RESULT && c->entry[r].init_answer)
+            settle(s, c, (uint32_t)r);
+}
+
 /* After results were sent: a step may have waited for that. */
 static void
 resume(gp_shard *s, gp_chunk *c)
 {
-    if (c->sending == 0 && s->fault == GP_OK)
-        advance(s, c);
+    if (c->sending > 0 || s->fault != GP_OK)
+        return;
+    if (c->initializer)
+        initialize(s, c);
+    advance(s, c);
 }
 
 static gp_chunk *
@@ -272,21 +305,75 @@ push_pipeline(const gp_chunk *c, const gp_msg *msg)
     return msg->flags & GP_MSG_INIT ? c->tensor->native : c->tensor->push;
 }
 
+/* Who says it, and for which job. */
+static gp_status
+check_sender(const gp_shard *s, const gp_peer *peer, const gp_msg *m)
+{
+    if (m->worker == peer->rank && m->incarnation == peer->incarnation &&
+        m->epoch == s->epoch && m->job == s->job)
+        return GP_OK;
+    return gp_fail(GP_ERR_PROTOCOL,
+                   "message as worker %u incarnation %u epoch %u, not as "
+                   "worker %u incarnation %u epoch %u",
+                   m->worker, m->incarnation, m->epoch, peer->rank,
+                   peer->incarnation, s->epoch);
+}
+
+static gp_status
+check_slot(const gp_shard *s, const gp_peer *peer, const gp_msg *m)
+{
+    uint64_t bit = m->slot < GP_SLOTS_MAX ? 1ull << m->slot : 0;
+
+    if (m->slot >= s->slots || m->region != peer->region ||
+        m->offset != m->slot * s->slot_bytes || m->payload > s->slot_bytes ||
+        (peer->held & bit) || (peer->free_credits & bit))
+        return gp_fail(GP_ERR_PROTOCOL,
+                       "push into slot %u, which it does not "
+                       "own",
+                       m->slot);
+    return GP_OK;
+}
+
+/* A worker has one push of a chunk under way at a time, and leaves no step
+ * out. Copies of what is here, or applied, are no offence. */
+static gp_status
+check_step(const gp_entry *e, const gp_msg *m)
+{
+    uint64_t expected = e->pending ? e->msg.step : e->next_step;
+
+    if (m->flags & GP_MSG_INIT || m->step == expected ||
+        (!e->pending && m->step < expected))
+        return GP_OK;
+    return gp_fail(GP_ERR_PROTOCOL,
+                   "push of step %llu of chunk %u where step "
+                   "%llu is expected",
+                   (unsigned long long)m->step, m->chunk,
+                   (unsigned long long)expected);
+}
+
+static gp_status
+check_destination(const gp_msg *m)
+{
+    if (m->aux >> 32)
+        return GP_OK;
+    return gp_fail(GP_ERR_PROTOCOL, "no destination for the result of chunk %u",
+                   m->chunk);
+}
+
 /* Everything a peer claims about a push, against what it may claim. */
 static gp_status
 check_push(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
 {
     const gp_pipeline *p;
+    gp_status status;
 
     if (!c)
         return gp_fail(GP_ERR_PROTOCOL, "push of chunk %u, not on this shard",
                        m->chunk);
     p = push_pipeline(c, m);
-    if (m->worker != peer->rank || m->incarnation != peer->incarnation ||
-        m->epoch != s->epoch || m->job != s->job)
-        return gp_fail(GP_ERR_PROTOCOL,
-                       "push as worker %u incarnation %u epoch %u", m->worker,
-                       m->incarnation, m->epoch);
+    status = check_sender(s, peer, m);
+    if (status != GP_OK)
+        return status;
     if (m->pipeline != gp_pipeline_id(p) || m->elements != c->info->count ||
         m->dtype != c->tensor->spec->dtype)
         return gp_fail(GP_ERR_PROTOCOL,
@@ -294,14 +381,13 @@ check_push(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
                        "and %08x were agreed",
                        (unsigned long long)m->elements, m->pipeline,
                        (unsigned long long)c->info->count, gp_pipeline_id(p));
-    if (m->slot >= s->slots || m->region != peer->region ||
-        m->offset != m->slot * s->slot_bytes || m->payload > s->slot_bytes ||
-        (peer->held & 1ull << m->slot) ||
-        (peer->free_credits & 1ull << m->slot))
-        return gp_fail(GP_ERR_PROTOCOL,
-                       "push into slot %u, which it does not "
-                       "own",
-                       m->slot);
+    status = check_slot(s, peer, m);
+    if (status == GP_OK)
+        status = check_step(entry_of(c, peer), m);
+    if (status == GP_OK && m->flags & GP_MSG_WANT)
+        status = check_destination(m);
+    if (status != GP_OK)
+        return status;
     if (c->tensor->push_dense && !(m->flags & GP_MSG_INIT) &&
         m->payload != c->info->count * sizeof(float))
         return gp_fail(GP_ERR_PROTOCOL, "dense push of %llu bytes",
@@ -347,29 +433,45 @@ gp_shard_relieve(gp_shard *s, gp_peer *peer)
 }
 
 static void
-initialize(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
+take_initial(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
 {
-    gp_status status;
-
-    if (c->version > 0 || c->next_rank > 0 || c->initialized) {
+    if (c->version > 0 || c->next_rank > 0 || c->initialized ||
+        c->initializer) {
+        free_payload(peer, e);
         gp_shard_fail(s, GP_ERR_STATE,
                       "worker %u broadcast tensor '%.60s' twice or after a "
                       "push: call gp_broadcast once, before the first push",
                       peer->rank, c->tensor->spec->name);
         return;
     }
-    status = gp_pipeline_decode(c->tensor->native, e->payload, e->length,
-                                c->value, c->info->count, s->workspace);
-    if (status != GP_OK) {
-        gp_shard_fail(s, status, "worker %u broadcast damaged values",
-                      peer->rank);
+    c->initializer = e;
+    initialize(s, c);
+}
+
+/* It waits for others. The worker need not, unless it wants the result. */
+static void
+take_pending(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
+{
+    e->pending = true;
+    if (!c->since_ns && e->msg.step == c->version)
+        c->since_ns = gp_clock_ns();
+    if ((uint32_t)__builtin_popcountll(peer->held) == s->slots)
+        peer->full_since_ns = gp_clock_ns();
+    advance(s, c);
+    if (!e->pending)
         return;
-    }
-    c->initialized = true;
-    free_payload(peer, e);
-    for (int64_t r = 0; r < s->size; r++)
-        if (c->entry[r].answer != ANSWER_NONE && c->entry[r].init_answer)
-            settle(s, c, (uint32_t)r);
+    if (e->answer == ANSWER_ACK)
+        owe(peer, e);
+    if (s->departed > 0)
+        gp_shard_check_left(s);
+}
+
+/* Copies: one of two is enough, and what is owed stays owed. */
+static bool
+is_copy(const gp_entry *e, const gp_msg *m)
+{
+    return e->pending || (!(m->flags & GP_MSG_INIT) && m->step < e->next_step &&
+                          e->answer != ANSWER_NONE);
 }
 
 void
@@ -379,14 +481,18 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
     gp_chunk *c = peer->state == PEER_READY ? find_chunk(s, m->chunk) : NULL;
     gp_entry *e;
 
+    if (peer->state == PEER_LEFT) {
+        /* Given up when the worker left; its goodbye overtook it. */
+        peer->ops->release(peer->ep, m, event->payload);
+        return;
+    }
     if (check_push(s, peer, c, m) != GP_OK) {
         GP_ERROR("worker %u: %s", peer->rank, gp_last_error());
         gp_shard_drop(s, peer, GP_ERR_PROTOCOL);
         return;
     }
     e = entry_of(c, peer);
-    if (e->pending) {
-        /* A copy of a push that is still waiting: one of them is enough. */
+    if (is_copy(e, m)) {
         peer->ops->release(peer->ep, m, event->payload);
         peer->free_credits |= 1ull << m->slot;
         return;
@@ -401,23 +507,40 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
     e->init_answer = (m->flags & GP_MSG_INIT) != 0;
     peer->held |= 1ull << m->slot;
     if (m->flags & GP_MSG_INIT) {
-        initialize(s, peer, c, e);
-        return;
-    }
-    if (m->step < e->next_step) {
+        take_initial(s, peer, c, e);
+    } else if (m->step < e->next_step) {
         /* Applied already: answered again, never applied again. */
         free_payload(peer, e);
         settle(s, c, peer->rank);
-        return;
+    } else {
+        take_pending(s, peer, c, e);
     }
-    e->pending = true;
-    if (!c->since_ns && m->step == c->version)
-        c->since_ns = gp_clock_ns();
-    if ((uint32_t)__builtin_popcountll(peer->held) == s->slots)
-        peer->full_since_ns = gp_clock_ns();
-    advance(s, c);
-    if (e->pending && s->departed > 0)
-        gp_shard_check_left(s);
+}
+
+static gp_status
+check_pull(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
+{
+    const gp_entry *e = c ? entry_of(c, peer) : NULL;
+    gp_status status;
+
+    if (!c)
+        return gp_fail(GP_ERR_PROTOCOL, "pull of chunk %u, not on this shard",
+                       m->chunk);
+    status = check_sender(s, peer, m);
+    if (status == GP_OK)
+        status = check_destination(m);
+    if (status == GP_OK && (e->pending || e->answer != ANSWER_NONE))
+        status = gp_fail(GP_ERR_PROTOCOL,
+                         "pull of chunk %u before the last "
+                         "answer",
+                         m->chunk);
+    if (status == GP_OK && m->step > e->next_step)
+        status = gp_fail(GP_ERR_PROTOCOL,
+                         "pull of step %llu of chunk %u, of "
+                         "which it has pushed %llu",
+                         (unsigned long long)m->step, m->chunk,
+                         (unsigned long long)e->next_step);
+    return status;
 }
 
 void
@@ -426,9 +549,8 @@ gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *m)
     gp_chunk *c = find_chunk(s, m->chunk);
     gp_entry *e;
 
-    if (!c || m->worker != peer->rank || m->epoch != s->epoch) {
-        GP_ERROR("worker %u: pull of chunk %u, not on this shard", peer->rank,
-                 m->chunk);
+    if (check_pull(s, peer, c, m) != GP_OK) {
+        GP_ERROR("worker %u: %s", peer->rank, gp_last_error());
         gp_shard_drop(s, peer, GP_ERR_PROTOCOL);
         return;
     }
@@ -443,30 +565,57 @@ gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *m)
         gp_shard_check_left(s);
 }
 
+static bool
+lies_in_slot(const gp_shard *s, const gp_peer *peer, const gp_entry *e)
+{
+    return e->payload ==
+           (const void *)(peer->slots + e->msg.slot * s->slot_bytes);
+}
+
+/* What is acknowledged belongs to its owner again, so it must not lie in the
+ * worker's memory any more. */
 static gp_status
 send_ack(gp_shard *s, gp_peer *peer, gp_entry *e)
 {
     gp_msg msg = {
         .type = GP_MSG_ACK, .chunk = e->chunk->number, .cookie = e->cookie};
 
+    if (e->pending && !e->stash && !lies_in_slot(s, peer, e)) {
+        gp_status status = stash(peer, e);
+
+        if (status != GP_OK)
+            return status;
+        advance(s, e->chunk);
+    }
+    msg.status = e->pending ? GP_PENDING : GP_OK;
     return gp_peer_post(s, peer, &msg, NULL, 0);
 }
 
+/* Initial values go out in the tensor's own type. They have a buffer of their
+ * own, since encoded results may be on their way out of the other. */
 static gp_status
-encode_init(gp_shard *s, gp_chunk *c, const void **payload, size_t *length)
+encode_initial(gp_shard *s, gp_chunk *c, const void **payload, size_t *length)
 {
     gp_codec_context context = {.rank = UINT32_MAX};
     size_t bound = gp_pipeline_bound(c->tensor->native, c->info->count);
+    gp_status status = GP_OK;
 
     if (c->tensor->spec->dtype == GP_FP32) {
         *payload = c->value;
         *length = c->info->count * sizeof(float);
         return GP_OK;
     }
-    *payload = c->encoded;
-    return gp_pipeline_encode(c->tensor->native, &context, c->value, NULL,
-                              c->info->count, c->encoded, bound, length,
-                              s->workspace);
+    if (!c->initial) {
+        c->initial = gp_alloc_aligned(bound);
+        if (!c->initial)
+            return gp_fail(GP_ERR_NO_MEMORY, "initial values");
+        status = gp_pipeline_encode(c->tensor->native, &context, c->value, NULL,
+                                    c->info->count, c->initial, bound,
+                                    &c->initial_length, s->workspace);
+    }
+    *payload = c->initial;
+    *length = c->initial_length;
+    return status;
 }
 
 static gp_status
@@ -488,7 +637,7 @@ send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
     gp_status status = GP_OK;
 
     if (e->init_answer) {
-        status = encode_init(s, c, &payload, &length);
+        status = encode_initial(s, c, &payload, &length);
         msg.flags |= GP_MSG_INIT;
     } else if (!c->tensor->pull_dense) {
         status = encode_result(s, c);
@@ -515,8 +664,8 @@ gp_shard_send_due(gp_shard *s, gp_peer *peer)
 {
     while (!gp_list_empty(&peer->backlog)) {
         gp_entry *e = GP_CONTAINER_OF(peer->backlog.next, gp_entry, due);
-        gp_status status = e->answer == ANSWER_ACK ? send_ack(s, peer, e)
-                                                   : send_result(s, peer, e);
+        bool ack = e->answer == ANSWER_ACK;
+        gp_status status = ack ? send_ack(s, peer, e) : send_result(s, peer, e);
 
         if (status == GP_AGAIN || status == GP_ERR_PEER_LOST)
             return;
@@ -525,7 +674,8 @@ gp_shard_send_due(gp_shard *s, gp_peer *peer)
                           gp_last_error());
             return;
         }
-        e->answer = ANSWER_NONE;
+        if (!ack || !e->pending)
+            e->answer = ANSWER_NONE;
         gp_list_remove(&e->due);
     }
 }
@@ -545,6 +695,13 @@ gp_shard_sent(gp_shard *s, gp_peer *peer, uint64_t cookie)
     resume(s, c);
 }
 
+/* A worker that left in order was told that its pushes are here: they count. */
+static bool
+keep_push(gp_peer *peer, gp_entry *e)
+{
+    return peer->state == PEER_LEFT && stash(peer, e) == GP_OK;
+}
+
 /* A peer is gone: nothing is owed to it, and results on their way to it do not
  * hold back the chunk. */
 void
@@ -558,7 +715,9 @@ gp_shard_orphan(gp_shard *s, gp_peer *peer)
         c->sending -= e->in_flight;
         e->in_flight = 0;
         e->answer = ANSWER_NONE;
-        if (e->pending && !e->stash)
+        if (c->initializer == e)
+            c->initializer = NULL;
+        if (e->pending && !e->stash && !keep_push(peer, e))
             e->pending = false;
         resume(s, c);
     }
@@ -593,7 +752,8 @@ gp_shard_check_left(gp_shard *s)
         int64_t left = -1, waiting = -1;
 
         for (int64_t r = 0; r < s->size; r++) {
-            if (s->left[r] && c->entry[r].next_step == c->version)
+            if (s->left[r] && c->entry[r].next_step == c->version &&
+                !c->entry[r].pending)
                 left = r;
             else if (waits(c, (uint32_t)r))
                 waiting = r;

@@ -6,7 +6,10 @@
  * `pending`; it is folded when its step is the chunk's version and all lower
  * ranks are folded (rank order makes sums independent of arrival); then its
  * slot goes back as a credit. What the worker is owed, an ACK or a RESULT, is
- * the entry's `answer`, which moves to the peer's backlog when it is due.
+ * the entry's `answer`, which moves to the peer's backlog when it is due. A
+ * push that cannot be folded yet is acknowledged at once with GP_PENDING, so
+ * that the worker's request ends, and again when it is folded, so that the
+ * worker may push the chunk's next step.
  */
 #ifndef GP_SHARD_INT_H
 #define GP_SHARD_INT_H
@@ -93,7 +96,10 @@ typedef struct gp_chunk {
     float *sum;   /* being folded; may be `value` */
     float *spare; /* second buffer, made when a result is still wanted */
     float *velocity;
-    void *encoded; /* value through the pull pipeline */
+    void *initial; /* value in the tensor's own type, when that is not pulled */
+    size_t initial_length;
+    gp_entry *initializer; /* a broadcast that waits for results to leave */
+    void *encoded;         /* value through the pull pipeline */
     size_t encoded_length;
     bool encoded_valid;
     uint32_t crc; /* of the payload sent, computed once for all workers */

@@ -53,8 +53,7 @@ open_chunk(gp_shard *s, gp_chunk *c)
     size_t bytes = c->info->count * sizeof(float);
     bool sgd = c->tensor->updater.kind == GP_UPDATER_SGD;
     size_t pull = gp_pipeline_bound(c->tensor->pull, c->info->count);
-    size_t native = gp_pipeline_bound(c->tensor->native, c->info->count);
-    bool coded = !c->tensor->pull_dense || c->tensor->spec->dtype != GP_FP32;
+    bool coded = !c->tensor->pull_dense;
 
     c->value = gp_alloc_aligned(bytes);
     c->sum = sgd ? gp_alloc_aligned(bytes) : c->value;
@@ -62,7 +61,7 @@ open_chunk(gp_shard *s, gp_chunk *c)
     if (sgd && c->tensor->updater.momentum != 0)
         c->velocity = calloc(1, bytes);
     if (coded)
-        c->encoded = gp_alloc_aligned(GP_MAX(pull, native));
+        c->encoded = gp_alloc_aligned(pull);
     if (!c->value || !c->sum || !c->entry || (coded && !c->encoded) ||
         (sgd && c->tensor->updater.momentum != 0 && !c->velocity))
         return gp_fail(GP_ERR_NO_MEMORY, "chunk of %zu bytes", bytes);
@@ -179,6 +178,7 @@ close_chunk(gp_shard *s, gp_chunk *c)
     free(c->value);
     free(c->spare);
     free(c->velocity);
+    free(c->initial);
     free(c->encoded);
     free(c->entry);
 }

@@ -22,13 +22,13 @@ enum gp_msg_type {
     GP_MSG_TENSORS = 7,   /* worker: the tensor list */
     GP_MSG_READY = 8,     /* shard: lists agree; slots granted */
     GP_MSG_PUSH = 9,      /* worker: data into a landing slot */
-    GP_MSG_ACK = 10,      /* shard: push applied */
-    GP_MSG_PULL = 11,     /* worker: send a result */
-    GP_MSG_RESULT = 12,   /* shard: data into the worker's destination */
-    GP_MSG_BARRIER = 13,  /* both ways */
-    GP_MSG_CREDIT = 14,   /* shard: only the credits field matters */
-    GP_MSG_BYE = 15,      /* worker: I leave in an orderly way */
-    GP_MSG_FAULT = 16,    /* shard: status and why the job cannot go on */
+    GP_MSG_ACK = 10,     /* shard: push received (status GP_PENDING), applied */
+    GP_MSG_PULL = 11,    /* worker: send a result */
+    GP_MSG_RESULT = 12,  /* shard: data into the worker's destination */
+    GP_MSG_BARRIER = 13, /* both ways */
+    GP_MSG_CREDIT = 14,  /* shard: only the credits field matters */
+    GP_MSG_BYE = 15,     /* worker: I leave in an orderly way */
+    GP_MSG_FAULT = 16,   /* shard: status and why the job cannot go on */
     GP_MSG_TYPE_MAX = 16
 };
 

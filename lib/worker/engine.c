@@ -92,7 +92,7 @@ start_request(gp_worker *w, gp_request *r)
     r->left = t->chunks;
     for (uint32_t i = 0; i < t->chunks; i++) {
         gp_op *op = &r->op[i];
-        bool first = gp_list_empty(&w->chain[op->chunk]);
+        bool first = gp_list_empty(&w->chain[op->chunk]) && !w->held[op->chunk];
 
         op->sent = op->split = op->pushed = false;
         op->receive_piece = -1;
@@ -418,12 +418,20 @@ gp_engine_finish(gp_request *r, gp_status status)
     gp_driver_signal(r->tensor->worker->driver);
 }
 
+static void
+next_of_chain(gp_worker *w, uint32_t chunk)
+{
+    gp_list *chain = &w->chain[chunk];
+
+    if (!gp_list_empty(chain))
+        make_ready(GP_CONTAINER_OF(chain->next, gp_op, chain));
+}
+
 /* The operation is answered: the next one on its chunk may go. */
 static void
 finish_op(gp_op *op)
 {
     gp_worker *w = op->conn->worker;
-    gp_list *chain = &w->chain[op->chunk];
     gp_request *r = op->request;
 
     op->conn->open--;
@@ -433,8 +441,8 @@ finish_op(gp_op *op)
     }
     op->receive_piece = -1;
     gp_list_remove(&op->chain);
-    if (!gp_list_empty(chain))
-        make_ready(GP_CONTAINER_OF(chain->next, gp_op, chain));
+    if (!w->held[op->chunk])
+        next_of_chain(w, op->chunk);
     if (--r->left == 0)
         gp_engine_finish(r, GP_OK);
 }
@@ -463,19 +471,39 @@ stray(gp_conn *conn, const gp_msg *msg)
                    conn->shard, conn->address, msg->chunk);
 }
 
+/* A push that was received before is folded now. */
+static bool
+release_chain(gp_conn *conn, const gp_msg *msg)
+{
+    gp_worker *w = conn->worker;
+
+    if (msg->chunk >= w->map.chunks || w->held[msg->chunk] == 0 ||
+        w->held[msg->chunk] != msg->cookie || msg->status == GP_PENDING ||
+        w->map.chunk[msg->chunk].shard != conn->shard)
+        return false;
+    w->held[msg->chunk] = 0;
+    next_of_chain(w, msg->chunk);
+    return true;
+}
+
 void
 gp_engine_ack(gp_conn *conn, const gp_msg *msg)
 {
-    gp_op *op = find_op(conn, msg);
+    gp_op *op;
 
+    if (release_chain(conn, msg))
+        return;
+    op = find_op(conn, msg);
     if (!op || (pulls(op->request->kind) && !op->split)) {
         stray(conn, msg);
-    } else if (op->split) {
+    } else if (!op->split) {
+        if (msg->status == GP_PENDING)
+            conn->worker->held[op->chunk] = op->cookie;
+        finish_op(op);
+    } else if (msg->status != GP_PENDING) {
         op->split = op->sent = false;
         op->pushed = true;
         gp_list_insert(&conn->unbuffered, &op->ready);
-    } else {
-        finish_op(op);
     }
 }
 

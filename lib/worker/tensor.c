@@ -283,6 +283,20 @@ open_workspace(gp_worker *w)
     return GP_OK;
 }
 
+void
+gp_worker_free_map(gp_worker *w)
+{
+    gp_map_free(&w->map);
+    free(w->chain);
+    free(w->held);
+    free(w->plain);
+    free(w->workspace);
+    w->chain = NULL;
+    w->held = NULL;
+    w->plain = NULL;
+    w->workspace = NULL;
+}
+
 static gp_status
 build_map(gp_worker *w, const gp_tensor_list *list)
 {
@@ -291,6 +305,7 @@ build_map(gp_worker *w, const gp_tensor_list *list)
 
     if (!counts)
         return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", w->tensors);
+    gp_worker_free_map(w); /* of an attempt that failed */
     for (uint32_t i = 0; i < w->tensors; i++)
         counts[i] = w->tensor[i]->spec.count;
     status =
@@ -299,7 +314,8 @@ build_map(gp_worker *w, const gp_tensor_list *list)
     if (status != GP_OK)
         return status;
     w->chain = calloc(w->map.chunks, sizeof(*w->chain));
-    if (!w->chain)
+    w->held = calloc(w->map.chunks, sizeof(*w->held));
+    if (!w->chain || !w->held)
         return gp_fail(GP_ERR_NO_MEMORY, "%u chunks", w->map.chunks);
     for (uint32_t i = 0; i < w->map.chunks; i++)
         gp_list_init(&w->chain[i]);
@@ -313,8 +329,8 @@ build_map(gp_worker *w, const gp_tensor_list *list)
 static gp_status
 send_list(gp_worker *w, const gp_tensor_list *list)
 {
-    void *bytes;
-    size_t size;
+    void *bytes = NULL;
+    size_t size = 0;
     gp_status status = gp_tensor_list_encode(list, &bytes, &size);
 
     for (uint32_t i = 0; status == GP_OK && i < w->shards; i++) {
@@ -327,8 +343,7 @@ send_list(gp_worker *w, const gp_tensor_list *list)
             gp_fail(status, "cannot send the tensor list to shard %u: %s", i,
                     gp_status_text(status));
     }
-    if (size)
-        free(bytes);
+    free(bytes);
     return status;
 }
 

@@ -409,11 +409,8 @@ gp_worker_destroy(gp_worker *w)
     gp_driver_destroy(w->driver);
     gp_store_close(w->store);
     gp_store_stop(w->store_server);
-    gp_map_free(&w->map);
-    free(w->chain);
+    gp_worker_free_map(w);
     free(w->conn);
-    free(w->plain);
-    free(w->workspace);
     gp_config_destroy(w->config);
     pthread_mutex_destroy(&w->submit_lock);
     free(w);

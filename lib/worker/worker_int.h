@@ -5,8 +5,10 @@
  * A request is cut into one operation per chunk. Operations on one chunk run
  * one after the other (gp_worker.chain), so a push of step n+1 never overtakes
  * the answer to step n, and the shard needs to keep only one push per worker
- * and chunk. The first of a chain waits in its connection's `ready` list, by
- * priority, for a landing slot and buffers.
+ * and chunk. A request that only pushes ends when the shard has its data,
+ * though the chain is held until the shard has folded it. The first of a chain
+ * waits in its connection's `ready` list, by priority, for a landing slot and
+ * buffers.
  *
  * Workers may push in different orders: then the buffers for results can all
  * belong to chunks that wait for pushes which the other worker, short of
@@ -158,6 +160,7 @@ struct gp_worker {
     uint32_t tensors, tensor_capacity;
     gp_map map;
     gp_list *chain; /* by chunk */
+    uint64_t *held; /* by chunk: the push that holds up its chain, or 0 */
     uint64_t next_cookie;
     float *plain;    /* one chunk as fp32, for half types */
     void *workspace; /* of pipelines */
@@ -196,6 +199,7 @@ void gp_engine_finish(gp_request *request, gp_status status);
 /* tensor.c */
 gp_status gp_worker_open_scratch(gp_worker *w, gp_conn *conn);
 void gp_worker_free_tensors(gp_worker *w);
+void gp_worker_free_map(gp_worker *w);
 void gp_request_free(gp_request *request);
 
 #endif
