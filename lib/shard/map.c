@@ -24,7 +24,8 @@ chunk_elements(uint64_t count, uint64_t chunk_bytes, uint32_t shards)
     uint64_t share = count / shards + (count % shards != 0);
     uint64_t elements = GP_MIN(limit, share);
 
-    elements += GP_CHUNK_QUANTUM - 1;
+    /* At least one quantum: a peer's chunk_bytes may be anything. */
+    elements = GP_MAX(elements, 1) + GP_CHUNK_QUANTUM - 1;
     elements -= elements % GP_CHUNK_QUANTUM;
     return elements;
 }
