@@ -3,9 +3,12 @@
  * updater.c - updater texts and stochastic gradient descent.
  *
  * Texts come from peers as well as from users, so the reader trusts nothing.
+ * Numbers are read and written in the C locale, whatever the program's: members
+ * compare these texts.
  */
 #include "shard/updater.h"
 
+#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,9 +66,14 @@ read_parameter(const char *text, const char *part, gp_updater *u)
            (strlen(sgd_keys[key]) != length ||
             strncmp(part, sgd_keys[key], length) != 0))
         key++;
-    if (key == GP_COUNT_OF(sgd_keys) || part[length] != '=')
+    if (key == GP_COUNT_OF(sgd_keys))
         return bad_name(text, part, length, sgd_keys, GP_COUNT_OF(sgd_keys),
                         "parameter");
+    if (part[length] != '=')
+        return gp_fail(GP_ERR_CONFIG,
+                       "updater '%.100s': %s at character %td needs a value, "
+                       "as in %s=0.1",
+                       text, sgd_keys[key], part - text + 1, sgd_keys[key]);
     status = read_number(text, part + length + 1, &value);
     if (status != GP_OK)
         return status;
@@ -80,8 +88,8 @@ read_parameter(const char *text, const char *part, gp_updater *u)
     return GP_OK;
 }
 
-gp_status
-gp_updater_parse(const char *text, gp_updater *out)
+static gp_status
+parse(const char *text, gp_updater *out)
 {
     size_t length = strcspn(text, ":");
     gp_updater u = {.lr = 0.1f};
@@ -115,15 +123,60 @@ gp_updater_parse(const char *text, gp_updater *out)
     return GP_OK;
 }
 
+gp_status
+gp_updater_parse(const char *text, gp_updater *out)
+{
+    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0), before;
+    gp_status status;
+
+    if (!c)
+        return gp_fail(GP_ERR_NO_MEMORY, "the C locale");
+    before = uselocale(c);
+    status = parse(text, out);
+    uselocale(before);
+    freelocale(c);
+    return status;
+}
+
+/* Fewest digits that read back as the same number. */
+static void
+print_number(float value, char *out, size_t capacity)
+{
+    for (int digits = 1; digits <= 9; digits++) {
+        snprintf(out, capacity, "%.*g", digits, (double)value);
+        if (strtof(out, NULL) == value)
+            return;
+    }
+}
+
+static void
+print_sgd(const gp_updater *u, char *out, size_t capacity)
+{
+    char lr[24], momentum[24], decay[24];
+
+    print_number(u->lr, lr, sizeof(lr));
+    print_number(u->momentum, momentum, sizeof(momentum));
+    print_number(u->weight_decay, decay, sizeof(decay));
+    snprintf(out, capacity, "sgd:lr=%s,momentum=%s,nesterov=%d,weight_decay=%s",
+             lr, momentum, u->nesterov, decay);
+}
+
 void
 gp_updater_print(const gp_updater *u, char *out, size_t capacity)
 {
-    if (u->kind == GP_UPDATER_SGD)
-        snprintf(out, capacity,
-                 "sgd:lr=%.9g,momentum=%.9g,nesterov=%d,weight_decay=%.9g",
-                 u->lr, u->momentum, u->nesterov, u->weight_decay);
-    else
+    locale_t c, before;
+
+    if (u->kind != GP_UPDATER_SGD) {
         snprintf(out, capacity, "%s", kind_names[u->kind - 1]);
+        return;
+    }
+    c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    before = c ? uselocale(c) : (locale_t)0;
+    print_sgd(u, out, capacity);
+    if (c) {
+        uselocale(before);
+        freelocale(c);
+    }
 }
 
 /* One pass; the branches on constants leave the loop when inlined. */
