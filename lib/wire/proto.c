@@ -14,7 +14,7 @@
 #include "base/bytes.h"
 #include <gradpush/worker.h>
 
-/* The shortest encoded row: five empty texts need 2 bytes each... */
+/* The shortest encoded row: four empty texts, the dtype and the count. */
 #define TENSOR_BYTES_MIN (2 + 1 + 8 + 2 + 2 + 2)
 
 static gp_status
@@ -213,7 +213,7 @@ gp_tensor_list_decode(const void *in, size_t size, gp_tensor_list *out)
     list.tensors = calloc(list.count, sizeof(*list.tensors));
     if (!list.tensors)
         return gp_fail(GP_ERR_NO_MEMORY, "list of %u tensors", list.count);
-    for (uint32_t i = 0; i < list.count; i++)
+    for (uint32_t i = 0; i < list.count && r.ok; i++)
         if (!spec_decode(&r, &list.tensors[i]))
             r.ok = false;
     if (whole(&r, "tensor list") != GP_OK) {
@@ -232,22 +232,56 @@ dtype_name(uint8_t dtype)
     return dtype < GP_COUNT_OF(names) ? names[dtype] : "?";
 }
 
-static void
-spec_print(const gp_tensor_spec *t, char *out, size_t capacity)
+/* The first field in which two rows differ, and both values; NULL for none. */
+static const char *
+spec_difference(const gp_tensor_spec *a, const gp_tensor_spec *b,
+                const char **left, const char **right, char text[2][24])
 {
-    snprintf(out, capacity,
-             "'%.60s' %s[%llu] codec %.40s pull %.40s updater "
-             "%.60s",
-             t->name, dtype_name(t->dtype), (unsigned long long)t->count,
-             t->push, t->pull, t->updater);
+    const struct {
+        const char *what, *a, *b;
+    } fields[] = {{"dtype", dtype_name(a->dtype), dtype_name(b->dtype)},
+                  {"count", text[0], text[1]},
+                  {"codec", a->push, b->push},
+                  {"pull codec", a->pull, b->pull},
+                  {"updater", a->updater, b->updater}};
+
+    snprintf(text[0], 24, "%llu", (unsigned long long)a->count);
+    snprintf(text[1], 24, "%llu", (unsigned long long)b->count);
+    for (size_t i = 0; i < GP_COUNT_OF(fields); i++)
+        if (strcmp(fields[i].a, fields[i].b) != 0) {
+            *left = fields[i].a;
+            *right = fields[i].b;
+            return fields[i].what;
+        }
+    return NULL;
 }
 
+/* Does row `i` of two lists differ? Says how. */
 static bool
-spec_equal(const gp_tensor_spec *a, const gp_tensor_spec *b)
+row_differs(uint32_t i, const gp_tensor_spec *a, uint32_t rank_a,
+            const gp_tensor_spec *b, uint32_t rank_b, char *out,
+            size_t capacity)
 {
-    return strcmp(a->name, b->name) == 0 && a->dtype == b->dtype &&
-           a->count == b->count && strcmp(a->push, b->push) == 0 &&
-           strcmp(a->pull, b->pull) == 0 && strcmp(a->updater, b->updater) == 0;
+    static const char advice[] =
+        "register the same tensors in the same order on all workers";
+    const char *left, *right, *what;
+    char text[2][24];
+
+    if (strcmp(a->name, b->name) != 0) {
+        snprintf(out, capacity,
+                 "tensor %u is '%.160s' on worker %u, but '%.160s' on worker "
+                 "%u: %s",
+                 i, a->name, rank_a, b->name, rank_b, advice);
+        return true;
+    }
+    what = spec_difference(a, b, &left, &right, text);
+    if (!what)
+        return false;
+    snprintf(out, capacity,
+             "tensor %u '%.60s' has %s %.130s on worker %u, but %.130s on "
+             "worker %u: %s",
+             i, a->name, what, left, rank_a, right, rank_b, advice);
+    return true;
 }
 
 bool
@@ -257,19 +291,10 @@ gp_tensor_list_differ(const gp_tensor_list *a, uint32_t rank_a,
 {
     uint32_t common = GP_MIN(a->count, b->count);
 
-    for (uint32_t i = 0; i < common; i++) {
-        char left[300], right[300];
-
-        if (spec_equal(&a->tensors[i], &b->tensors[i]))
-            continue;
-        spec_print(&a->tensors[i], left, sizeof(left));
-        spec_print(&b->tensors[i], right, sizeof(right));
-        snprintf(text, capacity,
-                 "tensor %u is %s on worker %u, but %s on worker %u: register "
-                 "the same tensors in the same order on all workers",
-                 i, left, rank_a, right, rank_b);
-        return true;
-    }
+    for (uint32_t i = 0; i < common; i++)
+        if (row_differs(i, &a->tensors[i], rank_a, &b->tensors[i], rank_b, text,
+                        capacity))
+            return true;
     if (a->count != b->count) {
         const gp_tensor_list *longer = a->count > b->count ? a : b;
 
