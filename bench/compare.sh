@@ -16,7 +16,7 @@ iperf3. Writes compare.json and compare.svg into bench/out. Missing programs
 are installed by apt-get when run as root.
 
   --build DIR     build folder with bin/gradpush (default: build, build/*)
-  --rounds N      rounds (default 5)
+  --rounds N      rounds (default 4)
   --quick         2 rounds of fewer iterations: about a minute
   --sizes LIST    bytes:iterations ... in quotes, instead of 4 KiB to 64 MiB
   --store NAME    also copy the results to bench/results/NAME.json and .svg
@@ -34,8 +34,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
 out=$here/out
 build=
-rounds=5
-sizes="4096:1000 65536:500 1048576:200 16777216:20 67108864:8"
+rounds=4
+sizes="4096:1000 65536:500 1048576:200 16777216:15 67108864:5"
 stream_count=2000
 stream_seconds=2
 install=yes

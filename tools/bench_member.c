@@ -2,10 +2,14 @@
 /*
  * bench_member.c - what one worker or shard of a push_pull benchmark does.
  *
- * Time is taken on every rank and reported by rank 0: from the call after a
- * barrier to the end of the wait. The first, middle and last element change
- * with every iteration and are checked after it; all elements are checked in an
- * iteration of its own, which also gives the bytes on the wire.
+ * The time of an iteration goes from the call of the last worker to the end of
+ * the wait of the last worker: workers leave a barrier one after another, and
+ * that is not the operation's time. All members are on one machine and read one
+ * clock.
+ *
+ * The first, middle and last element change with every iteration and are
+ * checked after it; all elements are checked in an iteration of its own, which
+ * also gives the bytes on the wire.
  */
 #include <math.h>
 #include <stdio.h>
@@ -172,35 +176,65 @@ check_marks(const gp_measure *m, uint64_t count, uint64_t step)
     return wrong;
 }
 
-/* One push_pull and its time in nanoseconds. */
 static gp_status
-push_pull(const gp_measure *m, gp_tensor *tensor, uint64_t *nanoseconds)
+push_pull(const gp_measure *m, gp_tensor *tensor, gp_pushpull_stamp *stamp)
 {
     gp_request *request = NULL;
-    uint64_t start = gp_clock_ns();
-    gp_status status = gp_push_pull(tensor, m->grad, m->out, &request);
+    gp_status status;
 
+    stamp->start = gp_clock_ns();
+    status = gp_push_pull(tensor, m->grad, m->out, &request);
     if (status == GP_OK)
         status = gp_wait(&request, -1);
-    *nanoseconds = gp_clock_ns() - start;
+    stamp->end = gp_clock_ns();
     return status;
+}
+
+uint32_t
+gp_pushpull_iterations(const gp_pushpull *bench)
+{
+    return GP_MAX(bench->common.warmup,
+                  gp_bench_iterations(&bench->common, bench->common.sizes[0]));
+}
+
+static gp_pushpull_stamp *
+stamp_of(const gp_pushpull *bench, uint32_t rank, uint32_t iteration)
+{
+    size_t row = gp_pushpull_iterations(bench);
+
+    return &bench->shared->stamps[rank * row + iteration];
+}
+
+/* Microseconds from the last start to the last end. */
+static double
+iteration_time(const gp_pushpull *bench, uint32_t iteration)
+{
+    uint64_t start = 0, end = 0;
+
+    for (uint32_t r = 0; r < (uint32_t)bench->workers; r++) {
+        const gp_pushpull_stamp *stamp = stamp_of(bench, r, iteration);
+
+        start = GP_MAX(start, stamp->start);
+        end = GP_MAX(end, stamp->end);
+    }
+    return (double)(end - start) / 1e3;
 }
 
 static gp_status
 run_iterations(const gp_measure *m, uint32_t index, uint32_t iterations,
                uint64_t *errors)
 {
-    uint64_t count = m->bench->common.sizes[index] / sizeof(float), took;
+    uint64_t count = m->bench->common.sizes[index] / sizeof(float);
     gp_status status = GP_OK;
 
     for (uint32_t i = 0; i < iterations && status == GP_OK; i++) {
         set_marks(m, count, i);
         status = gp_barrier(m->worker);
         if (status == GP_OK)
-            status = push_pull(m, m->tensors[index], &took);
+            status =
+                push_pull(m, m->tensors[index], stamp_of(m->bench, m->rank, i));
         if (status != GP_OK)
             break;
-        m->samples[i] = (double)took / 1e3;
         *errors += check_marks(m, count, i);
     }
     return status;
@@ -211,13 +245,14 @@ static gp_status
 run_checked(const gp_measure *m, uint32_t index, uint64_t *errors,
             uint64_t *wire)
 {
-    uint64_t count = m->bench->common.sizes[index] / sizeof(float), took;
+    uint64_t count = m->bench->common.sizes[index] / sizeof(float);
+    gp_pushpull_stamp ignored;
     gp_stats before, after;
     gp_status status;
 
     set_marks(m, count, 0);
     gp_worker_stats(m->worker, &before);
-    status = push_pull(m, m->tensors[index], &took);
+    status = push_pull(m, m->tensors[index], &ignored);
     if (status != GP_OK)
         return status;
     gp_worker_stats(m->worker, &after);
@@ -246,6 +281,8 @@ report(const gp_measure *m, uint32_t index, uint32_t iterations, uint64_t wire)
 {
     gp_bench_result *r = &m->bench->shared->results[index];
 
+    for (uint32_t i = 0; i < iterations; i++)
+        m->samples[i] = iteration_time(m->bench, i);
     gp_bench_summarize(m->samples, iterations, r);
     r->bytes = m->bench->common.sizes[index];
     r->iterations = iterations;
@@ -302,18 +339,15 @@ register_tensors(gp_measure *m)
     return status;
 }
 
-/* Samples for the warm-up as well as for the timed iterations of any size. */
 static gp_status
 allocate(gp_measure *m)
 {
     const gp_bench *common = &m->bench->common;
     uint64_t largest = common->sizes[common->size_count - 1];
-    uint32_t most =
-        GP_MAX(common->warmup, gp_bench_iterations(common, common->sizes[0]));
 
     m->grad = gp_alloc_aligned(largest);
     m->out = gp_alloc_aligned(largest);
-    m->samples = calloc(most, sizeof(*m->samples));
+    m->samples = calloc(gp_pushpull_iterations(m->bench), sizeof(*m->samples));
     if (!m->grad || !m->out || !m->samples)
         return gp_fail(GP_ERR_NO_MEMORY, "no memory for 2 x %llu bytes",
                        (unsigned long long)largest);

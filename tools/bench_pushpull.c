@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * bench_pushpull.c - `gradpush bench pushpull`: starts workers and shards and
- * reports what rank 0 measured.
+ * reports what they measured.
  *
  * Members are processes, forked before the store's thread exists; or threads,
  * for a transport that stays within a process.
@@ -406,11 +406,15 @@ gp_bench_pushpull_main(int argc, char **argv)
                          .updater = "sum"};
     int rc = read_options(&bench, argc, argv);
     gp_json *doc;
+    size_t bytes;
 
     if (rc != GP_EXIT_NONE)
         return rc;
-    bench.shared = mmap(NULL, sizeof(*bench.shared), PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    bytes = sizeof(*bench.shared) + (size_t)bench.workers *
+                                        gp_pushpull_iterations(&bench) *
+                                        sizeof(bench.shared->stamps[0]);
+    bench.shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (bench.shared == MAP_FAILED || choose_token(&bench) != GP_OK) {
         gp_say("cannot prepare: %m");
         return GP_EXIT_FAILURE;
@@ -424,6 +428,6 @@ gp_bench_pushpull_main(int argc, char **argv)
         rc = gp_bench_finish(&bench.common, doc, bench.shared->results,
                              bench.common.size_count);
     gp_json_destroy(doc);
-    munmap(bench.shared, sizeof(*bench.shared));
+    munmap(bench.shared, bytes);
     return rc;
 }

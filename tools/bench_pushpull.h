@@ -14,10 +14,16 @@
 #include "base/base.h"
 #include "bench.h"
 
+/* When one worker began and ended one iteration (gp_clock_ns). */
+typedef struct gp_pushpull_stamp {
+    uint64_t start, end;
+} gp_pushpull_stamp;
+
 /* What members have in common; in memory that all processes share. */
 typedef struct gp_pushpull_shared {
     gp_bench_result results[GP_BENCH_SIZES_MAX]; /* by rank 0 */
     _Atomic uint64_t errors[GP_BENCH_SIZES_MAX]; /* of all ranks */
+    gp_pushpull_stamp stamps[]; /* [rank][iteration] of the present size */
 } gp_pushpull_shared;
 
 typedef struct gp_pushpull {
@@ -29,6 +35,9 @@ typedef struct gp_pushpull {
     char token[65], job[32], store[GP_ADDRESS_MAX];
     gp_pushpull_shared *shared;
 } gp_pushpull;
+
+/* The most iterations of any size, warm-up included. */
+uint32_t gp_pushpull_iterations(const gp_pushpull *bench);
 
 /* One worker: registers a tensor per size, measures, verifies. Rank 0 prints
  * the rows. */
