@@ -151,6 +151,9 @@ GP_API GP_MUST_CHECK gp_status gp_push(gp_tensor *tensor, const void *grad,
 /**
  * Pulls only: the result of the last step this worker pushed, or the initial
  * values before the first push.
+ *
+ * Updaters that keep parameters (sgd) answer any number of pulls. The result of
+ * sum and mean is given to each worker once per step: GP_ERR_STATE after that.
  */
 GP_API GP_MUST_CHECK gp_status gp_pull(gp_tensor *tensor, void *out,
                                        gp_request **request);

@@ -55,9 +55,9 @@
       "SO_SNDBUF of tcp sockets; 0 leaves it to the kernel")                   \
     X(receive_buffer, SIZE, "0", NULL, 0, 1073741824, 0,                       \
       "SO_RCVBUF of tcp sockets; 0 leaves it to the kernel")                   \
-    X(chunk_bytes, SIZE, "1M", NULL, 16384, 67108864, 0,                       \
+    X(chunk_bytes, SIZE, "512K", NULL, 16384, 67108864, 0,                       \
       "largest piece of a tensor that one shard owns, in fp32 bytes")          \
-    X(slots, INT, "8", NULL, 1, 64, 0,                                         \
+    X(slots, INT, "4", NULL, 1, 64, 0,                                         \
       "landing slots a shard grants to each worker")                           \
     X(spin, SECONDS, "50us", NULL, 0, 1, 0,                                    \
       "how long a waiting thread polls before it sleeps")                      \

@@ -253,6 +253,7 @@ configure(gp_shard *s, const gp_config *config, const gp_shard_options *o)
     strncpy(s->token, o->token, sizeof(s->token) - 1);
     s->report_ns = UINT64_MAX;
     s->on_finished = o->finished;
+    s->destination = o->destination;
     s->user = o->user;
     gp_list_init(&s->peers);
     gp_list_init(&s->graves);

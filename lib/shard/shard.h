@@ -18,6 +18,12 @@ typedef struct gp_shard gp_shard;
  * job has failed and all connections are gone. */
 typedef void (*gp_shard_finished)(void *user, gp_status status);
 
+/* Where the result of a push of the worker in this process goes, when it goes
+ * there as it is: fp32, undecoded. NULL: through the connection. The memory is
+ * the worker's until the shard has answered `cookie`. */
+typedef float *(*gp_shard_destination)(void *user, uint32_t chunk,
+                                       uint64_t cookie);
+
 typedef struct gp_shard_options {
     const char *job;   /* the job's identity */
     const char *token; /* "" for none */
@@ -26,6 +32,7 @@ typedef struct gp_shard_options {
     int64_t size;      /* of workers; -1: likewise */
     const char *local; /* name to listen on in-process as well, or NULL */
     gp_shard_finished finished;
+    gp_shard_destination destination; /* of the worker on `local`, or NULL */
     void *user;
 } gp_shard_options;
 
@@ -36,6 +43,10 @@ void gp_shard_destroy(gp_shard *shard);
 
 /* Bound address, ":port" for a wildcard. */
 const char *gp_shard_address(const gp_shard *shard);
+
+/* Under the driver: drops connections that read from the local worker's
+ * memory, because that worker has failed and its memory may go. */
+void gp_shard_abandon(gp_shard *shard);
 
 /* How a driver runs it. */
 gp_driven gp_shard_driven(gp_shard *shard);

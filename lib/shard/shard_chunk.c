@@ -54,6 +54,18 @@ settle(gp_shard *s, gp_chunk *c, uint32_t rank)
     if (e->answer == ANSWER_RESULT) {
         if (e->init_answer ? !c->initialized : e->answer_version > c->version)
             return;
+        if (c->spent) {
+            gp_shard_fail(s, GP_ERR_PROTOCOL,
+                          "worker %u asks again for step %llu of tensor "
+                          "'%.60s', which every worker has",
+                          rank, (unsigned long long)c->version,
+                          c->tensor->spec->name);
+            return;
+        }
+        if (c->lent && peer->local && c->sending > 0) {
+            c->local_due = true;
+            return;
+        }
         c->sending++;
         e->in_flight++;
     }
@@ -75,6 +87,37 @@ all_next(const gp_shard *s, const gp_chunk *c)
     return true;
 }
 
+/* The memory of the local worker's result, when the sum may be formed there:
+ * every worker waits for this very result, and folding does not overwrite a
+ * push before it is read. */
+static float *
+lendable(const gp_shard *s, const gp_chunk *c)
+{
+    const gp_entry *e;
+    const char *low, *high, *payload;
+    float *target;
+    int64_t local = -1;
+
+    for (int64_t r = 0; r < s->size; r++) {
+        if (!s->worker[r] || c->entry[r].answer != ANSWER_RESULT)
+            return NULL;
+        if (s->worker[r]->local)
+            local = r;
+    }
+    if (!s->destination || local < 0 || !c->tensor->pull_dense)
+        return NULL;
+    e = &c->entry[local];
+    target = s->destination(s->user, c->number, e->cookie);
+    low = (const char *)target;
+    high = low + c->info->count * sizeof(float);
+    payload = e->payload;
+    if (!target || payload >= high || payload + e->length <= low)
+        return target;
+    /* In place: safe when both are read and written element by element. */
+    return payload == low && local <= 1 && c->tensor->push_dense ? target
+                                                                 : NULL;
+}
+
 /* Whether folding may begin, and into which buffer. A worker that has pushed
  * the next step will not ask for the last result any more: when all have, the
  * sum is formed in place, once that result has left. Otherwise it is formed in
@@ -85,7 +128,14 @@ begin_step(gp_shard *s, gp_chunk *c)
     if (c->tensor->updater.kind == GP_UPDATER_SGD)
         return true;
     c->sum = c->value;
-    if (all_next(s, c))
+    if (all_next(s, c)) {
+        float *target = c->sending == 0 ? lendable(s, c) : NULL;
+
+        if (target)
+            c->sum = target;
+        return c->sending == 0;
+    }
+    if (c->spent)
         return c->sending == 0;
     if (!c->spare)
         c->spare = gp_alloc_aligned(c->info->count * sizeof(float));
@@ -120,7 +170,7 @@ fold_one(gp_shard *s, gp_chunk *c, gp_entry *e, uint32_t rank)
             gp_fold_add(c->sum, c->sum, e->payload, scale, n);
         else if (scale != 1.0f)
             gp_fold_scale(c->sum, e->payload, scale, n);
-        else
+        else if (c->sum != e->payload)
             memcpy(c->sum, e->payload, n * sizeof(float));
         return GP_OK;
     }
@@ -161,6 +211,12 @@ encode_result(gp_shard *s, gp_chunk *c)
                               &c->encoded_length, s->workspace);
 }
 
+static bool
+is_local(const gp_shard *s, int64_t rank)
+{
+    return s->worker[rank] && s->worker[rank]->local;
+}
+
 static void
 complete(gp_shard *s, gp_chunk *c)
 {
@@ -170,11 +226,16 @@ complete(gp_shard *s, gp_chunk *c)
 
     if (!c->scaled && scale != 1.0f)
         gp_fold_scale(c->sum, c->sum, scale, n);
+    c->lent = NULL;
+    c->spent = false;
     if (u->kind == GP_UPDATER_SGD) {
         gp_updater_sgd(u, c->sum, c->value, c->velocity, n);
-    } else if (c->sum != c->value) {
+    } else if (c->sum == c->spare) {
         c->spare = c->value;
         c->value = c->sum;
+    } else if (c->sum != c->value) {
+        c->lent = c->sum;
+        c->sum = c->value;
     }
     c->version++;
     c->next_rank = 0;
@@ -182,11 +243,16 @@ complete(gp_shard *s, gp_chunk *c)
     c->encoded_valid = c->crc_valid = false;
     c->since_ns = 0;
     for (int64_t r = 0; r < s->size; r++) {
-        if (c->entry[r].answer == ANSWER_RESULT && !c->entry[r].init_answer)
+        if (!is_local(s, r) && c->entry[r].answer == ANSWER_RESULT &&
+            !c->entry[r].init_answer)
             settle(s, c, (uint32_t)r);
         if (is_next(c, (uint32_t)r) && !c->since_ns)
             c->since_ns = gp_clock_ns();
     }
+    for (int64_t r = 0; r < s->size; r++)
+        if (is_local(s, r) && c->entry[r].answer == ANSWER_RESULT &&
+            !c->entry[r].init_answer)
+            settle(s, c, (uint32_t)r);
 }
 
 /* Folds ranks 0 and 1 together when both are there: 2, else 0 or 1 done;
@@ -196,21 +262,20 @@ fold_first(gp_shard *s, gp_chunk *c)
 {
     gp_entry *e = c->entry;
 
+    bool pair = c->tensor->push_dense && s->size > 1;
+
+    if (pair && !is_next(c, 1) && !e[0].stash && s->worker[0])
+        return -1;
     if (!begin_step(s, c))
         return -1;
-    if (c->tensor->push_dense && s->size > 1) {
-        if (is_next(c, 1)) {
-            gp_fold_add(c->sum, e[0].payload, e[1].payload, last_scale(s, c, 1),
-                        c->info->count);
-            c->scaled = s->size == 2;
-            folded(s, c, 0);
-            folded(s, c, 1);
-            return 2;
-        }
-        if (!e[0].stash && s->worker[0])
-            return -1;
-    }
-    return 0;
+    if (!pair || !is_next(c, 1))
+        return 0;
+    gp_fold_add(c->sum, e[0].payload, e[1].payload, last_scale(s, c, 1),
+                c->info->count);
+    c->scaled = s->size == 2;
+    folded(s, c, 0);
+    folded(s, c, 1);
+    return 2;
 }
 
 /* Folds what can be folded, completes the step when all ranks are in. */
@@ -247,7 +312,7 @@ advance(gp_shard *s, gp_chunk *c)
         }
         if (c->next_rank < s->size)
             continue;
-        if (c->sending > 0 && c->tensor->updater.kind == GP_UPDATER_SGD)
+        if (c->sending > 0)
             return;
         complete(s, c);
     }
@@ -286,9 +351,16 @@ resume(gp_shard *s, gp_chunk *c)
 {
     if (c->sending > 0 || s->fault != GP_OK)
         return;
-    if (c->initializer)
-        initialize(s, c);
-    advance(s, c);
+    if (!c->local_due) {
+        if (c->initializer)
+            initialize(s, c);
+        advance(s, c);
+        return;
+    }
+    c->local_due = false;
+    for (int64_t r = 0; r < s->size; r++)
+        if (is_local(s, r))
+            settle(s, c, (uint32_t)r);
 }
 
 static gp_chunk *
@@ -622,7 +694,7 @@ static gp_status
 send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
 {
     gp_chunk *c = e->chunk;
-    const void *payload = c->value;
+    const void *payload = c->lent ? c->lent : c->value;
     size_t length = c->info->count * sizeof(float);
     const gp_pipeline *p = e->init_answer ? c->tensor->native : c->tensor->pull;
     gp_msg msg = {.type = GP_MSG_RESULT,
@@ -674,6 +746,10 @@ gp_shard_send_due(gp_shard *s, gp_peer *peer)
                           gp_last_error());
             return;
         }
+        if (!ack && peer->local && e->chunk->lent) {
+            e->chunk->lent = NULL;
+            e->chunk->spent = true;
+        }
         if (!ack || !e->pending)
             e->answer = ANSWER_NONE;
         gp_list_remove(&e->due);
@@ -720,6 +796,19 @@ gp_shard_orphan(gp_shard *s, gp_peer *peer)
         if (e->pending && !e->stash && !keep_push(peer, e))
             e->pending = false;
         resume(s, c);
+    }
+}
+
+void
+gp_shard_abandon(gp_shard *s)
+{
+    for (uint32_t i = 0; i < s->chunks; i++) {
+        gp_chunk *c = &s->chunk[i];
+
+        for (int64_t r = 0; c->lent && r < s->size; r++)
+            if (c->entry[r].in_flight && s->worker[r])
+                gp_shard_drop(s, s->worker[r], GP_ERR_CANCELED);
+        c->lent = NULL;
     }
 }
 

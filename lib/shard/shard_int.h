@@ -54,6 +54,7 @@ typedef struct gp_peer {
     uint64_t free_credits;  /* slots to hand back with the next message */
     uint64_t held;          /* slots that hold a push; bit set */
     uint64_t full_since_ns; /* when the last free slot was taken, or 0 */
+    bool local; /* the worker of this process, under the same driver */
     bool flush;
     bool dead; /* waits to be freed at the end of the turn */
 } gp_peer;
@@ -99,7 +100,10 @@ typedef struct gp_chunk {
     void *initial; /* value in the tensor's own type, when that is not pulled */
     size_t initial_length;
     gp_entry *initializer; /* a broadcast that waits for results to leave */
-    void *encoded;         /* value through the pull pipeline */
+    float *lent;    /* the result, when formed in the local worker's memory */
+    bool local_due; /* the local worker's answer waits for the others' */
+    bool spent;     /* the result was lent, and is gone */
+    void *encoded;  /* value through the pull pipeline */
     size_t encoded_length;
     bool encoded_valid;
     uint32_t crc; /* of the payload sent, computed once for all workers */
@@ -148,6 +152,7 @@ struct gp_shard {
     char fault_text[GP_TEXT_MAX];
     atomic_bool finished;
     gp_shard_finished on_finished;
+    gp_shard_destination destination;
     void *user;
 };
 

@@ -91,6 +91,7 @@ gp_shard_accept(gp_shard *s, const gp_event *event, shard_link *link)
     }
     peer->ops = link->ops;
     peer->domain = link->domain;
+    peer->local = link == &s->link[1];
     peer->ep = event->ep;
     peer->deadline = gp_deadline(s->handshake_timeout);
     gp_list_init(&peer->backlog);
@@ -130,11 +131,9 @@ void
 gp_shard_drop(gp_shard *s, gp_peer *peer, gp_status status)
 {
     bool member = peer->state == PEER_JOINED || peer->state == PEER_READY;
+    bool known = peer->state != PEER_STRANGER;
 
-    if (peer->state != PEER_STRANGER) {
-        gp_shard_orphan(s, peer);
-        s->worker[peer->rank] = NULL;
-    }
+    peer->state = PEER_LEFT;
     if (member && !s->finished) {
         char name[192];
 
@@ -145,6 +144,10 @@ gp_shard_drop(gp_shard *s, gp_peer *peer, gp_status status)
                       "%s died or lost its connection (%s)", name,
                       status == GP_OK ? "connection closed without goodbye"
                                       : gp_status_text(status));
+    }
+    if (known) {
+        gp_shard_orphan(s, peer);
+        s->worker[peer->rank] = NULL;
     }
     retire(s, peer);
 }

@@ -62,6 +62,8 @@ gp_worker_fail(gp_worker *w, gp_status status, const char *format, ...)
     va_end(args);
     atomic_store(&w->fault, (int)status);
     GP_ERROR("%s", w->fault_text);
+    if (w->shard)
+        gp_shard_abandon(w->shard);
     gp_worker_close_conns(w);
     GP_LIST_EACH (item, &w->active) {
         gp_engine_finish(GP_CONTAINER_OF(item, gp_request, link), status);

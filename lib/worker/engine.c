@@ -507,6 +507,27 @@ gp_engine_ack(gp_conn *conn, const gp_msg *msg)
     }
 }
 
+/* For the co-located shard: the user's memory that a result belongs in. */
+float *
+gp_engine_destination(void *worker, uint32_t chunk, uint64_t cookie)
+{
+    gp_worker *w = worker;
+    const gp_request *r;
+    const gp_op *op;
+    float *out;
+
+    if (gp_list_empty(&w->chain[chunk]))
+        return NULL;
+    op = GP_CONTAINER_OF(w->chain[chunk].next, gp_op, chain);
+    r = op->request;
+    if (!op->sent || op->cookie != cookie || !pull_is_direct(r) ||
+        r->tensor->spec.dtype != GP_FP32 ||
+        (uintptr_t)r->out % sizeof(float) != 0)
+        return NULL;
+    out = (void *)r->out;
+    return out + w->map.chunk[chunk].offset;
+}
+
 /* Decodes an encoded result out of scratch into the user's memory. */
 static gp_status
 decode(gp_op *op, const gp_msg *msg)

@@ -129,6 +129,8 @@ submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
     r->step = t->steps;
     if (kind == OP_PUSH || kind == OP_PUSH_PULL)
         t->steps++;
+    if (kind == OP_PULL || kind == OP_PUSH_PULL)
+        t->pulled = t->steps;
     gp_list_insert(&w->submitted, &r->link);
     pthread_mutex_unlock(&w->submit_lock);
     atomic_fetch_add_explicit(&w->requests, 1, memory_order_relaxed);
@@ -160,11 +162,31 @@ gp_push(gp_tensor *tensor, const void *grad, gp_request **request)
     return submit(tensor, OP_PUSH, grad, NULL, request);
 }
 
+/* Sums live until all workers have them; parameters can be pulled any time. */
+static bool
+was_pulled(gp_tensor *t)
+{
+    gp_worker *w = t->worker;
+    bool was;
+
+    if (strncmp(t->spec.updater, "sgd", 3) == 0)
+        return false;
+    pthread_mutex_lock(&w->submit_lock);
+    was = t->steps > 0 && t->pulled == t->steps;
+    pthread_mutex_unlock(&w->submit_lock);
+    return was;
+}
+
 gp_status
 gp_pull(gp_tensor *tensor, void *out, gp_request **request)
 {
     if (!tensor || !out || !request)
         return missing("gp_pull");
+    if (was_pulled(tensor))
+        return gp_fail(GP_ERR_STATE,
+                       "the result of tensor '%.60s' was pulled already: each "
+                       "worker gets the sum of a step once",
+                       tensor->spec.name);
     return submit(tensor, OP_PULL, NULL, out, request);
 }
 

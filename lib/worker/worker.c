@@ -135,7 +135,9 @@ host_shard(gp_worker *w)
                                 .index = w->rank,
                                 .shards = w->shards,
                                 .size = w->size,
-                                .local = local};
+                                .local = local,
+                                .destination = gp_engine_destination,
+                                .user = w};
     gp_driven driven;
     gp_status status;
 

@@ -128,7 +128,8 @@ struct gp_tensor {
     gp_pipeline *push, *pull, *native;
     bool push_direct, pull_direct; /* wire bytes are the user's bytes */
     float *residual;               /* error feedback; NULL: none */
-    uint64_t steps; /* shared, under submit_lock: pushes so far */
+    uint64_t steps;  /* shared, under submit_lock: pushes so far */
+    uint64_t pulled; /* shared likewise: results given out, in steps */
     uint32_t first, chunks;
     gp_list unused; /* shared, under submit_lock: requests to reuse */
 };
@@ -194,6 +195,7 @@ gp_driven gp_worker_driven(gp_worker *w);
 void gp_engine_result(gp_conn *conn, const gp_event *event);
 void gp_engine_ack(gp_conn *conn, const gp_msg *msg);
 void gp_engine_sent(gp_conn *conn, uint64_t cookie);
+float *gp_engine_destination(void *worker, uint32_t chunk, uint64_t cookie);
 void gp_engine_finish(gp_request *request, gp_status status);
 
 /* tensor.c */

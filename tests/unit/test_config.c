@@ -168,7 +168,7 @@ fields_are_read_by_type(void **state)
 
     (void)state;
     assert_int_equal(gp_config_int(config, "rank"), -1);
-    assert_int_equal(gp_config_size(config, "chunk_bytes"), 1 << 20);
+    assert_int_equal(gp_config_size(config, "chunk_bytes"), 512 << 10);
     assert_true(gp_config_seconds(config, "spin") == 50e-6);
     assert_int_equal(gp_config_set(config, "seed", "9007199254740991"), GP_OK);
     assert_true(gp_config_int(config, "seed") == 9007199254740991);
@@ -447,7 +447,7 @@ set_names_the_field_that_was_meant(void **state)
     assert_int_equal(gp_config_set(config, "slots", NULL), GP_ERR_INVALID);
     assert_int_equal(gp_config_set(NULL, "slots", "1"), GP_ERR_INVALID);
     assert_int_equal(gp_config_create(NULL), GP_ERR_INVALID);
-    assert_field(config, "slots", "8", "default");
+    assert_field(config, "slots", "4", "default");
     gp_config_destroy(config);
 }
 

@@ -93,14 +93,14 @@ push_then_pull_body(job *j, gp_worker *w, uint32_t rank)
             fill(in, (float)(step * (int)(rank + 1)), COUNT);
             job_check(gp_push(t[k], in, &r));
             finish(&r);
-            for (int twice = 0; twice < 2; twice++) {
-                fill(out, 7, COUNT);
-                job_check(gp_pull(t[k], out, &r));
-                finish(&r);
-                expect(out,
-                       (float)step * (float)(j->workers * (j->workers + 1)) / 2,
-                       COUNT);
-            }
+            fill(out, 7, COUNT);
+            job_check(gp_pull(t[k], out, &r));
+            finish(&r);
+            expect(out,
+                   (float)step * (float)(j->workers * (j->workers + 1)) / 2,
+                   COUNT);
+            assert_int_equal(gp_pull(t[k], out, &r), GP_ERR_STATE);
+            assert_non_null(strstr(gp_last_error(), "pulled already"));
         }
     }
     free(in);

@@ -331,7 +331,7 @@ receive_data(gp_endpoint *ep, gp_loop_out *out, gp_loop_message *m)
         deliver(ep, out, m, m->payload);
         return;
     } else if (to) {
-        if (m->msg.payload)
+        if (m->msg.payload && to != m->payload) /* formed there already? */
             memcpy(to, m->payload, (size_t)m->msg.payload);
         deliver(ep, out, m, to);
     }
