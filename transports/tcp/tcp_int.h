@@ -270,6 +270,7 @@ gp_status gp_tcp_resolve(const char *address, bool passive, gp_tcp_address *out,
 void gp_tcp_name(const struct sockaddr_storage *name, char *text,
                  size_t capacity);
 void gp_tcp_tune(const gp_domain *d, int fd);
+void gp_tcp_tune_connected(const gp_domain *d, int fd);
 
 /* tcp_hello.c */
 void gp_tcp_hello_encode(const gp_tcp_hello *hello, void *out);
