@@ -152,18 +152,6 @@ let_go(gp_driver *d)
     }
 }
 
-/* Lets a thread in gp_driver_hold() have the lock. A mutex alone would not: who
- * drives takes it again before the other thread runs. */
-static void
-step_aside(gp_driver *d)
-{
-    while (atomic_load(&d->wanted) > 0) {
-        pthread_mutex_unlock(&d->lock);
-        sched_yield();
-        pthread_mutex_lock(&d->lock);
-    }
-}
-
 static void *
 progress_thread(void *arg)
 {
@@ -178,8 +166,11 @@ progress_thread(void *arg)
 
         if (park(d, &seen))
             continue;
+        if (atomic_load(&d->wanted) > 0) {
+            sched_yield();
+            continue;
+        }
         pthread_mutex_lock(&d->lock);
-        step_aside(d);
         if (poll_all(d) > 0) {
             idle_since = gp_clock_ns();
         } else if (gp_clock_ns() - idle_since >= d->spin_ns) {
@@ -213,16 +204,16 @@ sleep_as_waiter(gp_driver *d, uint64_t deadline)
     sleep_on_fds(d, next);
 }
 
-/* Drives with the lock held until done or the deadline, once at least. */
+/* Drives with the lock held until done or the deadline, once at least, or until
+ * somebody in gp_driver_hold() wants the lock. */
 static bool
 drive(gp_driver *d, bool (*done)(void *), void *arg, uint64_t deadline)
 {
     uint64_t idle_since = 0;
 
-    while (!done(arg)) {
+    while (!done(arg) && atomic_load(&d->wanted) == 0) {
         uint64_t now;
 
-        step_aside(d);
         if (poll_all(d) > 0) {
             idle_since = 0;
             if (deadline == UINT64_MAX || !gp_expired(deadline))
@@ -243,7 +234,23 @@ drive(gp_driver *d, bool (*done)(void *), void *arg, uint64_t deadline)
             idle_since = 0;
         }
     }
-    return true;
+    return done(arg);
+}
+
+/* Somebody else drives: sleeps until there is news, for a moment at most. */
+static void
+watch_others(gp_driver *d, bool (*done)(void *), void *arg)
+{
+    if (atomic_load(&d->wanted) > 0) {
+        sched_yield();
+        return;
+    }
+    pthread_mutex_lock(&d->idle_lock);
+    atomic_fetch_add(&d->blocked, 1);
+    if (!done(arg))
+        timed_wait(&d->changed, &d->idle_lock, BLOCKED_WAIT_NS);
+    atomic_fetch_sub(&d->blocked, 1);
+    pthread_mutex_unlock(&d->idle_lock);
 }
 
 bool
@@ -255,22 +262,19 @@ gp_driver_wait(gp_driver *d, bool (*done)(void *), void *arg, uint64_t deadline)
         return true;
     atomic_fetch_add(&d->waiters, 1);
     wake(d);
-    while (!(result = done(arg))) {
-        if (pthread_mutex_trylock(&d->lock) == 0) {
+    do {
+        /* A mutex alone is not fair: who drives would take it again before a
+         * holder runs. */
+        if (atomic_load(&d->wanted) == 0 &&
+            pthread_mutex_trylock(&d->lock) == 0) {
             result = drive(d, done, arg, deadline);
             let_go(d);
             gp_driver_signal(d);
-            break;
+        } else {
+            watch_others(d, done, arg);
+            result = done(arg);
         }
-        if (gp_expired(deadline))
-            break;
-        pthread_mutex_lock(&d->idle_lock);
-        atomic_fetch_add(&d->blocked, 1);
-        if (!done(arg))
-            timed_wait(&d->changed, &d->idle_lock, BLOCKED_WAIT_NS);
-        atomic_fetch_sub(&d->blocked, 1);
-        pthread_mutex_unlock(&d->idle_lock);
-    }
+    } while (!result && !gp_expired(deadline));
     atomic_fetch_add(&d->wait_stamp, 1);
     atomic_fetch_sub(&d->waiters, 1);
     return result;
