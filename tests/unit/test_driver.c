@@ -224,6 +224,36 @@ threads_take_turns(void **state)
     object_close(&o);
 }
 
+/* A driver that made room for a holder must not stand in line for the lock: the
+ * holder may go on to wait for long, with the lock. */
+static void
+who_makes_room_is_not_locked_out(void **state)
+{
+    object o;
+    waiter first = {.o = &o, .seconds = 10}, second = {.o = &o, .seconds = 10};
+    double start = job_seconds();
+
+    (void)state;
+    object_open(&o);
+    for (int i = 0; i < 20; i++) {
+        atomic_store(&first.flag, false);
+        atomic_store(&second.flag, false);
+        pthread_create(&first.thread, NULL, wait_for_flag, &first);
+        gp_driver_hold(o.driver);
+        gp_driver_release(o.driver);
+        pthread_create(&second.thread, NULL, wait_for_flag, &second);
+        atomic_store(&first.flag, true);
+        gp_driver_kick(o.driver);
+        pthread_join(first.thread, NULL);
+        atomic_store(&second.flag, true);
+        gp_driver_kick(o.driver);
+        pthread_join(second.thread, NULL);
+        assert_true(first.result && second.result);
+    }
+    assert_true(job_seconds() - start < 5);
+    object_close(&o);
+}
+
 static void
 wait_ends_at_its_deadline(void **state)
 {
@@ -247,6 +277,7 @@ main(void)
         cmocka_unit_test(impatient_waits_drive),
         cmocka_unit_test(release_is_noticed),
         cmocka_unit_test(threads_take_turns),
+        cmocka_unit_test(who_makes_room_is_not_locked_out),
         cmocka_unit_test(wait_ends_at_its_deadline),
     };
 
