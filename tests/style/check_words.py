@@ -24,7 +24,9 @@ def check(name, number, line):
         yield "white space at the end of the line"
     if "\t" in line and not name.endswith((".md", ".json")):
         yield "tab"
-    table = name.endswith(".md") and (line.startswith("|") or "](" in line)
+    # Tables, links and what a program printed cannot be broken.
+    table = name.endswith(".md") and (
+        line.startswith(("|", "    ")) or "](" in line)
     if len(line) > COLUMNS and not table and "://" not in line:
         yield f"{len(line)} columns, at most {COLUMNS}"
 
