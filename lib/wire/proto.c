@@ -128,7 +128,7 @@ gp_text_decode(const void *in, size_t size, char *out)
     size_t length = GP_MIN(size, GP_TEXT_MAX - 1);
 
     for (size_t i = 0; i < length; i++)
-        out[i] = isprint(p[i]) ? (char)p[i] : '?';
+        out[i] = isprint(p[i]) ? (char)p[i] : isspace(p[i]) ? ' ' : '?';
     out[length] = '\0';
 }
 

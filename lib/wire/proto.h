@@ -88,7 +88,7 @@ gp_status gp_welcome_decode(const void *in, size_t size, gp_welcome *out);
 gp_status gp_grant_decode(const void *in, size_t size, gp_grant *out);
 
 /* Text payload of REFUSE, WAITING and FAULT into a zero-terminated buffer of
- * GP_TEXT_MAX; unprintable bytes become '?'. */
+ * GP_TEXT_MAX; line breaks become spaces, other unprintable bytes '?'. */
 void gp_text_decode(const void *in, size_t size, char *out);
 
 /* One row of the tensor list, in canonical form. */

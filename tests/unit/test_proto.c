@@ -417,7 +417,7 @@ texts_are_cut_and_made_printable(void **state)
     gp_text_decode(NULL, 0, text);
     assert_string_equal(text, "");
     gp_text_decode("a\x1b[2J\0b\xff\n", 9, text);
-    assert_string_equal(text, "a?[2J?b??");
+    assert_string_equal(text, "a?[2J?b? ");
     memset(long_text, 'x', sizeof(long_text));
     gp_text_decode(long_text, sizeof(long_text), text);
     assert_int_equal(strlen(text), GP_TEXT_MAX - 1);
