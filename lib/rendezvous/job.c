@@ -88,17 +88,14 @@ forget_unusable(gp_job *job)
         job->store[0] = '\0';
 }
 
-/* auto: rank 0 hosts the store, or DMLC's scheduler. Who sets GRADPUSH_RANK
- * also says where the store is. A job of one that was given no address needs
- * nobody else's. */
+/* auto: rank 0 hosts the store, or DMLC's scheduler. `gradpush run` hosts it
+ * itself and says so with off. */
 static gp_status
 choose_host(const gp_config *config, gp_job *job)
 {
     const char *choice = gp_config_get(config, "store_host");
     const char *servers = gp_config_get(config, "servers");
-    const char *store = gp_config_get(config, "store");
     bool lists_servers = servers && servers[0];
-    bool gives_store = store && store[0];
 
     job->host_store = choice && strcmp(choice, "on") == 0;
     if (job->host_store && !job->store[0])
@@ -111,9 +108,6 @@ choose_host(const gp_config *config, gp_job *job)
         job->host_store = false;
     else if (strcmp(job->launcher, "dmlc") == 0)
         job->host_store = job->is_scheduler;
-    else if (strcmp(job->launcher, "gradpush") == 0 &&
-             (gives_store || job->size > 1))
-        job->host_store = false;
     else
         job->host_store = job->rank == 0 && (job->size > 1 || !lists_servers);
     return GP_OK;

@@ -80,8 +80,8 @@ without_address(const gp_config *config, const char *id, gp_job *job)
         return gp_fail(
             GP_ERR_CONFIG,
             "GRADPUSH_SIZE is %lld and nothing says where the "
-            "workers meet: set GRADPUSH_STORE=host:port for all, and "
-            "GRADPUSH_STORE_HOST=on for one process on that host",
+            "workers meet: set GRADPUSH_STORE=host:port, the same for all, to "
+            "a free port on the host of rank 0",
             (long long)job->size);
     return gp_fail(GP_ERR_CONFIG,
                    "the job has %lld workers on several hosts and %s does not "

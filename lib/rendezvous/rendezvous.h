@@ -99,7 +99,7 @@ gp_status gp_store_add(gp_store *store, const char *key, int64_t delta,
 
 /* Waits for keys prefix0 .. prefix(count-1), each a text of at most
  * GP_ADDRESS_MAX - 1 bytes, into `out` (count rows of GP_ADDRESS_MAX). Every
- * few seconds it logs at level info which are missing ("waiting for shard 1 of
+ * few seconds it logs at level warn which are missing ("waiting for shard 1 of
  * 2, ... 25 s left"); GP_ERR_TIMEOUT lists them. */
 gp_status gp_store_gather(gp_store *store, const char *prefix, const char *noun,
                           uint32_t count, char *out, uint64_t deadline_ns);

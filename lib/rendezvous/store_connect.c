@@ -331,10 +331,10 @@ report(const gp_store *store, uint64_t deadline_ns, uint64_t *next)
         return;
     *next = gp_deadline(REPORT_EVERY);
     if (deadline_ns == UINT64_MAX)
-        GP_INFO("waiting for the store at %s: %s", store->address,
+        GP_WARN("waiting for the store at %s: %s", store->address,
                 gp_last_error());
     else
-        GP_INFO("waiting for the store at %s: %s, %.0f s left", store->address,
+        GP_WARN("waiting for the store at %s: %s, %.0f s left", store->address,
                 gp_last_error(), (double)(deadline_ns - now) / 1e9);
 }
 

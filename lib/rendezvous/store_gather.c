@@ -95,9 +95,9 @@ report(const gather *g, uint64_t deadline_ns)
 
     list_missing(g, who, sizeof(who));
     if (deadline_ns == UINT64_MAX)
-        GP_INFO("waiting for %s", who);
+        GP_WARN("waiting for %s", who);
     else
-        GP_INFO("waiting for %s, %d s left", who,
+        GP_WARN("waiting for %s, %d s left", who,
                 gp_deadline_ms(deadline_ns) / 1000);
 }
 

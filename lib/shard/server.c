@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/driver.h"
 #include "shard/host.h"
@@ -174,10 +175,14 @@ start(gp_server *server)
     if (status == GP_OK)
         status = gp_job_detect(server->config, NULL, &server->job);
     if (status == GP_OK)
+        status = gp_config_set(server->config, "job", server->job.job);
+    if (status == GP_OK)
         status =
             gp_token_load(server->config, server->token, sizeof(server->token));
     if (status == GP_OK) {
         count_shards(server);
+        if (server->job.is_scheduler)
+            server->count = 0; /* it only hosts the store */
         status = open_store(server);
     }
     if (status == GP_OK)
@@ -230,6 +235,35 @@ gp_server_address(const gp_server *server, uint32_t index)
     return index < server->count ? server->host[index].address : NULL;
 }
 
+/* DMLC's scheduler hosts the store and nothing else: it stays until all servers
+ * have said that they are done. */
+static gp_status
+watch_servers(gp_server *server, uint64_t deadline)
+{
+    int64_t done = 0;
+    gp_status status = GP_OK;
+
+    while (status == GP_OK && !gp_expired(deadline)) {
+        struct timespec pause = {.tv_nsec = 50000000};
+
+        status = gp_store_add(server->store, "server/done", 0, &done);
+        if (status != GP_OK || done >= server->job.shards)
+            return status;
+        nanosleep(&pause, NULL);
+    }
+    return gp_fail(GP_ERR_TIMEOUT, "the job still runs");
+}
+
+static void
+say_done(gp_server *server)
+{
+    int64_t done;
+
+    if (server->store && strcmp(server->job.launcher, "dmlc") == 0 &&
+        gp_store_add(server->store, "server/done", 1, &done) != GP_OK)
+        GP_DEBUG("the scheduler is gone already");
+}
+
 gp_status
 gp_server_wait(gp_server *server, double seconds)
 {
@@ -239,6 +273,8 @@ gp_server_wait(gp_server *server, double seconds)
     gp_status status = GP_OK;
     int error = 0;
 
+    if (server->job.is_scheduler)
+        return watch_servers(server, deadline);
     pthread_mutex_lock(&server->lock);
     while (server->finished < server->count && error == 0)
         error =
@@ -250,6 +286,8 @@ gp_server_wait(gp_server *server, double seconds)
     else
         status = server->status;
     pthread_mutex_unlock(&server->lock);
+    if (status != GP_ERR_TIMEOUT)
+        say_done(server);
     if (status == GP_OK)
         return GP_OK;
     if (status == GP_ERR_TIMEOUT)

@@ -50,12 +50,13 @@ find_place(gp_worker *w)
 {
     const gp_job *job = &w->job;
 
-    if (job->rank < 0 || job->size <= 0 || job->rank >= job->size)
+    if (job->size <= 0 || job->rank >= job->size ||
+        (job->rank < 0 && strcmp(job->launcher, "dmlc") != 0))
         return gp_fail(GP_ERR_CONFIG,
                        "rank %lld of %lld workers: set GRADPUSH_RANK and "
                        "GRADPUSH_SIZE, or start under a launcher",
                        (long long)job->rank, (long long)job->size);
-    w->rank = (uint32_t)job->rank;
+    w->rank = (uint32_t)GP_MAX(job->rank, 0);
     w->size = (uint32_t)job->size;
     w->incarnation = (uint32_t)job->incarnation;
     w->job_hash = gp_hash(job->job, strlen(job->job));
@@ -83,6 +84,8 @@ configure(gp_worker *w, const gp_config *config)
         status = gp_log_configure(w->config);
     if (status == GP_OK)
         status = gp_job_detect(w->config, NULL, &w->job);
+    if (status == GP_OK)
+        status = gp_config_set(w->config, "job", w->job.job);
     if (status == GP_OK)
         status = gp_token_load(w->config, w->token, sizeof(w->token));
     if (status == GP_OK)
@@ -117,6 +120,29 @@ open_store(gp_worker *w, uint64_t deadline)
                        "GRADPUSH_STORE is not set: name a host:port where rank "
                        "0 can listen, or list the shards in GRADPUSH_SERVERS");
     return gp_store_connect(w->config, address, w->token, deadline, &w->store);
+}
+
+/* DMLC's launchers need not number the workers: then the store does. */
+static gp_status
+take_rank(gp_worker *w)
+{
+    int64_t next;
+    gp_status status;
+
+    if (w->job.rank >= 0)
+        return GP_OK;
+    if (!w->store)
+        return gp_fail(GP_ERR_CONFIG,
+                       "set DMLC_WORKER_ID: there is no store to "
+                       "take a rank from");
+    status = gp_store_add(w->store, "worker/next", 1, &next);
+    if (status != GP_OK)
+        return status;
+    if (next > w->size)
+        return gp_fail(GP_ERR_CONFIG,
+                       "more than DMLC_NUM_WORKER=%u workers came", w->size);
+    w->rank = (uint32_t)(next - 1);
+    return GP_OK;
 }
 
 static void
@@ -296,6 +322,8 @@ join(gp_worker *w)
     gp_status status;
 
     status = open_store(w, deadline);
+    if (status == GP_OK)
+        status = take_rank(w);
     if (status == GP_OK)
         status = host_shard(w);
     if (status == GP_OK)
