@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -517,6 +518,48 @@ answers_of_something_else(void **state)
 }
 
 static void
+keep_line(void *user, gp_log_level level, const char *line)
+{
+    char *kept = user;
+
+    (void)level;
+    if (!*kept && strstr(line, "waiting for"))
+        snprintf(kept, 200, "%s", line);
+}
+
+/* The line comes while the owner sleeps on the descriptor. */
+static void
+waiting_is_reported(void **state)
+{
+    uint64_t deadline = soon();
+    char kept[200] = "", address[32];
+    gp_endpoint *ep = NULL;
+    struct pollfd fd;
+    host free_port, h;
+
+    (void)state;
+    host_open(&free_port, "5s");
+    host_close(&free_port);
+    host_open(&h, "5s");
+    snprintf(address, sizeof(address), "127.0.0.1:%u", free_port.port);
+    gp_log_set_callback(keep_line, kept);
+    gp_log_set_level(GP_LOG_WARN);
+    assert_int_equal(h.ops->connect(h.domain, address, deadline, &ep), GP_OK);
+    fd = (struct pollfd){.fd = h.ops->event_fd(h.domain), .events = POLLIN};
+    while (!*kept && !gp_expired(deadline)) {
+        if (h.ops->arm(h.domain) == GP_OK)
+            assert_int_equal(poll(&fd, 1, 10000), 1);
+        host_pump(&h);
+    }
+    gp_log_set_level(GP_LOG_NONE);
+    gp_log_set_callback(NULL, NULL);
+    assert_non_null(strstr(kept, address));
+    assert_non_null(strstr(kept, "Connection refused"));
+    assert_non_null(strstr(kept, "s left"));
+    host_close(&h);
+}
+
+static void
 bad_addresses(void **state)
 {
     static const char *const texts[] = {
@@ -557,6 +600,7 @@ main(void)
         cmocka_unit_test(oldest_stranger_makes_room),
         cmocka_unit_test(no_descriptor_left),
         cmocka_unit_test(answers_of_something_else),
+        cmocka_unit_test(waiting_is_reported),
         cmocka_unit_test(bad_addresses),
     };
 
