@@ -27,7 +27,8 @@ struct gp_driver {
     gp_driven driven[GP_DRIVEN_MAX];
     size_t count;
     int epoll_fd, wake_fd;
-    uint64_t spin_ns;
+    uint64_t spin_ns;       /* of waiting threads */
+    uint64_t background_ns; /* of the progress thread */
     char identity[32];
     pthread_t thread;
     atomic_bool stop;
@@ -173,7 +174,7 @@ progress_thread(void *arg)
         pthread_mutex_lock(&d->lock);
         if (poll_all(d) > 0) {
             idle_since = gp_clock_ns();
-        } else if (gp_clock_ns() - idle_since >= d->spin_ns) {
+        } else if (gp_clock_ns() - idle_since >= d->background_ns) {
             deadline = next_deadline(d);
             asleep = may_sleep(d);
             atomic_store(&d->progress_asleep, asleep);
@@ -387,7 +388,8 @@ close_fds(gp_driver *d)
 }
 
 gp_status
-gp_driver_create(const char *identity, uint64_t spin_ns, gp_driver **out)
+gp_driver_create(const char *identity, uint64_t spin_ns, uint64_t background_ns,
+                 gp_driver **out)
 {
     gp_driver *d = calloc(1, sizeof(*d));
     struct epoll_event event = {.events = EPOLLIN};
@@ -396,6 +398,7 @@ gp_driver_create(const char *identity, uint64_t spin_ns, gp_driver **out)
     if (!d)
         return gp_fail(GP_ERR_NO_MEMORY, "driver");
     d->spin_ns = spin_ns;
+    d->background_ns = background_ns;
     strncpy(d->identity, identity, sizeof(d->identity) - 1);
     d->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     d->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -32,9 +32,11 @@ typedef struct gp_driven {
 
 typedef struct gp_driver gp_driver;
 
-/* Starts the progress thread. `identity` names it in the log. */
+/* Starts the progress thread. `identity` names it in the log. Threads poll for
+ * a while before they sleep: those that wait for `spin_ns`, the progress thread
+ * for `background_ns`; with 0 it leaves the processor to who computes. */
 gp_status gp_driver_create(const char *identity, uint64_t spin_ns,
-                           gp_driver **out);
+                           uint64_t background_ns, gp_driver **out);
 
 /* Ends the thread; the objects are not touched any more. NULL is fine. */
 void gp_driver_destroy(gp_driver *driver);

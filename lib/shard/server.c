@@ -131,7 +131,8 @@ start_shard(gp_server *server, uint32_t i, int64_t index)
     if (status != GP_OK)
         return status;
     snprintf(identity, sizeof(identity), "shard %lld", (long long)index);
-    status = gp_driver_create(identity, (uint64_t)(spin * 1e9), &h->driver);
+    status = gp_driver_create(identity, (uint64_t)(spin * 1e9),
+                              (uint64_t)(spin * 1e9), &h->driver);
     if (status != GP_OK)
         return status;
     driven = gp_shard_driven(h->shard);

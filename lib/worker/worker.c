@@ -79,6 +79,7 @@ configure(gp_worker *w, const gp_config *config)
     gp_status status = config ? gp_config_copy(config, &w->config)
                               : gp_config_create(&w->config);
     char identity[32];
+    double spin;
 
     if (status == GP_OK)
         status = gp_log_configure(w->config);
@@ -96,9 +97,8 @@ configure(gp_worker *w, const gp_config *config)
     w->epoch = (uint32_t)gp_config_int(w->config, "epoch");
     snprintf(identity, sizeof(identity), "rank %u", w->rank);
     gp_log_identity(identity);
-    return gp_driver_create(
-        identity, (uint64_t)(gp_config_seconds(w->config, "spin") * 1e9),
-        &w->driver);
+    spin = gp_config_seconds(w->config, "spin");
+    return gp_driver_create(identity, (uint64_t)(spin * 1e9), 0, &w->driver);
 }
 
 static gp_status

@@ -70,7 +70,7 @@ object_open(object *o)
     *o = (object){.fd = eventfd(0, EFD_CLOEXEC)};
     assert_true(o->fd >= 0);
     driven.fds[0] = o->fd;
-    assert_int_equal(gp_driver_create("test", 50000, &o->driver), GP_OK);
+    assert_int_equal(gp_driver_create("test", 50000, 50000, &o->driver), GP_OK);
     assert_int_equal(gp_driver_add(o->driver, &driven), GP_OK);
 }
 
