@@ -44,6 +44,7 @@ enum key {
     KEY_CHECKPOINT_EVERY,
     KEY_RESUME,
     KEY_JSON,
+    KEY_LOGDIR,
     KEY_PROGRESS,
     KEY_QUIET,
     KEY_HELP,
@@ -96,6 +97,7 @@ static const struct row {
     {"checkpoint-every", KEY_CHECKPOINT_EVERY, "N", "epochs between them (1)"},
     {"resume", KEY_RESUME, NULL, "continue from the latest in --checkpoint"},
     {"json", KEY_JSON, "FILE", "write the report there; - is standard output"},
+    {"logdir", KEY_LOGDIR, "DIR", "write TensorBoard event files there"},
     {"progress", KEY_PROGRESS, "WHEN",
      "auto (on a terminal, default), on, off"},
     {"quiet", KEY_QUIET, NULL, "no table of epochs"},
@@ -421,6 +423,9 @@ apply_output(int key, const char *name, const char *text, gt_options *o)
         return GP_OK;
     case KEY_JSON:
         o->json = text;
+        return GP_OK;
+    case KEY_LOGDIR:
+        o->logdir = text;
         return GP_OK;
     case KEY_PROGRESS:
         return parse_enum(name, text, progresses, &o->progress);

@@ -40,7 +40,7 @@ typedef struct gt_options {
     const char *checkpoint;
     uint32_t checkpoint_every;
     bool resume;
-    const char *json;
+    const char *json, *logdir;
     bool quiet;
     gt_progress_when progress;
 } gt_options;

@@ -151,6 +151,8 @@ config_of(const gt_trainer *t)
     set_count(c, "threads", o->threads);
     if (o->checkpoint)
         set_text(c, "checkpoint", o->checkpoint);
+    if (o->logdir)
+        set_text(c, "logdir", o->logdir);
     json_object_set_new(c, "resume", json_boolean(o->resume));
     return c;
 }

@@ -104,6 +104,8 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
         status = gt_comm_start(t->comm, options, &t->mlp);
     if (status == GP_OK && options->resume)
         status = gt_checkpoint_load_residuals(t);
+    if (status == GP_OK && t->rank == 0 && options->logdir)
+        status = gt_events_open(options->logdir, &t->events);
     if (status == GP_OK && t->rank == 0)
         gt_progress_open(options->quiet ? GT_PROGRESS_OFF : options->progress,
                          &t->progress);
@@ -114,6 +116,7 @@ void
 gt_trainer_free(gt_trainer *t)
 {
     gt_progress_close(&t->progress);
+    gt_events_close(&t->events);
     /* First of all: requests may still write into the buffers below. */
     gt_comm_destroy(t->comm);
     gt_loader_free(&t->loader);
@@ -307,6 +310,19 @@ sum_stats(gt_trainer *t)
     return status;
 }
 
+static gp_status
+log_epoch(gt_trainer *t, const gt_epoch *e)
+{
+    double samples = (double)(t->loader.steps * t->options->batch * t->size);
+    const gt_scalar scalars[] = {
+        {"train/loss", e->train_loss},
+        {"train/samples_per_second", samples / e->seconds},
+        {"test/loss", e->test_loss},
+        {"test/accuracy", e->test_accuracy}};
+
+    return gt_events_write(&t->events, t->steps, scalars, GT_COUNT_OF(scalars));
+}
+
 static bool
 checkpoint_due(const gt_trainer *t)
 {
@@ -332,7 +348,8 @@ gt_trainer_run(gt_trainer *t, gt_epoch_hook report)
         t->epoch_count++;
         if (report)
             report(t, epoch);
-        if (checkpoint_due(t))
+        status = log_epoch(t, epoch);
+        if (status == GP_OK && checkpoint_due(t))
             status = gt_checkpoint_save(t);
     }
     t->total_seconds = gt_now() - start;

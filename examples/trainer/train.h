@@ -14,6 +14,7 @@
 #include "loader.h"
 #include "options.h"
 #include "progress.h"
+#include "tensorboard.h"
 
 typedef struct gt_epoch {
     uint32_t epoch; /* from 1 */
@@ -35,6 +36,7 @@ typedef struct gt_trainer {
     uint32_t epoch;              /* epochs done, since the very start */
     uint64_t steps;              /* steps done, since the very start */
     gt_progress progress;
+    gt_events events; /* rank 0 with --logdir */
     gt_epoch *epochs; /* of this run */
     uint32_t epoch_count;
     uint64_t samples;     /* trained on in this run, by all workers */

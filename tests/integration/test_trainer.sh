@@ -84,6 +84,11 @@ equals "first line of --json -" "$(head -n 1 "$out")" "{"
 equals "last line of --json -" "$(tail -n 1 "$out")" "}"
 says "the table goes to standard error" "$err" "train loss"
 
+# One event file a run, from rank 0.
+train "event file" 0 --epochs 2 --logdir "$work/log" --quiet
+equals "event files" "$(ls "$work/log" | wc -l)" 1
+says "event file" "$(echo "$work"/log/events.out.tfevents.*)" "test/accuracy"
+
 # Mistakes.
 train "unknown option" 2 --wokers 2
 says "unknown option" "$err" "did you mean --workers?"

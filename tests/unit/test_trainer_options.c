@@ -240,6 +240,35 @@ report_has_the_documented_keys(void **state)
             fail_msg("no %s in the report:\n%s", keys[i], text);
 }
 
+/* --- TensorBoard --- */
+
+/* Records that TensorBoard's own reader accepted. */
+static void
+event_records_have_known_bytes(void **state)
+{
+    static const uint8_t first[] = {
+        0x18, 0,    0,    0,    0,    0,    0,    0,    0xa3, 0x7f,
+        0x4b, 0x22, 0x09, 0,    0,    0,    0,    0,    0,    0xf8,
+        0x3f, 0x1a, 0x0d, 0x62, 0x72, 0x61, 0x69, 0x6e, 0x2e, 0x45,
+        0x76, 0x65, 0x6e, 0x74, 0x3a, 0x32, 0x2a, 0x28, 0x64, 0x6c};
+    static const uint8_t second[] = {
+        0x1a, 0,    0,    0,    0,    0,    0,    0,    0x12, 0x9b, 0xd8,
+        0x2d, 0x09, 0,    0,    0,    0,    0,    0,    0x04, 0x40, 0x10,
+        0x07, 0x2a, 0x0d, 0x0a, 0x0b, 0x0a, 0x04, 0x6c, 0x6f, 0x73, 0x73,
+        0x15, 0,    0,    0x80, 0x3e, 0xa8, 0x84, 0xb9, 0x89};
+    gt_scalar loss = {"loss", 0.25};
+    uint8_t out[64];
+
+    (void)state;
+    assert_int_equal(gt_events_record(1.5, 0, NULL, 0, out, sizeof(out)),
+                     sizeof(first));
+    assert_memory_equal(out, first, sizeof(first));
+    assert_int_equal(gt_events_record(2.5, 7, &loss, 1, out, sizeof(out)),
+                     sizeof(second));
+    assert_memory_equal(out, second, sizeof(second));
+    assert_int_equal(gt_events_record(2.5, 7, &loss, 1, out, 20), 0);
+}
+
 int
 main(void)
 {
@@ -249,6 +278,7 @@ main(void)
         cmocka_unit_test(wrong_usage_is_told),
         cmocka_unit_test(options_that_do_not_go_together),
         cmocka_unit_test(launchers_are_noticed),
+        cmocka_unit_test(event_records_have_known_bytes),
         cmocka_unit_test(report_has_the_documented_keys),
     };
 
