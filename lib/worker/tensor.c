@@ -8,6 +8,9 @@
 #include "shard/updater.h"
 #include "worker/worker_int.h"
 
+/* As far as gp_destination() reaches. */
+#define TENSOR_BYTES_MAX (GP_DESTINATION_UNIT * (1ull << 32))
+
 size_t
 gp_dtype_bytes(gp_dtype dtype)
 {
@@ -78,9 +81,11 @@ check_options(gp_worker *w, const gp_tensor_options *o)
                        "tensor '%.60s': dtype %d is none of "
                        "GP_FP32, GP_FP16, GP_BF16",
                        o->name, (int)o->dtype);
-    if (o->count == 0 || o->count > SIZE_MAX / 8)
-        return gp_fail(GP_ERR_INVALID, "tensor '%.60s': count is %llu", o->name,
-                       (unsigned long long)o->count);
+    if (o->count == 0 || o->count > TENSOR_BYTES_MAX / gp_dtype_bytes(o->dtype))
+        return gp_fail(GP_ERR_INVALID,
+                       "tensor '%.60s': count is %llu; a tensor has 1 element "
+                       "to %llu bytes",
+                       o->name, (unsigned long long)o->count, TENSOR_BYTES_MAX);
     if (atomic_load(&w->phase) != PHASE_REGISTER)
         return gp_fail(GP_ERR_STATE,
                        "tensor '%.60s' is registered after the "
