@@ -41,7 +41,8 @@ fail(const char *why)
     return EXIT_FAILURE;
 }
 
-/* As in README.md, but for the two lines in the middle. */
+/* As in README.md, but for the two lines after the worker is made;
+ * tests/style/check_readme.py compares. */
 static int
 average(float *grad, size_t n, uint32_t *size)
 {

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# The examples, alone and as jobs, and the snippet that README.md and
-# gradpush.h show of the first one.
+# The examples, alone and as jobs.
 . "$(dirname "${BASH_SOURCE[0]}")/cli_lib.sh"
 bin=${BUILD_DIR:-$1}/bin
-source=${SOURCE_DIR:-$(cd "$(dirname "$0")/../.." && pwd)}
 
 # alone WHAT STATUS COMMAND...
 alone() {
@@ -87,23 +85,4 @@ run "04, no such transport" 1 run -w 2 -s 0 \
     --env GRADPUSH_TRANSPORT=countd -- "$bin/04_custom_transport"
 says "04, no such transport" "$err" "did you mean 'counted'?"
 
-# The snippets are the example's core: not a line of theirs is missing or
-# different there, and the example adds only what stands for a trainer.
-snippet=$work/snippet
-sed -n '/^gp_worker \*worker;/,/^```/p' "$source/README.md" |
-    sed '/^```/d' >"$snippet.readme"
-sed -n '/^ \*     gp_worker \*worker;/,/gp_worker_destroy/p' \
-    "$source/include/gradpush/gradpush.h" |
-    sed -e 's/^ \* \{0,5\}//' -e 's:; *// \(.*\):; /* \1 */:' \
-        >"$snippet.header"
-sed -n '/^    gp_worker \*worker;/,/gp_worker_destroy/p' \
-    "$source/examples/01_push_pull.c" | sed 's/^    //' >"$snippet.example"
-checks=$((checks + 1))
-[ "$(wc -l <"$snippet.readme")" -ge 10 ] || fail "README.md has no snippet"
-equals "gradpush.h against README.md" \
-    "$(diff "$snippet.readme" "$snippet.header")" ""
-equals "01_push_pull.c against README.md" \
-    "$(diff "$snippet.readme" "$snippet.example" | grep '^[<>]')" \
-    "> *size = gp_worker_size(worker);
-> compute(grad, n, gp_worker_rank(worker));"
 finish
