@@ -27,11 +27,19 @@ says "unchecked" "$out" "unchecked"
 run "--min-bw" 1 bench transport -b 64 -e 64 -n 20 --min-bw 999999
 says "--min-bw" "$err" "below --min-bw"
 
+# Starts a server and reads its address; it serves one client within a minute.
+listen() {
+    rm -f "$work/server"
+    timeout 60 "$gradpush" bench transport --listen 127.0.0.1:0 \
+        2>"$work/server" &
+    server=$!
+    until_true grep -qs listening "$work/server" ||
+        fail "the server did not listen"
+    address=$(sed -n 's/.*listening on //p' "$work/server")
+}
+
 # Both ends apart: the server takes a free port and says which.
-"$gradpush" bench transport --listen 127.0.0.1:0 2>"$work/server" &
-server=$!
-until_true grep -qs listening "$work/server" || fail "the server did not listen"
-address=$(sed -n 's/.*listening on //p' "$work/server")
+listen
 run "a port in use" 1 bench transport --listen "$address"
 says "a port in use" "$err" "${address##*:}"
 run "--connect" 0 bench transport --connect "$address" -b 4K -e 4K -n 50
@@ -44,10 +52,7 @@ GRADPUSH_CONNECT_TIMEOUT=0.5 run "nobody listens" 1 \
 says "nobody listens" "$err" "$address"
 
 # A client that is no client does not keep a true one away.
-"$gradpush" bench transport --listen 127.0.0.1:0 2>"$work/server" &
-server=$!
-until_true grep -qs listening "$work/server" || fail "the server did not listen"
-address=$(sed -n 's/.*listening on //p' "$work/server")
+listen
 if exec 9<>"/dev/tcp/127.0.0.1/${address##*:}"; then
     head -c 4096 /dev/urandom >&9
     exec 9>&-
@@ -99,6 +104,7 @@ PYTHON
 fi
 
 # A member that dies takes the others along, and the status says so.
+rm -f "$out" "$err"
 "$gradpush" bench pushpull --workers 3 --shards 1 -b 64K -e 64K -n 10000000 \
     >"$out" 2>"$err" &
 job=$!
@@ -119,8 +125,8 @@ for pid in $others; do
 done
 
 # The server: says its address, ends with SIGTERM, names a port in use.
-GRADPUSH_SIZE=1 GRADPUSH_SHARDS=1 "$gradpush" server --listen 127.0.0.1:0 \
-    >"$work/address" 2>"$work/server" &
+GRADPUSH_SIZE=1 GRADPUSH_SHARDS=1 timeout 60 "$gradpush" server \
+    --listen 127.0.0.1:0 >"$work/address" 2>"$work/server" &
 job=$!
 until_true test -s "$work/address" || fail "the server printed no address"
 address=$(awk '{ print $2 }' "$work/address")
