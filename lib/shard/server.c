@@ -130,7 +130,10 @@ start_shard(gp_server *server, uint32_t i, int64_t index)
                             server->job.store, h->address, sizeof(h->address));
     if (status != GP_OK)
         return status;
-    snprintf(identity, sizeof(identity), "shard %lld", (long long)index);
+    if (index < 0)
+        snprintf(identity, sizeof(identity), "server");
+    else
+        snprintf(identity, sizeof(identity), "shard %lld", (long long)index);
     status = gp_driver_create(identity, (uint64_t)(spin * 1e9),
                               (uint64_t)(spin * 1e9), &h->driver);
     if (status != GP_OK)
@@ -196,10 +199,13 @@ start(gp_server *server)
 gp_status
 gp_server_create(const gp_config *config, gp_server **out)
 {
-    gp_server *server = calloc(1, sizeof(*server));
+    gp_server *server;
     pthread_condattr_t attr;
     gp_status status;
 
+    if (!out)
+        return gp_fail(GP_ERR_INVALID, "gp_server_create: NULL");
+    server = calloc(1, sizeof(*server));
     if (!server)
         return gp_fail(GP_ERR_NO_MEMORY, "server");
     pthread_mutex_init(&server->lock, NULL);

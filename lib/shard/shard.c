@@ -72,7 +72,7 @@ all_gone(const gp_shard *s)
         if (s->size < 0)
             return true;
         for (int64_t r = 0; r < s->size; r++)
-            if (s->worker[r])
+            if (s->worker[r] && s->worker[r]->state != PEER_LEFT)
                 return false;
         return true;
     }

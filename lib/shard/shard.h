@@ -44,9 +44,10 @@ void gp_shard_destroy(gp_shard *shard);
 /* Bound address, ":port" for a wildcard. */
 const char *gp_shard_address(const gp_shard *shard);
 
-/* Under the driver: drops connections that read from the local worker's
- * memory, because that worker has failed and its memory may go. */
-void gp_shard_abandon(gp_shard *shard);
+/* Under the driver: lets go of the local worker's memory, because that worker
+ * ends and its memory may go. Unless the status is GP_OK all workers are told
+ * why. */
+void gp_shard_abandon(gp_shard *shard, gp_status status, const char *why);
 
 /* How a driver runs it. */
 gp_driven gp_shard_driven(gp_shard *shard);

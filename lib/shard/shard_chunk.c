@@ -553,8 +553,8 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
     gp_chunk *c = peer->state == PEER_READY ? find_chunk(s, m->chunk) : NULL;
     gp_entry *e;
 
-    if (peer->state == PEER_LEFT) {
-        /* Given up when the worker left; its goodbye overtook it. */
+    if (peer->state == PEER_LEFT || s->fault != GP_OK) {
+        /* Given up, with the job or by a worker whose goodbye overtook it. */
         peer->ops->release(peer->ep, m, event->payload);
         return;
     }
@@ -799,9 +799,13 @@ gp_shard_orphan(gp_shard *s, gp_peer *peer)
     }
 }
 
+/* Connections that read from the local worker's memory go, and its own, in
+ * whose buffers pushes may lie. */
 void
-gp_shard_abandon(gp_shard *s)
+gp_shard_abandon(gp_shard *s, gp_status status, const char *why)
 {
+    if (status != GP_OK)
+        gp_shard_fail(s, status, "%s", why);
     for (uint32_t i = 0; i < s->chunks; i++) {
         gp_chunk *c = &s->chunk[i];
 
@@ -809,6 +813,12 @@ gp_shard_abandon(gp_shard *s)
             if (c->entry[r].in_flight && s->worker[r])
                 gp_shard_drop(s, s->worker[r], GP_ERR_CANCELED);
         c->lent = NULL;
+    }
+    GP_LIST_EACH (item, &s->peers) {
+        gp_peer *peer = GP_CONTAINER_OF(item, gp_peer, link);
+
+        if (peer->local)
+            gp_shard_drop(s, peer, GP_ERR_CANCELED);
     }
 }
 

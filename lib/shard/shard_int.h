@@ -25,8 +25,8 @@
 
 #define SHARD_LINKS       2
 #define SHARD_EVENTS      32
-#define SHARD_REPORT_NS   3000000000u
-#define SHARD_STALL_NS    5000000000u
+#define SHARD_REPORT_NS   1000000000u /* how often workers hear who is late */
+#define SHARD_LOG_NS      4000000000u /* ... and how often it is logged */
 #define SHARD_RELIEF_NS   5000000u
 #define SHARD_FLUSH_BYTES 32768u /* payloads from here on leave at once */
 
@@ -145,9 +145,11 @@ struct gp_shard {
     uint32_t chunks;
     size_t slot_bytes;
     void *workspace;
-    uint64_t report_ns; /* when to say next who is missing */
-    uint32_t *barrier;  /* by rank: barriers entered */
+    uint64_t created_ns; /* when the first worker came */
+    uint64_t report_ns;  /* when to say next who is missing */
+    uint32_t *barrier;   /* by rank: barriers entered */
     uint32_t barrier_count;
+    uint64_t barrier_since_ns; /* since when somebody waits in one, or 0 */
     gp_status fault;
     char fault_text[GP_TEXT_MAX];
     atomic_bool finished;
@@ -162,7 +164,6 @@ void gp_shard_control(gp_shard *s, gp_peer *peer, const gp_event *event);
 void gp_shard_drop(gp_shard *s, gp_peer *peer, gp_status status);
 void gp_shard_bury(gp_shard *s);
 void gp_shard_expire(gp_shard *s, uint64_t now);
-void gp_shard_report(gp_shard *s, uint64_t now);
 void gp_shard_fail(gp_shard *s, gp_status status, const char *format, ...)
     GP_PRINTF(3, 4);
 gp_status gp_peer_post(gp_shard *s, gp_peer *peer, gp_msg *msg,
@@ -170,6 +171,9 @@ gp_status gp_peer_post(gp_shard *s, gp_peer *peer, gp_msg *msg,
 void gp_peer_text(gp_shard *s, gp_peer *peer, uint8_t type, gp_status status,
                   const char *text);
 void gp_peer_name(const gp_shard *s, uint32_t rank, char *out, size_t capacity);
+
+/* shard_report.c */
+void gp_shard_report(gp_shard *s, uint64_t now);
 
 /* shard_tensors.c */
 gp_status gp_shard_agree(gp_shard *s, gp_tensor_list *list, uint32_t rank);

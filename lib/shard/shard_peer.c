@@ -213,7 +213,8 @@ adopt(gp_shard *s, const gp_hello *hello)
         s->index = hello->shard;
     if (s->shards < 0)
         s->shards = hello->shards;
-    s->report_ns = gp_clock_ns() + SHARD_REPORT_NS;
+    s->created_ns = gp_clock_ns();
+    s->report_ns = s->created_ns + SHARD_REPORT_NS;
     return GP_OK;
 }
 
@@ -248,7 +249,8 @@ judge(gp_shard *s, gp_peer *peer, const gp_msg *msg, const gp_hello *hello)
         return gp_fail(
             GP_ERR_MISMATCH,
             "%s counts %u workers and takes this for shard %u of %u, "
-            "but it is shard %lld of %lld with %lld workers",
+            "but it is shard %lld of %lld with %lld workers: give all "
+            "processes the same GRADPUSH_SIZE and GRADPUSH_SERVERS",
             hello->identity, hello->size, hello->shard, hello->shards,
             (long long)s->index, (long long)s->shards, (long long)s->size);
     if (hello->rank >= s->size)
@@ -362,6 +364,8 @@ on_tensors(gp_shard *s, gp_peer *peer, const gp_event *event)
 static void
 on_barrier(gp_shard *s, gp_peer *peer)
 {
+    if (!s->barrier_since_ns)
+        s->barrier_since_ns = gp_clock_ns();
     if (s->barrier[peer->rank]++ > s->barrier_count)
         return;
     for (int64_t r = 0; r < s->size; r++)
@@ -370,6 +374,7 @@ on_barrier(gp_shard *s, gp_peer *peer)
             return;
         }
     s->barrier_count++;
+    s->barrier_since_ns = 0;
     for (int64_t r = 0; r < s->size; r++) {
         gp_msg msg = {.type = GP_MSG_BARRIER};
 
@@ -384,7 +389,25 @@ on_bye(gp_shard *s, gp_peer *peer)
     peer->state = PEER_LEFT;
     s->left[peer->rank] = true;
     s->departed++;
+    if (!s->started)
+        gp_shard_fail(s, GP_ERR_PEER_LEFT,
+                      "worker %u left before all workers had joined: start "
+                      "them closer together, or raise connect_timeout",
+                      peer->rank);
     gp_shard_check_left(s);
+}
+
+/* The worker is about to close: what it died of matters more than that. */
+static void
+on_fault(gp_shard *s, gp_peer *peer, const gp_event *event)
+{
+    gp_status status = (gp_status)event->msg.status;
+    char text[GP_TEXT_MAX];
+
+    gp_text_decode(event->payload, event->msg.payload, text);
+    if (status == GP_OK || strcmp(gp_status_name(status), "GP_UNKNOWN") == 0)
+        status = GP_ERR_PEER_LOST;
+    gp_shard_fail(s, status, "worker %u gave up: %.400s", peer->rank, text);
 }
 
 void
@@ -403,6 +426,8 @@ gp_shard_control(gp_shard *s, gp_peer *peer, const gp_event *event)
         on_barrier(s, peer);
     else if (member && msg->type == GP_MSG_BYE)
         on_bye(s, peer);
+    else if (member && msg->type == GP_MSG_FAULT)
+        on_fault(s, peer, event);
     else if (peer->state == PEER_STRANGER)
         refuse(s, peer, GP_ERR_PROTOCOL, "message type %u instead of a hello",
                msg->type);
@@ -411,88 +436,4 @@ gp_shard_control(gp_shard *s, gp_peer *peer, const gp_event *event)
                  msg->type);
         gp_shard_drop(s, peer, GP_ERR_PROTOCOL);
     }
-}
-
-/* "worker 1, 3 and 4 more" */
-static void
-list_ranks(char *text, size_t capacity, const uint32_t *ranks, uint32_t count)
-{
-    size_t at = (size_t)snprintf(text, capacity, "worker ");
-
-    for (uint32_t i = 0; i < GP_MIN(count, 8) && at < capacity; i++)
-        at += (size_t)snprintf(text + at, capacity - at, "%s%u", i ? ", " : "",
-                               ranks[i]);
-    if (count > 8 && at < capacity)
-        snprintf(text + at, capacity - at, " and %u more", count - 8);
-}
-
-static void
-tell_all(gp_shard *s, const char *text)
-{
-    for (int64_t r = 0; r < s->size; r++)
-        if (s->worker[r])
-            gp_peer_text(s, s->worker[r], GP_MSG_WAITING, GP_PENDING, text);
-}
-
-static void
-report_missing(gp_shard *s)
-{
-    uint32_t ranks[16], count = 0;
-    char who[160], text[GP_TEXT_MAX];
-
-    for (int64_t r = 0; r < s->size; r++)
-        if (!s->worker[r] && !s->left[r]) {
-            if (count < GP_COUNT_OF(ranks))
-                ranks[count] = (uint32_t)r;
-            count++;
-        }
-    list_ranks(who, sizeof(who), ranks, count);
-    snprintf(text, sizeof(text), "%s of %lld has not joined", who,
-             (long long)s->size);
-    GP_INFO("shard %lld: %s", (long long)s->index, text);
-    tell_all(s, text);
-}
-
-/* The oldest step that someone keeps waiting for. */
-static void
-report_stalled(gp_shard *s, uint64_t now)
-{
-    const gp_chunk *oldest = NULL;
-    uint32_t ranks[16], count = 0;
-    char who[160], text[GP_TEXT_MAX];
-
-    for (uint32_t i = 0; i < s->chunks; i++)
-        if (s->chunk[i].since_ns &&
-            (!oldest || s->chunk[i].since_ns < oldest->since_ns))
-            oldest = &s->chunk[i];
-    if (!oldest || now - oldest->since_ns < SHARD_STALL_NS)
-        return;
-    for (int64_t r = 0; r < s->size; r++)
-        if (!oldest->entry[r].pending &&
-            oldest->entry[r].next_step == oldest->version) {
-            if (count < GP_COUNT_OF(ranks))
-                ranks[count] = (uint32_t)r;
-            count++;
-        }
-    if (count == 0)
-        return;
-    list_ranks(who, sizeof(who), ranks, count);
-    snprintf(text, sizeof(text),
-             "tensor '%.60s' step %llu has waited %.0f s for %s",
-             oldest->tensor->spec->name, (unsigned long long)oldest->version,
-             (double)(now - oldest->since_ns) * 1e-9, who);
-    GP_WARN("shard %lld: %s", (long long)s->index, text);
-    tell_all(s, text);
-}
-
-void
-gp_shard_report(gp_shard *s, uint64_t now)
-{
-    s->report_ns = now + SHARD_REPORT_NS;
-    if (s->fault != GP_OK || s->finished)
-        s->report_ns = UINT64_MAX;
-    else if (!s->started)
-        report_missing(s);
-    else
-        report_stalled(s, now);
 }

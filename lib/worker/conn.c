@@ -48,6 +48,21 @@ gp_worker_close_conns(gp_worker *w)
     }
 }
 
+/* Without it the shards could only say that this worker vanished. */
+static void
+tell_shards(gp_worker *w, gp_status status)
+{
+    for (uint32_t i = 0; w->conn && i < w->shards; i++) {
+        gp_conn *conn = &w->conn[i];
+        gp_msg msg = {.type = GP_MSG_FAULT,
+                      .status = status,
+                      .payload = strlen(w->fault_text)};
+
+        if (conn->ep && conn->state >= CONN_WELCOME)
+            (void)gp_conn_post(conn, &msg, w->fault_text, NULL, 0);
+    }
+}
+
 /* The job is over for this worker. Connections are closed first, because they
  * may still read from buffers whose requests end now. */
 void
@@ -62,8 +77,9 @@ gp_worker_fail(gp_worker *w, gp_status status, const char *format, ...)
     va_end(args);
     atomic_store(&w->fault, (int)status);
     GP_ERROR("%s", w->fault_text);
+    tell_shards(w, status);
     if (w->shard)
-        gp_shard_abandon(w->shard);
+        gp_shard_abandon(w->shard, status, w->fault_text);
     gp_worker_close_conns(w);
     GP_LIST_EACH (item, &w->active) {
         gp_engine_finish(GP_CONTAINER_OF(item, gp_request, link), status);
@@ -159,7 +175,7 @@ on_text(gp_conn *conn, const gp_event *event)
 
     gp_text_decode(event->payload, event->msg.payload, text);
     if (event->msg.type == GP_MSG_WAITING) {
-        if (strcmp(text, w->waiting) != 0)
+        if (event->msg.aux)
             GP_WARN("waiting: %s", text);
         memcpy(w->waiting, text, sizeof(text));
         return;
@@ -171,6 +187,14 @@ on_text(gp_conn *conn, const gp_event *event)
                        conn->address, text);
     else
         gp_worker_fail(w, status, "%s", text);
+}
+
+static void
+on_barrier(gp_worker *w)
+{
+    w->waiting[0] = '\0';
+    atomic_fetch_add(&w->barriers_passed, 1);
+    gp_driver_signal(w->driver);
 }
 
 static void
@@ -189,7 +213,7 @@ on_message(gp_conn *conn, const gp_event *event)
     else if (msg->type == GP_MSG_CREDIT)
         return;
     else if (msg->type == GP_MSG_BARRIER && conn->shard == 0)
-        w->barriers_passed++;
+        on_barrier(w);
     else if (msg->type == GP_MSG_WAITING || msg->type == GP_MSG_FAULT ||
              msg->type == GP_MSG_REFUSE)
         on_text(conn, event);
@@ -212,7 +236,12 @@ on_closed(gp_conn *conn, gp_status status)
 {
     gp_worker *w = conn->worker;
 
-    if (conn->state == CONN_CONNECTING)
+    if (conn->state == CONN_CONNECTING && status == GP_ERR_PROTOCOL)
+        gp_worker_fail(w, status,
+                       "what answers at %s is not a gradpush shard: check the "
+                       "address of shard %u",
+                       conn->address, conn->shard);
+    else if (conn->state == CONN_CONNECTING && status != GP_ERR_VERSION)
         gp_worker_fail(w, status == GP_OK ? GP_ERR_UNREACHABLE : status,
                        "cannot connect to shard %u at %s: %s; is it running, "
                        "and is the address right?",

@@ -413,6 +413,7 @@ gp_engine_finish(gp_request *r, gp_status status)
         gp_list_remove(&r->op[i].ready);
     }
     gp_list_remove(&r->link);
+    r->tensor->worker->waiting[0] = '\0'; /* there was progress */
     r->status = status;
     atomic_store_explicit(&r->done, true, memory_order_release);
     gp_driver_signal(r->tensor->worker->driver);

@@ -411,10 +411,7 @@ gp_worker_ready(gp_worker *w)
     if (status != GP_OK)
         return status;
     if (!done)
-        return gp_fail(GP_ERR_TIMEOUT,
-                       "the shards did not confirm the tensor list within "
-                       "%.0f s%s%s",
-                       w->timeout, w->waiting[0] ? ": " : "", w->waiting);
+        return gp_worker_late(w, "the shards did not confirm the tensor list");
     atomic_store(&w->phase, PHASE_RUN);
     return GP_OK;
 }

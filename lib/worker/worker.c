@@ -18,6 +18,18 @@ gp_worker_fault(const gp_worker *w)
                           : gp_fail((gp_status)fault, "%s", w->fault_text);
 }
 
+gp_status
+gp_worker_late(gp_worker *w, const char *what)
+{
+    char waiting[GP_TEXT_MAX];
+
+    gp_driver_hold(w->driver);
+    memcpy(waiting, w->waiting, sizeof(waiting));
+    gp_driver_release(w->driver);
+    return gp_fail(GP_ERR_TIMEOUT, "%s within %g s%s%s", what, w->timeout,
+                   waiting[0] ? ": " : "", waiting);
+}
+
 static bool
 servers_given(const gp_worker *w)
 {
@@ -78,11 +90,14 @@ configure(gp_worker *w, const gp_config *config)
 {
     gp_status status = config ? gp_config_copy(config, &w->config)
                               : gp_config_create(&w->config);
+    const gp_transport_ops *ops;
     char identity[32];
     double spin;
 
     if (status == GP_OK)
         status = gp_log_configure(w->config);
+    if (status == GP_OK)
+        status = gp_transport_choose(w->config, &ops);
     if (status == GP_OK)
         status = gp_job_detect(w->config, NULL, &w->job);
     if (status == GP_OK)
@@ -294,24 +309,29 @@ all_started(void *arg)
 static gp_status
 nobody_came(gp_worker *w, double seconds)
 {
-    uint32_t unreachable = 0, first = 0;
+    uint32_t silent = 0, first = 0;
+    bool connected = true;
+    char waiting[GP_TEXT_MAX];
 
     gp_driver_hold(w->driver);
     for (uint32_t i = w->shards; i-- > 0;)
         if (w->conn[i].state < CONN_WELCOME) {
-            unreachable++;
+            connected = w->conn[i].state != CONN_CONNECTING;
+            silent++;
             first = i;
         }
+    memcpy(waiting, w->waiting, sizeof(waiting));
     gp_driver_release(w->driver);
-    if (unreachable)
-        return gp_fail(
-            GP_ERR_TIMEOUT,
-            "%u of %u shards did not answer within %.0f s, the first "
-            "is shard %u at %s",
-            unreachable, w->shards, seconds, first, w->conn[first].address);
+    if (silent)
+        return gp_fail(connected ? GP_ERR_TIMEOUT : GP_ERR_UNREACHABLE,
+                       "%u of %u shards did not answer within %.0f s, the "
+                       "first is shard %u at %s; is it running, and is the "
+                       "address right?",
+                       silent, w->shards, seconds, first,
+                       w->conn[first].address);
     return gp_fail(GP_ERR_TIMEOUT, "not all workers joined within %.0f s: %s",
                    seconds,
-                   w->waiting[0] ? w->waiting : "no shard says who is missing");
+                   waiting[0] ? waiting : "no shard says who is missing");
 }
 
 static gp_status
@@ -332,8 +352,9 @@ join(gp_worker *w)
         return status;
     if (!gp_driver_wait(w->driver, all_started, w, deadline))
         return nobody_came(w, seconds);
-    w->waiting[0] = '\0';
-    return gp_worker_fault(w);
+    status = gp_worker_fault(w);
+    w->joined = status == GP_OK;
+    return status;
 }
 
 gp_status
@@ -385,7 +406,7 @@ say_goodbye(gp_worker *w)
     w->leaving = true;
     gp_driver_release(w->driver);
     /* The others still need the shard that lives here. */
-    if (healthy && w->shard &&
+    if (healthy && w->joined && w->shard &&
         !gp_driver_wait(w->driver, shard_done, w, gp_deadline(w->timeout)))
         GP_WARN("left while other workers still used the shard hosted here");
 }
@@ -426,8 +447,12 @@ gp_worker_destroy(gp_worker *w)
         say_goodbye(w);
     if (w->added)
         gp_driver_remove(w->driver, w);
-    if (w->shard)
+    if (w->shard) {
         gp_driver_remove(w->driver, w->shard);
+        gp_shard_abandon(w->shard,
+                         gp_shard_done(w->shard) ? GP_OK : GP_ERR_PEER_LEFT,
+                         "the worker that hosts this shard has left");
+    }
     gp_worker_close_conns(w);
     cancel_requests(w);
     gp_worker_free_tensors(w);
@@ -502,8 +527,6 @@ gp_barrier(gp_worker *w)
     if (status != GP_OK)
         return gp_fail(status, "barrier: %s", gp_status_text(status));
     if (!gp_driver_wait(w->driver, barrier_passed, w, gp_deadline(w->timeout)))
-        return gp_fail(GP_ERR_TIMEOUT,
-                       "not all workers came to the barrier within %.0f s%s%s",
-                       w->timeout, w->waiting[0] ? ": " : "", w->waiting);
+        return gp_worker_late(w, "not all workers came to the barrier");
     return gp_worker_fault(w);
 }

@@ -167,7 +167,8 @@ struct gp_worker {
     void *workspace; /* of pipelines */
     gp_list active;  /* requests under way */
     atomic_uint barriers_entered, barriers_passed;
-    bool added; /* to the driver */
+    bool added;  /* to the driver */
+    bool joined; /* all members were there */
     bool leaving;
     /* Shared. */
     pthread_mutex_t submit_lock;
@@ -181,6 +182,8 @@ struct gp_worker {
 
 /* worker.c */
 gp_status gp_worker_fault(const gp_worker *w);
+/* GP_ERR_TIMEOUT: what did not happen within `timeout`, and who is late. */
+gp_status gp_worker_late(gp_worker *w, const char *what);
 
 /* conn.c: connections and handshakes */
 void gp_conn_event(gp_worker *w, const gp_event *event);

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shard_report.c - who keeps whom waiting, in words.
+ *
+ * Every second the workers are told whom they wait for, so that a wait that
+ * ends at its deadline can say it. What lasts is logged, every few seconds.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "shard/shard_int.h"
+
+typedef struct rank_list {
+    uint32_t rank[8];
+    uint32_t count; /* may exceed what is listed */
+} rank_list;
+
+static void
+add_rank(rank_list *list, int64_t rank)
+{
+    if (list->count < GP_COUNT_OF(list->rank))
+        list->rank[list->count] = (uint32_t)rank;
+    list->count++;
+}
+
+/* "worker 1" or "workers 1, 3" */
+static void
+print_ranks(const rank_list *list, char *text, size_t capacity)
+{
+    uint32_t shown = GP_MIN(list->count, GP_COUNT_OF(list->rank));
+    size_t at = (size_t)snprintf(text, capacity, "worker%s ",
+                                 list->count > 1 ? "s" : "");
+
+    for (uint32_t i = 0; i < shown && at < capacity; i++)
+        at += (size_t)snprintf(text + at, capacity - at, "%s%u", i ? ", " : "",
+                               list->rank[i]);
+    if (list->count > shown && at < capacity)
+        snprintf(text + at, capacity - at, " and %u more", list->count - shown);
+}
+
+static void
+tell_all(gp_shard *s, const char *text, uint64_t waited)
+{
+    uint64_t before = GP_MAX(waited, SHARD_REPORT_NS) - SHARD_REPORT_NS;
+    bool loud = waited / SHARD_LOG_NS > before / SHARD_LOG_NS;
+
+    if (loud)
+        GP_WARN("shard %lld: %s", (long long)s->index, text);
+    for (int64_t r = 0; r < s->size; r++) {
+        gp_msg msg = {.type = GP_MSG_WAITING,
+                      .status = GP_PENDING,
+                      .aux = loud,
+                      .payload = strlen(text)};
+
+        if (s->worker[r])
+            (void)gp_peer_post(s, s->worker[r], &msg, text, 0);
+    }
+}
+
+static void
+report_missing(gp_shard *s, uint64_t now)
+{
+    rank_list late = {0};
+    char who[160], text[GP_TEXT_MAX];
+
+    for (int64_t r = 0; r < s->size; r++)
+        if (!s->worker[r] && !s->left[r])
+            add_rank(&late, r);
+    print_ranks(&late, who, sizeof(who));
+    snprintf(text, sizeof(text), "%s of %lld %s not joined", who,
+             (long long)s->size, late.count > 1 ? "have" : "has");
+    tell_all(s, text, now - s->created_ns);
+}
+
+static void
+report_barrier(gp_shard *s, uint64_t now)
+{
+    rank_list late = {0};
+    char who[160], text[GP_TEXT_MAX];
+
+    for (int64_t r = 0; r < s->size; r++)
+        if (s->barrier[r] <= s->barrier_count)
+            add_rank(&late, r);
+    print_ranks(&late, who, sizeof(who));
+    snprintf(text, sizeof(text), "a barrier has waited %.0f s for %s",
+             (double)(now - s->barrier_since_ns) * 1e-9, who);
+    tell_all(s, text, now - s->barrier_since_ns);
+}
+
+static const gp_chunk *
+find_oldest(const gp_shard *s)
+{
+    const gp_chunk *oldest = NULL;
+
+    for (uint32_t i = 0; i < s->chunks; i++)
+        if (s->chunk[i].since_ns &&
+            (!oldest || s->chunk[i].since_ns < oldest->since_ns))
+            oldest = &s->chunk[i];
+    return oldest;
+}
+
+/* The oldest step that someone keeps waiting for. */
+static void
+report_step(gp_shard *s, const gp_chunk *c, uint64_t now)
+{
+    rank_list late = {0};
+    char who[160], text[GP_TEXT_MAX];
+
+    for (int64_t r = 0; r < s->size; r++)
+        if (!c->entry[r].pending && c->entry[r].next_step == c->version)
+            add_rank(&late, r);
+    if (late.count == 0)
+        return;
+    print_ranks(&late, who, sizeof(who));
+    snprintf(text, sizeof(text),
+             "tensor '%.60s' step %llu has waited %.0f s for %s",
+             c->tensor->spec->name, (unsigned long long)c->version,
+             (double)(now - c->since_ns) * 1e-9, who);
+    tell_all(s, text, now - c->since_ns);
+}
+
+void
+gp_shard_report(gp_shard *s, uint64_t now)
+{
+    const gp_chunk *oldest;
+
+    s->report_ns = now + SHARD_REPORT_NS;
+    if (s->fault != GP_OK || s->finished) {
+        s->report_ns = UINT64_MAX;
+        return;
+    }
+    if (!s->started) {
+        report_missing(s, now);
+        return;
+    }
+    oldest = find_oldest(s);
+    if (oldest && now - oldest->since_ns >= SHARD_REPORT_NS)
+        report_step(s, oldest, now);
+    else if (s->barrier_since_ns &&
+             now - s->barrier_since_ns >= SHARD_REPORT_NS)
+        report_barrier(s, now);
+}
