@@ -25,7 +25,7 @@
 
 #define SHARD_LINKS       2
 #define SHARD_EVENTS      32
-#define SHARD_REPORT_NS   1000000000u /* how often workers hear who is late */
+#define SHARD_REPORT_NS   500000000u  /* how often workers hear who is late */
 #define SHARD_LOG_NS      4000000000u /* ... and how often it is logged */
 #define SHARD_RELIEF_NS   5000000u
 #define SHARD_FLUSH_BYTES 32768u /* payloads from here on leave at once */

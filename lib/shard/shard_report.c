@@ -2,7 +2,7 @@
 /*
  * shard_report.c - who keeps whom waiting, in words.
  *
- * Every second the workers are told whom they wait for, so that a wait that
+ * Twice a second the workers are told whom they wait for, so that a wait that
  * ends at its deadline can say it. What lasts is logged, every few seconds.
  */
 #include <stdio.h>

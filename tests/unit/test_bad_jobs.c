@@ -234,7 +234,7 @@ wrong_token(void **state)
         job j = {.transport = "tcp",
                  .workers = 2,
                  .shards = 1,
-                 .settings = {"token", "right", "connect_timeout", "1.5s"},
+                 .settings = {"token", "right", "connect_timeout", "0.8s"},
                  .body = no_body,
                  .tweak = token_tweak,
                  .data = tokens[i]};
@@ -324,7 +324,7 @@ rank_taken_twice(void **state)
     job j = {.transport = "tcp",
              .workers = 3,
              .shards = 1,
-             .settings = {"connect_timeout", "1.5s"},
+             .settings = {"connect_timeout", "0.8s"},
              .body = no_body,
              .tweak = twice_tweak};
     uint32_t refused;
@@ -351,7 +351,7 @@ sizes_differ(void **state)
     job j = {.transport = "tcp",
              .workers = 2,
              .shards = 1,
-             .settings = {"connect_timeout", "1s"},
+             .settings = {"connect_timeout", "0.6s"},
              .body = no_body,
              .tweak = size_tweak};
     uint32_t refused;
@@ -382,7 +382,7 @@ servers_in_another_order(void **state)
     job j = {.transport = "loop",
              .workers = 2,
              .shards = 2,
-             .settings = {"connect_timeout", "1s"},
+             .settings = {"connect_timeout", "0.6s"},
              .body = no_body,
              .tweak = order_tweak};
 
@@ -402,7 +402,7 @@ missing_worker(void **state)
     job j = {.transport = "tcp",
              .workers = 3,
              .shards = 2,
-             .settings = {"connect_timeout", "1.5s"},
+             .settings = {"connect_timeout", "0.8s"},
              .body = no_body,
              .absent = {false, true, true}};
 
@@ -417,7 +417,7 @@ missing_worker_colocated(void **state)
     job j = {.transport = "tcp",
              .workers = 2,
              .colocated = true,
-             .settings = {"connect_timeout", "1.5s"},
+             .settings = {"connect_timeout", "0.8s"},
              .body = no_body,
              .absent = {false, true}};
     double start = job_seconds();
@@ -674,7 +674,7 @@ late_barrier_names_the_worker(void **state)
     job j = {.transport = "tcp",
              .workers = 2,
              .shards = 1,
-             .settings = {"timeout", "2.5s"},
+             .settings = {"timeout", "1.4s"},
              .body = barrier_body,
              .data = &over};
 
