@@ -22,7 +22,7 @@ handle(gp_shard *s, shard_link *link, const gp_event *event)
         gp_shard_accept(s, event, link);
         break;
     case GP_EVENT_MESSAGE:
-        if (event->msg.type == GP_MSG_PUSH)
+        if (event->msg.type == GP_MSG_PUSH && peer->state >= PEER_READY)
             gp_shard_push(s, peer, event);
         else
             gp_shard_control(s, peer, event);

@@ -550,7 +550,7 @@ void
 gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
 {
     const gp_msg *m = &event->msg;
-    gp_chunk *c = peer->state == PEER_READY ? find_chunk(s, m->chunk) : NULL;
+    gp_chunk *c = find_chunk(s, m->chunk);
     gp_entry *e;
 
     if (peer->state == PEER_LEFT || s->fault != GP_OK) {
