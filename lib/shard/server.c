@@ -12,6 +12,7 @@
 
 #include "base/driver.h"
 #include "shard/host.h"
+#include "wire/proto.h"
 
 typedef struct hosted {
     gp_shard *shard;
@@ -27,21 +28,24 @@ struct gp_server {
     gp_store *store;
     uint32_t count;
     hosted *host;
-    pthread_mutex_t lock; /* for the three below */
+    pthread_mutex_t lock; /* for what is below */
     pthread_cond_t changed;
     uint32_t finished;
     gp_status status;
+    char why[GP_TEXT_MAX];
 };
 
 static void
-on_finished(void *user, gp_status status)
+on_finished(void *user, gp_status status, const char *why)
 {
     gp_server *server = user;
 
     pthread_mutex_lock(&server->lock);
     server->finished++;
-    if (server->status == GP_OK)
+    if (server->status == GP_OK) {
         server->status = status;
+        snprintf(server->why, sizeof(server->why), "%s", why);
+    }
     pthread_cond_broadcast(&server->changed);
     pthread_mutex_unlock(&server->lock);
 }
@@ -299,7 +303,7 @@ gp_server_wait(gp_server *server, double seconds)
         return GP_OK;
     if (status == GP_ERR_TIMEOUT)
         return gp_fail(status, "the job still runs");
-    return gp_fail(status, "the job failed: %s", gp_status_text(status));
+    return gp_fail(status, "the job failed: %s", server->why);
 }
 
 void

@@ -82,13 +82,11 @@ all_gone(const gp_shard *s)
 static void
 finish(gp_shard *s)
 {
-    gp_status status = s->fault;
-
     if (s->finished || !all_gone(s))
         return;
     s->finished = true;
     if (s->on_finished)
-        s->on_finished(s->user, status);
+        s->on_finished(s->user, s->fault, s->fault_text);
 }
 
 static int

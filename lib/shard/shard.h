@@ -15,8 +15,9 @@
 typedef struct gp_shard gp_shard;
 
 /* Calls back once, from the driving thread, when all workers have left or the
- * job has failed and all connections are gone. */
-typedef void (*gp_shard_finished)(void *user, gp_status status);
+ * job has failed and all connections are gone. `why` is "" for GP_OK. */
+typedef void (*gp_shard_finished)(void *user, gp_status status,
+                                  const char *why);
 
 /* Where the result of a push of the worker in this process goes, when it goes
  * there as it is: fp32, undecoded. NULL: through the connection. The memory is

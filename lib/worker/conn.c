@@ -134,7 +134,9 @@ on_welcome(gp_conn *conn, const gp_event *event)
                        proof) != GP_OK ||
         !gp_token_equal(proof, welcome.proof)) {
         gp_worker_fail(w, GP_ERR_AUTH,
-                       "shard %u at %s does not know the job token",
+                       "shard %u at %s does not know the job token: check its "
+                       "address, and give all processes the same "
+                       "GRADPUSH_TOKEN or GRADPUSH_TOKEN_FILE",
                        conn->shard, conn->address);
         return;
     }
