@@ -52,7 +52,7 @@
     X(checksum, ENUM, "auto", "auto|on|off", 0, 0, 0,                          \
       "CRC32C of payloads; auto: on for tcp")                                  \
     X(send_buffer, SIZE, "0", NULL, 0, 1073741824, 0,                          \
-      "SO_SNDBUF of tcp sockets; 0: 256K within one host, else the kernel's")  \
+      "SO_SNDBUF of tcp sockets; 0: 384K within one host, else the kernel's")  \
     X(receive_buffer, SIZE, "0", NULL, 0, 1073741824, 0,                       \
       "SO_RCVBUF of tcp sockets; 0 leaves it to the kernel")                   \
     X(chunk_bytes, SIZE, "512K", NULL, 16384, 67108864, 0,                       \

@@ -187,7 +187,7 @@ gp_tcp_name(const struct sockaddr_storage *name, char *text, size_t capacity)
 /* Within one host the send buffer is all there is between two copies. Grown
  * by the kernel to megabytes it leaves the cache: both directions at once
  * then run at 0.6 of the rate. */
-#define LOCAL_SEND_BUFFER (256 << 10)
+#define LOCAL_SEND_BUFFER (384 << 10)
 
 static void
 set_option(int fd, int level, int option, int value)

@@ -39,7 +39,7 @@
 
 /* One system call moves at most a piece, so that the checksum of what was
  * received finds it in the cache. */
-#define GP_TCP_PIECE (256u << 10)
+#define GP_TCP_PIECE (512u << 10)
 /* What one progress() moves per socket and direction before others' turn. */
 #define GP_TCP_BUDGET (2u << 20)
 
