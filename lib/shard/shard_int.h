@@ -179,12 +179,23 @@ void gp_shard_report(gp_shard *s, uint64_t now);
 gp_status gp_shard_agree(gp_shard *s, gp_tensor_list *list, uint32_t rank);
 void gp_shard_forget(gp_shard *s);
 
+/* shard_step.c */
+void gp_entry_free(gp_peer *peer, gp_entry *e);
+gp_status gp_entry_stash(gp_peer *peer, gp_entry *e);
+void gp_entry_owe(gp_peer *peer, gp_entry *e);
+void gp_entry_settle(gp_shard *s, gp_chunk *c, uint32_t rank);
+void gp_chunk_initialize(gp_shard *s, gp_chunk *c);
+void gp_chunk_advance(gp_shard *s, gp_chunk *c);
+void gp_chunk_resume(gp_shard *s, gp_chunk *c);
+
 /* shard_chunk.c */
 void gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event);
 void gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *msg);
+void gp_shard_relieve(gp_shard *s, gp_peer *peer);
+
+/* shard_answer.c */
 void gp_shard_sent(gp_shard *s, gp_peer *peer, uint64_t cookie);
 void gp_shard_send_due(gp_shard *s, gp_peer *peer);
-void gp_shard_relieve(gp_shard *s, gp_peer *peer);
 void gp_shard_orphan(gp_shard *s, gp_peer *peer);
 void gp_shard_check_left(gp_shard *s);
 

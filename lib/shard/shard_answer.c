@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shard_answer.c - what a shard owes its workers, and what it does when one of
+ * them is gone.
+ *
+ * A result is encoded and checksummed once, for whichever worker is first.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "shard/shard_int.h"
+
+static bool
+lies_in_slot(const gp_shard *s, const gp_peer *peer, const gp_entry *e)
+{
+    return e->payload ==
+           (const void *)(peer->slots + e->msg.slot * s->slot_bytes);
+}
+
+/* What is acknowledged belongs to its owner again, so it must not lie in the
+ * worker's memory any more. */
+static gp_status
+send_ack(gp_shard *s, gp_peer *peer, gp_entry *e)
+{
+    gp_msg msg = {
+        .type = GP_MSG_ACK, .chunk = e->chunk->number, .cookie = e->cookie};
+
+    if (e->pending && !e->stash && !lies_in_slot(s, peer, e)) {
+        gp_status status = gp_entry_stash(peer, e);
+
+        if (status != GP_OK)
+            return status;
+        gp_chunk_advance(s, e->chunk);
+    }
+    msg.status = e->pending ? GP_PENDING : GP_OK;
+    return gp_peer_post(s, peer, &msg, NULL, 0);
+}
+
+static gp_status
+encode_result(gp_shard *s, gp_chunk *c)
+{
+    gp_codec_context context = {.seed = s->list.seed,
+                                .tensor = c->info->tensor,
+                                .offset = c->info->offset,
+                                .step = c->version,
+                                .rank = UINT32_MAX};
+    size_t bound = gp_pipeline_bound(c->tensor->pull, c->info->count);
+
+    if (c->tensor->pull_dense || c->encoded_valid)
+        return GP_OK;
+    c->encoded_valid = true;
+    return gp_pipeline_encode(c->tensor->pull, &context, c->value, NULL,
+                              c->info->count, c->encoded, bound,
+                              &c->encoded_length, s->workspace);
+}
+
+/* Initial values go out in the tensor's own type. They have a buffer of their
+ * own, since encoded results may be on their way out of the other. */
+static gp_status
+encode_initial(gp_shard *s, gp_chunk *c, const void **payload, size_t *length)
+{
+    gp_codec_context context = {.rank = UINT32_MAX};
+    size_t bound = gp_pipeline_bound(c->tensor->native, c->info->count);
+    gp_status status = GP_OK;
+
+    if (c->tensor->spec->dtype == GP_FP32) {
+        *payload = c->value;
+        *length = c->info->count * sizeof(float);
+        return GP_OK;
+    }
+    if (!c->initial) {
+        c->initial = gp_alloc_aligned(bound);
+        if (!c->initial)
+            return gp_fail(GP_ERR_NO_MEMORY, "initial values");
+        status = gp_pipeline_encode(c->tensor->native, &context, c->value, NULL,
+                                    c->info->count, c->initial, bound,
+                                    &c->initial_length, s->workspace);
+    }
+    *payload = c->initial;
+    *length = c->initial_length;
+    return status;
+}
+
+static gp_status
+send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
+{
+    gp_chunk *c = e->chunk;
+    const void *payload = c->lent ? c->lent : c->value;
+    size_t length = c->info->count * sizeof(float);
+    const gp_pipeline *p = e->init_answer ? c->tensor->native : c->tensor->pull;
+    gp_msg msg = {.type = GP_MSG_RESULT,
+                  .dtype = c->tensor->spec->dtype,
+                  .chunk = c->number,
+                  .step = c->version,
+                  .pipeline = gp_pipeline_id(p),
+                  .elements = c->info->count,
+                  .region = (uint32_t)(e->aux >> 32),
+                  .offset = (e->aux & UINT32_MAX) * GP_DESTINATION_UNIT,
+                  .cookie = e->cookie};
+    gp_status status = GP_OK;
+
+    if (e->init_answer) {
+        status = encode_initial(s, c, &payload, &length);
+        msg.flags |= GP_MSG_INIT;
+    } else if (!c->tensor->pull_dense) {
+        status = encode_result(s, c);
+        payload = c->encoded;
+        length = c->encoded_length;
+    }
+    if (status != GP_OK)
+        return status;
+    msg.payload = length;
+    if (s->checksum && !e->init_answer) {
+        if (!c->crc_valid)
+            c->crc = gp_crc32c(0, payload, length);
+        c->crc_valid = true;
+        msg.payload_crc = c->crc;
+        msg.flags |= GP_MSG_PAYLOAD_CRC;
+    }
+    return gp_peer_post(s, peer, &msg, payload, s->chunk_of[c->number]);
+}
+
+/* Sends answers until the transport is full; the rest waits for the next
+ * turn. */
+void
+gp_shard_send_due(gp_shard *s, gp_peer *peer)
+{
+    while (!gp_list_empty(&peer->backlog)) {
+        gp_entry *e = GP_CONTAINER_OF(peer->backlog.next, gp_entry, due);
+        bool ack = e->answer == ANSWER_ACK;
+        gp_status status = ack ? send_ack(s, peer, e) : send_result(s, peer, e);
+
+        if (status == GP_AGAIN || status == GP_ERR_PEER_LOST)
+            return;
+        if (status != GP_OK) {
+            gp_shard_fail(s, status, "shard cannot answer: %s",
+                          gp_last_error());
+            return;
+        }
+        if (!ack && peer->local && e->chunk->lent) {
+            e->chunk->lent = NULL;
+            e->chunk->spent = true;
+        }
+        if (!ack || !e->pending)
+            e->answer = ANSWER_NONE;
+        gp_list_remove(&e->due);
+    }
+}
+
+void
+gp_shard_sent(gp_shard *s, gp_peer *peer, uint64_t cookie)
+{
+    gp_chunk *c;
+
+    if (cookie == 0 || cookie > s->chunks)
+        return;
+    c = &s->chunk[cookie - 1];
+    if (c->entry[peer->rank].in_flight == 0)
+        return;
+    c->entry[peer->rank].in_flight--;
+    c->sending--;
+    gp_chunk_resume(s, c);
+}
+
+/* A worker that left in order was told that its pushes are here: they count. */
+static bool
+keep_push(gp_peer *peer, gp_entry *e)
+{
+    return peer->state == PEER_LEFT && gp_entry_stash(peer, e) == GP_OK;
+}
+
+/* A peer is gone: nothing is owed to it, and results on their way to it do not
+ * hold back the chunk. */
+void
+gp_shard_orphan(gp_shard *s, gp_peer *peer)
+{
+    for (uint32_t i = 0; i < s->chunks; i++) {
+        gp_chunk *c = &s->chunk[i];
+        gp_entry *e = &c->entry[peer->rank];
+
+        gp_list_remove(&e->due);
+        c->sending -= e->in_flight;
+        e->in_flight = 0;
+        e->answer = ANSWER_NONE;
+        if (c->initializer == e)
+            c->initializer = NULL;
+        if (e->pending && !e->stash && !keep_push(peer, e))
+            e->pending = false;
+        gp_chunk_resume(s, c);
+    }
+}
+
+/* Connections that read from the local worker's memory go, and its own, in
+ * whose buffers pushes may lie. */
+void
+gp_shard_abandon(gp_shard *s, gp_status status, const char *why)
+{
+    if (status != GP_OK)
+        gp_shard_fail(s, status, "%s", why);
+    for (uint32_t i = 0; i < s->chunks; i++) {
+        gp_chunk *c = &s->chunk[i];
+
+        for (int64_t r = 0; c->lent && r < s->size; r++)
+            if (c->entry[r].in_flight && s->worker[r])
+                gp_shard_drop(s, s->worker[r], GP_ERR_CANCELED);
+        c->lent = NULL;
+    }
+    GP_LIST_EACH (item, &s->peers) {
+        gp_peer *peer = GP_CONTAINER_OF(item, gp_peer, link);
+
+        if (peer->local)
+            gp_shard_drop(s, peer, GP_ERR_CANCELED);
+    }
+}
+
+static void
+blame_left(gp_shard *s, const gp_chunk *c, uint32_t left, uint32_t waiting)
+{
+    gp_shard_fail(s, GP_ERR_PEER_LEFT,
+                  "worker %u left the job after %llu steps of tensor '%.60s' "
+                  "while worker %u waits for the next: give all workers the "
+                  "same number of batches",
+                  left, (unsigned long long)c->entry[left].next_step,
+                  c->tensor->spec->name, waiting);
+}
+
+static bool
+waits(const gp_chunk *c, uint32_t rank)
+{
+    const gp_entry *e = &c->entry[rank];
+
+    return e->pending || (e->answer == ANSWER_RESULT && !e->init_answer &&
+                          e->answer_version > c->version);
+}
+
+/* Somebody who waits for a worker that has left would wait for ever. */
+void
+gp_shard_check_left(gp_shard *s)
+{
+    for (uint32_t i = 0; i < s->chunks && s->fault == GP_OK; i++) {
+        gp_chunk *c = &s->chunk[i];
+        int64_t left = -1, waiting = -1;
+
+        for (int64_t r = 0; r < s->size; r++) {
+            if (s->left[r] && c->entry[r].next_step == c->version &&
+                !c->entry[r].pending)
+                left = r;
+            else if (waits(c, (uint32_t)r))
+                waiting = r;
+        }
+        if (left >= 0 && waiting >= 0)
+            blame_left(s, c, (uint32_t)left, (uint32_t)waiting);
+    }
+    for (int64_t r = 0; r < s->size && s->fault == GP_OK; r++)
+        for (int64_t w = 0; w < s->size; w++)
+            if (s->left[r] && !s->left[w] &&
+                s->barrier[r] <= s->barrier_count &&
+                s->barrier[w] > s->barrier_count)
+                gp_shard_fail(s, GP_ERR_PEER_LEFT,
+                              "worker %lld left the job while worker %lld "
+                              "waits in a barrier",
+                              (long long)r, (long long)w);
+}
