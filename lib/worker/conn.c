@@ -44,6 +44,7 @@ gp_worker_close_conns(gp_worker *w)
             conn->link->ops->ep_close(conn->ep);
         conn->ep = NULL;
         conn->state = CONN_CLOSED;
+        conn->starved_ns = 0;
         conn->flush = false;
     }
 }
@@ -168,6 +169,30 @@ on_ready(gp_conn *conn, const gp_event *event)
         conn->state = CONN_AGREED;
 }
 
+void
+gp_conn_believe(gp_worker *w)
+{
+    gp_worker_fail(w, w->hearsay, "%s", w->hearsay_text);
+}
+
+/* A shard may know a death only from a worker that died of another: one that
+ * this worker sees itself comes first. It has happened before, so its news is
+ * here at once. */
+static void
+hear(gp_conn *conn, gp_status status, const char *text)
+{
+    gp_worker *w = conn->worker;
+
+    conn->told = true;
+    if (w->hearsay_ns)
+        return;
+    w->hearsay = status;
+    memcpy(w->hearsay_text, text, sizeof(w->hearsay_text));
+    w->hearsay_ns = gp_clock_ns() + HEARSAY_NS;
+    if (status != GP_ERR_PEER_LOST)
+        gp_conn_believe(w);
+}
+
 static void
 on_text(gp_conn *conn, const gp_event *event)
 {
@@ -188,7 +213,7 @@ on_text(gp_conn *conn, const gp_event *event)
         gp_worker_fail(w, status, "shard %u at %s refused: %s", conn->shard,
                        conn->address, text);
     else
-        gp_worker_fail(w, status, "%s", text);
+        hear(conn, status, text);
 }
 
 static void
@@ -238,7 +263,9 @@ on_closed(gp_conn *conn, gp_status status)
 {
     gp_worker *w = conn->worker;
 
-    if (conn->state == CONN_CONNECTING && status == GP_ERR_PROTOCOL)
+    if (conn->told)
+        gp_conn_believe(w);
+    else if (conn->state == CONN_CONNECTING && status == GP_ERR_PROTOCOL)
         gp_worker_fail(w, status,
                        "what answers at %s is not a gradpush shard: check the "
                        "address of shard %u",

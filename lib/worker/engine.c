@@ -644,6 +644,8 @@ worker_poll(void *self)
             gp_conn_event(w, &events[k]);
         done += GP_MAX(n, 0);
     }
+    if (w->hearsay_ns && gp_clock_ns() >= w->hearsay_ns)
+        gp_conn_believe(w);
     if (done > 0 || any_starved(w))
         done += send_all(w);
     return done;
@@ -664,7 +666,8 @@ static uint64_t
 worker_deadline(void *self)
 {
     const gp_worker *w = self;
-    uint64_t at = UINT64_MAX;
+    bool hearsay = w->hearsay_ns && atomic_load(&w->fault) == GP_OK;
+    uint64_t at = hearsay ? w->hearsay_ns : UINT64_MAX;
 
     for (uint32_t i = 0; i < w->shards; i++)
         if (w->conn[i].starved_ns)

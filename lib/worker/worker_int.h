@@ -38,6 +38,7 @@
 #define SCRATCH_SLOTS  8u
 #define FLUSH_BYTES    32768u /* payloads from here on leave at once */
 #define STARVED_NS     5000000u
+#define HEARSAY_NS     5000000u
 
 typedef enum conn_state {
     CONN_CONNECTING,
@@ -80,6 +81,7 @@ typedef struct gp_conn {
     uint32_t open;       /* operations not answered */
     scratch send, receive;
     bool flush;
+    bool told; /* it said that the job has failed */
 } gp_conn;
 
 typedef enum op_kind {
@@ -167,6 +169,9 @@ struct gp_worker {
     void *workspace; /* of pipelines */
     gp_list active;  /* requests under way */
     atomic_uint barriers_entered, barriers_passed;
+    uint64_t hearsay_ns; /* when to believe what a shard told, or 0 */
+    gp_status hearsay;
+    char hearsay_text[GP_TEXT_MAX];
     bool added;  /* to the driver */
     bool joined; /* all members were there */
     bool leaving;
@@ -192,6 +197,7 @@ gp_status gp_conn_post(gp_conn *conn, gp_msg *msg, const void *payload,
 void gp_worker_fail(gp_worker *w, gp_status status, const char *format, ...)
     GP_PRINTF(3, 4);
 void gp_worker_close_conns(gp_worker *w);
+void gp_conn_believe(gp_worker *w);
 
 /* engine.c: operations */
 gp_driven gp_worker_driven(gp_worker *w);
