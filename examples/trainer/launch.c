@@ -80,6 +80,17 @@ find_gradpush(const char *self, char out[PATH_SIZE])
         snprintf(out, PATH_SIZE, "gradpush");
 }
 
+/* Without --shards, the library's own variable says where shards live. */
+static uint32_t
+shards_to_start(const gt_options *options)
+{
+    const char *colocated = getenv("GRADPUSH_COLOCATED");
+
+    if (!options->shards_given && colocated && strcmp(colocated, "on") == 0)
+        return 0;
+    return options->shards;
+}
+
 gp_status
 gt_launch(const gt_options *options, int argc, char **argv)
 {
@@ -98,7 +109,7 @@ gt_launch(const gt_options *options, int argc, char **argv)
     self[length] = '\0';
     find_gradpush(self, tool);
     snprintf(workers, sizeof(workers), "%u", options->workers);
-    snprintf(shards, sizeof(shards), "%u", options->shards);
+    snprintf(shards, sizeof(shards), "%u", shards_to_start(options));
     char *const head[] = {tool, run, bare, w, workers, s, shards, end, self};
     memcpy(command, head, sizeof(head));
     used = GT_COUNT_OF(head);

@@ -388,7 +388,7 @@ apply_job(int key, const char *name, const char *text, gt_options *o)
         o->placed = true;
         return parse_count32(name, text, 1, 4096, &o->workers);
     case KEY_SHARDS:
-        o->placed = true;
+        o->placed = o->shards_given = true;
         return parse_count32(name, text, 0, 65536, &o->shards);
     case KEY_UPDATE:
         return parse_enum(name, text, updates, &o->update);

@@ -25,7 +25,8 @@ typedef enum gt_progress_when {
 typedef struct gt_options {
     gt_data_options data;
     uint32_t workers, shards;
-    bool placed; /* --workers or --shards was given */
+    bool placed;       /* --workers or --shards was given */
+    bool shards_given; /* --shards was */
     size_t hidden[GT_LAYERS_MAX];
     size_t hidden_count;
     gt_loss loss;

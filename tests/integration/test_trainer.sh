@@ -42,6 +42,8 @@ for shards in 1 3 0; do
     same "$shards shards"
     equals "--quiet prints nothing" "$(cat "$out")" ""
 done
+GRADPUSH_COLOCATED=on train "co-located by the environment" 0 --quiet
+same "GRADPUSH_COLOCATED=on"
 train "lossless codec" 0 --codec lz4 --pull-codec lz4 --quiet
 same "a lossless codec"
 train "shards update" 0 --update shard --shards 3 --quiet
