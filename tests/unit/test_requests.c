@@ -77,7 +77,7 @@ run_both(uint32_t workers, uint32_t shards,
 static void
 push_then_pull_body(job *j, gp_worker *w, uint32_t rank)
 {
-    static const char *const codecs[] = {"none", "fp16", "q8" LZ4};
+    static const char *const codecs[] = {"none", "fp16", ("q8" LZ4)};
     float *in = malloc(COUNT * 4), *out = malloc(COUNT * 4);
     gp_tensor *t[3];
     gp_request *r;
