@@ -68,7 +68,7 @@ def resolve(name, quoted, path):
     if quoted:
         places = [os.path.dirname(name), "lib", "", "include"]
     if quoted and name.startswith("tests/"):
-        places += ["tests", "tools", "examples/trainer"]
+        places += ["tests", "tests/unit", "tools", "examples/trainer"]
     for place in places:
         candidate = os.path.normpath(os.path.join(place, path))
         if os.path.isfile(os.path.join(sources.ROOT, candidate)):
