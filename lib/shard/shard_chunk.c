@@ -171,7 +171,7 @@ take_pending(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
     gp_chunk_advance(s, c);
     if (!e->pending)
         return;
-    if (e->answer == ANSWER_ACK)
+    if (e->answer == ANSWER_ACK && !(e->msg.flags & GP_MSG_PATIENT))
         gp_entry_owe(peer, e);
     if (s->departed > 0)
         gp_shard_check_left(s);

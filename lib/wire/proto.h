@@ -34,6 +34,8 @@ enum gp_msg_type {
 
 /* On PUSH: answer with RESULT rather than ACK. */
 #define GP_MSG_WANT 0x0004u
+/* On PUSH: no ACK before it is folded. */
+#define GP_MSG_PATIENT 0x0008u
 
 #define GP_NONCE_BYTES 32u
 #define GP_PROOF_BYTES 32u

@@ -223,8 +223,8 @@ describe(gp_op *op, gp_msg *msg)
     msg->cookie = op->cookie;
     if (is_init(r->kind))
         msg->flags |= GP_MSG_INIT;
-    if (r->kind == OP_PUSH_PULL && sends_push(op) && !op->split)
-        msg->flags |= GP_MSG_WANT;
+    if (r->kind == OP_PUSH_PULL && sends_push(op))
+        msg->flags |= op->split ? GP_MSG_PATIENT : GP_MSG_WANT;
 }
 
 /* Payload of a push: the user's bytes or an encoded piece. */

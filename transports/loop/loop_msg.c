@@ -11,7 +11,8 @@
 
 #include "transports/loop/loop_int.h"
 
-#define IDLE_MAX 64u
+#define IDLE_MAX    64u
+#define IDLE_ENOUGH 8u
 
 static gp_loop_message *
 message_of(gp_list *item)
@@ -247,13 +248,32 @@ gp_loop_return_all(gp_endpoint *ep)
         give_back(ep, message_of(item));
 }
 
+/* Who sends more control messages than it gets would allocate for ever, so a
+ * struct that is not needed here goes back to where it came from. */
+static bool
+repay(gp_endpoint *ep, gp_loop_message *m)
+{
+    gp_endpoint *peer;
+
+    if (ep->idle_count < IDLE_ENOUGH || !ep->pair)
+        return false;
+    m->cookie = 0;
+    pthread_mutex_lock(&ep->pair->lock);
+    peer = peer_of(ep);
+    if (peer)
+        gp_list_insert(&peer->returned, &m->link);
+    pthread_mutex_unlock(&ep->pair->lock);
+    return peer != NULL;
+}
+
 void
 gp_loop_recycle_held(gp_endpoint *ep)
 {
     gp_list *item;
 
     while ((item = gp_list_pop(&ep->held)))
-        message_keep(ep, message_of(item));
+        if (!repay(ep, message_of(item)))
+            message_keep(ep, message_of(item));
 }
 
 /* The next message, counted as lent when it is data. */
