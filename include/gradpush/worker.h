@@ -11,8 +11,10 @@
  * progress thread per worker; a thread inside gp_wait() drives progress itself.
  *
  * Buffers: `grad` and `out` are borrowed from the call until the request ends,
- * however it ends. They may be the same buffer. After an error the content of
- * `out` is unspecified, and nothing is written to it any more.
+ * however it ends. They may be the same buffer. Results arrive in `out` piece
+ * by piece while the request is open: do not hand over memory that a backward
+ * pass still reads. After an error the content of `out` is unspecified, and
+ * nothing is written to it any more.
  */
 #ifndef GRADPUSH_WORKER_H
 #define GRADPUSH_WORKER_H

@@ -134,6 +134,7 @@ configure(gp_domain *d, const gp_config *config)
     d->receive_buffer = (int)gp_config_size(config, "receive_buffer");
     d->handshake_seconds = gp_config_seconds(config, "handshake_timeout");
     d->keepalive_ms = (uint32_t)(gp_config_seconds(config, "keepalive") * 1000);
+    d->patience_ms = (uint32_t)(gp_config_seconds(config, "timeout") * 1000);
     /* Strangers get at most half of the descriptors. */
     d->pending_max = PENDING_MAX;
     if (!getrlimit(RLIMIT_NOFILE, &files) &&
@@ -219,6 +220,22 @@ open_domain(const gp_config *config, gp_domain **out)
     return GP_OK;
 }
 
+/* A host that fell silent while something was under way to it. */
+static void
+check_silence(gp_domain *d, gp_endpoint *ep, uint64_t now)
+{
+    if (!d->keepalive_ms || ep->state != GP_TCP_OPEN)
+        return;
+    for (uint32_t i = 0; i < ep->count; i++)
+        if (gp_tcp_silent(ep->sockets[i]->source.fd, d->keepalive_ms)) {
+            gp_tcp_ep_fail(ep, GP_ERR_PEER_LOST,
+                           "the host has not answered for %u ms",
+                           d->keepalive_ms);
+            return;
+        }
+    gp_tcp_wake_at(d, now + d->keepalive_ms * 500000ull);
+}
+
 static void
 run_timers(gp_domain *d)
 {
@@ -241,6 +258,7 @@ run_timers(gp_domain *d)
             else
                 gp_tcp_wake_at(d, ep->eof_deadline_ns);
         }
+        check_silence(d, ep, now);
     }
 }
 

@@ -197,10 +197,12 @@ set_option(int fd, int level, int option, int value)
     (void)setsockopt(fd, level, option, &value, sizeof(value));
 }
 
-/* A host is dead when `keepalive` passes without an answer: to probes when
- * nothing is under way, to data otherwise. */
+/* A host is dead when `keepalive` passes without an answer. While nothing is
+ * under way the kernel probes for that; otherwise gp_tcp_silent() looks. Not
+ * TCP_USER_TIMEOUT: it also ends connections to peers that live but do not read
+ * for a while, so it only backs up the longest wait. */
 static void
-set_keepalive(int fd, uint32_t ms)
+set_keepalive(int fd, uint32_t ms, uint32_t patience_ms)
 {
     int third = (int)GP_MAX(ms / 3000, 1u);
 
@@ -208,7 +210,7 @@ set_keepalive(int fd, uint32_t ms)
     set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, third);
     set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, third);
     set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 2);
-    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)ms);
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)GP_MAX(ms, patience_ms));
 }
 
 void
@@ -221,7 +223,23 @@ gp_tcp_tune(const gp_domain *d, int fd)
     if (d->receive_buffer)
         set_option(fd, SOL_SOCKET, SO_RCVBUF, d->receive_buffer);
     if (d->keepalive_ms)
-        set_keepalive(fd, d->keepalive_ms);
+        set_keepalive(fd, d->keepalive_ms, d->patience_ms);
+}
+
+/* Data or window probes are under way, were repeated, and nothing at all has
+ * come back for `ms`. A living host acknowledges even what it has no room for.
+ */
+bool
+gp_tcp_silent(int fd, uint32_t ms)
+{
+    struct tcp_info info = {0};
+    socklen_t length = sizeof(info);
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length))
+        return false;
+    return info.tcpi_last_ack_recv >= ms &&
+           ((info.tcpi_unacked > 0 && info.tcpi_retransmits > 1) ||
+            info.tcpi_probes > 1);
 }
 
 /* The address alone, without the port, as comparable bytes. */

@@ -90,6 +90,9 @@ gp_tcp_ep_open(gp_endpoint *ep)
     free(ep->attempt);
     ep->attempt = NULL;
     gp_list_insert(&ep->domain->opened, &ep->event);
+    if (ep->domain->keepalive_ms)
+        gp_tcp_wake_at(ep->domain,
+                       gp_clock_ns() + ep->domain->keepalive_ms * 500000ull);
     for (uint32_t i = 0; i < ep->count; i++) {
         ep->sockets[i]->readable = true;
         gp_tcp_ready(ep->sockets[i]);

@@ -216,7 +216,8 @@ struct gp_domain {
     bool checksum;
     int send_buffer, receive_buffer;
     double handshake_seconds;
-    uint32_t keepalive_ms;
+    uint32_t keepalive_ms; /* 0: hosts are never taken for dead */
+    uint32_t patience_ms;  /* of living peers that do not read */
 
     gp_list endpoints;
     gp_list opened, closed; /* endpoints with an event to report */
@@ -269,6 +270,7 @@ gp_status gp_tcp_resolve(const char *address, bool passive, gp_tcp_address *out,
                          size_t max, size_t *count);
 void gp_tcp_name(const struct sockaddr_storage *name, char *text,
                  size_t capacity);
+bool gp_tcp_silent(int fd, uint32_t ms);
 void gp_tcp_tune(const gp_domain *d, int fd);
 void gp_tcp_tune_connected(const gp_domain *d, int fd);
 
