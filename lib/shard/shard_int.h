@@ -174,6 +174,8 @@ void gp_peer_name(const gp_shard *s, uint32_t rank, char *out, size_t capacity);
 
 /* shard_report.c */
 void gp_shard_report(gp_shard *s, uint64_t now);
+/* "worker 1 of 2 has not joined" */
+void gp_shard_missing(const gp_shard *s, char *text, size_t capacity);
 
 /* shard_tensors.c */
 gp_status gp_shard_agree(gp_shard *s, gp_tensor_list *list, uint32_t rank);

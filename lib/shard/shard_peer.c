@@ -386,14 +386,18 @@ on_barrier(gp_shard *s, gp_peer *peer)
 static void
 on_bye(gp_shard *s, gp_peer *peer)
 {
+    char missing[GP_TEXT_MAX];
+
     peer->state = PEER_LEFT;
     s->left[peer->rank] = true;
     s->departed++;
-    if (!s->started)
+    if (!s->started) {
+        gp_shard_missing(s, missing, sizeof(missing));
         gp_shard_fail(s, GP_ERR_PEER_LEFT,
-                      "worker %u left before all workers had joined: start "
-                      "them closer together, or raise connect_timeout",
-                      peer->rank);
+                      "worker %u gave up waiting: %.300s; start them closer "
+                      "together, or raise connect_timeout",
+                      peer->rank, missing);
+    }
     gp_shard_check_left(s);
 }
 

@@ -57,18 +57,26 @@ tell_all(gp_shard *s, const char *text, uint64_t waited)
     }
 }
 
-static void
-report_missing(gp_shard *s, uint64_t now)
+void
+gp_shard_missing(const gp_shard *s, char *text, size_t capacity)
 {
     rank_list late = {0};
-    char who[160], text[GP_TEXT_MAX];
+    char who[160];
 
     for (int64_t r = 0; r < s->size; r++)
         if (!s->worker[r] && !s->left[r])
             add_rank(&late, r);
     print_ranks(&late, who, sizeof(who));
-    snprintf(text, sizeof(text), "%s of %lld %s not joined", who,
+    snprintf(text, capacity, "%s of %lld %s not joined", who,
              (long long)s->size, late.count > 1 ? "have" : "has");
+}
+
+static void
+report_missing(gp_shard *s, uint64_t now)
+{
+    char text[GP_TEXT_MAX];
+
+    gp_shard_missing(s, text, sizeof(text));
     tell_all(s, text, now - s->created_ns);
 }
 
