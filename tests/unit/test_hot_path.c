@@ -150,7 +150,7 @@ body(job *j, gp_worker *w, uint32_t rank)
 
     for (int k = 0; k < TENSORS; k++) {
         gp_tensor_options o = GP_TENSOR_INIT;
-        char name[8];
+        char name[16];
 
         snprintf(name, sizeof(name), "t%d", k);
         o.name = name;

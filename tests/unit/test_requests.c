@@ -376,7 +376,7 @@ broadcast_under_pulls_body(job *j, gp_worker *w, uint32_t rank)
 
     (void)j;
     for (int k = 0; k < TENSORS; k++) {
-        char name[8];
+        char name[16];
 
         snprintf(name, sizeof(name), "t%d", k);
         t[k] = job_tensor(w, name, COUNT, "sgd:lr=1");

@@ -28,7 +28,7 @@ static gp_tensor *
 add(gp_worker *w, const uneven *u, int k)
 {
     gp_tensor_options o = GP_TENSOR_INIT;
-    char name[8];
+    char name[16];
     gp_tensor *t;
 
     snprintf(name, sizeof(name), "t%d", k);
@@ -193,7 +193,7 @@ priority_body(job *j, gp_worker *w, uint32_t rank)
     (void)j, (void)rank;
     for (int k = 0; k < LAYERS; k++) {
         gp_tensor_options o = GP_TENSOR_INIT;
-        char name[8];
+        char name[16];
 
         snprintf(name, sizeof(name), "t%d", k);
         o.name = name;
@@ -241,7 +241,7 @@ small_body(job *j, gp_worker *w, uint32_t rank)
 
     (void)j, (void)rank;
     for (int k = 0; k < SMALL; k++) {
-        char name[8];
+        char name[16];
 
         snprintf(name, sizeof(name), "s%d", k);
         t[k] = job_tensor(w, name, 10, "sum");
@@ -268,6 +268,7 @@ small_tensors_leave_together(void **state)
     (void)state;
     notes = 0;
     flushes = 0;
+    pusher = NULL;
     assert_int_equal(run_job(&j), GP_OK);
 }
 
