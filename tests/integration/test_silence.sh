@@ -22,9 +22,10 @@ trap cleanup EXIT
 # start_pair COMMAND... : a listening bench run by COMMAND, and one that
 # connects to it; sets server, client.
 start_pair() {
+    rm -f "$work/s.err"
     "$@" --listen "$listen" >"$work/s.out" 2>"$work/s.err" </dev/null &
     server=$!
-    until_true grep -q 'listening on' "$work/s.err" || fail "nobody listens"
+    until_true grep -qs 'listening on' "$work/s.err" || fail "nobody listens"
     address=$(sed -n 's/.*listening on //p' "$work/s.err" | head -1)
     "$gradpush" $stream --connect "$address" >"$out" 2>"$err" </dev/null &
     client=$!
