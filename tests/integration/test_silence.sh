@@ -8,12 +8,15 @@
 . "$(dirname "${BASH_SOURCE[0]}")/cli_lib.sh"
 
 space=gp-silence-$$
+link=gps$$
+net=10.$((200 + $$ % 50)).$(($$ / 50 % 250))
 server='' client=''
 cleanup() {
     for pid in $server $client; do
         kill -CONT "$pid" 2>/dev/null
         kill -KILL "$pid" 2>/dev/null
     done
+    ip link del "${link}a" 2>/dev/null
     ip netns del "$space" 2>/dev/null
     rm -rf "$work"
 }
@@ -64,15 +67,15 @@ echo "a host whose link goes down"
 if ! ip netns add "$space" 2>"$work/netns"; then
     echo "  skipped: no network namespace: $(cat "$work/netns")"
 else
-    ip link add gpsil0 type veth peer name gpsil1 netns "$space"
-    ip addr add 10.213.7.1/24 dev gpsil0
-    ip link set gpsil0 up
-    ip -n "$space" addr add 10.213.7.2/24 dev gpsil1
-    ip -n "$space" link set gpsil1 up
-    listen=10.213.7.2:0
+    ip link add "${link}a" type veth peer name "${link}b" netns "$space"
+    ip addr add "$net.1/24" dev "${link}a"
+    ip link set "${link}a" up
+    ip -n "$space" addr add "$net.2/24" dev "${link}b"
+    ip -n "$space" link set "${link}b" up
+    listen=$net.2:0
     start_pair ip netns exec "$space" "$gradpush" $stream
     sleep 0.5
-    ip -n "$space" link set gpsil1 down
+    ip -n "$space" link set "${link}b" down
     checks=$((checks + 1))
     wait_end "$client" 10 || fail "the sender did not notice within 10 s"
     says "a vanished host" "$err" "not answered"
