@@ -7,9 +7,16 @@ thread, random data in memory, plain SGD. Prints JSON.
 """
 import argparse
 import json
+import os
+import sys
 import time
 
-import torch
+# torch.set_num_threads() does not reach a BLAS with threads of its own.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = next(
+        (v for a, v in zip(sys.argv, sys.argv[1:]) if a == "--threads"), "1")
+
+import torch  # noqa: E402
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--hidden", default="2048,2048")

@@ -33,6 +33,7 @@ enum key {
     KEY_BATCH,
     KEY_SEED,
     KEY_UPDATE,
+    KEY_OVERLAP,
     KEY_MODE,
     KEY_PARALLEL,
     KEY_CODEC,
@@ -86,6 +87,9 @@ static const struct row {
     {"seed", KEY_SEED, "N", "of initial weights and sample order (1)"},
     {"update", KEY_UPDATE, "WHERE",
      "worker (default): pull mean gradients; shard: pull parameters"},
+    {"overlap", KEY_OVERLAP, "WHEN",
+     "on: push each layer while backward goes on; off: after it; auto "
+     "(default): off when the workers fill this machine's processors"},
     {"mode", KEY_MODE, "NAME", "sync"},
     {"parallel", KEY_PARALLEL, "NAME", "data"},
     {"codec", KEY_CODEC, "SPEC", "pipeline for pushes, such as q8+lz4 (none)"},
@@ -128,6 +132,7 @@ static const word normalizations[] = {{"none", GT_NORMALIZE_NONE},
                                       {"scale", GT_NORMALIZE_SCALE},
                                       {"standard", GT_NORMALIZE_STANDARD},
                                       {NULL, 0}};
+/* For --progress and --overlap. */
 static const word progresses[] = {{"auto", GT_PROGRESS_AUTO},
                                   {"on", GT_PROGRESS_ON},
                                   {"off", GT_PROGRESS_OFF},
@@ -427,6 +432,8 @@ apply_output(int key, const char *name, const char *text, gt_options *o)
     case KEY_LOGDIR:
         o->logdir = text;
         return GP_OK;
+    case KEY_OVERLAP:
+        return parse_enum(name, text, progresses, &o->overlap);
     case KEY_PROGRESS:
         return parse_enum(name, text, progresses, &o->progress);
     case KEY_QUIET:

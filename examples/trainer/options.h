@@ -44,6 +44,7 @@ typedef struct gt_options {
     const char *json, *logdir;
     bool quiet;
     gt_progress_when progress;
+    gt_progress_when overlap; /* of pushes with backward */
 } gt_options;
 
 /* What gt_options_parse() asks its caller to do. */

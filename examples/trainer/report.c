@@ -142,6 +142,7 @@ config_of(const gt_trainer *t)
     set_count(c, "batch", o->batch);
     set_count(c, "seed", o->seed);
     set_text(c, "update", gt_update_name(o->update));
+    json_object_set_new(c, "overlap", json_boolean(t->overlap));
     set_text(c, "mode", "sync");
     set_text(c, "parallel", "data");
     set_text(c, "codec", o->codec);

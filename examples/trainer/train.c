@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "checkpoint.h"
 
@@ -58,6 +59,21 @@ create_loader(gt_trainer *t)
     return GP_OK;
 }
 
+/* While backward goes on somebody has to move the bytes. When the workers of
+ * this machine fill all its processors, that somebody only gets in their way.
+ */
+static bool
+overlaps(const gt_options *o, const gt_comm *comm)
+{
+    const char *text = getenv("GRADPUSH_LOCAL_SIZE");
+    long here = text ? strtol(text, NULL, 10) : 0;
+
+    if (o->overlap != GT_PROGRESS_AUTO)
+        return o->overlap == GT_PROGRESS_ON;
+    return here != (long)gt_comm_size(comm) ||
+           here * (long)o->threads < sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 static gp_status
 join(gt_trainer *t)
 {
@@ -68,6 +84,7 @@ join(gt_trainer *t)
     t->rank = gt_comm_rank(t->comm);
     t->size = gt_comm_size(t->comm);
     t->shards = gt_comm_shards(t->comm);
+    t->overlap = overlaps(t->options, t->comm);
     return GP_OK;
 }
 
@@ -166,9 +183,17 @@ static gp_status
 push_layer(void *user, size_t l)
 {
     gt_trainer *t = user;
+    gp_status status = GP_OK;
 
     t->pending[l] = true;
-    return t->comm ? gt_comm_push(t->comm, l) : GP_OK;
+    if (!t->comm)
+        return GP_OK;
+    if (t->overlap)
+        return gt_comm_push(t->comm, l);
+    /* Backward ends with layer 0, which forward wants first. */
+    for (size_t i = 0; l == 0 && i < t->mlp.layers && status == GP_OK; i++)
+        status = gt_comm_push(t->comm, i);
+    return status;
 }
 
 gp_status

@@ -29,6 +29,7 @@ typedef struct gt_trainer {
     float *velocity; /* as mlp.params; NULL for GT_SGD */
     gt_loader loader;
     gt_comm *comm; /* NULL: a single worker without shards */
+    bool overlap;  /* layers are pushed while backward goes on */
     uint32_t rank, size, shards;
     float *x;
     uint16_t *labels;
