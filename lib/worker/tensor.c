@@ -11,20 +11,6 @@
 /* As far as gp_destination() reaches. */
 #define TENSOR_BYTES_MAX (GP_DESTINATION_UNIT * (1ull << 32))
 
-size_t
-gp_dtype_bytes(gp_dtype dtype)
-{
-    switch (dtype) {
-    case GP_FP32:
-        return 4;
-    case GP_FP16:
-    case GP_BF16:
-        return 2;
-    default:
-        return 0;
-    }
-}
-
 static const char *
 native_name(uint8_t dtype)
 {
