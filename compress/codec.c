@@ -14,6 +14,7 @@
 
 #include "base/base.h"
 #include "compress/codec_internal.h"
+#include "compress/families.h"
 
 #define NAME_MAX_LENGTH 31
 
@@ -22,11 +23,9 @@ typedef struct codec_node {
     _Atomic(struct codec_node *) next;
 } codec_node;
 
-static const gp_codec_ops *const built_in[] = {
-    &gp_codec_none, &gp_codec_fp16, &gp_codec_bf16, &gp_codec_q8,
-#ifdef GP_HAVE_LZ4
-    &gp_codec_lz4,
-#endif
+static const gp_codec_ops *const *const families[] = {
+    gp_codecs_quant, gp_codecs_stochastic, gp_codecs_sparse,
+    gp_codecs_sums,  gp_codecs_bytes,
 };
 
 static pthread_mutex_t register_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -49,9 +48,10 @@ gp_codec_at(size_t index)
 {
     const codec_node *node = &registered;
 
-    if (index < GP_COUNT_OF(built_in))
-        return built_in[index];
-    index -= GP_COUNT_OF(built_in);
+    for (size_t f = 0; f < GP_COUNT_OF(families); f++)
+        for (size_t i = 0; families[f][i]; i++)
+            if (index-- == 0)
+                return families[f][i];
     do {
         node = atomic_load_explicit(&node->next, memory_order_acquire);
     } while (node && index--);

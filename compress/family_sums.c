@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * family_sums.c - the list of codecs that shards sum or that factor.
+ */
+#include "compress/families.h"
+
+const gp_codec_ops *const gp_codecs_sums[] = {
+    NULL,
+};
