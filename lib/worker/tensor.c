@@ -365,26 +365,22 @@ propose(gp_worker *w)
 static bool
 agreed(void *arg)
 {
-    gp_worker *w = arg;
+    const gp_worker *w = arg;
 
-    if (atomic_load(&w->fault) != GP_OK || atomic_load(&w->phase) == PHASE_RUN)
-        return true;
-    for (uint32_t i = 0; i < w->shards; i++)
-        if (w->conn[i].state != CONN_AGREED)
-            return false;
-    return true;
+    return atomic_load(&w->agreed) == w->shards ||
+           atomic_load(&w->fault) != GP_OK;
 }
 
 gp_status
 gp_worker_ready(gp_worker *w)
 {
     gp_status status = gp_worker_fault(w);
-    bool done;
 
     if (status != GP_OK || atomic_load(&w->phase) == PHASE_RUN)
         return status;
     gp_driver_hold(w->driver);
-    if (atomic_load(&w->phase) == PHASE_REGISTER) {
+    status = gp_worker_fault(w); /* it closes the connections */
+    if (status == GP_OK && atomic_load(&w->phase) == PHASE_REGISTER) {
         status = propose(w);
         if (status == GP_OK)
             atomic_store(&w->phase, PHASE_AGREE);
@@ -392,14 +388,15 @@ gp_worker_ready(gp_worker *w)
     gp_driver_release(w->driver);
     if (status != GP_OK)
         return status;
-    done = gp_driver_wait(w->driver, agreed, w, gp_deadline(w->timeout));
+    (void)gp_driver_wait(w->driver, agreed, w, gp_deadline(w->timeout));
+    if (atomic_load(&w->agreed) == w->shards) {
+        atomic_store(&w->phase, PHASE_RUN);
+        return GP_OK;
+    }
     status = gp_worker_fault(w);
-    if (status != GP_OK)
-        return status;
-    if (!done)
-        return gp_worker_late(w, "the shards did not confirm the tensor list");
-    atomic_store(&w->phase, PHASE_RUN);
-    return GP_OK;
+    return status == GP_OK
+               ? gp_worker_late(w, "the shards did not confirm the tensor list")
+               : status;
 }
 
 gp_status

@@ -168,6 +168,8 @@ struct gp_worker {
     float *plain;    /* one chunk as fp32, for half types */
     void *workspace; /* of pipelines */
     gp_list active;  /* requests under way */
+    /* What has happened stays so when the job fails after it. */
+    atomic_uint started, agreed; /* shards that have said so */
     atomic_uint barriers_entered, barriers_passed;
     uint64_t hearsay_ns; /* when to believe what a shard told, or 0 */
     gp_status hearsay;
