@@ -41,6 +41,7 @@ typedef enum gp_codec_kind {
 #define GP_CODEC_CONTRACTS  0x04u /**< |C(x)-x|^2 <= (1-d)|x|^2, 0 < d <= 1 */
 #define GP_CODEC_FIXED_RATE 0x08u /**< size depends on the count alone */
 #define GP_CODEC_LINEAR     0x10u /**< C(x+y) == C(x)+C(y) */
+#define GP_CODEC_WIDE       0x20u /**< wants chunks as large as can be */
 
 /** What a codec does with NaN and Inf; each has a test. */
 typedef enum gp_nonfinite {
