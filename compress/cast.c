@@ -26,24 +26,27 @@ kernels_of(const cast_format *format)
 }
 
 static gp_status
-open_none(const double *values, void **instance)
+open_none(const double *values, const gp_codec_shape *shape, void **instance)
 {
+    (void)shape;
     (void)values;
     *instance = (void *)(uintptr_t)&format_none;
     return GP_OK;
 }
 
 static gp_status
-open_fp16(const double *values, void **instance)
+open_fp16(const double *values, const gp_codec_shape *shape, void **instance)
 {
+    (void)shape;
     (void)values;
     *instance = (void *)(uintptr_t)&format_fp16;
     return GP_OK;
 }
 
 static gp_status
-open_bf16(const double *values, void **instance)
+open_bf16(const double *values, const gp_codec_shape *shape, void **instance)
 {
+    (void)shape;
     (void)values;
     *instance = (void *)(uintptr_t)&format_bf16;
     return GP_OK;
@@ -89,9 +92,10 @@ cast_encode_feedback(const void *instance, const gp_codec_context *context,
 }
 
 static gp_status
-cast_decode(const void *instance, const void *bytes, size_t length,
-            float *target, size_t count)
+cast_decode(const void *instance, const gp_codec_context *context,
+            const void *bytes, size_t length, float *target, size_t count)
 {
+    (void)context;
     if (length == SIZE_MAX || length != cast_bound(instance, count))
         return GP_ERR_CORRUPT;
     kernels_of(instance)->decode(bytes, target, count);
@@ -99,9 +103,10 @@ cast_decode(const void *instance, const void *bytes, size_t length,
 }
 
 static gp_status
-cast_decode_add(const void *instance, const void *bytes, size_t length,
-                float *target, size_t count)
+cast_decode_add(const void *instance, const gp_codec_context *context,
+                const void *bytes, size_t length, float *target, size_t count)
 {
+    (void)context;
     if (length == SIZE_MAX || length != cast_bound(instance, count))
         return GP_ERR_CORRUPT;
     kernels_of(instance)->decode_add(bytes, target, count);

@@ -25,7 +25,7 @@ typedef struct codec_node {
 
 static const gp_codec_ops *const *const families[] = {
     gp_codecs_quant, gp_codecs_stochastic, gp_codecs_sparse,
-    gp_codecs_sums,  gp_codecs_bytes,
+    gp_codecs_sums,  gp_codecs_bytes,      gp_codecs_memory,
 };
 
 static pthread_mutex_t register_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -79,6 +79,18 @@ name_valid(const char *name)
     return strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == length;
 }
 
+/* Whether the default is the index of one of the words. */
+static bool
+word_valid(const gp_codec_param *p)
+{
+    size_t count = 0;
+
+    while (p->words[count])
+        count++;
+    return p->value >= 0 && p->value < (double)count &&
+           p->value == (double)(size_t)p->value;
+}
+
 /* A text that says what is wrong, or NULL. */
 static const char *
 params_fault(const gp_codec_param *params)
@@ -90,7 +102,8 @@ params_fault(const gp_codec_param *params)
             return "params: more than 16";
         if (!name_valid(p->name))
             return "params: a name is not [a-z][a-z0-9_-]*, at most 31 long";
-        if (!(p->minimum <= p->value && p->value <= p->maximum))
+        if (p->words ? !word_valid(p)
+                     : !(p->minimum <= p->value && p->value <= p->maximum))
             return "params: a default lies outside its range";
         for (size_t j = 0; j < i; j++)
             if (strcmp(params[j].name, p->name) == 0)
@@ -100,24 +113,47 @@ params_fault(const gp_codec_param *params)
 }
 
 static const char *
+array_fault(const gp_codec_ops *ops)
+{
+    if (ops->nonfinite != GP_NONFINITE_EXACT &&
+        ops->nonfinite != GP_NONFINITE_PROPAGATE)
+        return "nonfinite is not set";
+    return !ops->encode   ? "encode is missing"
+           : !ops->decode ? "decode is missing"
+                          : NULL;
+}
+
+static const char *
+index_fault(const gp_codec_ops *ops)
+{
+    return !ops->index_bound      ? "index_bound is missing"
+           : !ops->pack_indices   ? "pack_indices is missing"
+           : !ops->unpack_indices ? "unpack_indices is missing"
+                                  : NULL;
+}
+
+static const char *
 calls_fault(const gp_codec_ops *ops)
 {
+    if (!ops->prepare != !ops->prepare_bytes)
+        return "prepare and prepare_bytes go together";
+    if (ops->kind == GP_CODEC_INDEX)
+        return index_fault(ops);
+    if (ops->kind == GP_CODEC_TRANSFORM)
+        return !ops->forward   ? "forward is missing"
+               : !ops->inverse ? "inverse is missing"
+                               : NULL;
     if (!ops->bound)
         return "bound is missing";
     if (ops->kind == GP_CODEC_BYTES)
         return !ops->pack     ? "pack is missing"
                : !ops->unpack ? "unpack is missing"
                               : NULL;
-    if (ops->kind != GP_CODEC_ARRAY)
-        return "kind is neither GP_CODEC_ARRAY nor GP_CODEC_BYTES";
-    if (ops->nonfinite != GP_NONFINITE_EXACT &&
-        ops->nonfinite != GP_NONFINITE_PROPAGATE)
-        return "nonfinite is not set";
-    if (!ops->prepare != !ops->prepare_bytes)
-        return "prepare and prepare_bytes go together";
-    return !ops->encode   ? "encode is missing"
-           : !ops->decode ? "decode is missing"
-                          : NULL;
+    if (ops->kind == GP_CODEC_SELECT)
+        return ops->select ? NULL : "select is missing";
+    if (ops->kind == GP_CODEC_ARRAY)
+        return array_fault(ops);
+    return "kind is none that can be registered";
 }
 
 static const char *

@@ -57,6 +57,6 @@ const char *gp_codec_absent(const char *name);
 
 /* Most parameters a codec can have, and most stages of a pipeline. */
 #define GP_CODEC_PARAMS    16
-#define GP_PIPELINE_STAGES 8
+#define GP_PIPELINE_STAGES 12
 
 #endif

@@ -26,15 +26,16 @@ typedef struct lz4_instance {
 
 static const gp_codec_param lz4_params[] = {
     {"acceleration", 1, 1, 65537, 1,
-     "higher is faster and packs less; as in LZ4_compress_fast"},
-    {NULL, 0, 0, 0, 0, NULL},
+     "higher is faster and packs less; as in LZ4_compress_fast", NULL},
+    {NULL, 0, 0, 0, 0, NULL, NULL},
 };
 
 static gp_status
-lz4_open(const double *values, void **instance)
+lz4_open(const double *values, const gp_codec_shape *shape, void **instance)
 {
     lz4_instance *z = malloc(sizeof(*z));
 
+    (void)shape;
     if (!z)
         return gp_fail(GP_ERR_NO_MEMORY, "no memory for a codec");
     z->acceleration = (int)values[0];
@@ -67,12 +68,14 @@ lz4_shrink(const lz4_instance *z, const void *source, size_t size, void *out)
 }
 
 static gp_status
-lz4_pack(const void *instance, const void *source, size_t size, void *out,
-         size_t capacity, size_t *length)
+lz4_pack(const void *instance, const gp_codec_context *context,
+         const void *source, size_t size, void *out, size_t capacity,
+         size_t *length)
 {
     uint8_t *bytes = out;
     size_t bound = lz4_bound(instance, size), packed;
 
+    (void)context;
     if (bound == SIZE_MAX || capacity < bound)
         return GP_ERR_TOO_LARGE;
     packed = lz4_shrink(instance, source, size, bytes + LZ4_HEAD);
@@ -85,13 +88,15 @@ lz4_pack(const void *instance, const void *source, size_t size, void *out,
 }
 
 static gp_status
-lz4_unpack(const void *instance, const void *bytes, size_t size, void *out,
-           size_t capacity, size_t *length)
+lz4_unpack(const void *instance, const gp_codec_context *context,
+           const void *bytes, size_t size, void *out, size_t capacity,
+           size_t *length)
 {
     gp_reader r = {bytes, size, true};
     uint8_t mode = gp_read8(&r);
     uint64_t unpacked = gp_read64(&r);
 
+    (void)context;
     (void)instance;
     if (!r.ok || unpacked > capacity)
         return GP_ERR_CORRUPT;

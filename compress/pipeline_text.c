@@ -17,6 +17,7 @@
 #include <gradpush/transport.h> /* gp_crc32c */
 
 #include "base/base.h"
+#include "compress/families.h"
 #include "compress/pipeline.h"
 
 #define TEXT_MAX  1000
@@ -27,6 +28,7 @@ typedef struct parser {
     const char *text;
     const char *at;
     gp_pipeline *pipeline;
+    gp_codec_shape shape;
 } parser;
 
 static gp_status reject(const parser *p, const char *at, const char *format,
@@ -131,12 +133,38 @@ read_number(const char *text, double *out)
 }
 
 static gp_status
+read_word(const parser *p, const char *at, const char *token,
+          const gp_codec_ops *ops, const gp_codec_param *param, double *out)
+{
+    const char *near;
+    char list[160] = "";
+    size_t count = 0, used = 0;
+
+    for (; param->words[count]; count++) {
+        if (strcmp(param->words[count], token) == 0) {
+            *out = (double)count;
+            return GP_OK;
+        }
+        if (used < sizeof(list))
+            used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
+                                     count ? ", " : "", param->words[count]);
+    }
+    if (gp_nearest(token, param->words, count, &near))
+        return reject(p, at, "%s of %s takes %s, not '%s'; did you mean '%s'?",
+                      param->name, ops->name, list, token, near);
+    return reject(p, at, "%s of %s takes %s, not '%s'", param->name, ops->name,
+                  list, token);
+}
+
+static gp_status
 read_value(const parser *p, const char *at, const char *token,
            const gp_codec_ops *ops, size_t index, double *out)
 {
     const gp_codec_param *param = &ops->params[index];
     double value;
 
+    if (param->words)
+        return read_word(p, at, token, ops, param, out);
     if (!read_number(token, &value))
         return reject(p, at, "expected a number for %s of %s, not '%s'",
                       param->name, ops->name, token);
@@ -206,12 +234,91 @@ open_stage(const parser *p, const char *at, gp_stage *stage)
     if (!stage->ops->open)
         return GP_OK;
     snprintf(before, sizeof(before), "%s", gp_last_error());
-    status = stage->ops->open(stage->values, &stage->instance);
+    status = stage->ops->open(stage->values, &p->shape, &stage->instance);
     if (status == GP_OK || status == GP_ERR_NO_MEMORY)
         return status;
     snprintf(why, sizeof(why), "%s", gp_last_error());
     return reject(p, at, "%s refuses its parameters: %s", stage->ops->name,
                   strcmp(before, why) ? why : gp_status_text(status));
+}
+
+/* Where a kind of stage may stand; byte stages stand in two places. */
+static int
+place_of(const gp_codec_ops *ops)
+{
+    static const int places[] = {
+        [GP_CODEC_MEMORY] = 0,    [GP_CODEC_ZEROS] = 1, [GP_CODEC_SELECT] = 2,
+        [GP_CODEC_TRANSFORM] = 3, [GP_CODEC_ARRAY] = 4, [GP_CODEC_BYTES] = 5,
+        [GP_CODEC_INDEX] = 6};
+
+    return places[ops->kind];
+}
+
+static const gp_codec_ops *
+stage_of(const gp_pipeline *pipeline, gp_codec_kind kind)
+{
+    for (size_t i = 0; i < pipeline->count; i++)
+        if (pipeline->stages[i].ops->kind == kind)
+            return pipeline->stages[i].ops;
+    return NULL;
+}
+
+/* Kinds come in one order, because each works on what the one before makes. */
+static gp_status
+check_order(const parser *p, const char *at, const gp_codec_ops *ops)
+{
+    static const char *const works_on[] = {
+        "remembers gradients and must come first",
+        "looks at all elements and must come before a selection",
+        "selects among fp32 elements and must come before what changes them",
+        "turns fp32 elements and must come before what makes bytes of them",
+        "takes fp32 elements and must come before byte stages",
+        NULL,
+        "codes the indices of one selection"};
+    const gp_pipeline *pipeline = p->pipeline;
+    const gp_codec_ops *last;
+    int place = place_of(ops), before;
+
+    if (pipeline->count == 0)
+        return GP_OK;
+    last = pipeline->stages[pipeline->count - 1].ops;
+    before = place_of(last);
+    if (ops->kind == GP_CODEC_BYTES)
+        return GP_OK;
+    if (ops->kind == GP_CODEC_ARRAY && before == place)
+        return reject(p, at,
+                      "%s takes fp32 elements, but %s before it has made bytes "
+                      "of them",
+                      ops->name, last->name);
+    if (before >= place || stage_of(pipeline, ops->kind))
+        return reject(p, at, "%s %s; here it follows %s", ops->name,
+                      works_on[place], last->name);
+    if (ops->kind == GP_CODEC_SELECT && stage_of(pipeline, GP_CODEC_ZEROS))
+        return reject(p, at,
+                      "%s leaves zeros out by itself: without '%s' it is the "
+                      "same and smaller",
+                      ops->name, stage_of(pipeline, GP_CODEC_ZEROS)->name);
+    return GP_OK;
+}
+
+static gp_status
+check_index(const parser *p, const char *at, const gp_codec_ops *ops)
+{
+    const gp_codec_ops *select = stage_of(p->pipeline, GP_CODEC_SELECT);
+
+    if (ops->kind != GP_CODEC_INDEX)
+        return GP_OK;
+    if (!select)
+        return reject(p, at,
+                      "%s codes the indices of a selection, and there is none: "
+                      "begin with one such as 'topk:0.01'",
+                      ops->name);
+    if (select->imply)
+        return reject(p, at,
+                      "the indices of %s follow from the seed and are not "
+                      "sent: leave %s out",
+                      select->name, ops->name);
+    return GP_OK;
 }
 
 /* Sets up the next stage with the codec's defaults, not opened yet. */
@@ -221,14 +328,15 @@ add_stage(const parser *p, const char *at, const gp_codec_ops *ops,
 {
     gp_pipeline *pipeline = p->pipeline;
     gp_stage *stage = &pipeline->stages[pipeline->count];
+    gp_status status;
 
     if (pipeline->count == GP_PIPELINE_STAGES)
         return reject(p, at, "more than %d stages", GP_PIPELINE_STAGES);
-    if (pipeline->count && ops->kind == GP_CODEC_ARRAY)
-        return reject(p, at,
-                      "%s takes fp32 elements and must come first; %s before "
-                      "it has made bytes of them",
-                      ops->name, pipeline->stages[0].ops->name);
+    status = check_order(p, at, ops);
+    if (status == GP_OK)
+        status = check_index(p, at, ops);
+    if (status != GP_OK)
+        return status;
     *stage = (gp_stage){.ops = ops};
     for (size_t i = 0; i < param_count(ops); i++)
         stage->values[i] = ops->params[i].value;
@@ -244,6 +352,25 @@ finish_stage(const parser *p, const char *at, gp_stage *stage)
     if (status == GP_OK)
         p->pipeline->count++;
     return status;
+}
+
+/* A stage that the text leaves out. */
+static gp_status
+add_default(const parser *p, const char *at, const gp_codec_ops *ops)
+{
+    gp_stage *stage;
+    gp_status status = add_stage(p, at, ops, &stage);
+
+    return status == GP_OK ? finish_stage(p, at, stage) : status;
+}
+
+/* Bytes come from an array stage. */
+static bool
+needs_array(const parser *p, const gp_codec_ops *next)
+{
+    return (!next || next->kind == GP_CODEC_BYTES ||
+            next->kind == GP_CODEC_INDEX) &&
+           !stage_of(p->pipeline, GP_CODEC_ARRAY);
 }
 
 /* stage = name (":" argument ("," argument)*)? */
@@ -262,12 +389,9 @@ read_stage(parser *p)
     ops = gp_codec_find(name);
     if (!ops)
         return reject_codec(p, at, name);
-    if (p->pipeline->count == 0 && ops->kind == GP_CODEC_BYTES) {
-        status = add_stage(p, at, &gp_codec_none, &stage);
-        status = status ? status : finish_stage(p, at, stage);
-        if (status)
-            return status;
-    }
+    status = needs_array(p, ops) ? add_default(p, at, &gp_codec_none) : GP_OK;
+    if (status)
+        return status;
     status = add_stage(p, at, ops, &stage);
     if (status == GP_OK && *p->at == ':')
         status = read_arguments(p, stage);
@@ -284,26 +408,12 @@ read_stages(parser *p)
 {
     gp_status status;
 
-    if (strlen(p->text) > TEXT_MAX)
-        return reject(p, p->text + TEXT_MAX, "longer than %d characters",
-                      TEXT_MAX);
     for (;;) {
         status = read_stage(p);
         if (status || *p->at == '\0')
             return status;
         p->at++;
     }
-}
-
-static uint32_t
-chain_properties(const gp_pipeline *pipeline)
-{
-    uint32_t properties = pipeline->stages[0].ops->properties;
-
-    for (size_t i = 1; i < pipeline->count; i++)
-        if (!(pipeline->stages[i].ops->properties & GP_CODEC_FIXED_RATE))
-            properties &= ~GP_CODEC_FIXED_RATE;
-    return properties;
 }
 
 /* Shortest text that reads back as the same number, without a '+'. */
@@ -328,6 +438,15 @@ print_number(FILE *out, const gp_codec_param *param, double value)
     fputs(text, out);
 }
 
+static void
+print_value(FILE *out, const gp_codec_param *param, double value)
+{
+    if (param->words)
+        fputs(param->words[(size_t)value], out);
+    else
+        print_number(out, param, value);
+}
+
 char *
 gp_pipeline_print(const gp_pipeline *pipeline)
 {
@@ -343,7 +462,7 @@ gp_pipeline_print(const gp_pipeline *pipeline)
         fprintf(out, "%s%s", i ? "+" : "", stage->ops->name);
         for (size_t j = 0; j < param_count(stage->ops); j++) {
             fprintf(out, "%c%s=", j ? ',' : ':', stage->ops->params[j].name);
-            print_number(out, &stage->ops->params[j], stage->values[j]);
+            print_value(out, &stage->ops->params[j], stage->values[j]);
         }
     }
     if (fclose(out) == 0)
@@ -352,24 +471,89 @@ gp_pipeline_print(const gp_pipeline *pipeline)
     return NULL;
 }
 
+/* Chains that read well and cannot be right. */
 static gp_status
-parse(const char *text, gp_pipeline *pipeline)
+check_chain(const parser *p)
 {
-    parser p = {text, text, pipeline};
-    gp_status status = read_stages(&p);
+    const gp_pipeline *l = p->pipeline;
+    bool prepares = gp_stage_prepares(l->array);
 
+    if (l->memory && l->memory->ops == &gp_codec_ef &&
+        l->properties & GP_CODEC_LOSSLESS)
+        return reject(p, p->text,
+                      "ef feeds back what is lost, and nothing here loses "
+                      "anything");
+    if (prepares && (l->select || l->transform))
+        return reject(p, p->text,
+                      "%s looks at the whole tensor before %s changes what it "
+                      "will get: give it scope=chunk",
+                      l->array->ops->name,
+                      (l->select ? l->select : l->transform)->ops->name);
+    if (l->array->ops->propose && (l->transform || l->zeros || l->select))
+        return reject(p, p->text,
+                      "%s needs the same elements on all workers: nothing may "
+                      "stand before it but ef",
+                      l->array->ops->name);
+    if (l->memory && l->properties & GP_CODEC_UNBIASED &&
+        !(l->properties & GP_CODEC_LOSSLESS) &&
+        gp_pipeline_error_bound(l, 4096) >= 1)
+        return reject(p, p->text,
+                      "%s with a codec whose error may exceed its input grows "
+                      "without bound: choose the biased variant",
+                      l->memory->ops->name);
+    return GP_OK;
+}
+
+/* What the text leaves out, and what cannot be right as a whole. */
+static gp_status
+complete(const parser *p)
+{
+    const gp_codec_ops *select;
+    gp_status status =
+        needs_array(p, NULL) ? add_default(p, p->at, &gp_codec_none) : GP_OK;
+
+    select = stage_of(p->pipeline, GP_CODEC_SELECT);
+    if (status == GP_OK && select && !select->imply &&
+        !stage_of(p->pipeline, GP_CODEC_INDEX))
+        status = add_default(p, p->at, gp_codec_find("auto"));
+    if (status != GP_OK)
+        return status;
+    gp_pipeline_settle(p->pipeline);
+    return check_chain(p);
+}
+
+static gp_status
+parse(const char *text, const gp_codec_shape *shape, gp_pipeline *pipeline)
+{
+    char expanded[TEXT_MAX + 1];
+    parser p = {text, text, pipeline, {0, 0}};
+    gp_status status;
+
+    if (shape)
+        p.shape = *shape;
+    if (strlen(text) > TEXT_MAX)
+        return reject(&p, text + TEXT_MAX, "longer than %d characters",
+                      TEXT_MAX);
+    if (!gp_alias_expand(text, expanded, sizeof(expanded)))
+        return reject(&p, text + strlen(text),
+                      "longer than %d characters with its names written out",
+                      TEXT_MAX);
+    p.text = p.at = expanded;
+    status = read_stages(&p);
+    if (status == GP_OK)
+        status = complete(&p);
     if (status)
         return status;
     pipeline->name = gp_pipeline_print(pipeline);
     if (!pipeline->name)
         return gp_fail(GP_ERR_NO_MEMORY, "no memory for a pipeline");
     pipeline->id = gp_crc32c(0, pipeline->name, strlen(pipeline->name));
-    pipeline->properties = chain_properties(pipeline);
     return GP_OK;
 }
 
 static gp_status
-parse_in_c_locale(const char *text, gp_pipeline *pipeline)
+parse_in_c_locale(const char *text, const gp_codec_shape *shape,
+                  gp_pipeline *pipeline)
 {
     locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0), before;
     gp_status status;
@@ -377,30 +561,37 @@ parse_in_c_locale(const char *text, gp_pipeline *pipeline)
     if (!c)
         return gp_fail_errno(GP_ERR_NO_MEMORY, errno, "the C locale");
     before = uselocale(c);
-    status = parse(text, pipeline);
+    status = parse(text, shape, pipeline);
     uselocale(before);
     freelocale(c);
     return status;
 }
 
 gp_status
-gp_pipeline_parse(const char *text, gp_pipeline **out)
+gp_pipeline_open(const char *text, const gp_codec_shape *shape,
+                 gp_pipeline **out)
 {
     gp_pipeline *pipeline;
     gp_status status;
 
     if (!text || !out)
-        return gp_fail(GP_ERR_INVALID, "gp_pipeline_parse: NULL argument");
+        return gp_fail(GP_ERR_INVALID, "gp_pipeline_open: NULL argument");
     pipeline = calloc(1, sizeof(*pipeline));
     if (!pipeline)
         return gp_fail(GP_ERR_NO_MEMORY, "no memory for a pipeline");
-    status = parse_in_c_locale(text, pipeline);
+    status = parse_in_c_locale(text, shape, pipeline);
     if (status) {
         gp_pipeline_destroy(pipeline);
         return status;
     }
     *out = pipeline;
     return GP_OK;
+}
+
+gp_status
+gp_pipeline_parse(const char *text, gp_pipeline **out)
+{
+    return gp_pipeline_open(text, NULL, out);
 }
 
 void
@@ -425,6 +616,12 @@ uint32_t
 gp_pipeline_id(const gp_pipeline *pipeline)
 {
     return pipeline->id;
+}
+
+uint32_t
+gp_pipeline_needs(const gp_pipeline *pipeline)
+{
+    return pipeline->needs;
 }
 
 uint32_t

@@ -18,16 +18,17 @@ typedef struct q8_instance {
 
 static const gp_codec_param q8_params[] = {
     {"block", 256, 32, 65536, 1,
-     "elements that share a scale, a multiple of 32"},
-    {NULL, 0, 0, 0, 0, NULL},
+     "elements that share a scale, a multiple of 32", NULL},
+    {NULL, 0, 0, 0, 0, NULL, NULL},
 };
 
 static gp_status
-q8_open(const double *values, void **instance)
+q8_open(const double *values, const gp_codec_shape *shape, void **instance)
 {
     size_t block = (size_t)values[0];
     q8_instance *q;
 
+    (void)shape;
     if (block % 32)
         return gp_fail(GP_ERR_CONFIG,
                        "block=%zu is not a multiple of 32; write %zu", block,
@@ -108,12 +109,13 @@ scales_valid(const q8_instance *q, const uint8_t *bytes, size_t length,
 }
 
 static gp_status
-q8_decode(const void *instance, const void *bytes, size_t length, float *target,
-          size_t count)
+q8_decode(const void *instance, const gp_codec_context *context,
+          const void *bytes, size_t length, float *target, size_t count)
 {
     const q8_instance *q = instance;
     size_t scales = scale_bytes(q, count);
 
+    (void)context;
     if (!scales_valid(q, bytes, length, count))
         return GP_ERR_CORRUPT;
     if (count &&
@@ -124,13 +126,14 @@ q8_decode(const void *instance, const void *bytes, size_t length, float *target,
 }
 
 static gp_status
-q8_decode_add(const void *instance, const void *bytes, size_t length,
-              float *target, size_t count)
+q8_decode_add(const void *instance, const gp_codec_context *context,
+              const void *bytes, size_t length, float *target, size_t count)
 {
     const q8_instance *q = instance;
     const gp_q8_kernels *kernels = &gp_kernels_get()->q8;
     size_t scales = scale_bytes(q, count);
 
+    (void)context;
     if (!scales_valid(q, bytes, length, count))
         return GP_ERR_CORRUPT;
     if (!count)

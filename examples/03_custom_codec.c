@@ -30,15 +30,16 @@ typedef struct sign1 {
 } sign1;
 
 static const gp_codec_param sign1_params[] = {
-    {"block", 256, 8, 65536, 1, "elements that share a scale"},
-    {NULL, 0, 0, 0, 0, NULL},
+    {"block", 256, 8, 65536, 1, "elements that share a scale", NULL},
+    {NULL, 0, 0, 0, 0, NULL, NULL},
 };
 
 static gp_status
-sign1_open(const double *values, void **instance)
+sign1_open(const double *values, const gp_codec_shape *shape, void **instance)
 {
     sign1 *s = malloc(sizeof(*s));
 
+    (void)shape;
     if (!s)
         return GP_ERR_NO_MEMORY;
     s->block = (size_t)values[0];
@@ -159,13 +160,14 @@ element(const uint8_t *block, float scale, size_t i)
 }
 
 static gp_status
-sign1_decode(const void *instance, const void *bytes, size_t length,
-             float *target, size_t count)
+sign1_decode(const void *instance, const gp_codec_context *context,
+             const void *bytes, size_t length, float *target, size_t count)
 {
     const sign1 *s = instance;
     const uint8_t *at = bytes;
     gp_status status = check(s, at, length, count);
 
+    (void)context;
     while (status == GP_OK && count > 0) {
         size_t n = count < s->block ? count : s->block;
         float scale = get_float(at);
@@ -181,13 +183,14 @@ sign1_decode(const void *instance, const void *bytes, size_t length,
 
 /* The shard adds pushes with this, without a dense copy in between. */
 static gp_status
-sign1_decode_add(const void *instance, const void *bytes, size_t length,
-                 float *target, size_t count)
+sign1_decode_add(const void *instance, const gp_codec_context *context,
+                 const void *bytes, size_t length, float *target, size_t count)
 {
     const sign1 *s = instance;
     const uint8_t *at = bytes;
     gp_status status = check(s, at, length, count);
 
+    (void)context;
     while (status == GP_OK && count > 0) {
         size_t n = count < s->block ? count : s->block;
         float scale = get_float(at);

@@ -115,10 +115,10 @@ pipeline_error(const char *text, float factor, double *out)
         status = gp_fail(GP_ERR_NO_MEMORY, "no memory to try '%s'", text);
     else
         status =
-            gp_pipeline_encode(pipeline, &context, in, NULL, TRIAL_ELEMENTS,
+            gp_pipeline_encode(pipeline, &context, NULL, in, TRIAL_ELEMENTS,
                                bytes, bound, &length, workspace);
     if (status == GP_OK)
-        status = gp_pipeline_decode(pipeline, bytes, length, decoded,
+        status = gp_pipeline_decode(pipeline, &context, bytes, length, decoded,
                                     TRIAL_ELEMENTS, workspace);
     *out = 0;
     for (size_t i = 0; i < TRIAL_ELEMENTS && status == GP_OK; i++)

@@ -43,13 +43,14 @@ encode_result(gp_shard *s, gp_chunk *c)
                                 .tensor = c->info->tensor,
                                 .offset = c->info->offset,
                                 .step = c->version,
-                                .rank = UINT32_MAX};
+                                .rank = GP_RANK_SHARD,
+                                .size = (uint32_t)s->size};
     size_t bound = gp_pipeline_bound(c->tensor->pull, c->info->count);
 
     if (c->tensor->pull_dense || c->encoded_valid)
         return GP_OK;
     c->encoded_valid = true;
-    return gp_pipeline_encode(c->tensor->pull, &context, c->value, NULL,
+    return gp_pipeline_encode(c->tensor->pull, &context, NULL, c->value,
                               c->info->count, c->encoded, bound,
                               &c->encoded_length, s->workspace);
 }
@@ -59,7 +60,7 @@ encode_result(gp_shard *s, gp_chunk *c)
 static gp_status
 encode_initial(gp_shard *s, gp_chunk *c, const void **payload, size_t *length)
 {
-    gp_codec_context context = {.rank = UINT32_MAX};
+    gp_codec_context context = {.rank = GP_RANK_SHARD};
     size_t bound = gp_pipeline_bound(c->tensor->native, c->info->count);
     gp_status status = GP_OK;
 
@@ -72,7 +73,7 @@ encode_initial(gp_shard *s, gp_chunk *c, const void **payload, size_t *length)
         c->initial = gp_alloc_aligned(bound);
         if (!c->initial)
             return gp_fail(GP_ERR_NO_MEMORY, "initial values");
-        status = gp_pipeline_encode(c->tensor->native, &context, c->value, NULL,
+        status = gp_pipeline_encode(c->tensor->native, &context, NULL, c->value,
                                     c->info->count, c->initial, bound,
                                     &c->initial_length, s->workspace);
     }

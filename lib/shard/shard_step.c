@@ -88,12 +88,6 @@ gp_entry_settle(gp_shard *s, gp_chunk *c, uint32_t rank)
 }
 
 static bool
-is_dense(const gp_chunk *c, uint32_t rank)
-{
-    return c->entry[rank].codec == c->tensor->dense;
-}
-
-static bool
 is_next(const gp_chunk *c, uint32_t rank)
 {
     return c->entry[rank].pending && c->entry[rank].msg.step == c->version;
@@ -135,10 +129,8 @@ lendable(const gp_shard *s, const gp_chunk *c)
     if (!target || payload >= high || payload + e->length <= low)
         return target;
     /* In place: safe when both are read and written element by element. */
-    return payload == low && local <= 1 && is_dense(c, 0) &&
-                   (s->size < 2 || is_dense(c, 1))
-               ? target
-               : NULL;
+    return payload == low && local <= 1 && c->tensor->push_dense ? target
+                                                                 : NULL;
 }
 
 /* Whether folding may begin, and into which buffer. A worker that has pushed
@@ -183,9 +175,15 @@ static gp_status
 fold_one(gp_shard *s, gp_chunk *c, gp_entry *e, uint32_t rank)
 {
     size_t n = c->info->count;
-    const gp_pipeline *p = c->tensor->push.pipeline[e->codec];
+    const gp_pipeline *p = c->tensor->push;
+    gp_codec_context context = {.seed = s->list.seed,
+                                .tensor = c->info->tensor,
+                                .offset = c->info->offset,
+                                .step = e->msg.step,
+                                .rank = rank,
+                                .size = (uint32_t)s->size};
 
-    if (is_dense(c, rank)) {
+    if (c->tensor->push_dense) {
         float scale = last_scale(s, c, rank);
 
         c->scaled = rank + 1 == s->size;
@@ -198,9 +196,9 @@ fold_one(gp_shard *s, gp_chunk *c, gp_entry *e, uint32_t rank)
         return GP_OK;
     }
     if (rank > 0)
-        return gp_pipeline_decode_add(p, e->payload, e->length, c->sum, n,
-                                      s->workspace);
-    return gp_pipeline_decode(p, e->payload, e->length, c->sum, n,
+        return gp_pipeline_decode_add(p, &context, e->payload, e->length,
+                                      c->sum, n, s->workspace);
+    return gp_pipeline_decode(p, &context, e->payload, e->length, c->sum, n,
                               s->workspace);
 }
 
@@ -261,13 +259,13 @@ fold_first(gp_shard *s, gp_chunk *c)
 {
     gp_entry *e = c->entry;
 
-    bool pair = is_dense(c, 0) && s->size > 1;
+    bool pair = c->tensor->push_dense && s->size > 1;
 
     if (pair && !is_next(c, 1) && !e[0].stash && s->worker[0])
         return -1;
     if (!begin_step(s, c))
         return -1;
-    if (!pair || !is_next(c, 1) || !is_dense(c, 1))
+    if (!pair || !is_next(c, 1))
         return 0;
     gp_fold_add(c->sum, e[0].payload, e[1].payload, last_scale(s, c, 1),
                 c->info->count);
@@ -324,13 +322,15 @@ gp_chunk_initialize(gp_shard *s, gp_chunk *c)
 {
     gp_entry *e = c->initializer;
     uint32_t rank = (uint32_t)(e - c->entry);
+    gp_codec_context context = {.rank = rank};
     gp_status status;
 
     if (c->sending > 0)
         return;
     c->initializer = NULL;
-    status = gp_pipeline_decode(c->tensor->native, e->payload, e->length,
-                                c->value, c->info->count, s->workspace);
+    status =
+        gp_pipeline_decode(c->tensor->native, &context, e->payload, e->length,
+                           c->value, c->info->count, s->workspace);
     gp_entry_free(s->worker[rank], e);
     if (status != GP_OK) {
         gp_shard_fail(s, status, "worker %u broadcast damaged values", rank);

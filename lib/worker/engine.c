@@ -50,7 +50,7 @@ pull_is_direct(const gp_request *r)
 static bool
 push_is_direct(const gp_request *r)
 {
-    return is_init(r->kind) || (int)r->codec == r->tensor->direct;
+    return is_init(r->kind) || r->tensor->push_direct;
 }
 
 static int
@@ -89,9 +89,6 @@ start_request(gp_worker *w, gp_request *r)
     gp_tensor *t = r->tensor;
 
     gp_list_insert(&w->active, &r->link);
-    r->codec = 0;
-    if (r->kind == OP_PUSH || r->kind == OP_PUSH_PULL)
-        r->codec = gp_tensor_choose(t, r->step);
     r->left = t->chunks;
     for (uint32_t i = 0; i < t->chunks; i++) {
         gp_op *op = &r->op[i];
@@ -165,6 +162,21 @@ find_destination(gp_op *op, uint64_t *out)
     return GP_OK;
 }
 
+static gp_codec_context
+context_of(const gp_op *op, uint64_t step, uint32_t rank)
+{
+    const gp_tensor *t = op->request->tensor;
+    const gp_worker *w = t->worker;
+
+    return (gp_codec_context){.seed =
+                                  (uint64_t)gp_config_int(w->config, "seed"),
+                              .tensor = t->index,
+                              .offset = w->map.chunk[op->chunk].offset,
+                              .step = step,
+                              .rank = rank,
+                              .size = w->size};
+}
+
 /* Puts the gradient of one chunk through the push pipeline. */
 static gp_status
 encode(gp_op *op, uint8_t *out, size_t capacity, size_t *length)
@@ -175,25 +187,18 @@ encode(gp_op *op, uint8_t *out, size_t capacity, size_t *length)
     size_t width = element_bytes(t);
     const uint8_t *source = op->request->grad + info->offset * width;
     const float *values = (const void *)source;
-    gp_codec_context context = {.seed =
-                                    (uint64_t)gp_config_int(w->config, "seed"),
-                                .tensor = t->index,
-                                .offset = info->offset,
-                                .step = op->request->step,
-                                .rank = w->rank};
+    gp_codec_context context = context_of(op, op->request->step, w->rank);
 
     if (t->spec.dtype != GP_FP32) {
         gp_status status =
-            gp_pipeline_decode(t->native, source, info->count * width, w->plain,
-                               info->count, w->workspace);
+            gp_pipeline_decode(t->native, &context, source, info->count * width,
+                               w->plain, info->count, w->workspace);
         if (status != GP_OK)
             return status;
         values = w->plain;
     }
-    return gp_pipeline_encode(t->push.pipeline[op->request->codec], &context,
-                              values,
-                              t->residual ? t->residual + info->offset : NULL,
-                              info->count, out, capacity, length, w->workspace);
+    return gp_pipeline_encode(t->push, &context, t->memory, values, info->count,
+                              out, capacity, length, w->workspace);
 }
 
 static void
@@ -223,8 +228,7 @@ describe(gp_op *op, gp_msg *msg)
     msg->chunk = op->chunk;
     msg->step = r->step + op->pushed;
     msg->elements = w->map.chunk[op->chunk].count;
-    msg->pipeline =
-        is_init(r->kind) ? gp_pipeline_id(t->native) : t->push.id[r->codec];
+    msg->pipeline = gp_pipeline_id(is_init(r->kind) ? t->native : t->push);
     msg->cookie = op->cookie;
     if (is_init(r->kind))
         msg->flags |= GP_MSG_INIT;
@@ -547,15 +551,15 @@ decode(gp_op *op, const gp_msg *msg)
     const uint8_t *bytes = op->conn->receive.base +
                            (size_t)op->receive_piece * op->conn->receive.bytes;
     float *values = half ? w->plain : (void *)out;
-    gp_codec_context context = {0};
+    gp_codec_context context = context_of(op, msg->step, GP_RANK_SHARD);
     size_t length;
     gp_status status;
 
-    status = gp_pipeline_decode(t->pull, bytes, msg->payload, values,
+    status = gp_pipeline_decode(t->pull, &context, bytes, msg->payload, values,
                                 info->count, w->workspace);
     if (status != GP_OK || !half)
         return status;
-    return gp_pipeline_encode(t->native, &context, values, NULL, info->count,
+    return gp_pipeline_encode(t->native, &context, NULL, values, info->count,
                               out, info->count * width, &length, w->workspace);
 }
 

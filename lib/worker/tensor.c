@@ -12,43 +12,45 @@
 #define TENSOR_BYTES_MAX (GP_DESTINATION_UNIT * (1ull << 32))
 
 static const char *
+native_name(uint8_t dtype)
+{
+    return dtype == GP_FP16 ? "fp16" : dtype == GP_BF16 ? "bf16" : "none";
+}
+
+static const char *
 or_default(const gp_worker *w, const char *text, const char *field)
 {
     return text ? text : gp_config_get(w->config, field);
 }
 
-/* The pipelines a text asks for; small tensors stay dense, and dense means the
+/* The pipeline a text asks for; small tensors stay dense, and dense means the
  * tensor's own type. */
 static gp_status
-open_codecs(const gp_tensor_options *o, const char *text, gp_codec_set *set,
-            char *name)
+open_pipeline(const gp_tensor_options *o, const char *text, gp_pipeline **out,
+              char *name)
 {
-    const char *native = gp_native_name((uint8_t)o->dtype);
-    gp_status status = gp_codec_set_open(text, native, set);
+    gp_pipeline *p;
+    gp_status status = gp_pipeline_parse(text, &p);
 
-    if (status == GP_OK && o->count < o->codec_minimum) {
-        gp_codec_set_close(set);
-        status = gp_codec_set_open(native, native, set);
+    if (status != GP_OK)
+        return status;
+    if (strcmp(gp_pipeline_name(p), "none") == 0 ||
+        o->count < o->codec_minimum) {
+        gp_pipeline_destroy(p);
+        status = gp_pipeline_parse(native_name((uint8_t)o->dtype), &p);
+        if (status != GP_OK)
+            return status;
     }
-    return status == GP_OK ? gp_codec_set_print(set, name, GP_CODECS_MAX)
-                           : status;
-}
-
-/* Results are encoded once for all, so there is nothing to choose. */
-static gp_status
-open_pull(const gp_tensor_options *o, const char *text, gp_tensor *t)
-{
-    gp_codec_set set = {0};
-    gp_status status;
-
-    if (strchr(text, '|'))
-        return gp_fail(GP_ERR_CONFIG,
-                       "pull codec '%.100s': there is one for all workers, "
-                       "without alternatives",
-                       text);
-    status = open_codecs(o, text, &set, t->spec.pull);
-    t->pull = set.pipeline[0];
-    return status;
+    if (strlen(gp_pipeline_name(p)) >= GP_NAME_MAX) {
+        gp_pipeline_destroy(p);
+        return gp_fail(GP_ERR_TOO_LARGE,
+                       "pipeline '%.100s...' is longer than "
+                       "%u characters",
+                       text, GP_NAME_MAX - 1);
+    }
+    strcpy(name, gp_pipeline_name(p));
+    *out = p;
+    return GP_OK;
 }
 
 static gp_status
@@ -70,12 +72,6 @@ check_options(gp_worker *w, const gp_tensor_options *o)
                        "tensor '%.60s': count is %llu; a tensor has 1 element "
                        "to %llu bytes",
                        o->name, (unsigned long long)o->count, TENSOR_BYTES_MAX);
-    if (o->columns && o->count % o->columns)
-        return gp_fail(GP_ERR_INVALID,
-                       "tensor '%.60s': %llu elements are no whole rows of "
-                       "%llu columns",
-                       o->name, (unsigned long long)o->count,
-                       (unsigned long long)o->columns);
     if (atomic_load(&w->phase) != PHASE_REGISTER)
         return gp_fail(GP_ERR_STATE,
                        "tensor '%.60s' is registered after the "
@@ -95,10 +91,10 @@ free_tensor(gp_tensor *t)
 
     while ((item = gp_list_pop(&t->unused)))
         gp_request_free(GP_CONTAINER_OF(item, gp_request, link));
-    gp_codec_set_close(&t->push);
+    gp_pipeline_destroy(t->push);
     gp_pipeline_destroy(t->pull);
     gp_pipeline_destroy(t->native);
-    free(t->residual);
+    gp_codec_memory_destroy(t->memory);
     free(t);
 }
 
@@ -112,60 +108,37 @@ gp_worker_free_tensors(gp_worker *w)
     w->tensors = 0;
 }
 
-static bool
-is_lossy(const gp_pipeline *p)
-{
-    return !(gp_pipeline_properties(p) & GP_CODEC_LOSSLESS);
-}
-
-static bool
-pushes_lossily(const gp_tensor *t)
-{
-    for (uint32_t i = 0; i < t->push.count; i++)
-        if ((int)i != t->direct && is_lossy(t->push.pipeline[i]))
-            return true;
-    return false;
-}
-
-static gp_status
-open_residual(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
-{
-    if (o->feedback == 0 || !pushes_lossily(t))
-        return GP_OK;
-    t->residual = calloc(o->count, sizeof(float));
-    if (!t->residual)
-        return gp_fail(GP_ERR_NO_MEMORY, "error feedback of tensor '%.60s'",
-                       o->name);
-    atomic_fetch_add(&w->memory, o->count * sizeof(float));
-    return GP_OK;
-}
-
 /* Pipelines, updater and residual, as the options say. */
 static gp_status
 open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
 {
-    const char *native = gp_native_name((uint8_t)o->dtype);
     gp_updater updater;
     gp_status status;
+    bool lossy, feedback;
 
-    status = gp_pipeline_parse(native, &t->native);
+    status = gp_pipeline_parse(native_name((uint8_t)o->dtype), &t->native);
     if (status == GP_OK)
-        status = open_codecs(o, or_default(w, o->codec, "codec"), &t->push,
-                             t->spec.push);
+        status = open_pipeline(o, or_default(w, o->codec, "codec"), &t->push,
+                               t->spec.push);
     if (status == GP_OK)
-        status = open_pull(o, or_default(w, o->pull_codec, "pull_codec"), t);
+        status = open_pipeline(o, or_default(w, o->pull_codec, "pull_codec"),
+                               &t->pull, t->spec.pull);
     if (status == GP_OK)
         status =
             gp_updater_parse(or_default(w, o->updater, "updater"), &updater);
     if (status != GP_OK)
         return status;
     gp_updater_print(&updater, t->spec.updater, sizeof(t->spec.updater));
-    t->preferred = t->push.count - 1;
-    t->direct = gp_codec_set_find(&t->push, gp_pipeline_id(t->native));
+    t->push_direct = strcmp(t->spec.push, gp_pipeline_name(t->native)) == 0;
     t->pull_direct = strcmp(t->spec.pull, gp_pipeline_name(t->native)) == 0;
-    t->spec.feedback = o->pull_feedback != 0 && !t->pull_direct &&
-                       updater.kind != GP_UPDATER_SGD && is_lossy(t->pull);
-    return open_residual(w, o, t);
+    lossy = !t->push_direct &&
+            !(gp_pipeline_properties(t->push) & GP_CODEC_LOSSLESS);
+    if (!lossy)
+        return GP_OK;
+    feedback =
+        o->feedback > 0 ||
+        (o->feedback < 0 && gp_pipeline_needs(t->push) & GP_PIPELINE_FEEDBACK);
+    return gp_codec_memory_create(t->push, 0, o->count, feedback, &t->memory);
 }
 
 static gp_status
@@ -209,7 +182,6 @@ gp_tensor_register(gp_worker *w, const gp_tensor_options *options,
     strcpy(t->spec.name, options->name);
     t->spec.dtype = (uint8_t)options->dtype;
     t->spec.count = options->count;
-    t->spec.columns = options->columns > 1 ? options->columns : 0;
     status = open_tensor(w, options, t);
     if (status == GP_OK)
         status = append(w, t);
@@ -241,27 +213,6 @@ open_pieces(gp_worker *w, gp_conn *conn, scratch *s, size_t bytes)
                                     &s->mem);
 }
 
-/* Of the alternatives that are not sent from where the gradient lies. */
-static size_t
-encoded_bound(const gp_tensor *t, uint64_t count)
-{
-    size_t most = 0;
-
-    for (uint32_t i = 0; i < t->push.count; i++) {
-        size_t bound = gp_pipeline_bound(t->push.pipeline[i], count);
-
-        if ((int)i != t->direct)
-            most = GP_MAX(most, bound);
-    }
-    return most;
-}
-
-static bool
-is_direct(const gp_tensor *t)
-{
-    return t->pull_direct && t->push.count == 1 && t->direct == 0;
-}
-
 /* Buffers for encoded chunks of this shard, when there are any. */
 gp_status
 gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
@@ -272,7 +223,8 @@ gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
     for (uint32_t i = 0; i < w->map.chunks; i++) {
         const gp_chunk_info *info = &w->map.chunk[i];
         const gp_tensor *t = w->tensor[info->tensor];
-        size_t push = encoded_bound(t, info->count);
+        size_t push =
+            t->push_direct ? 0 : gp_pipeline_bound(t->push, info->count);
         size_t pull =
             t->pull_direct ? 0 : gp_pipeline_bound(t->pull, info->count);
 
@@ -304,12 +256,12 @@ open_workspace(gp_worker *w)
     for (uint32_t i = 0; i < w->map.chunks; i++) {
         const gp_chunk_info *info = &w->map.chunk[i];
         const gp_tensor *t = w->tensor[info->tensor];
-        size_t push = gp_codec_set_workspace(&t->push, info->count);
+        size_t push = gp_pipeline_workspace(t->push, info->count);
         size_t pull = gp_pipeline_workspace(t->pull, info->count);
         size_t native = gp_pipeline_workspace(t->native, info->count);
 
         work = GP_MAX(work, GP_MAX(push, GP_MAX(pull, native)));
-        if (t->spec.dtype != GP_FP32 && !is_direct(t))
+        if (t->spec.dtype != GP_FP32 && !(t->push_direct && t->pull_direct))
             plain = GP_MAX(plain, info->count * sizeof(float));
     }
     w->workspace = gp_alloc_aligned(work);
@@ -337,23 +289,17 @@ gp_worker_free_map(gp_worker *w)
 static gp_status
 build_map(gp_worker *w, const gp_tensor_list *list)
 {
-    gp_map_tensor *tensors = calloc(w->tensors, sizeof(*tensors));
+    uint64_t *counts = calloc(w->tensors, sizeof(*counts));
     gp_status status;
 
-    if (!tensors)
+    if (!counts)
         return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", w->tensors);
     gp_worker_free_map(w); /* of an attempt that failed */
-    for (uint32_t i = 0; i < w->tensors; i++) {
-        const gp_tensor *t = w->tensor[i];
-
-        tensors[i] =
-            (gp_map_tensor){.count = t->spec.count,
-                            .columns = t->spec.columns,
-                            .wide = gp_codec_set_is_wide(&t->push, t->pull)};
-    }
-    status = gp_map_build(tensors, w->tensors, list->chunk_bytes, w->shards,
-                          &w->map);
-    free(tensors);
+    for (uint32_t i = 0; i < w->tensors; i++)
+        counts[i] = w->tensor[i]->spec.count;
+    status =
+        gp_map_build(counts, w->tensors, list->chunk_bytes, w->shards, &w->map);
+    free(counts);
     if (status != GP_OK)
         return status;
     w->chain = calloc(w->map.chunks, sizeof(*w->chain));
@@ -417,22 +363,26 @@ propose(gp_worker *w)
 static bool
 agreed(void *arg)
 {
-    const gp_worker *w = arg;
+    gp_worker *w = arg;
 
-    return atomic_load(&w->agreed) == w->shards ||
-           atomic_load(&w->fault) != GP_OK;
+    if (atomic_load(&w->fault) != GP_OK || atomic_load(&w->phase) == PHASE_RUN)
+        return true;
+    for (uint32_t i = 0; i < w->shards; i++)
+        if (w->conn[i].state != CONN_AGREED)
+            return false;
+    return true;
 }
 
 gp_status
 gp_worker_ready(gp_worker *w)
 {
     gp_status status = gp_worker_fault(w);
+    bool done;
 
     if (status != GP_OK || atomic_load(&w->phase) == PHASE_RUN)
         return status;
     gp_driver_hold(w->driver);
-    status = gp_worker_fault(w); /* it closes the connections */
-    if (status == GP_OK && atomic_load(&w->phase) == PHASE_REGISTER) {
+    if (atomic_load(&w->phase) == PHASE_REGISTER) {
         status = propose(w);
         if (status == GP_OK)
             atomic_store(&w->phase, PHASE_AGREE);
@@ -440,27 +390,38 @@ gp_worker_ready(gp_worker *w)
     gp_driver_release(w->driver);
     if (status != GP_OK)
         return status;
-    (void)gp_driver_wait(w->driver, agreed, w, gp_deadline(w->timeout));
-    if (atomic_load(&w->agreed) == w->shards) {
-        atomic_store(&w->phase, PHASE_RUN);
-        return GP_OK;
-    }
+    done = gp_driver_wait(w->driver, agreed, w, gp_deadline(w->timeout));
     status = gp_worker_fault(w);
-    return status == GP_OK
-               ? gp_worker_late(w, "the shards did not confirm the tensor list")
-               : status;
+    if (status != GP_OK)
+        return status;
+    if (!done)
+        return gp_worker_late(w, "the shards did not confirm the tensor list");
+    atomic_store(&w->phase, PHASE_RUN);
+    return GP_OK;
+}
+
+/* The residual, which is a memory's first field. */
+static gp_status
+find_residual(gp_tensor *t, float **out)
+{
+    const char *name;
+
+    if (gp_codec_memory_field(t->memory, 0, &name, out) == t->spec.count)
+        return GP_OK;
+    return gp_fail(GP_ERR_UNSUPPORTED, "tensor '%.60s' has no error feedback",
+                   t->spec.name);
 }
 
 gp_status
 gp_tensor_save_state(gp_tensor *t, float *residual)
 {
-    if (!t->residual)
-        return gp_fail(GP_ERR_UNSUPPORTED,
-                       "tensor '%.60s' has no error "
-                       "feedback",
-                       t->spec.name);
+    float *from;
+    gp_status status = find_residual(t, &from);
+
+    if (status != GP_OK)
+        return status;
     gp_driver_hold(t->worker->driver);
-    memcpy(residual, t->residual, t->spec.count * sizeof(float));
+    memcpy(residual, from, t->spec.count * sizeof(float));
     gp_driver_release(t->worker->driver);
     return GP_OK;
 }
@@ -468,13 +429,13 @@ gp_tensor_save_state(gp_tensor *t, float *residual)
 gp_status
 gp_tensor_load_state(gp_tensor *t, const float *residual)
 {
-    if (!t->residual)
-        return gp_fail(GP_ERR_UNSUPPORTED,
-                       "tensor '%.60s' has no error "
-                       "feedback",
-                       t->spec.name);
+    float *to;
+    gp_status status = find_residual(t, &to);
+
+    if (status != GP_OK)
+        return status;
     gp_driver_hold(t->worker->driver);
-    memcpy(t->residual, residual, t->spec.count * sizeof(float));
+    memcpy(to, residual, t->spec.count * sizeof(float));
     gp_driver_release(t->worker->driver);
     return GP_OK;
 }

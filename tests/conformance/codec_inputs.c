@@ -100,7 +100,7 @@ huge(uint64_t i)
     return (i & 1 ? -1 : 1) * (i % 7 ? fmin(m, 3.4028234e38) : 0x1.fffffep127);
 }
 
-const gp_codec_input gp_codec_inputs[] = {
+const gp_codec_case gp_codec_inputs[] = {
     {"gauss", gp_codec_gauss, true},
     {"laplace", laplace, true},
     {"student", student, true},
@@ -116,7 +116,7 @@ const gp_codec_input gp_codec_inputs[] = {
 const size_t gp_codec_input_count = GP_COUNT_OF(gp_codec_inputs);
 
 void
-gp_codec_fill(const gp_codec_input *in, float *out, size_t count)
+gp_codec_fill(const gp_codec_case *in, float *out, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         out[i] = (float)in->element(i);

@@ -20,6 +20,7 @@
 #include "compress/codec_internal.h"
 #include "compress/pipeline.h"
 #include "tests/conformance/codec_inputs.h"
+#include "tests/conformance/codec_residual.h"
 
 #define CANARY 32
 #define SHOWN  5 /* failures told per pipeline */
@@ -56,6 +57,7 @@ fail(suite *s, const char *format, ...)
 
 typedef struct trial {
     size_t count, bound, length, room; /* room: bytes of workspace */
+    uint64_t step;                     /* of the last encode */
     uint8_t *block, *bytes; /* bytes = block + 1, `bound` of them, canaries */
     float *decoded, *added, *residual;
     void *workspace;
@@ -128,9 +130,10 @@ encode_trial(suite *s, trial *t, const float *x, float *residual, uint64_t step)
 {
     gp_codec_context context = context_of(step);
     gp_status status =
-        gp_pipeline_encode(s->pipeline, &context, x, residual, t->count,
+        gp_encode_residual(s->pipeline, &context, x, residual, t->count,
                            t->bytes, t->bound, &t->length, t->workspace);
 
+    t->step = step;
     if (status) {
         fail(s, "encode of %zu elements: %s", t->count, gp_last_error());
         return false;
@@ -141,8 +144,10 @@ encode_trial(suite *s, trial *t, const float *x, float *residual, uint64_t step)
 static bool
 decode_trial(suite *s, trial *t)
 {
-    gp_status status = gp_pipeline_decode(s->pipeline, t->bytes, t->length,
-                                          t->decoded, t->count, t->workspace);
+    gp_codec_context context = context_of(t->step);
+    gp_status status =
+        gp_pipeline_decode(s->pipeline, &context, t->bytes, t->length,
+                           t->decoded, t->count, t->workspace);
 
     if (status)
         fail(s, "decode of its own %zu elements: %s", t->count,
@@ -194,7 +199,7 @@ check_size(suite *s, const trial *t, const char *name)
 }
 
 static void
-check_error(suite *s, const trial *t, const float *x, const gp_codec_input *in)
+check_error(suite *s, const trial *t, const float *x, const gp_codec_case *in)
 {
     double error = 0, norm = 0;
     size_t i;
@@ -225,6 +230,7 @@ check_error(suite *s, const trial *t, const float *x, const gp_codec_input *in)
 static void
 check_decode_add(suite *s, trial *t, const char *name)
 {
+    gp_codec_context context = context_of(t->step);
     float *expected = floats(t->count);
     gp_status status;
     size_t i;
@@ -233,8 +239,8 @@ check_decode_add(suite *s, trial *t, const char *name)
         t->added[i] = noise(i + 77);
         expected[i] = t->added[i] + t->decoded[i];
     }
-    status = gp_pipeline_decode_add(s->pipeline, t->bytes, t->length, t->added,
-                                    t->count, t->workspace);
+    status = gp_pipeline_decode_add(s->pipeline, &context, t->bytes, t->length,
+                                    t->added, t->count, t->workspace);
     i = first_difference(t->added, expected, t->count);
     if (status || i < t->count)
         fail(s, "%s, %zu elements: decode_add differs from decode at %zu (%s)",
@@ -314,7 +320,7 @@ check_levels(suite *s, const trial *first, const float *x, const char *name)
 }
 
 static void
-check_input(suite *s, const gp_codec_input *in, size_t count)
+check_input(suite *s, const gp_codec_case *in, size_t count)
 {
     trial t = trial_make(s, count);
     float *x = floats(count);
@@ -367,6 +373,7 @@ check_telescoping(suite *s)
 static gp_status
 decode_hostile(suite *s, const uint8_t *bytes, size_t length, size_t count)
 {
+    gp_codec_context context = context_of(0);
     trial t = trial_make(s, count);
     uint8_t *copy = need(malloc(length + 1));
     gp_status status, added;
@@ -375,10 +382,10 @@ decode_hostile(suite *s, const uint8_t *bytes, size_t length, size_t count)
         memcpy(copy + 1, bytes, length);
     for (size_t i = 0; i < count; i++)
         t.added[i] = (float)i;
-    status = gp_pipeline_decode(s->pipeline, copy + 1, length, t.decoded, count,
-                                t.workspace);
-    added = gp_pipeline_decode_add(s->pipeline, copy + 1, length, t.added,
-                                   count, t.workspace);
+    status = gp_pipeline_decode(s->pipeline, &context, copy + 1, length,
+                                t.decoded, count, t.workspace);
+    added = gp_pipeline_decode_add(s->pipeline, &context, copy + 1, length,
+                                   t.added, count, t.workspace);
     if (status && status != GP_ERR_CORRUPT)
         fail(s, "bad bytes give %s", gp_status_name(status));
     if (status != added)
@@ -553,7 +560,7 @@ check_capacity(suite *s)
 
     gp_codec_fill(&gp_codec_inputs[0], x, 100);
     t.length = 12345;
-    status = gp_pipeline_encode(s->pipeline, &context, x, residual, 100,
+    status = gp_encode_residual(s->pipeline, &context, x, residual, 100,
                                 t.bytes, t.bound - 1, &t.length, t.workspace);
     if (status != GP_ERR_TOO_LARGE || t.length != 12345 || t.bytes[0] != 0xc5 ||
         first_difference(residual, t.residual, 100) < 100)
@@ -599,7 +606,7 @@ encode_thread(void *argument)
     w->status = GP_OK;
     for (int i = 0; i < 20 && w->status == GP_OK; i++) {
         memset(w->t.residual, 0, w->t.count * sizeof(float));
-        w->status = gp_pipeline_encode(
+        w->status = gp_encode_residual(
             w->s->pipeline, &context, w->x, i & 1 ? w->t.residual : NULL,
             w->t.count, w->t.bytes, w->t.bound, &w->t.length, w->t.workspace);
     }
@@ -656,8 +663,8 @@ check_by_hand(suite *s)
         stage = &s->pipeline->stages[i];
         capacity = stage->ops->bound(stage->instance, length);
         packed = need(malloc(capacity + CANARY));
-        status = stage->ops->pack(stage->instance, bytes, length, packed,
-                                  capacity, &length);
+        status = stage->ops->pack(stage->instance, &context, bytes, length,
+                                  packed, capacity, &length);
         free(bytes);
         bytes = packed;
     }

@@ -38,17 +38,18 @@ enum {
 };
 
 static const gp_codec_param cut_params[] = {
-    {"flaw", 0, 0, FLAWS - 1, 1, "what is wrong with it"},
-    {NULL, 0, 0, 0, 0, NULL},
+    {"flaw", 0, 0, FLAWS - 1, 1, "what is wrong with it", NULL},
+    {NULL, 0, 0, 0, 0, NULL, NULL},
 };
 
 static int flaws[FLAWS];
 
 static gp_status
-cut_open(const double *values, void **instance)
+cut_open(const double *values, const gp_codec_shape *shape, void **instance)
 {
     int *flaw = &flaws[(int)values[0]];
 
+    (void)shape;
     *flaw = (int)values[0];
     *instance = flaw;
     return GP_OK;
@@ -105,12 +106,13 @@ cut_encode(const void *instance, const gp_codec_context *context,
 }
 
 static gp_status
-cut_decode(const void *instance, const void *bytes, size_t length,
-           float *target, size_t count)
+cut_decode(const void *instance, const gp_codec_context *context,
+           const void *bytes, size_t length, float *target, size_t count)
 {
     size_t expected = 2 * count - (count && has(instance, SHORTENS));
     const uint8_t *from = bytes;
 
+    (void)context;
     if (length < expected ||
         (length > expected && !has(instance, IGNORES_EXCESS)))
         return GP_ERR_CORRUPT;
@@ -128,8 +130,8 @@ cut_decode(const void *instance, const void *bytes, size_t length,
 }
 
 static gp_status
-cut_decode_add(const void *instance, const void *bytes, size_t length,
-               float *target, size_t count)
+cut_decode_add(const void *instance, const gp_codec_context *context,
+               const void *bytes, size_t length, float *target, size_t count)
 {
     if (length != 2 * count) {
         if (has(instance, ADDS_BEFORE_CHECK) && count)
@@ -139,7 +141,8 @@ cut_decode_add(const void *instance, const void *bytes, size_t length,
     for (size_t i = 0; i < count; i++) {
         float x = 0;
 
-        (void)!cut_decode(instance, (const uint8_t *)bytes + 2 * i, 2, &x, 1);
+        (void)!cut_decode(instance, context, (const uint8_t *)bytes + 2 * i, 2,
+                          &x, 1);
         target[i] += has(instance, ADDS_TWICE) ? x + x : x;
     }
     return GP_OK;
@@ -180,24 +183,25 @@ none_instance(void)
 {
     void *instance = NULL;
 
-    (void)!gp_codec_none.open(NULL, &instance);
+    (void)!gp_codec_none.open(NULL, &(gp_codec_shape){0, 0}, &instance);
     return instance;
 }
 
 /* Rounds to quarters at random, so that the mean is right; with `shift`, not
  * quite right. Large numbers stay. */
 static const gp_codec_param dither_params[] = {
-    {"shift", 0, 0, 1, 0, "bias of the random numbers"},
-    {NULL, 0, 0, 0, 0, NULL},
+    {"shift", 0, 0, 1, 0, "bias of the random numbers", NULL},
+    {NULL, 0, 0, 0, 0, NULL, NULL},
 };
 
 static double shifts[2];
 
 static gp_status
-dither_open(const double *values, void **instance)
+dither_open(const double *values, const gp_codec_shape *shape, void **instance)
 {
     double *shift = &shifts[values[0] > 0];
 
+    (void)shape;
     *shift = values[0];
     *instance = shift;
     return GP_OK;
@@ -231,11 +235,12 @@ dither_encode(const void *instance, const gp_codec_context *context,
 }
 
 static gp_status
-dither_decode(const void *instance, const void *bytes, size_t length,
-              float *target, size_t count)
+dither_decode(const void *instance, const gp_codec_context *context,
+              const void *bytes, size_t length, float *target, size_t count)
 {
     (void)instance;
-    return gp_codec_none.decode(none_instance(), bytes, length, target, count);
+    return gp_codec_none.decode(none_instance(), context, bytes, length, target,
+                                count);
 }
 
 static const gp_codec_ops dither = {

@@ -32,10 +32,10 @@ round_trip(const gp_pipeline *pipeline)
 
     memset(&context, 0, sizeof(context));
     if (bytes && workspace &&
-        gp_pipeline_encode(pipeline, &context, source, NULL, 4, bytes, capacity,
+        gp_pipeline_encode(pipeline, &context, NULL, source, 4, bytes, capacity,
                            &length, workspace) == GP_OK &&
-        gp_pipeline_decode(pipeline, bytes, length, target, 4, workspace) ==
-            GP_OK &&
+        gp_pipeline_decode(pipeline, &context, bytes, length, target, 4,
+                           workspace) == GP_OK &&
         memcmp(source, target, sizeof(source)) == 0)
         result = 0;
     free(workspace);

@@ -19,6 +19,8 @@
 #ifdef GP_HAVE_LZ4
 enum { SIZE = 1000, HEAD = 9 };
 
+static const gp_codec_context context = {.seed = 1};
+static const gp_codec_shape no_shape = {0, 0};
 static void *instance;
 
 static int
@@ -27,7 +29,7 @@ set_up(void **state)
     const double values[] = {1};
 
     (void)state;
-    return gp_codec_lz4.open(values, &instance);
+    return gp_codec_lz4.open(values, &no_shape, &instance);
 }
 
 static int
@@ -43,7 +45,7 @@ pack(const uint8_t *source, size_t size, uint8_t *out)
 {
     size_t length;
 
-    assert_int_equal(gp_codec_lz4.pack(instance, source, size, out,
+    assert_int_equal(gp_codec_lz4.pack(instance, &context, source, size, out,
                                        gp_codec_lz4.bound(instance, size),
                                        &length),
                      GP_OK);
@@ -55,8 +57,8 @@ static gp_status
 unpack(const uint8_t *bytes, size_t size, uint8_t *out, size_t capacity)
 {
     size_t length = 77;
-    gp_status status =
-        gp_codec_lz4.unpack(instance, bytes, size, out, capacity, &length);
+    gp_status status = gp_codec_lz4.unpack(instance, &context, bytes, size, out,
+                                           capacity, &length);
 
     if (status)
         assert_int_equal(length, 77);
@@ -150,7 +152,7 @@ a_short_buffer_is_refused(void **state)
     size_t length = 5;
 
     (void)state;
-    assert_int_equal(gp_codec_lz4.pack(instance, zeros, SIZE, packed,
+    assert_int_equal(gp_codec_lz4.pack(instance, &context, zeros, SIZE, packed,
                                        SIZE + HEAD - 1, &length),
                      GP_ERR_TOO_LARGE);
     assert_int_equal(length, 5);

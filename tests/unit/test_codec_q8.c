@@ -17,6 +17,7 @@
 #include "base/base.h"
 #include "base/bytes.h"
 #include "compress/kernels.h"
+#include "tests/conformance/codec_residual.h"
 
 /* Two blocks of 32 and one of 6: 3 scales, then 70 codes. */
 enum { COUNT = 70, SCALES = 12, BYTES = SCALES + COUNT };
@@ -44,7 +45,7 @@ encode(const float *x, uint8_t *bytes)
 {
     size_t length;
 
-    assert_int_equal(gp_pipeline_encode(pipeline, &context, x, NULL, COUNT,
+    assert_int_equal(gp_encode_residual(pipeline, &context, x, NULL, COUNT,
                                         bytes, BYTES, &length, NULL),
                      GP_OK);
     assert_int_equal(length, BYTES);
@@ -79,7 +80,8 @@ scales_come_first_then_codes(void **state)
     assert_int_equal((int8_t)bytes[SCALES + 35], 0);
     assert_int_equal((int8_t)bytes[SCALES + 63], 127);
     assert_int_equal(
-        gp_pipeline_decode(pipeline, bytes, BYTES, out, COUNT, NULL), GP_OK);
+        gp_pipeline_decode(pipeline, &context, bytes, BYTES, out, COUNT, NULL),
+        GP_OK);
     for (size_t i = 0; i < COUNT; i++)
         assert_true(fabsf(out[i] - x[i]) <=
                     scale_at(bytes, i / 32) * 0.5f * (1 + 1e-5f));
@@ -110,7 +112,8 @@ check_scale(float absmax, float scale)
     assert_true(scale_at(bytes, 0) == scale);
     assert_int_equal((int8_t)bytes[SCALES + 7], scale != 0 ? -127 : 0);
     assert_int_equal(
-        gp_pipeline_decode(pipeline, bytes, BYTES, out, COUNT, NULL), GP_OK);
+        gp_pipeline_decode(pipeline, &context, bytes, BYTES, out, COUNT, NULL),
+        GP_OK);
     assert_true(isfinite(out[7]));
     if (scale != 0)
         assert_true(fabsf(out[7] + absmax) <= absmax * 2e-7f);
@@ -157,13 +160,13 @@ a_nan_takes_its_block(void **state)
         x[40] = bad[k];
         for (size_t i = 0; i < COUNT; i++)
             residual[i] = 0.5f;
-        assert_int_equal(gp_pipeline_encode(pipeline, &context, x, residual,
+        assert_int_equal(gp_encode_residual(pipeline, &context, x, residual,
                                             COUNT, bytes, BYTES, &length, NULL),
                          GP_OK);
         assert_int_equal(gp_get32(bytes + 4), GP_FP32_NAN);
-        assert_int_equal(
-            gp_pipeline_decode(pipeline, bytes, BYTES, out, COUNT, NULL),
-            GP_OK);
+        assert_int_equal(gp_pipeline_decode(pipeline, &context, bytes, BYTES,
+                                            out, COUNT, NULL),
+                         GP_OK);
         for (size_t i = 0; i < COUNT; i++) {
             assert_true(!isnan(out[i]) == (i < 32 || i >= 64));
             if (i >= 32 && i < 64)
@@ -187,20 +190,20 @@ decoder_refuses(void **state)
     for (size_t i = 0; i < GP_COUNT_OF(scales); i++) {
         encode(x, bytes);
         gp_put32(bytes + 8, scales[i]);
-        assert_int_equal(
-            gp_pipeline_decode(pipeline, bytes, BYTES, out, COUNT, NULL),
-            GP_ERR_CORRUPT);
+        assert_int_equal(gp_pipeline_decode(pipeline, &context, bytes, BYTES,
+                                            out, COUNT, NULL),
+                         GP_ERR_CORRUPT);
     }
     for (size_t i = 0; i < COUNT; i++) {
         encode(x, bytes);
         bytes[SCALES + i] = 0x80;
-        assert_int_equal(
-            gp_pipeline_decode(pipeline, bytes, BYTES, out, COUNT, NULL),
-            GP_ERR_CORRUPT);
+        assert_int_equal(gp_pipeline_decode(pipeline, &context, bytes, BYTES,
+                                            out, COUNT, NULL),
+                         GP_ERR_CORRUPT);
         memcpy(out, x, sizeof(x));
-        assert_int_equal(
-            gp_pipeline_decode_add(pipeline, bytes, BYTES, out, COUNT, NULL),
-            GP_ERR_CORRUPT);
+        assert_int_equal(gp_pipeline_decode_add(pipeline, &context, bytes,
+                                                BYTES, out, COUNT, NULL),
+                         GP_ERR_CORRUPT);
         assert_memory_equal(out, x, sizeof(x));
     }
 }

@@ -25,10 +25,11 @@ bound(const void *instance, size_t size)
 }
 
 static gp_status
-pack(const void *instance, const void *source, size_t size, void *out,
-     size_t capacity, size_t *length)
+pack(const void *instance, const gp_codec_context *context, const void *source,
+     size_t size, void *out, size_t capacity, size_t *length)
 {
     (void)instance;
+    (void)context;
     if (size > capacity)
         return GP_ERR_CORRUPT;
     memcpy(out, source, size);
@@ -61,8 +62,8 @@ incomplete_tables_are_refused(void **state)
 
     (void)state;
     refused(NULL, GP_ERR_INVALID, "NULL");
-    ops.abi = 2;
-    refused(&ops, GP_ERR_VERSION, "version 2");
+    ops.abi = 1;
+    refused(&ops, GP_ERR_VERSION, "version 1");
     ops = sound, ops.name = NULL;
     refused(&ops, GP_ERR_INVALID, "name");
     ops = sound, ops.name = "Copy";
@@ -81,11 +82,19 @@ incomplete_tables_are_refused(void **state)
     refused(&ops, GP_ERR_INVALID, "nonfinite");
     ops.nonfinite = GP_NONFINITE_EXACT;
     refused(&ops, GP_ERR_INVALID, "encode");
-    ops = sound, ops.kind = (gp_codec_kind)7;
+    ops = sound, ops.kind = (gp_codec_kind)8;
     refused(&ops, GP_ERR_INVALID, "kind");
+    ops.kind = GP_CODEC_MEMORY;
+    refused(&ops, GP_ERR_INVALID, "kind");
+    ops.kind = GP_CODEC_SELECT;
+    refused(&ops, GP_ERR_INVALID, "select");
+    ops.kind = GP_CODEC_INDEX;
+    refused(&ops, GP_ERR_INVALID, "index_bound");
+    ops.kind = GP_CODEC_TRANSFORM;
+    refused(&ops, GP_ERR_INVALID, "forward");
     ops = gp_codec_q8, ops.name = "q9", ops.open = NULL;
     refused(&ops, GP_ERR_INVALID, "close");
-    ops = gp_codec_q8, ops.name = "q9", ops.prepare_bytes = 4;
+    ops = gp_codec_q8, ops.name = "q9", ops.prepare_bytes = bound;
     refused(&ops, GP_ERR_INVALID, "prepare");
     assert_null(gp_codec_find("q9"));
 }
@@ -93,9 +102,10 @@ incomplete_tables_are_refused(void **state)
 static void
 bad_parameters_are_refused(void **state)
 {
-    gp_codec_param params[] = {{"a", 5, 0, 4, 0, "a"}, {.name = NULL}};
-    gp_codec_param twice[] = {
-        {"a", 1, 0, 4, 0, "a"}, {"a", 1, 0, 4, 0, "a"}, {.name = NULL}};
+    gp_codec_param params[] = {{"a", 5, 0, 4, 0, "a", NULL}, {.name = NULL}};
+    gp_codec_param twice[] = {{"a", 1, 0, 4, 0, "a", NULL},
+                              {"a", 1, 0, 4, 0, "a", NULL},
+                              {.name = NULL}};
     gp_codec_ops ops = sound;
 
     (void)state;

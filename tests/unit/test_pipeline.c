@@ -15,6 +15,7 @@
 
 #include "base/base.h"
 #include "compress/codec_internal.h"
+#include "tests/conformance/codec_residual.h"
 
 enum { COUNT = 100 };
 
@@ -28,9 +29,9 @@ plain_bound(const void *instance, size_t count)
 }
 
 static gp_status
-plain_open(const double *values, void **instance)
+plain_open(const double *values, const gp_codec_shape *shape, void **instance)
 {
-    return gp_codec_none.open(values, instance);
+    return gp_codec_none.open(values, shape, instance);
 }
 
 static gp_status
@@ -45,12 +46,12 @@ plain_encode(const void *instance, const gp_codec_context *c,
 }
 
 static gp_status
-plain_decode(const void *instance, const void *bytes, size_t length,
-             float *target, size_t count)
+plain_decode(const void *instance, const gp_codec_context *c, const void *bytes,
+             size_t length, float *target, size_t count)
 {
     if (array_says)
         return array_says;
-    return gp_codec_none.decode(instance, bytes, length, target, count);
+    return gp_codec_none.decode(instance, c, bytes, length, target, count);
 }
 
 /* Neither encode_feedback nor decode_add. */
@@ -77,10 +78,11 @@ echo_bound(const void *instance, size_t size)
 }
 
 static gp_status
-echo_pack(const void *instance, const void *source, size_t size, void *out,
-          size_t capacity, size_t *length)
+echo_pack(const void *instance, const gp_codec_context *c, const void *source,
+          size_t size, void *out, size_t capacity, size_t *length)
 {
     (void)instance;
+    (void)c;
     if (bytes_says)
         return bytes_says;
     if (capacity < size + 1)
@@ -92,10 +94,11 @@ echo_pack(const void *instance, const void *source, size_t size, void *out,
 }
 
 static gp_status
-echo_unpack(const void *instance, const void *bytes, size_t size, void *out,
-            size_t capacity, size_t *length)
+echo_unpack(const void *instance, const gp_codec_context *c, const void *bytes,
+            size_t size, void *out, size_t capacity, size_t *length)
 {
     (void)instance;
+    (void)c;
     if (bytes_says)
         return bytes_says;
     if (size == 0 || size - 1 > capacity ||
@@ -158,7 +161,7 @@ close_fixture(fixture *f)
 static gp_status
 encode(fixture *f, bool feedback)
 {
-    return gp_pipeline_encode(f->pipeline, &context, f->source,
+    return gp_encode_residual(f->pipeline, &context, f->source,
                               feedback ? f->residual : NULL, COUNT, f->bytes,
                               sizeof(f->bytes), &f->length, f->workspace);
 }
@@ -204,14 +207,15 @@ a_failed_decode_leaves_the_sum(void **state)
 
         open_fixture(&f, texts[i]);
         assert_int_equal(encode(&f, false), GP_OK);
-        assert_int_equal(gp_pipeline_decode_add(f.pipeline, f.bytes,
+        assert_int_equal(gp_pipeline_decode_add(f.pipeline, &context, f.bytes,
                                                 f.length - 1, f.target, COUNT,
                                                 f.workspace),
                          GP_ERR_CORRUPT);
         all_equal(f.target, 3);
         assert_non_null(strstr(gp_last_error(), texts[i]));
-        assert_int_equal(gp_pipeline_decode_add(f.pipeline, f.bytes, f.length,
-                                                f.target, COUNT, f.workspace),
+        assert_int_equal(gp_pipeline_decode_add(f.pipeline, &context, f.bytes,
+                                                f.length, f.target, COUNT,
+                                                f.workspace),
                          GP_OK);
         for (size_t j = 0; j < COUNT; j++)
             assert_true(f.target[j] == 3 + (float)j);
@@ -227,8 +231,8 @@ long_messages_are_refused(void **state)
 
     (void)state;
     open_fixture(&f, "none+echo");
-    assert_int_equal(gp_pipeline_decode(f.pipeline, f.bytes, SIZE_MAX, f.target,
-                                        COUNT, f.workspace),
+    assert_int_equal(gp_pipeline_decode(f.pipeline, &context, f.bytes, SIZE_MAX,
+                                        f.target, COUNT, f.workspace),
                      GP_ERR_CORRUPT);
     close_fixture(&f);
 }
