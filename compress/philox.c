@@ -36,7 +36,8 @@ mix(uint64_t z)
 gp_stream
 gp_stream_of(const gp_codec_context *context, gp_stream_use use)
 {
-    bool own = use == GP_USE_ROUNDING || use == GP_USE_DITHER;
+    bool own = use == GP_USE_ROUNDING || use == GP_USE_DITHER ||
+               use == GP_USE_ROTATION;
     uint64_t key = mix(context->seed);
 
     key = mix(key ^ context->tensor);

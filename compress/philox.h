@@ -20,8 +20,9 @@ typedef enum gp_stream_use {
     GP_USE_DITHER = 2,    /* subtractive dither, per rank */
     GP_USE_STRATIFY = 3,  /* rounding that all ranks share but for a shift */
     GP_USE_SELECTION = 4, /* random-k, equal on all ranks */
-    GP_USE_SIGNS = 5, /* of a random Hadamard transform, equal on all ranks */
-    GP_USE_START = 6  /* first guesses of iterations, equal on all ranks */
+    GP_USE_SIGNS = 5,   /* of a random Hadamard transform, equal on all ranks */
+    GP_USE_START = 6,   /* first guesses of iterations, equal on all ranks */
+    GP_USE_ROTATION = 7 /* signs of a rotation that is one rank's own */
 } gp_stream_use;
 
 typedef struct gp_stream {
