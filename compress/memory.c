@@ -82,9 +82,7 @@ static gp_memory_kind
 kind_of(const gp_pipeline *p, int feedback)
 {
     if (!p->memory)
-        return feedback && !(p->properties & GP_CODEC_LOSSLESS)
-                   ? GP_MEMORY_EF
-                   : GP_MEMORY_NONE;
+        return feedback ? GP_MEMORY_EF : GP_MEMORY_NONE;
     if (p->memory->ops == &gp_codec_ef21)
         return GP_MEMORY_EF21;
     return p->memory->ops == &gp_codec_momentum ? GP_MEMORY_MOMENTUM

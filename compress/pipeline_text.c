@@ -285,7 +285,7 @@ check_order(const parser *p, const char *at, const gp_codec_ops *ops)
     before = place_of(last);
     if (ops->kind == GP_CODEC_BYTES)
         return GP_OK;
-    if (ops->kind == GP_CODEC_ARRAY && before == place)
+    if (ops->kind == GP_CODEC_ARRAY && before >= place)
         return reject(p, at,
                       "%s takes fp32 elements, but %s before it has made bytes "
                       "of them",

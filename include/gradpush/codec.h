@@ -391,7 +391,7 @@ GP_API GP_MUST_CHECK gp_status gp_pipeline_propose(
 /**
  * Encodes the elements from context.offset on. With a memory, under error
  * feedback or what else it stands for, computed against the final decoded
- * value.
+ * value. After a failure the elements are part of what the memory still owes.
  *
  * @param memory     NULL: remembers nothing.
  * @param out        `capacity` bytes, at least gp_pipeline_bound().

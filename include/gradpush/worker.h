@@ -80,21 +80,27 @@ typedef struct gp_tensor_options {
     size_t size;      /**< sizeof(gp_tensor_options) */
     const char *name; /**< unique within the worker, 1 to 255 bytes, copied */
     gp_dtype dtype;
-    uint64_t count;         /**< elements, at least 1 */
-    int32_t priority;       /**< higher goes first; front layers should */
-    const char *codec;      /**< push pipeline; NULL: configuration's `codec` */
+    uint64_t count;   /**< elements, at least 1 */
+    uint64_t columns; /**< length of a matrix's rows; 0 or 1: a vector */
+    int32_t priority; /**< higher goes first; front layers should */
+    /** Push pipeline, or up to 8 alternatives as in "none|q8|topk:0.01+rice",
+     *  between which each push may choose (the last, unless a policy says
+     *  otherwise); NULL: configuration's `codec`. */
+    const char *codec;
     const char *pull_codec; /**< NULL: configuration's `pull_codec` */
     const char *updater;    /**< NULL: configuration's `updater` */
     int feedback; /**< error feedback on push: 1 on, 0 off, -1 when lossy */
+    int pull_feedback; /**< on shards, for the pull pipeline; likewise, but
+                            never for parameters (sgd) */
     /** Dense below this count: pipelines other than none are not applied to
      *  tensors with fewer elements. */
     uint64_t codec_minimum;
 } gp_tensor_options;
 
-#define GP_TENSOR_INIT                                                        \
-    {                                                                         \
-        sizeof(gp_tensor_options), NULL, GP_FP32, 0, 0, NULL, NULL, NULL, -1, \
-            1024                                                              \
+#define GP_TENSOR_INIT                                                       \
+    {                                                                        \
+        sizeof(gp_tensor_options), NULL, GP_FP32, 0, 0, 0, NULL, NULL, NULL, \
+            -1, -1, 1024                                                     \
     }
 
 /**
@@ -109,7 +115,7 @@ typedef struct gp_tensor_options {
  *
  * @param out  the tensor, owned by the worker.
  * @return GP_OK
- *         GP_ERR_INVALID   name, dtype or count
+ *         GP_ERR_INVALID   name, dtype, count or columns
  *         GP_ERR_CONFIG    pipeline or updater text (message points at it)
  *         GP_ERR_EXISTS    the name is registered
  *         GP_ERR_STATE     after the first operation

@@ -15,18 +15,56 @@
  */
 #define CHUNK_OVERHEAD_BYTES 256u
 
+/* What landing zones of half-precision results must begin at a multiple of. */
+#define ALIGNMENT 64u
+
+static uint64_t
+common_multiple(uint64_t a, uint64_t b)
+{
+    uint64_t x = a, y = b;
+    size_t multiple;
+
+    while (y) {
+        uint64_t rest = x % y;
+
+        x = y;
+        y = rest;
+    }
+    return gp_mul(a / x, b, &multiple) ? multiple : UINT64_MAX;
+}
+
+/* Of what chunk lengths are multiples: the quantum, for wide ones of whole rows
+ * as well, where that does not make them too long. */
+static uint64_t
+chunk_unit(const gp_map_tensor *t, uint64_t most)
+{
+    uint64_t unit;
+
+    if (!t->wide || t->columns <= 1)
+        return GP_CHUNK_QUANTUM;
+    unit = common_multiple(t->columns, GP_CHUNK_QUANTUM);
+    if (unit <= most)
+        return unit;
+    unit = common_multiple(t->columns, ALIGNMENT);
+    return unit <= GP_CHUNK_WIDE ? unit : GP_CHUNK_QUANTUM;
+}
+
 /* Tensors of at least two quanta are spread over the shards even when they are
  * smaller than a chunk: halves travel at the same time. */
 static uint64_t
-chunk_elements(uint64_t count, uint64_t chunk_bytes, uint32_t shards)
+chunk_elements(const gp_map_tensor *t, uint64_t chunk_bytes, uint32_t shards)
 {
     uint64_t limit = chunk_bytes / sizeof(float);
-    uint64_t share = count / shards + (count % shards != 0);
-    uint64_t elements = GP_MIN(limit, share);
+    uint64_t share = t->count / shards + (t->count % shards != 0);
+    uint64_t elements, unit;
 
-    /* At least one quantum: a peer's chunk_bytes may be anything. */
-    elements = GP_MAX(elements, 1) + GP_CHUNK_QUANTUM - 1;
-    elements -= elements % GP_CHUNK_QUANTUM;
+    if (t->wide)
+        limit = GP_MAX(limit, GP_CHUNK_WIDE);
+    elements = GP_MIN(limit, share);
+    unit = chunk_unit(t, elements);
+    /* At least one unit: a peer's chunk_bytes may be anything. */
+    elements = GP_MAX(elements, 1) + unit - 1;
+    elements -= elements % unit;
     return elements;
 }
 
@@ -75,15 +113,15 @@ place(gp_map *map)
 }
 
 static gp_status
-count_chunks(const uint64_t *counts, uint32_t tensors, uint64_t chunk_bytes,
+count_chunks(const gp_map_tensor *tensors, uint32_t count, uint64_t chunk_bytes,
              uint32_t shards, uint64_t *out)
 {
     uint64_t total = 0;
 
-    for (uint32_t t = 0; t < tensors; t++) {
-        uint64_t elements = chunk_elements(counts[t], chunk_bytes, shards);
+    for (uint32_t t = 0; t < count; t++) {
+        uint64_t elements = chunk_elements(&tensors[t], chunk_bytes, shards);
 
-        total += (counts[t] - 1) / elements + 1;
+        total += (tensors[t].count - 1) / elements + 1;
         if (total > INT32_MAX)
             return gp_fail(GP_ERR_TOO_LARGE,
                            "more than 2^31 chunks: raise chunk_bytes");
@@ -93,43 +131,44 @@ count_chunks(const uint64_t *counts, uint32_t tensors, uint64_t chunk_bytes,
 }
 
 static void
-cut(gp_map *map, const uint64_t *counts, uint64_t chunk_bytes)
+cut(gp_map *map, const gp_map_tensor *tensors, uint64_t chunk_bytes)
 {
     uint32_t at = 0;
 
     for (uint32_t t = 0; t < map->tensors; t++) {
-        uint64_t step = chunk_elements(counts[t], chunk_bytes, map->shards);
+        uint64_t step = chunk_elements(&tensors[t], chunk_bytes, map->shards);
+        uint64_t count = tensors[t].count;
 
         map->first[t] = at;
-        for (uint64_t offset = 0; offset < counts[t]; offset += step)
+        for (uint64_t offset = 0; offset < count; offset += step)
             map->chunk[at++] =
                 (gp_chunk_info){.tensor = t,
                                 .offset = offset,
-                                .count = GP_MIN(step, counts[t] - offset)};
+                                .count = GP_MIN(step, count - offset)};
     }
     map->first[map->tensors] = at;
 }
 
 gp_status
-gp_map_build(const uint64_t *counts, uint32_t tensors, uint64_t chunk_bytes,
+gp_map_build(const gp_map_tensor *tensors, uint32_t count, uint64_t chunk_bytes,
              uint32_t shards, gp_map *out)
 {
-    gp_map map = {.shards = shards, .tensors = tensors};
+    gp_map map = {.shards = shards, .tensors = count};
     uint64_t chunks = 0;
     gp_status status;
 
-    status = count_chunks(counts, tensors, chunk_bytes, shards, &chunks);
+    status = count_chunks(tensors, count, chunk_bytes, shards, &chunks);
     if (status != GP_OK)
         return status;
     map.chunks = (uint32_t)chunks;
     map.chunk = calloc(chunks, sizeof(*map.chunk));
-    map.first = calloc((size_t)tensors + 1, sizeof(*map.first));
+    map.first = calloc((size_t)count + 1, sizeof(*map.first));
     if (!map.chunk || !map.first) {
         gp_map_free(&map);
         return gp_fail(GP_ERR_NO_MEMORY, "shard map of %llu chunks",
                        (unsigned long long)chunks);
     }
-    cut(&map, counts, chunk_bytes);
+    cut(&map, tensors, chunk_bytes);
     status = place(&map);
     if (status != GP_OK) {
         gp_map_free(&map);

@@ -15,6 +15,16 @@
  * so that codec blocks never depend on where a tensor was cut. */
 #define GP_CHUNK_QUANTUM 4096u
 
+/* Elements up to which a chunk of a wide tensor may grow. */
+#define GP_CHUNK_WIDE (4u << 20)
+
+/* What of a tensor decides where it is cut. */
+typedef struct gp_map_tensor {
+    uint64_t count;   /* elements */
+    uint64_t columns; /* length of its rows; 0 or 1: a vector */
+    bool wide; /* chunks as large as can be, of whole rows (GP_CODEC_WIDE) */
+} gp_map_tensor;
+
 typedef struct gp_chunk_info {
     uint32_t tensor;
     uint32_t shard;
@@ -28,9 +38,9 @@ typedef struct gp_map {
     uint32_t *first; /* first chunk of each tensor, and chunks at the end */
 } gp_map;
 
-/* @param counts  elements of each tensor. @param chunk_bytes  as fp32.
+/* @param tensors  all of the job's, in order. @param chunk_bytes  as fp32.
  * GP_ERR_TOO_LARGE: more than 2^31 chunks. */
-gp_status gp_map_build(const uint64_t *counts, uint32_t tensors,
+gp_status gp_map_build(const gp_map_tensor *tensors, uint32_t count,
                        uint64_t chunk_bytes, uint32_t shards, gp_map *out);
 void gp_map_free(gp_map *map);
 

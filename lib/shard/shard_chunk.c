@@ -25,10 +25,37 @@ find_chunk(gp_shard *s, uint32_t number)
     return &s->chunk[s->chunk_of[number] - 1];
 }
 
-static const gp_pipeline *
-push_pipeline(const gp_chunk *c, const gp_msg *msg)
+/* Which of the tensor's pipelines a push says it went through. */
+static gp_status
+check_pipeline(const gp_chunk *c, const gp_msg *m)
 {
-    return msg->flags & GP_MSG_INIT ? c->tensor->native : c->tensor->push;
+    const shard_tensor *t = c->tensor;
+    bool known = m->flags & GP_MSG_INIT
+                     ? m->pipeline == gp_pipeline_id(t->native)
+                     : gp_codec_set_find(&t->push, m->pipeline) >= 0;
+
+    if (known && m->elements == c->info->count && m->dtype == t->spec->dtype)
+        return GP_OK;
+    return gp_fail(GP_ERR_PROTOCOL,
+                   "push of %llu elements with pipeline %08x where %llu and "
+                   "'%.100s' were agreed",
+                   (unsigned long long)m->elements, m->pipeline,
+                   (unsigned long long)c->info->count,
+                   m->flags & GP_MSG_INIT ? gp_pipeline_name(t->native)
+                                          : t->spec->push);
+}
+
+static gp_status
+check_length(const gp_chunk *c, const gp_msg *m)
+{
+    const shard_tensor *t = c->tensor;
+    bool dense = !(m->flags & GP_MSG_INIT) && t->dense >= 0 &&
+                 m->pipeline == t->push.id[t->dense];
+
+    if (!dense || m->payload == c->info->count * sizeof(float))
+        return GP_OK;
+    return gp_fail(GP_ERR_PROTOCOL, "dense push of %llu bytes",
+                   (unsigned long long)m->payload);
 }
 
 /* Who says it, and for which job. */
@@ -90,35 +117,23 @@ check_destination(const gp_msg *m)
 static gp_status
 check_push(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
 {
-    const gp_pipeline *p;
     gp_status status;
 
     if (!c)
         return gp_fail(GP_ERR_PROTOCOL, "push of chunk %u, not on this shard",
                        m->chunk);
-    p = push_pipeline(c, m);
     status = check_sender(s, peer, m);
-    if (status != GP_OK)
-        return status;
-    if (m->pipeline != gp_pipeline_id(p) || m->elements != c->info->count ||
-        m->dtype != c->tensor->spec->dtype)
-        return gp_fail(GP_ERR_PROTOCOL,
-                       "push of %llu elements with pipeline %08x where %llu "
-                       "and %08x were agreed",
-                       (unsigned long long)m->elements, m->pipeline,
-                       (unsigned long long)c->info->count, gp_pipeline_id(p));
-    status = check_slot(s, peer, m);
+    if (status == GP_OK)
+        status = check_pipeline(c, m);
+    if (status == GP_OK)
+        status = check_slot(s, peer, m);
     if (status == GP_OK)
         status = check_step(entry_of(c, peer), m);
     if (status == GP_OK && m->flags & GP_MSG_WANT)
         status = check_destination(m);
-    if (status != GP_OK)
-        return status;
-    if (c->tensor->push_dense && !(m->flags & GP_MSG_INIT) &&
-        m->payload != c->info->count * sizeof(float))
-        return gp_fail(GP_ERR_PROTOCOL, "dense push of %llu bytes",
-                       (unsigned long long)m->payload);
-    return GP_OK;
+    if (status == GP_OK)
+        status = check_length(c, m);
+    return status;
 }
 
 /* All slots of a worker hold pushes that wait for other workers, and have for a
@@ -211,6 +226,7 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
     e->payload = event->payload;
     e->length = m->payload;
     e->msg = *m;
+    e->codec = gp_codec_set_find(&c->tensor->push, m->pipeline);
     e->cookie = m->cookie;
     e->aux = m->aux;
     e->answer = m->flags & GP_MSG_WANT ? ANSWER_RESULT : ANSWER_ACK;

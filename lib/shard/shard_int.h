@@ -18,6 +18,7 @@
 #include <gradpush/worker.h>
 
 #include "base/list.h"
+#include "shard/codec_set.h"
 #include "shard/map.h"
 #include "shard/shard.h"
 #include "shard/updater.h"
@@ -71,6 +72,7 @@ typedef struct gp_entry {
     uint64_t cookie, aux;
     uint64_t answer_version; /* RESULT is due at this version */
     answer_kind answer;
+    int codec; /* of the pending push: which alternative */
     bool pending;
     bool init_answer;
     uint32_t in_flight; /* results handed to the transport, not yet SENT */
@@ -79,9 +81,11 @@ typedef struct gp_entry {
 
 typedef struct shard_tensor {
     gp_tensor_spec *spec;
-    gp_pipeline *push, *pull, *native;
+    gp_codec_set push;
+    int dense; /* the alternative whose payloads are fp32 as they lie, or -1 */
+    gp_pipeline *pull, *native;
     gp_updater updater;
-    bool push_dense, pull_dense; /* payload bytes are fp32 as they lie */
+    bool pull_dense; /* payload bytes are fp32 as they lie */
 } shard_tensor;
 
 typedef struct gp_chunk {

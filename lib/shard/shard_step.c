@@ -88,6 +88,12 @@ gp_entry_settle(gp_shard *s, gp_chunk *c, uint32_t rank)
 }
 
 static bool
+is_dense(const gp_chunk *c, uint32_t rank)
+{
+    return c->entry[rank].codec == c->tensor->dense;
+}
+
+static bool
 is_next(const gp_chunk *c, uint32_t rank)
 {
     return c->entry[rank].pending && c->entry[rank].msg.step == c->version;
@@ -129,8 +135,10 @@ lendable(const gp_shard *s, const gp_chunk *c)
     if (!target || payload >= high || payload + e->length <= low)
         return target;
     /* In place: safe when both are read and written element by element. */
-    return payload == low && local <= 1 && c->tensor->push_dense ? target
-                                                                 : NULL;
+    return payload == low && local <= 1 && is_dense(c, 0) &&
+                   (s->size < 2 || is_dense(c, 1))
+               ? target
+               : NULL;
 }
 
 /* Whether folding may begin, and into which buffer. A worker that has pushed
@@ -175,7 +183,7 @@ static gp_status
 fold_one(gp_shard *s, gp_chunk *c, gp_entry *e, uint32_t rank)
 {
     size_t n = c->info->count;
-    const gp_pipeline *p = c->tensor->push;
+    const gp_pipeline *p = c->tensor->push.pipeline[e->codec];
     gp_codec_context context = {.seed = s->list.seed,
                                 .tensor = c->info->tensor,
                                 .offset = c->info->offset,
@@ -183,7 +191,7 @@ fold_one(gp_shard *s, gp_chunk *c, gp_entry *e, uint32_t rank)
                                 .rank = rank,
                                 .size = (uint32_t)s->size};
 
-    if (c->tensor->push_dense) {
+    if (is_dense(c, rank)) {
         float scale = last_scale(s, c, rank);
 
         c->scaled = rank + 1 == s->size;
@@ -259,13 +267,13 @@ fold_first(gp_shard *s, gp_chunk *c)
 {
     gp_entry *e = c->entry;
 
-    bool pair = c->tensor->push_dense && s->size > 1;
+    bool pair = is_dense(c, 0) && s->size > 1;
 
     if (pair && !is_next(c, 1) && !e[0].stash && s->worker[0])
         return -1;
     if (!begin_step(s, c))
         return -1;
-    if (!pair || !is_next(c, 1))
+    if (!pair || !is_next(c, 1) || !is_dense(c, 1))
         return 0;
     gp_fold_add(c->sum, e[0].payload, e[1].payload, last_scale(s, c, 1),
                 c->info->count);

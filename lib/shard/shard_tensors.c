@@ -9,24 +9,32 @@
 
 #include "shard/shard_int.h"
 
-static const char *const native_names[] = {"none", "none", "fp16", "bf16"};
+static int
+find_dense(const gp_codec_set *set)
+{
+    for (uint32_t i = 0; i < set->count; i++)
+        if (strcmp(gp_pipeline_name(set->pipeline[i]), "none") == 0)
+            return (int)i;
+    return -1;
+}
 
 static gp_status
 open_tensor(gp_tensor_spec *spec, shard_tensor *t)
 {
+    const char *native = gp_native_name(spec->dtype);
     gp_status status;
 
     t->spec = spec;
     status = gp_updater_parse(spec->updater, &t->updater);
     if (status == GP_OK)
-        status = gp_pipeline_parse(spec->push, &t->push);
+        status = gp_codec_set_open(spec->push, native, &t->push);
     if (status == GP_OK)
         status = gp_pipeline_parse(spec->pull, &t->pull);
     if (status == GP_OK)
-        status = gp_pipeline_parse(native_names[spec->dtype], &t->native);
+        status = gp_pipeline_parse(native, &t->native);
     if (status != GP_OK)
         return status;
-    t->push_dense = strcmp(gp_pipeline_name(t->push), "none") == 0;
+    t->dense = find_dense(&t->push);
     t->pull_dense = strcmp(gp_pipeline_name(t->pull), "none") == 0;
     return GP_OK;
 }
@@ -77,11 +85,11 @@ static void
 measure_chunk(gp_shard *s, const gp_chunk *c, size_t *workspace)
 {
     size_t n = c->info->count;
-    size_t push = gp_pipeline_bound(c->tensor->push, n);
+    size_t push = gp_codec_set_bound(&c->tensor->push, n);
     size_t native = gp_pipeline_bound(c->tensor->native, n);
 
     s->slot_bytes = GP_MAX(s->slot_bytes, GP_MAX(push, native));
-    push = gp_pipeline_workspace(c->tensor->push, n);
+    push = gp_codec_set_workspace(&c->tensor->push, n);
     native = gp_pipeline_workspace(c->tensor->pull, n);
     *workspace = GP_MAX(*workspace, GP_MAX(push, native));
     native = gp_pipeline_workspace(c->tensor->native, n);
@@ -122,16 +130,23 @@ open_chunks(gp_shard *s)
 static gp_status
 build_map(gp_shard *s)
 {
-    uint64_t *counts = calloc(s->list.count, sizeof(*counts));
+    gp_map_tensor *tensors = calloc(s->list.count, sizeof(*tensors));
     gp_status status;
 
-    if (!counts)
+    if (!tensors)
         return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", s->list.count);
-    for (uint32_t i = 0; i < s->list.count; i++)
-        counts[i] = s->list.tensors[i].count;
-    status = gp_map_build(counts, s->list.count, s->list.chunk_bytes,
+    for (uint32_t i = 0; i < s->list.count; i++) {
+        const gp_tensor_spec *spec = &s->list.tensors[i];
+        const shard_tensor *t = &s->tensor[i];
+
+        tensors[i] =
+            (gp_map_tensor){.count = spec->count,
+                            .columns = spec->columns,
+                            .wide = gp_codec_set_is_wide(&t->push, t->pull)};
+    }
+    status = gp_map_build(tensors, s->list.count, s->list.chunk_bytes,
                           s->list.shards, &s->map);
-    free(counts);
+    free(tensors);
     return status;
 }
 
@@ -155,9 +170,9 @@ gp_shard_agree(gp_shard *s, gp_tensor_list *list, uint32_t rank)
                          "the tensor list is for %u shards, the job has %lld",
                          list->shards, (long long)s->shards);
     else
-        status = build_map(s);
-    if (status == GP_OK)
         status = open_tensors(s);
+    if (status == GP_OK)
+        status = build_map(s);
     if (status == GP_OK)
         status = open_chunks(s);
     if (status != GP_OK) {
@@ -189,7 +204,7 @@ gp_shard_forget(gp_shard *s)
     for (uint32_t i = 0; s->chunk && i < s->chunks; i++)
         close_chunk(s, &s->chunk[i]);
     for (uint32_t i = 0; s->tensor && i < s->list.count; i++) {
-        gp_pipeline_destroy(s->tensor[i].push);
+        gp_codec_set_close(&s->tensor[i].push);
         gp_pipeline_destroy(s->tensor[i].pull);
         gp_pipeline_destroy(s->tensor[i].native);
     }

@@ -14,8 +14,8 @@
 #include "base/bytes.h"
 #include <gradpush/worker.h>
 
-/* The shortest encoded row: four empty texts, the dtype and the count. */
-#define TENSOR_BYTES_MIN (2 + 1 + 8 + 2 + 2 + 2)
+/* The shortest encoded row: four empty texts and the numbers. */
+#define TENSOR_BYTES_MIN (2 + 1 + 1 + 8 + 8 + 2 + 2 + 2)
 
 static gp_status
 whole(const gp_reader *r, const char *what)
@@ -176,7 +176,9 @@ gp_tensor_list_encode(const gp_tensor_list *list, void **out, size_t *size)
 
         gp_write_text(&w, t->name);
         gp_write8(&w, t->dtype);
+        gp_write8(&w, t->feedback);
         gp_write64(&w, t->count);
+        gp_write64(&w, t->columns);
         gp_write_text(&w, t->push);
         gp_write_text(&w, t->pull);
         gp_write_text(&w, t->updater);
@@ -184,16 +186,26 @@ gp_tensor_list_encode(const gp_tensor_list *list, void **out, size_t *size)
     return GP_OK;
 }
 
+/* Rows of equal length, or none. */
+static bool
+is_shape(uint64_t count, uint64_t columns)
+{
+    return count > 0 && count <= SIZE_MAX / 8 &&
+           (columns == 0 || count % columns == 0);
+}
+
 static bool
 spec_decode(gp_reader *r, gp_tensor_spec *t)
 {
     gp_read_text(r, t->name, sizeof(t->name));
     t->dtype = gp_read8(r);
+    t->feedback = gp_read8(r);
     t->count = gp_read64(r);
+    t->columns = gp_read64(r);
     gp_read_text(r, t->push, sizeof(t->push));
     gp_read_text(r, t->pull, sizeof(t->pull));
     gp_read_text(r, t->updater, sizeof(t->updater));
-    return r->ok && t->count > 0 && t->count <= SIZE_MAX / 8 &&
+    return r->ok && is_shape(t->count, t->columns) && t->feedback <= 1 &&
            gp_dtype_bytes((gp_dtype)t->dtype) > 0;
 }
 
@@ -235,18 +247,24 @@ dtype_name(uint8_t dtype)
 /* The first field in which two rows differ, and both values; NULL for none. */
 static const char *
 spec_difference(const gp_tensor_spec *a, const gp_tensor_spec *b,
-                const char **left, const char **right, char text[2][24])
+                const char **left, const char **right, char text[4][24])
 {
+    static const char *const on_or_off[] = {"off", "on"};
     const struct {
         const char *what, *a, *b;
     } fields[] = {{"dtype", dtype_name(a->dtype), dtype_name(b->dtype)},
                   {"count", text[0], text[1]},
+                  {"columns", text[2], text[3]},
                   {"codec", a->push, b->push},
                   {"pull codec", a->pull, b->pull},
+                  {"pull feedback", on_or_off[a->feedback & 1],
+                   on_or_off[b->feedback & 1]},
                   {"updater", a->updater, b->updater}};
 
     snprintf(text[0], 24, "%llu", (unsigned long long)a->count);
     snprintf(text[1], 24, "%llu", (unsigned long long)b->count);
+    snprintf(text[2], 24, "%llu", (unsigned long long)a->columns);
+    snprintf(text[3], 24, "%llu", (unsigned long long)b->columns);
     for (size_t i = 0; i < GP_COUNT_OF(fields); i++)
         if (strcmp(fields[i].a, fields[i].b) != 0) {
             *left = fields[i].a;
@@ -265,7 +283,7 @@ row_differs(uint32_t i, const gp_tensor_spec *a, uint32_t rank_a,
     static const char advice[] =
         "register the same tensors in the same order on all workers";
     const char *left, *right, *what;
-    char text[2][24];
+    char text[4][24];
 
     if (strcmp(a->name, b->name) != 0) {
         snprintf(out, capacity,

@@ -41,6 +41,7 @@ enum gp_msg_type {
 #define GP_PROOF_BYTES 32u
 #define GP_TEXT_MAX    512u
 #define GP_NAME_MAX    256u
+#define GP_CODECS_MAX  1024u /* of a tensor's pipeline texts */
 #define GP_SLOTS_MAX   64u
 
 /* Pull destinations travel in gp_msg.aux: token and offset in 64-byte units. */
@@ -97,9 +98,11 @@ void gp_text_decode(const void *in, size_t size, char *out);
 typedef struct gp_tensor_spec {
     char name[GP_NAME_MAX];
     uint8_t dtype;
+    uint8_t feedback; /* 1: shards keep what the pull pipeline loses */
     uint64_t count;
-    char push[GP_NAME_MAX]; /* canonical pipeline texts */
-    char pull[GP_NAME_MAX];
+    uint64_t columns;         /* length of its rows; 0: a vector */
+    char push[GP_CODECS_MAX]; /* canonical texts, alternatives between '|' */
+    char pull[GP_CODECS_MAX];
     char updater[GP_NAME_MAX]; /* canonical updater text */
 } gp_tensor_spec;
 

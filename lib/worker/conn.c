@@ -148,6 +148,13 @@ on_welcome(gp_conn *conn, const gp_event *event)
 }
 
 static void
+on_start(gp_conn *conn)
+{
+    conn->state = CONN_STARTED;
+    atomic_fetch_add(&conn->worker->started, 1);
+}
+
+static void
 on_ready(gp_conn *conn, const gp_event *event)
 {
     gp_worker *w = conn->worker;
@@ -163,10 +170,12 @@ on_ready(gp_conn *conn, const gp_event *event)
             grant.slots == 64 ? UINT64_MAX : (1ull << grant.slots) - 1;
         status = gp_worker_open_scratch(w, conn);
     }
-    if (status != GP_OK)
+    if (status != GP_OK) {
         gp_worker_fail(w, status, "%s", gp_last_error());
-    else
-        conn->state = CONN_AGREED;
+        return;
+    }
+    conn->state = CONN_AGREED;
+    atomic_fetch_add(&w->agreed, 1);
 }
 
 void
@@ -249,7 +258,7 @@ on_message(gp_conn *conn, const gp_event *event)
     else if (msg->type == GP_MSG_WELCOME && conn->state == CONN_HELLO)
         on_welcome(conn, event);
     else if (msg->type == GP_MSG_START && conn->state == CONN_WELCOME)
-        conn->state = CONN_STARTED;
+        on_start(conn);
     else if (msg->type == GP_MSG_READY && conn->state == CONN_STARTED)
         on_ready(conn, event);
     else

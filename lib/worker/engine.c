@@ -50,7 +50,7 @@ pull_is_direct(const gp_request *r)
 static bool
 push_is_direct(const gp_request *r)
 {
-    return is_init(r->kind) || r->tensor->push_direct;
+    return is_init(r->kind) || (int)r->codec == r->tensor->direct;
 }
 
 static int
@@ -89,6 +89,9 @@ start_request(gp_worker *w, gp_request *r)
     gp_tensor *t = r->tensor;
 
     gp_list_insert(&w->active, &r->link);
+    r->codec = 0;
+    if (r->kind == OP_PUSH || r->kind == OP_PUSH_PULL)
+        r->codec = gp_tensor_choose(t, r->step);
     r->left = t->chunks;
     for (uint32_t i = 0; i < t->chunks; i++) {
         gp_op *op = &r->op[i];
@@ -197,8 +200,9 @@ encode(gp_op *op, uint8_t *out, size_t capacity, size_t *length)
             return status;
         values = w->plain;
     }
-    return gp_pipeline_encode(t->push, &context, t->memory, values, info->count,
-                              out, capacity, length, w->workspace);
+    return gp_pipeline_encode(t->push.pipeline[op->request->codec], &context,
+                              t->memory, values, info->count, out, capacity,
+                              length, w->workspace);
 }
 
 static void
@@ -228,7 +232,8 @@ describe(gp_op *op, gp_msg *msg)
     msg->chunk = op->chunk;
     msg->step = r->step + op->pushed;
     msg->elements = w->map.chunk[op->chunk].count;
-    msg->pipeline = gp_pipeline_id(is_init(r->kind) ? t->native : t->push);
+    msg->pipeline =
+        is_init(r->kind) ? gp_pipeline_id(t->native) : t->push.id[r->codec];
     msg->cookie = op->cookie;
     if (is_init(r->kind))
         msg->flags |= GP_MSG_INIT;

@@ -212,10 +212,27 @@ request_done(void *arg)
     return atomic_load_explicit(&r->done, memory_order_acquire);
 }
 
+static gp_status
+conclude(gp_request **request)
+{
+    gp_request *r = *request;
+    gp_worker *w = r->tensor->worker;
+    gp_status status = r->status;
+
+    *request = NULL;
+    put_request(r);
+    if (status == GP_OK)
+        return GP_OK;
+    if (atomic_load(&w->fault) != GP_OK)
+        return gp_fail(status, "%s", w->fault_text);
+    return gp_fail(status, "%s", gp_status_text(status));
+}
+
 /* What is still open, for a message: how many chunks, and where. */
 static gp_status
-late(gp_request *r, double seconds)
+late(gp_request **request, double seconds)
 {
+    gp_request *r = *request;
     gp_tensor *t = r->tensor;
     gp_worker *w = t->worker;
     char where[160] = "";
@@ -224,6 +241,10 @@ late(gp_request *r, double seconds)
     uint32_t last = UINT32_MAX, left;
 
     gp_driver_hold(w->driver);
+    if (request_done(r)) { /* in the last moment */
+        gp_driver_release(w->driver);
+        return conclude(request);
+    }
     for (uint32_t i = 0; i < t->chunks && at + 12 < sizeof(where); i++) {
         gp_op *op = &r->op[i];
 
@@ -243,22 +264,6 @@ late(gp_request *r, double seconds)
                    seconds, where, waiting[0] ? "; " : "", waiting);
 }
 
-static gp_status
-conclude(gp_request **request)
-{
-    gp_request *r = *request;
-    gp_worker *w = r->tensor->worker;
-    gp_status status = r->status;
-
-    *request = NULL;
-    put_request(r);
-    if (status == GP_OK)
-        return GP_OK;
-    if (atomic_load(&w->fault) != GP_OK)
-        return gp_fail(status, "%s", w->fault_text);
-    return gp_fail(status, "%s", gp_status_text(status));
-}
-
 gp_status
 gp_wait(gp_request **request, double seconds)
 {
@@ -273,7 +278,7 @@ gp_wait(gp_request **request, double seconds)
         seconds = r->tensor->worker->timeout;
     if (!gp_driver_wait(r->tensor->worker->driver, request_done, r,
                         gp_deadline(seconds)))
-        return late(r, seconds);
+        return late(request, seconds);
     return conclude(request);
 }
 

@@ -12,45 +12,43 @@
 #define TENSOR_BYTES_MAX (GP_DESTINATION_UNIT * (1ull << 32))
 
 static const char *
-native_name(uint8_t dtype)
-{
-    return dtype == GP_FP16 ? "fp16" : dtype == GP_BF16 ? "bf16" : "none";
-}
-
-static const char *
 or_default(const gp_worker *w, const char *text, const char *field)
 {
     return text ? text : gp_config_get(w->config, field);
 }
 
-/* The pipeline a text asks for; small tensors stay dense, and dense means the
+/* The pipelines a text asks for; small tensors stay dense, and dense means the
  * tensor's own type. */
 static gp_status
-open_pipeline(const gp_tensor_options *o, const char *text, gp_pipeline **out,
-              char *name)
+open_codecs(const gp_tensor_options *o, const char *text, gp_codec_set *set,
+            char *name)
 {
-    gp_pipeline *p;
-    gp_status status = gp_pipeline_parse(text, &p);
+    const char *native = gp_native_name((uint8_t)o->dtype);
+    gp_status status = gp_codec_set_open(text, native, set);
 
-    if (status != GP_OK)
-        return status;
-    if (strcmp(gp_pipeline_name(p), "none") == 0 ||
-        o->count < o->codec_minimum) {
-        gp_pipeline_destroy(p);
-        status = gp_pipeline_parse(native_name((uint8_t)o->dtype), &p);
-        if (status != GP_OK)
-            return status;
+    if (status == GP_OK && o->count < o->codec_minimum) {
+        gp_codec_set_close(set);
+        status = gp_codec_set_open(native, native, set);
     }
-    if (strlen(gp_pipeline_name(p)) >= GP_NAME_MAX) {
-        gp_pipeline_destroy(p);
-        return gp_fail(GP_ERR_TOO_LARGE,
-                       "pipeline '%.100s...' is longer than "
-                       "%u characters",
-                       text, GP_NAME_MAX - 1);
-    }
-    strcpy(name, gp_pipeline_name(p));
-    *out = p;
-    return GP_OK;
+    return status == GP_OK ? gp_codec_set_print(set, name, GP_CODECS_MAX)
+                           : status;
+}
+
+/* Results are encoded once for all, so there is nothing to choose. */
+static gp_status
+open_pull(const gp_tensor_options *o, const char *text, gp_tensor *t)
+{
+    gp_codec_set set = {0};
+    gp_status status;
+
+    if (strchr(text, '|'))
+        return gp_fail(GP_ERR_CONFIG,
+                       "pull codec '%.100s': there is one for all workers, "
+                       "without alternatives",
+                       text);
+    status = open_codecs(o, text, &set, t->spec.pull);
+    t->pull = set.pipeline[0];
+    return status;
 }
 
 static gp_status
@@ -72,6 +70,12 @@ check_options(gp_worker *w, const gp_tensor_options *o)
                        "tensor '%.60s': count is %llu; a tensor has 1 element "
                        "to %llu bytes",
                        o->name, (unsigned long long)o->count, TENSOR_BYTES_MAX);
+    if (o->columns && o->count % o->columns)
+        return gp_fail(GP_ERR_INVALID,
+                       "tensor '%.60s': %llu elements are no whole rows of "
+                       "%llu columns",
+                       o->name, (unsigned long long)o->count,
+                       (unsigned long long)o->columns);
     if (atomic_load(&w->phase) != PHASE_REGISTER)
         return gp_fail(GP_ERR_STATE,
                        "tensor '%.60s' is registered after the "
@@ -91,7 +95,7 @@ free_tensor(gp_tensor *t)
 
     while ((item = gp_list_pop(&t->unused)))
         gp_request_free(GP_CONTAINER_OF(item, gp_request, link));
-    gp_pipeline_destroy(t->push);
+    gp_codec_set_close(&t->push);
     gp_pipeline_destroy(t->pull);
     gp_pipeline_destroy(t->native);
     gp_codec_memory_destroy(t->memory);
@@ -108,37 +112,64 @@ gp_worker_free_tensors(gp_worker *w)
     w->tensors = 0;
 }
 
+static bool
+is_lossy(const gp_pipeline *p)
+{
+    return !(gp_pipeline_properties(p) & GP_CODEC_LOSSLESS);
+}
+
+static const gp_pipeline *
+lossy_push(const gp_tensor *t)
+{
+    for (uint32_t i = 0; i < t->push.count; i++)
+        if ((int)i != t->direct && is_lossy(t->push.pipeline[i]))
+            return t->push.pipeline[i];
+    return NULL;
+}
+
+static gp_status
+open_memory(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
+{
+    const gp_pipeline *p = lossy_push(t);
+    bool feedback;
+    gp_status status;
+
+    if (!p)
+        return GP_OK;
+    feedback = o->feedback > 0 ||
+               (o->feedback < 0 && gp_pipeline_needs(p) & GP_PIPELINE_FEEDBACK);
+    status = gp_codec_memory_create(p, 0, o->count, feedback, &t->memory);
+    if (status == GP_OK)
+        atomic_fetch_add(&w->memory, gp_codec_memory_bytes(t->memory));
+    return status;
+}
+
 /* Pipelines, updater and residual, as the options say. */
 static gp_status
 open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
 {
+    const char *native = gp_native_name((uint8_t)o->dtype);
     gp_updater updater;
     gp_status status;
-    bool lossy, feedback;
 
-    status = gp_pipeline_parse(native_name((uint8_t)o->dtype), &t->native);
+    status = gp_pipeline_parse(native, &t->native);
     if (status == GP_OK)
-        status = open_pipeline(o, or_default(w, o->codec, "codec"), &t->push,
-                               t->spec.push);
+        status = open_codecs(o, or_default(w, o->codec, "codec"), &t->push,
+                             t->spec.push);
     if (status == GP_OK)
-        status = open_pipeline(o, or_default(w, o->pull_codec, "pull_codec"),
-                               &t->pull, t->spec.pull);
+        status = open_pull(o, or_default(w, o->pull_codec, "pull_codec"), t);
     if (status == GP_OK)
         status =
             gp_updater_parse(or_default(w, o->updater, "updater"), &updater);
     if (status != GP_OK)
         return status;
     gp_updater_print(&updater, t->spec.updater, sizeof(t->spec.updater));
-    t->push_direct = strcmp(t->spec.push, gp_pipeline_name(t->native)) == 0;
+    t->preferred = t->push.count - 1;
+    t->direct = gp_codec_set_find(&t->push, gp_pipeline_id(t->native));
     t->pull_direct = strcmp(t->spec.pull, gp_pipeline_name(t->native)) == 0;
-    lossy = !t->push_direct &&
-            !(gp_pipeline_properties(t->push) & GP_CODEC_LOSSLESS);
-    if (!lossy)
-        return GP_OK;
-    feedback =
-        o->feedback > 0 ||
-        (o->feedback < 0 && gp_pipeline_needs(t->push) & GP_PIPELINE_FEEDBACK);
-    return gp_codec_memory_create(t->push, 0, o->count, feedback, &t->memory);
+    t->spec.feedback = o->pull_feedback != 0 && !t->pull_direct &&
+                       updater.kind != GP_UPDATER_SGD && is_lossy(t->pull);
+    return open_memory(w, o, t);
 }
 
 static gp_status
@@ -182,6 +213,7 @@ gp_tensor_register(gp_worker *w, const gp_tensor_options *options,
     strcpy(t->spec.name, options->name);
     t->spec.dtype = (uint8_t)options->dtype;
     t->spec.count = options->count;
+    t->spec.columns = options->columns > 1 ? options->columns : 0;
     status = open_tensor(w, options, t);
     if (status == GP_OK)
         status = append(w, t);
@@ -213,6 +245,27 @@ open_pieces(gp_worker *w, gp_conn *conn, scratch *s, size_t bytes)
                                     &s->mem);
 }
 
+/* Of the alternatives that are not sent from where the gradient lies. */
+static size_t
+encoded_bound(const gp_tensor *t, uint64_t count)
+{
+    size_t most = 0;
+
+    for (uint32_t i = 0; i < t->push.count; i++) {
+        size_t bound = gp_pipeline_bound(t->push.pipeline[i], count);
+
+        if ((int)i != t->direct)
+            most = GP_MAX(most, bound);
+    }
+    return most;
+}
+
+static bool
+is_direct(const gp_tensor *t)
+{
+    return t->pull_direct && t->push.count == 1 && t->direct == 0;
+}
+
 /* Buffers for encoded chunks of this shard, when there are any. */
 gp_status
 gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
@@ -223,8 +276,7 @@ gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
     for (uint32_t i = 0; i < w->map.chunks; i++) {
         const gp_chunk_info *info = &w->map.chunk[i];
         const gp_tensor *t = w->tensor[info->tensor];
-        size_t push =
-            t->push_direct ? 0 : gp_pipeline_bound(t->push, info->count);
+        size_t push = encoded_bound(t, info->count);
         size_t pull =
             t->pull_direct ? 0 : gp_pipeline_bound(t->pull, info->count);
 
@@ -256,12 +308,12 @@ open_workspace(gp_worker *w)
     for (uint32_t i = 0; i < w->map.chunks; i++) {
         const gp_chunk_info *info = &w->map.chunk[i];
         const gp_tensor *t = w->tensor[info->tensor];
-        size_t push = gp_pipeline_workspace(t->push, info->count);
+        size_t push = gp_codec_set_workspace(&t->push, info->count);
         size_t pull = gp_pipeline_workspace(t->pull, info->count);
         size_t native = gp_pipeline_workspace(t->native, info->count);
 
         work = GP_MAX(work, GP_MAX(push, GP_MAX(pull, native)));
-        if (t->spec.dtype != GP_FP32 && !(t->push_direct && t->pull_direct))
+        if (t->spec.dtype != GP_FP32 && !is_direct(t))
             plain = GP_MAX(plain, info->count * sizeof(float));
     }
     w->workspace = gp_alloc_aligned(work);
@@ -289,17 +341,23 @@ gp_worker_free_map(gp_worker *w)
 static gp_status
 build_map(gp_worker *w, const gp_tensor_list *list)
 {
-    uint64_t *counts = calloc(w->tensors, sizeof(*counts));
+    gp_map_tensor *tensors = calloc(w->tensors, sizeof(*tensors));
     gp_status status;
 
-    if (!counts)
+    if (!tensors)
         return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", w->tensors);
     gp_worker_free_map(w); /* of an attempt that failed */
-    for (uint32_t i = 0; i < w->tensors; i++)
-        counts[i] = w->tensor[i]->spec.count;
-    status =
-        gp_map_build(counts, w->tensors, list->chunk_bytes, w->shards, &w->map);
-    free(counts);
+    for (uint32_t i = 0; i < w->tensors; i++) {
+        const gp_tensor *t = w->tensor[i];
+
+        tensors[i] =
+            (gp_map_tensor){.count = t->spec.count,
+                            .columns = t->spec.columns,
+                            .wide = gp_codec_set_is_wide(&t->push, t->pull)};
+    }
+    status = gp_map_build(tensors, w->tensors, list->chunk_bytes, w->shards,
+                          &w->map);
+    free(tensors);
     if (status != GP_OK)
         return status;
     w->chain = calloc(w->map.chunks, sizeof(*w->chain));
@@ -363,26 +421,22 @@ propose(gp_worker *w)
 static bool
 agreed(void *arg)
 {
-    gp_worker *w = arg;
+    const gp_worker *w = arg;
 
-    if (atomic_load(&w->fault) != GP_OK || atomic_load(&w->phase) == PHASE_RUN)
-        return true;
-    for (uint32_t i = 0; i < w->shards; i++)
-        if (w->conn[i].state != CONN_AGREED)
-            return false;
-    return true;
+    return atomic_load(&w->agreed) == w->shards ||
+           atomic_load(&w->fault) != GP_OK;
 }
 
 gp_status
 gp_worker_ready(gp_worker *w)
 {
     gp_status status = gp_worker_fault(w);
-    bool done;
 
     if (status != GP_OK || atomic_load(&w->phase) == PHASE_RUN)
         return status;
     gp_driver_hold(w->driver);
-    if (atomic_load(&w->phase) == PHASE_REGISTER) {
+    status = gp_worker_fault(w); /* it closes the connections */
+    if (status == GP_OK && atomic_load(&w->phase) == PHASE_REGISTER) {
         status = propose(w);
         if (status == GP_OK)
             atomic_store(&w->phase, PHASE_AGREE);
@@ -390,14 +444,15 @@ gp_worker_ready(gp_worker *w)
     gp_driver_release(w->driver);
     if (status != GP_OK)
         return status;
-    done = gp_driver_wait(w->driver, agreed, w, gp_deadline(w->timeout));
+    (void)gp_driver_wait(w->driver, agreed, w, gp_deadline(w->timeout));
+    if (atomic_load(&w->agreed) == w->shards) {
+        atomic_store(&w->phase, PHASE_RUN);
+        return GP_OK;
+    }
     status = gp_worker_fault(w);
-    if (status != GP_OK)
-        return status;
-    if (!done)
-        return gp_worker_late(w, "the shards did not confirm the tensor list");
-    atomic_store(&w->phase, PHASE_RUN);
-    return GP_OK;
+    return status == GP_OK
+               ? gp_worker_late(w, "the shards did not confirm the tensor list")
+               : status;
 }
 
 /* The residual, which is a memory's first field. */

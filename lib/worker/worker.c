@@ -295,14 +295,10 @@ connect_all(gp_worker *w, uint64_t deadline)
 static bool
 all_started(void *arg)
 {
-    gp_worker *w = arg;
+    const gp_worker *w = arg;
 
-    if (atomic_load(&w->fault) != GP_OK)
-        return true;
-    for (uint32_t i = 0; i < w->shards; i++)
-        if (w->conn[i].state < CONN_STARTED)
-            return false;
-    return true;
+    return atomic_load(&w->started) == w->shards ||
+           atomic_load(&w->fault) != GP_OK;
 }
 
 /* Who did not show up, in words. */
@@ -350,11 +346,12 @@ join(gp_worker *w)
         status = connect_all(w, deadline);
     if (status != GP_OK)
         return status;
-    if (!gp_driver_wait(w->driver, all_started, w, deadline))
-        return nobody_came(w, seconds);
+    (void)gp_driver_wait(w->driver, all_started, w, deadline);
+    w->joined = atomic_load(&w->started) == w->shards;
+    if (w->joined)
+        return GP_OK;
     status = gp_worker_fault(w);
-    w->joined = status == GP_OK;
-    return status;
+    return status == GP_OK ? nobody_came(w, seconds) : status;
 }
 
 gp_status
@@ -501,32 +498,61 @@ gp_worker_stats(const gp_worker *w, gp_stats *out)
                       .memory = atomic_load(&w->memory)};
 }
 
-static bool
-barrier_passed(void *arg)
-{
-    gp_worker *w = arg;
+typedef struct ticket {
+    gp_worker *worker;
+    unsigned number;
+} ticket;
 
-    return atomic_load(&w->fault) != GP_OK ||
-           w->barriers_passed >= w->barriers_entered;
+static bool
+is_passed(const ticket *t)
+{
+    return (int)(atomic_load(&t->worker->barriers_passed) - t->number) >= 0;
+}
+
+static bool
+barrier_over(void *arg)
+{
+    const ticket *t = arg;
+
+    return is_passed(t) || atomic_load(&t->worker->fault) != GP_OK;
+}
+
+static gp_status
+enter_barrier(gp_worker *w, ticket *out)
+{
+    gp_msg msg = {.type = GP_MSG_BARRIER};
+    gp_status status;
+
+    gp_driver_hold(w->driver);
+    status = gp_worker_fault(w); /* it closes the connections */
+    if (status != GP_OK)
+        goto out;
+    status = gp_conn_post(&w->conn[0], &msg, NULL, NULL, 0);
+    if (status == GP_OK)
+        *out = (ticket){w, atomic_fetch_add(&w->barriers_entered, 1) + 1};
+    if (status == GP_OK)
+        status = w->conn[0].link->ops->flush(w->conn[0].ep);
+    if (status != GP_OK)
+        (void)gp_fail(status, "barrier: %s", gp_status_text(status));
+out:
+    gp_driver_release(w->driver);
+    return status;
 }
 
 gp_status
 gp_barrier(gp_worker *w)
 {
-    gp_msg msg = {.type = GP_MSG_BARRIER};
-    gp_status status = gp_worker_fault(w);
+    ticket t;
+    gp_status status = enter_barrier(w, &t);
 
     if (status != GP_OK)
         return status;
-    gp_driver_hold(w->driver);
-    w->barriers_entered++;
-    status = gp_conn_post(&w->conn[0], &msg, NULL, NULL, 0);
-    if (status == GP_OK)
-        status = w->conn[0].link->ops->flush(w->conn[0].ep);
-    gp_driver_release(w->driver);
-    if (status != GP_OK)
-        return gp_fail(status, "barrier: %s", gp_status_text(status));
-    if (!gp_driver_wait(w->driver, barrier_passed, w, gp_deadline(w->timeout)))
-        return gp_worker_late(w, "not all workers came to the barrier");
-    return gp_worker_fault(w);
+    (void)gp_driver_wait(w->driver, barrier_over, &t, gp_deadline(w->timeout));
+    /* What failed after that is the next call's to say. */
+    if (is_passed(&t))
+        return GP_OK;
+    status = gp_worker_fault(w);
+    return status == GP_OK
+               ? gp_worker_late(w, "not all workers came to the barrier")
+               : status;
 }

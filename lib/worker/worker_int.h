@@ -28,6 +28,7 @@
 #include "base/driver.h"
 #include "base/list.h"
 #include "rendezvous/rendezvous.h"
+#include "shard/codec_set.h"
 #include "shard/host.h"
 #include "shard/map.h"
 #include "wire/proto.h"
@@ -111,6 +112,7 @@ struct gp_request {
     op_kind kind;
     int32_t priority;
     uint64_t step;
+    uint32_t codec; /* of a push: which of the tensor's alternatives */
     const uint8_t *grad;
     uint8_t *out;
     uint32_t left;             /* operations not answered */
@@ -127,11 +129,14 @@ struct gp_tensor {
     uint32_t index;
     gp_tensor_spec spec;
     int32_t priority;
-    gp_pipeline *push, *pull, *native;
-    bool push_direct, pull_direct; /* wire bytes are the user's bytes */
-    gp_codec_memory *memory;       /* of the push pipeline, or NULL */
-    uint64_t steps;  /* shared, under submit_lock: pushes so far */
-    uint64_t pulled; /* shared likewise: results given out, in steps */
+    gp_codec_set push;
+    atomic_uint preferred; /* shared: what gp_tensor_choose() says */
+    int direct; /* the alternative whose bytes are the user's, or -1 */
+    gp_pipeline *pull, *native;
+    bool pull_direct;        /* wire bytes are the user's bytes */
+    gp_codec_memory *memory; /* of lossy pushes, or NULL */
+    uint64_t steps;          /* shared, under submit_lock: pushes so far */
+    uint64_t pulled;         /* shared likewise: results given out, in steps */
     uint32_t first, chunks;
     gp_list unused; /* shared, under submit_lock: requests to reuse */
 };
@@ -168,6 +173,8 @@ struct gp_worker {
     float *plain;    /* one chunk as fp32, for half types */
     void *workspace; /* of pipelines */
     gp_list active;  /* requests under way */
+    /* What has happened stays so when the job fails after it. */
+    atomic_uint started, agreed; /* shards that have said so */
     atomic_uint barriers_entered, barriers_passed;
     uint64_t hearsay_ns; /* when to believe what a shard told, or 0 */
     gp_status hearsay;
@@ -206,6 +213,12 @@ void gp_engine_ack(gp_conn *conn, const gp_msg *msg);
 void gp_engine_sent(gp_conn *conn, uint64_t cookie);
 float *gp_engine_destination(void *worker, uint32_t chunk, uint64_t cookie);
 void gp_engine_finish(gp_request *request, gp_status status);
+
+/* choose.c: which alternative of its push pipelines a tensor uses in a step.
+ * Called once per step, in the order of the steps, under the driver's hold. */
+uint32_t gp_tensor_choose(gp_tensor *t, uint64_t step);
+/* From the next step on; any thread. */
+void gp_tensor_prefer(gp_tensor *t, uint32_t alternative);
 
 /* tensor.c */
 gp_status gp_worker_open_scratch(gp_worker *w, gp_conn *conn);

@@ -29,7 +29,7 @@ require(int condition)
 
 /* Elements of the map's chunks, tensor by tensor. */
 static void
-check_map(const gp_map *map, const uint64_t *counts)
+check_map(const gp_map *map, const gp_map_tensor *tensors)
 {
     for (uint32_t t = 0; t < map->tensors; t++) {
         uint64_t sum = 0;
@@ -38,31 +38,33 @@ check_map(const gp_map *map, const uint64_t *counts)
             require(map->chunk[i].shard < map->shards);
             sum += map->chunk[i].count;
         }
-        require(sum == counts[t]);
+        require(sum == tensors[t].count);
     }
 }
 
 static void
 build_map(const gp_tensor_list *list)
 {
-    uint64_t *counts = malloc(list->count * sizeof(*counts));
+    gp_map_tensor *tensors = malloc(list->count * sizeof(*tensors));
     uint64_t chunk = GP_MAX(list->chunk_bytes / sizeof(float), 1);
     uint64_t chunks = 0;
     gp_map map;
 
-    require(counts != NULL);
+    require(tensors != NULL);
     for (uint32_t i = 0; i < list->count; i++) {
-        counts[i] = list->tensors[i].count;
+        const gp_tensor_spec *t = &list->tensors[i];
+
+        tensors[i] = (gp_map_tensor){t->count, t->columns, t->name[0] & 1};
         chunks +=
-            GP_MIN(counts[i] / GP_MIN(chunk, GP_CHUNK_QUANTUM), CHUNKS_MAX) + 1;
+            GP_MIN(t->count / GP_MIN(chunk, GP_CHUNK_QUANTUM), CHUNKS_MAX) + 1;
     }
     if (chunks < CHUNKS_MAX && list->shards < CHUNKS_MAX / 64) {
-        require(gp_map_build(counts, list->count, list->chunk_bytes,
+        require(gp_map_build(tensors, list->count, list->chunk_bytes,
                              list->shards, &map) == GP_OK);
-        check_map(&map, counts);
+        check_map(&map, tensors);
         gp_map_free(&map);
     }
-    free(counts);
+    free(tensors);
 }
 
 static void

@@ -5,6 +5,7 @@ the placement that every member computes.
 Follows docs/protocol.md and does not use the library. The files must never
 change while the version stays 1.
 """
+import math
 import pathlib
 import struct
 
@@ -27,9 +28,9 @@ def ramp(start):
     return bytes((start + i) % 256 for i in range(32))
 
 
-def tensor(name, dtype, count, push, pull, updater):
-    return (text(name) + struct.pack("<BQ", dtype, count) + text(push) +
-            text(pull) + text(updater))
+def tensor(name, dtype, feedback, count, columns, push, pull, updater):
+    return (text(name) + struct.pack("<BBQQ", dtype, feedback, count, columns) +
+            text(push) + text(pull) + text(updater))
 
 
 save("proto_challenge.hex", "CHALLENGE: nonce", ramp(0x10))
@@ -42,26 +43,36 @@ save("proto_ready.hex", "READY: 8 slots of 0x0102030405060740 bytes, region 77",
      struct.pack("<IIQ", 8, 77, 0x0102030405060740))
 save("proto_tensors.hex", "TENSORS: two tensors for 4 shards",
      struct.pack("<QQII", 1 << 20, 0x1112131415161718, 4, 2) +
-     tensor("encoder.weight", 1, 1234567890123, "q8:block=256", "none",
-            "mean") +
-     tensor("h", 3, 1, "bf16", "bf16",
+     tensor("encoder.weight", 1, 1, 1234567890123, 3, "none|q8:block=256",
+            "q8:block=256", "mean") +
+     tensor("h", 3, 0, 1, 0, "bf16", "bf16",
             "sgd:lr=0.100000001,momentum=0,nesterov=0,weight_decay=0"))
 save("proto_refuse.hex", "REFUSE, WAITING, FAULT: a text without terminator",
      b"rank 3 is taken by node7 pid 4711")
 
 # The shard map: tensors are cut, then placed by least load, largest first.
-QUANTUM, OVERHEAD = 4096, 256
+QUANTUM, OVERHEAD, WIDE, ALIGNMENT = 4096, 256, 4 << 20, 64
 
 
-def cut(count, chunk_bytes, shards):
-    step = min(chunk_bytes // 4, -(-count // shards))
-    step = max(-(-step // QUANTUM), 1) * QUANTUM
+def cut(tensor, chunk_bytes, shards):
+    count, columns, wide = tensor
+    limit = chunk_bytes // 4
+    if wide:
+        limit = max(limit, WIDE)
+    step = min(limit, -(-count // shards))
+    unit = QUANTUM
+    if wide and columns > 1:
+        both = math.lcm(columns, QUANTUM)
+        aligned = math.lcm(columns, ALIGNMENT)
+        unit = (both if both <= step else
+                aligned if aligned <= WIDE else QUANTUM)
+    step = max(-(-step // unit), 1) * unit
     return [(o, min(step, count - o)) for o in range(0, count, step)]
 
 
-def place(counts, chunk_bytes, shards):
-    chunks = [(t, o, n) for t, count in enumerate(counts)
-              for o, n in cut(count, chunk_bytes, shards)]
+def place(tensors, chunk_bytes, shards):
+    chunks = [(t, o, n) for t, tensor in enumerate(tensors)
+              for o, n in cut(tensor, chunk_bytes, shards)]
     owner = [0] * len(chunks)
     load = [0] * shards
     for i in sorted(range(len(chunks)), key=lambda i: (-chunks[i][2], i)):
@@ -70,7 +81,16 @@ def place(counts, chunk_bytes, shards):
     return [(t, owner[i], o, n) for i, (t, o, n) in enumerate(chunks)]
 
 
+def save_map(name, tensors, chunk_bytes):
+    save(name, "per chunk: tensor u32, shard u32, offset u64, elements u64",
+         b"".join(struct.pack("<IIQQ", *row)
+                  for row in place(tensors, chunk_bytes, 3)))
+
+
 COUNTS = [1000003, 17, 4096, 4097, 262144, 1, 90000, 8191, 300000, 12288]
-rows = place(COUNTS, 65536, 3)
-save("map.hex", "per chunk: tensor u32, shard u32, offset u64, elements u64",
-     b"".join(struct.pack("<IIQQ", *row) for row in rows))
+save_map("map.hex", [(count, 0, False) for count in COUNTS], 65536)
+save_map("map_wide.hex",
+         [(30000000, 0, True), (1048576, 1024, True), (785000, 785, True),
+          (7850, 785, True), (1000 * 65537, 65537, True),
+          (4194304, 2048, False), (1001, 1, True), (10 * 768, 768, True)],
+         2097152)

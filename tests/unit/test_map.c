@@ -26,6 +26,19 @@ typedef struct shapes {
     uint32_t tensors;
 } shapes;
 
+/* Vectors, cut the ordinary way. */
+static gp_status
+build(const uint64_t *counts, uint32_t tensors, uint64_t chunk_bytes,
+      uint32_t shards, gp_map *out)
+{
+    gp_map_tensor list[TENSORS_MAX] = {{0}};
+
+    assert_true(tensors <= TENSORS_MAX);
+    for (uint32_t i = 0; i < tensors; i++)
+        list[i].count = counts[i];
+    return gp_map_build(list, tensors, chunk_bytes, shards, out);
+}
+
 static void
 add(shapes *s, uint64_t count)
 {
@@ -154,8 +167,8 @@ models_are_balanced(void **state)
             gp_map map;
             double figure;
 
-            assert_int_equal(
-                gp_map_build(s.count, s.tensors, MIB, shards[k], &map), GP_OK);
+            assert_int_equal(build(s.count, s.tensors, MIB, shards[k], &map),
+                             GP_OK);
             figure = imbalance(&map);
             print_message("%-10s %5.1f MB %2u shards %5u chunks: max/mean "
                           "%.4f\n",
@@ -212,9 +225,9 @@ chunks_cover_tensors(void **state)
         for (size_t k = 0; k < GP_COUNT_OF(shards); k++) {
             gp_map map;
 
-            assert_int_equal(gp_map_build(odd, GP_COUNT_OF(odd), chunk_bytes[b],
-                                          shards[k], &map),
-                             GP_OK);
+            assert_int_equal(
+                build(odd, GP_COUNT_OF(odd), chunk_bytes[b], shards[k], &map),
+                GP_OK);
             assert_int_equal(map.shards, shards[k]);
             assert_int_equal(map.tensors, GP_COUNT_OF(odd));
             check_cover(&map, odd, chunk_bytes[b]);
@@ -229,7 +242,7 @@ one_element_is_one_chunk(void **state)
     gp_map map;
 
     (void)state;
-    assert_int_equal(gp_map_build(&count, 1, MIB, 5, &map), GP_OK);
+    assert_int_equal(build(&count, 1, MIB, 5, &map), GP_OK);
     assert_int_equal(map.chunks, 1);
     assert_int_equal(map.chunk[0].count, 1);
     assert_int_equal(map.chunk[0].shard, 0);
@@ -244,7 +257,7 @@ small_tensors_are_spread(void **state)
     gp_map map;
 
     (void)state;
-    assert_int_equal(gp_map_build(&count, 1, MIB, 4, &map), GP_OK);
+    assert_int_equal(build(&count, 1, MIB, 4, &map), GP_OK);
     assert_int_equal(map.chunks, 4);
     for (uint32_t i = 0; i < 4; i++)
         assert_int_equal(map.chunk[i].shard, i);
@@ -263,8 +276,7 @@ many_tiny_tensors_are_spread(void **state)
     (void)state;
     for (size_t i = 0; i < GP_COUNT_OF(counts); i++)
         counts[i] = 10;
-    assert_int_equal(gp_map_build(counts, GP_COUNT_OF(counts), MIB, 4, &map),
-                     GP_OK);
+    assert_int_equal(build(counts, GP_COUNT_OF(counts), MIB, 4, &map), GP_OK);
     for (uint32_t i = 0; i < map.chunks; i++)
         owned[map.chunk[i].shard]++;
     for (size_t s = 0; s < GP_COUNT_OF(owned); s++)
@@ -272,29 +284,97 @@ many_tiny_tensors_are_spread(void **state)
     gp_map_free(&map);
 }
 
+static void
+compare_golden(const gp_map *map, const char *name)
+{
+    uint8_t expected[4096], bytes[4096];
+    gp_writer w = {bytes, sizeof(bytes), true};
+    size_t size = read_hex_file(name, expected, sizeof(expected));
+
+    for (uint32_t i = 0; i < map->chunks; i++) {
+        gp_write32(&w, map->chunk[i].tensor);
+        gp_write32(&w, map->chunk[i].shard);
+        gp_write64(&w, map->chunk[i].offset);
+        gp_write64(&w, map->chunk[i].count);
+    }
+    assert_true(w.ok);
+    assert_int_equal(sizeof(bytes) - w.left, size);
+    assert_memory_equal(bytes, expected, size);
+}
+
+static const gp_map_tensor wide[] = {
+    {30000000, 0, true}, {1048576, 1024, true},       {785000, 785, true},
+    {7850, 785, true},   {1000 * 65537, 65537, true}, {4194304, 2048, false},
+    {1001, 1, true},     {10 * 768, 768, true},
+};
+
 /* The bytes of a program that follows docs/protocol.md independently. */
 static void
 the_map_is_the_documented_one(void **state)
 {
-    uint8_t expected[4096], bytes[4096];
-    gp_writer w = {bytes, sizeof(bytes), true};
     gp_map map;
-    size_t size;
 
     (void)state;
-    size = read_hex_file("golden/map.hex", expected, sizeof(expected));
-    assert_int_equal(gp_map_build(odd, GP_COUNT_OF(odd), 65536, 3, &map),
-                     GP_OK);
-    for (uint32_t i = 0; i < map.chunks; i++) {
-        gp_write32(&w, map.chunk[i].tensor);
-        gp_write32(&w, map.chunk[i].shard);
-        gp_write64(&w, map.chunk[i].offset);
-        gp_write64(&w, map.chunk[i].count);
-    }
+    assert_int_equal(build(odd, GP_COUNT_OF(odd), 65536, 3, &map), GP_OK);
+    compare_golden(&map, "golden/map.hex");
     gp_map_free(&map);
-    assert_true(w.ok);
-    assert_int_equal(sizeof(bytes) - w.left, size);
-    assert_memory_equal(bytes, expected, size);
+    assert_int_equal(gp_map_build(wide, GP_COUNT_OF(wide), 2097152, 3, &map),
+                     GP_OK);
+    compare_golden(&map, "golden/map_wide.hex");
+    gp_map_free(&map);
+}
+
+/* One chunk per shard where that is not too long, and never within a row nor
+ * where a result of 16-bit elements could not land. */
+static void
+wide_chunks_are_whole_rows(void **state)
+{
+    static const uint32_t shards[] = {1, 2, 3, 7, 64};
+
+    (void)state;
+    for (size_t k = 0; k < GP_COUNT_OF(shards); k++) {
+        gp_map map;
+
+        assert_int_equal(
+            gp_map_build(wide, GP_COUNT_OF(wide), 65536, shards[k], &map),
+            GP_OK);
+        for (uint32_t i = 0; i < map.chunks; i++) {
+            const gp_chunk_info *c = &map.chunk[i];
+            const gp_map_tensor *t = &wide[c->tensor];
+
+            assert_int_equal(c->offset % 64, 0);
+            if (!t->wide)
+                continue;
+            assert_true(c->count <= 2 * GP_CHUNK_WIDE);
+            if (t->columns > 1 && t->columns != 65537)
+                assert_int_equal(c->offset % t->columns, 0);
+            if (t->count <= GP_CHUNK_WIDE)
+                assert_true(map.first[c->tensor + 1] - map.first[c->tensor] <=
+                            shards[k]);
+        }
+        gp_map_free(&map);
+    }
+}
+
+/* Rows of any length cost no overflow. */
+static void
+hostile_rows_are_cut(void **state)
+{
+    static const uint64_t columns[] = {UINT64_MAX, 1ull << 63, (1ull << 61) - 1,
+                                       3,          4095,       4194305};
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(columns); i++) {
+        const gp_map_tensor t = {100000, columns[i], true};
+        gp_map map;
+        uint64_t sum = 0;
+
+        assert_int_equal(gp_map_build(&t, 1, 1, 3, &map), GP_OK);
+        for (uint32_t k = 0; k < map.chunks; k++)
+            sum += map.chunk[k].count;
+        assert_int_equal(sum, t.count);
+        gp_map_free(&map);
+    }
 }
 
 static void
@@ -305,8 +385,8 @@ two_builds_are_equal(void **state)
 
     (void)state;
     resnet50(&s);
-    assert_int_equal(gp_map_build(s.count, s.tensors, MIB, 5, &a), GP_OK);
-    assert_int_equal(gp_map_build(s.count, s.tensors, MIB, 5, &b), GP_OK);
+    assert_int_equal(build(s.count, s.tensors, MIB, 5, &a), GP_OK);
+    assert_int_equal(build(s.count, s.tensors, MIB, 5, &b), GP_OK);
     assert_int_equal(a.chunks, b.chunks);
     assert_memory_equal(a.chunk, b.chunk, a.chunks * sizeof(*a.chunk));
     assert_memory_equal(a.first, b.first, (a.tensors + 1) * sizeof(*a.first));
@@ -321,12 +401,12 @@ huge_tensors_need_few_chunks(void **state)
     gp_map map;
 
     (void)state;
-    assert_int_equal(gp_map_build(counts, 3, 1ull << 36, 16, &map), GP_OK);
+    assert_int_equal(build(counts, 3, 1ull << 36, 16, &map), GP_OK);
     assert_int_equal(map.chunks, 64 + 1 + 65);
     check_cover(&map, counts, 1ull << 36);
     gp_map_free(&map);
     /* Chunk lengths beyond any tensor. */
-    assert_int_equal(gp_map_build(counts, 3, UINT64_MAX, 1, &map), GP_OK);
+    assert_int_equal(build(counts, 3, UINT64_MAX, 1, &map), GP_OK);
     assert_int_equal(map.chunks, 3);
     check_cover(&map, counts, UINT64_MAX);
     gp_map_free(&map);
@@ -340,9 +420,9 @@ too_many_chunks_are_refused(void **state)
     gp_map map = {.chunks = 77};
 
     (void)state;
-    assert_int_equal(gp_map_build(&most, 1, 16384, 4, &map), GP_ERR_TOO_LARGE);
+    assert_int_equal(build(&most, 1, 16384, 4, &map), GP_ERR_TOO_LARGE);
     assert_non_null(strstr(gp_last_error(), "raise chunk_bytes"));
-    assert_int_equal(gp_map_build(many, 2, 16384, 4, &map), GP_ERR_TOO_LARGE);
+    assert_int_equal(build(many, 2, 16384, 4, &map), GP_ERR_TOO_LARGE);
     assert_int_equal(map.chunks, 77); /* untouched */
 }
 
@@ -356,6 +436,8 @@ main(void)
         cmocka_unit_test(small_tensors_are_spread),
         cmocka_unit_test(many_tiny_tensors_are_spread),
         cmocka_unit_test(the_map_is_the_documented_one),
+        cmocka_unit_test(wide_chunks_are_whole_rows),
+        cmocka_unit_test(hostile_rows_are_cut),
         cmocka_unit_test(two_builds_are_equal),
         cmocka_unit_test(huge_tensors_need_few_chunks),
         cmocka_unit_test(too_many_chunks_are_refused),

@@ -180,7 +180,7 @@ messages_point_at_the_place(void **state)
     refused("q8=3", 3, "expected ',' or the end");
     refused("none:1", 6, "takes no parameters");
     refused("fp16+q8", 6, "q8 takes fp32 elements, but fp16 before it");
-    refused("many+bf16", 6, "none before it");
+    refused("many+bf16", 6, "many before it");
     refused("many:0.75", 1, "refuses its parameters: not supported");
     refused("q8+many+many+many+many+many+many+many+many", 39,
             "more than 12 stages");

@@ -57,8 +57,9 @@ make_hello(void)
 }
 
 static gp_tensor_spec rows[] = {
-    {"encoder.weight", 1, 1234567890123, "q8:block=256", "none", "mean"},
-    {"h", 3, 1, "bf16", "bf16",
+    {"encoder.weight", 1, 1, 1234567890123, 3, "none|q8:block=256",
+     "q8:block=256", "mean"},
+    {"h", 3, 0, 1, 0, "bf16", "bf16",
      "sgd:lr=0.100000001,momentum=0,nesterov=0,weight_decay=0"},
 };
 
@@ -301,7 +302,9 @@ tensor_list(void **state)
     for (uint32_t i = 0; i < got.count; i++) {
         assert_string_equal(got.tensors[i].name, rows[i].name);
         assert_int_equal(got.tensors[i].dtype, rows[i].dtype);
+        assert_int_equal(got.tensors[i].feedback, rows[i].feedback);
         assert_int_equal(got.tensors[i].count, rows[i].count);
+        assert_int_equal(got.tensors[i].columns, rows[i].columns);
         assert_string_equal(got.tensors[i].push, rows[i].push);
         assert_string_equal(got.tensors[i].pull, rows[i].pull);
         assert_string_equal(got.tensors[i].updater, rows[i].updater);
@@ -317,7 +320,9 @@ enum {
     AT_NAME_LENGTH = 24,
     AT_NAME = 26,
     AT_DTYPE = 40,
-    AT_ELEMENTS = 41
+    AT_FEEDBACK = 41,
+    AT_ELEMENTS = 42,
+    AT_COLUMNS = 50
 };
 
 static void
@@ -365,6 +370,10 @@ hostile_fields_of_tensors(void **state)
         {AT_DTYPE, 1, 0},
         {AT_DTYPE, 1, 4},
         {AT_DTYPE, 1, 255},
+        {AT_FEEDBACK, 1, 2},
+        {AT_COLUMNS, 8, 2},
+        {AT_COLUMNS, 8, 1234567890124},
+        {AT_COLUMNS, 8, UINT64_MAX},
         {AT_ELEMENTS, 8, 0},
         {AT_ELEMENTS, 8, 1ull << 63},
         {AT_ELEMENTS, 8, UINT64_MAX},
@@ -451,6 +460,10 @@ change(gp_tensor_spec *t, int field)
         strcpy(t->push, "fp16");
     else if (field == 4)
         strcpy(t->pull, "none");
+    else if (field == 5)
+        t->feedback = 1;
+    else if (field == 6)
+        t->columns = 1;
     else
         strcpy(t->updater, "sum");
 }
@@ -466,6 +479,8 @@ the_first_difference_is_named(void **state)
         "tensor 1 'h' has count 1 on worker 0, but 2 on worker 5: register",
         "tensor 1 'h' has codec bf16 on worker 0, but fp16 on worker 5: ",
         "tensor 1 'h' has pull codec bf16 on worker 0, but none on worker 5: ",
+        "tensor 1 'h' has pull feedback off on worker 0, but on on worker 5: ",
+        "tensor 1 'h' has columns 0 on worker 0, but 1 on worker 5: register",
         "tensor 1 'h' has updater sgd:lr=0.100000001,momentum=0,nesterov=0,"
         "weight_decay=0 on worker 0, but sum on worker 5: register",
     };

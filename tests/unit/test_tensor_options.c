@@ -104,6 +104,11 @@ dtypes_and_counts(void **state)
         o.count = UINT64_MAX;
         assert_refused(worker, &o, GP_ERR_INVALID, "274877906944 bytes");
     }
+    o = good_options();
+    o.columns = 3;
+    assert_refused(worker, &o, GP_ERR_INVALID, "no whole rows of 3 columns");
+    o.columns = 10000;
+    assert_refused(worker, &o, GP_ERR_INVALID, "no whole rows of 10000");
     gp_worker_destroy(worker);
 }
 
@@ -119,6 +124,15 @@ texts(void **state)
     o = good_options();
     o.pull_codec = "q8:blok=64";
     assert_refused(worker, &o, GP_ERR_CONFIG, "did you mean 'block'?");
+    o.pull_codec = "none|q8";
+    assert_refused(worker, &o, GP_ERR_CONFIG, "without alternatives");
+    o = good_options();
+    o.codec = "none|q8|q9";
+    assert_refused(worker, &o, GP_ERR_CONFIG, "q9");
+    o.codec = "none|";
+    assert_refused(worker, &o, GP_ERR_CONFIG, "expected");
+    o.codec = "q8:32|q8:64|q8:96|q8:128|q8:160|q8:192|q8:224|q8:256|q8:288";
+    assert_refused(worker, &o, GP_ERR_CONFIG, "at most 8 alternatives");
     o = good_options();
     o.updater = "sgd:momentun=1";
     assert_refused(worker, &o, GP_ERR_CONFIG, "did you mean 'momentum'?");

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * codec_set.c - reading, printing and measuring alternatives.
+ */
+#include "shard/codec_set.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <gradpush/worker.h>
+
+#define TEXT_MAX 1024u
+
+const char *
+gp_native_name(uint8_t dtype)
+{
+    return dtype == GP_FP16 ? "fp16" : dtype == GP_BF16 ? "bf16" : "none";
+}
+
+static gp_status
+open_one(const char *part, size_t length, const char *native, gp_pipeline **out)
+{
+    char text[TEXT_MAX];
+    gp_status status;
+
+    if (length >= sizeof(text))
+        return gp_fail(GP_ERR_CONFIG,
+                       "codec '%.60s...': an alternative has at most %u "
+                       "characters",
+                       part, TEXT_MAX - 1);
+    memcpy(text, part, length);
+    text[length] = '\0';
+    status = gp_pipeline_parse(text, out);
+    if (status != GP_OK || strcmp(gp_pipeline_name(*out), "none") != 0)
+        return status;
+    gp_pipeline_destroy(*out);
+    return gp_pipeline_parse(native, out);
+}
+
+/* Takes over the pipeline. */
+static gp_status
+add(gp_codec_set *set, gp_pipeline *p, const char *text)
+{
+    int same = gp_codec_set_find(set, gp_pipeline_id(p));
+    bool twice = same >= 0 && strcmp(gp_pipeline_name(set->pipeline[same]),
+                                     gp_pipeline_name(p)) == 0;
+
+    if (same < 0 && set->count < GP_CODEC_SET_MAX) {
+        set->id[set->count] = gp_pipeline_id(p);
+        set->pipeline[set->count++] = p;
+        return GP_OK;
+    }
+    gp_pipeline_destroy(p);
+    if (twice)
+        return GP_OK;
+    if (same >= 0)
+        return gp_fail(GP_ERR_CONFIG,
+                       "codec '%.100s': two alternatives have the same number "
+                       "on the wire; change a parameter of one of them",
+                       text);
+    return gp_fail(GP_ERR_CONFIG, "codec '%.100s': at most %u alternatives",
+                   text, GP_CODEC_SET_MAX);
+}
+
+gp_status
+gp_codec_set_open(const char *text, const char *native, gp_codec_set *out)
+{
+    gp_codec_set set = {0};
+    const char *part = text;
+    gp_status status;
+
+    for (;;) {
+        size_t length = strcspn(part, "|");
+        gp_pipeline *p = NULL;
+
+        status = open_one(part, length, native, &p);
+        if (status == GP_OK)
+            status = add(&set, p, text);
+        if (status != GP_OK || part[length] == '\0')
+            break;
+        part += length + 1;
+    }
+    if (status != GP_OK) {
+        gp_codec_set_close(&set);
+        return status;
+    }
+    *out = set;
+    return GP_OK;
+}
+
+void
+gp_codec_set_close(gp_codec_set *set)
+{
+    for (uint32_t i = 0; i < set->count; i++)
+        gp_pipeline_destroy(set->pipeline[i]);
+    set->count = 0;
+}
+
+gp_status
+gp_codec_set_print(const gp_codec_set *set, char *out, size_t capacity)
+{
+    size_t at = 0;
+
+    for (uint32_t i = 0; i < set->count; i++) {
+        int n = snprintf(out + at, capacity - at, "%s%s", i ? "|" : "",
+                         gp_pipeline_name(set->pipeline[i]));
+
+        if (n < 0 || (size_t)n >= capacity - at)
+            return gp_fail(GP_ERR_TOO_LARGE,
+                           "codec '%.100s...': with all parameters written "
+                           "out it is longer than %zu characters",
+                           gp_pipeline_name(set->pipeline[0]), capacity - 1);
+        at += (size_t)n;
+    }
+    return GP_OK;
+}
+
+int
+gp_codec_set_find(const gp_codec_set *set, uint32_t id)
+{
+    for (uint32_t i = 0; i < set->count; i++)
+        if (set->id[i] == id)
+            return (int)i;
+    return -1;
+}
+
+size_t
+gp_codec_set_bound(const gp_codec_set *set, size_t count)
+{
+    size_t most = 0;
+
+    for (uint32_t i = 0; i < set->count; i++) {
+        size_t bound = gp_pipeline_bound(set->pipeline[i], count);
+
+        most = GP_MAX(most, bound);
+    }
+    return most;
+}
+
+size_t
+gp_codec_set_workspace(const gp_codec_set *set, size_t count)
+{
+    size_t most = 0;
+
+    for (uint32_t i = 0; i < set->count; i++) {
+        size_t bytes = gp_pipeline_workspace(set->pipeline[i], count);
+
+        most = GP_MAX(most, bytes);
+    }
+    return most;
+}
+
+bool
+gp_codec_set_is_wide(const gp_codec_set *set, const gp_pipeline *pull)
+{
+    uint32_t properties = gp_pipeline_properties(pull);
+
+    for (uint32_t i = 0; i < set->count; i++)
+        properties |= gp_pipeline_properties(set->pipeline[i]);
+    return (properties & GP_CODEC_WIDE) != 0;
+}

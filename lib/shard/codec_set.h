@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * codec_set.h - the pipelines that pushes of a tensor may go through.
+ *
+ * A text lists them between '|', as in "none|topk:0.01+q8+rice". Which of them
+ * a push used stands in its header.
+ */
+#ifndef GP_CODEC_SET_H
+#define GP_CODEC_SET_H
+
+#include <gradpush/codec.h>
+
+#include "base/base.h"
+
+#define GP_CODEC_SET_MAX 8u
+
+typedef struct gp_codec_set {
+    uint32_t count;
+    gp_pipeline *pipeline[GP_CODEC_SET_MAX];
+    uint32_t id[GP_CODEC_SET_MAX];
+} gp_codec_set;
+
+/* The name of the pipeline that leaves elements as they are: of a dtype. */
+const char *gp_native_name(uint8_t dtype);
+
+/* Opens all alternatives. Where the text says "none" it means `native`; what
+ * comes twice counts once. */
+gp_status gp_codec_set_open(const char *text, const char *native,
+                            gp_codec_set *out);
+void gp_codec_set_close(gp_codec_set *set);
+
+/* The canonical text, which must fit. */
+gp_status gp_codec_set_print(const gp_codec_set *set, char *out,
+                             size_t capacity);
+
+/* The alternative with that id, or -1. */
+int gp_codec_set_find(const gp_codec_set *set, uint32_t id);
+
+/* The most that any of them needs for `count` elements. */
+size_t gp_codec_set_bound(const gp_codec_set *set, size_t count);
+size_t gp_codec_set_workspace(const gp_codec_set *set, size_t count);
+
+/* Whether one of them, or the pull pipeline, wants chunks as large as can be.
+ */
+bool gp_codec_set_is_wide(const gp_codec_set *set, const gp_pipeline *pull);
+
+#endif
