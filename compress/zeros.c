@@ -10,6 +10,7 @@
 #include <immintrin.h>
 #endif
 
+#include "base/base.h"
 #include "compress/codec_internal.h"
 #include "compress/zeros.h"
 
@@ -210,3 +211,45 @@ gp_zeros_unpack_add(const float *kept, size_t n, size_t block,
         }
     }
 }
+
+static const gp_codec_param zeros_params[] = {
+    {.name = "block",
+     .value = 256,
+     .minimum = 32,
+     .maximum = 65536,
+     .integer = 1,
+     .text = "elements that are left out together, a multiple of 32"},
+    {.name = NULL},
+};
+
+static gp_status
+zeros_open(const double *values, const gp_codec_shape *shape, void **instance)
+{
+    size_t block = (size_t)values[0];
+
+    (void)shape;
+    if (block % 32)
+        return gp_fail(GP_ERR_CONFIG,
+                       "block=%zu is not a multiple of 32; write %zu", block,
+                       (block + 16) / 32 * 32);
+    *instance = NULL;
+    return GP_OK;
+}
+
+static void
+zeros_close(void *instance)
+{
+    (void)instance;
+}
+
+const gp_codec_ops gp_codec_zeros = {
+    .abi = GP_CODEC_ABI,
+    .kind = GP_CODEC_ZEROS,
+    .properties = GP_CODEC_LOSSLESS,
+    .nonfinite = GP_NONFINITE_EXACT,
+    .name = "zeros",
+    .text = "leaves out blocks of zeros",
+    .params = zeros_params,
+    .open = zeros_open,
+    .close = zeros_close,
+};

@@ -14,6 +14,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <gradpush/codec.h>
+
+/* The stage `zeros`; the pipeline does its work with what follows. */
+extern const gp_codec_ops gp_codec_zeros;
+
 /* Bytes of a map of n elements. */
 size_t gp_zeros_map_size(size_t n, size_t block);
 
