@@ -51,7 +51,7 @@ member_config(const gp_pushpull *bench, int64_t rank, gp_config **out)
                               {"job", bench->job},
                               {"token", bench->token},
                               {"transport", bench->transport},
-                              {"listen", local ? "" : "127.0.0.1:0"},
+                              {"listen", local ? "" : bench->listen},
                               {"codec", bench->codec},
                               {"pull_codec", bench->pull_codec},
                               {"updater", bench->updater},

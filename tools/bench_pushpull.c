@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench_netns.h"
 #include "bench_pushpull.h"
 #include "rendezvous/rendezvous.h"
 
@@ -30,7 +31,8 @@ enum {
     KEY_CODEC,
     KEY_PULL_CODEC,
     KEY_UPDATER,
-    KEY_MODE
+    KEY_MODE,
+    KEY_NETNS
 };
 
 /* Members are numbered: stand-alone shards first, then workers. */
@@ -53,6 +55,8 @@ static const gp_option options[] = {
     {"pull-codec", KEY_PULL_CODEC, "SPEC", "pipeline of pulls (default none)"},
     {"updater", KEY_UPDATER, "NAME", "sum or mean (default sum)"},
     {"mode", KEY_MODE, "sync", "consistency; this version has sync"},
+    {"netns", KEY_NETNS, "A,B,...",
+     "network namespaces for the members in turn, shards first; as root"},
     GP_BENCH_OPTIONS,
     {NULL, 0, NULL, NULL},
 };
@@ -108,6 +112,9 @@ apply(void *user, int key, const char *value)
     case KEY_UPDATER:
         bench->updater = value;
         return apply_word("--updater", value, "sum", "mean");
+    case KEY_NETNS:
+        bench->netns = value;
+        return true;
     case KEY_MODE:
         return apply_word("--mode", value, "sync", NULL);
     default:
@@ -151,6 +158,13 @@ read_options(gp_pushpull *bench, int argc, char **argv)
     rc = check_names(bench);
     if (rc != GP_EXIT_NONE)
         return rc;
+    if (bench->netns && bench->ops->caps & GP_CAP_LOCAL)
+        return gp_say_usage("--netns is for processes: transport %s stays "
+                            "within one",
+                            bench->transport);
+    if (bench->netns &&
+        gp_netns_listen(bench->listen, sizeof(bench->listen)) != GP_OK)
+        return gp_say_usage("--netns: %s", gp_last_error());
     return gp_bench_prepare(&bench->common, sizeof(float));
 }
 
@@ -217,6 +231,23 @@ run_threads(gp_member *members, uint32_t count)
     return ok && started == count;
 }
 
+/* Into its own network namespace, where it listens. */
+static bool
+move_member(gp_member *member)
+{
+    gp_pushpull *bench = member->bench;
+    gp_status status;
+
+    if (!bench->netns)
+        return true;
+    status = gp_netns_enter(bench->netns, member->number);
+    if (status == GP_OK)
+        status = gp_netns_listen(bench->listen, sizeof(bench->listen));
+    if (status != GP_OK)
+        gp_say("--netns: %s", gp_last_error());
+    return status == GP_OK;
+}
+
 /* A member's process: waits for the store's address, then does its part. */
 static _Noreturn void
 member_process(gp_member *member, int fd, pid_t parent)
@@ -230,7 +261,8 @@ member_process(gp_member *member, int fd, pid_t parent)
     do
         n = read(fd, bench->store, sizeof(bench->store));
     while (n < 0 && errno == EINTR);
-    if (n != (ssize_t)sizeof(bench->store) || run_member(member) != GP_OK)
+    if (n != (ssize_t)sizeof(bench->store) || !move_member(member) ||
+        run_member(member) != GP_OK)
         _exit(GP_EXIT_FAILURE);
     _exit(GP_EXIT_OK);
 }
@@ -311,7 +343,7 @@ serve_store(gp_pushpull *bench, gp_store_server **out)
     if (status == GP_OK)
         status = gp_config_set(config, "job", bench->job);
     if (status == GP_OK)
-        status = gp_store_serve(config, "127.0.0.1:0", bench->token, out);
+        status = gp_store_serve(config, bench->listen, bench->token, out);
     if (status == GP_OK)
         snprintf(bench->store, sizeof(bench->store), "%s",
                  gp_store_server_address(*out));
@@ -391,6 +423,8 @@ document(const gp_pushpull *bench)
     gp_json_text(config, "pull_codec", bench->pull_codec);
     gp_json_text(config, "updater", bench->updater);
     gp_json_text(config, "mode", "sync");
+    if (bench->netns)
+        gp_json_text(config, "netns", bench->netns);
     return doc;
 }
 
@@ -403,7 +437,8 @@ gp_bench_pushpull_main(int argc, char **argv)
                          .transport = "tcp",
                          .codec = "none",
                          .pull_codec = "none",
-                         .updater = "sum"};
+                         .updater = "sum",
+                         .listen = "127.0.0.1:0"};
     int rc = read_options(&bench, argc, argv);
     gp_json *doc;
     size_t bytes;

@@ -32,7 +32,8 @@ typedef struct gp_pushpull {
     bool colocated;
     const char *transport, *codec, *pull_codec, *updater;
     const gp_transport_ops *ops;
-    char token[65], job[32], store[GP_ADDRESS_MAX];
+    const char *netns; /* namespaces of the members; NULL: this one */
+    char token[65], job[32], store[GP_ADDRESS_MAX], listen[GP_ADDRESS_MAX];
     gp_pushpull_shared *shared;
 } gp_pushpull;
 
