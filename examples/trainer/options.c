@@ -46,6 +46,8 @@ enum key {
     KEY_RESUME,
     KEY_JSON,
     KEY_LOGDIR,
+    KEY_DUMP,
+    KEY_DUMP_EVERY,
     KEY_PROGRESS,
     KEY_QUIET,
     KEY_HELP,
@@ -102,6 +104,9 @@ static const struct row {
     {"resume", KEY_RESUME, NULL, "continue from the latest in --checkpoint"},
     {"json", KEY_JSON, "FILE", "write the report there; - is standard output"},
     {"logdir", KEY_LOGDIR, "DIR", "write TensorBoard event files there"},
+    {"dump-gradients", KEY_DUMP, "DIR",
+     "write rank 0's gradients there, one .npy per tensor and step"},
+    {"dump-every", KEY_DUMP_EVERY, "N", "steps between them (100)"},
     {"progress", KEY_PROGRESS, "WHEN",
      "auto (on a terminal, default), on, off"},
     {"quiet", KEY_QUIET, NULL, "no table of epochs"},
@@ -432,6 +437,11 @@ apply_output(int key, const char *name, const char *text, gt_options *o)
     case KEY_LOGDIR:
         o->logdir = text;
         return GP_OK;
+    case KEY_DUMP:
+        o->dump = text;
+        return GP_OK;
+    case KEY_DUMP_EVERY:
+        return parse_count32(name, text, 1, 1000000000, &o->dump_every);
     case KEY_OVERLAP:
         return parse_enum(name, text, progresses, &o->overlap);
     case KEY_PROGRESS:
@@ -591,6 +601,7 @@ set_defaults(gt_options *o)
         .transport = "auto",
         .device = "auto",
         .checkpoint_every = 1,
+        .dump_every = 100,
     };
 }
 

@@ -42,6 +42,8 @@ typedef struct gt_options {
     uint32_t checkpoint_every;
     bool resume;
     const char *json, *logdir;
+    const char *dump;    /* folder for gradients, or NULL */
+    uint32_t dump_every; /* steps */
     bool quiet;
     gt_progress_when progress;
     gt_progress_when overlap; /* of pushes with backward */

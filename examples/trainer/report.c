@@ -154,6 +154,10 @@ config_of(const gt_trainer *t)
         set_text(c, "checkpoint", o->checkpoint);
     if (o->logdir)
         set_text(c, "logdir", o->logdir);
+    if (o->dump) {
+        set_text(c, "dump_gradients", o->dump);
+        set_count(c, "dump_every", o->dump_every);
+    }
     json_object_set_new(c, "resume", json_boolean(o->resume));
     return c;
 }

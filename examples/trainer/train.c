@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "checkpoint.h"
+#include "dump.h"
 
 #define EVALUATE_ROWS 256
 #define LOSS_UNIT     0x1p20
@@ -123,6 +124,8 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
         status = gt_checkpoint_load_residuals(t);
     if (status == GP_OK && t->rank == 0 && options->logdir)
         status = gt_events_open(options->logdir, &t->events);
+    if (status == GP_OK && t->rank == 0 && options->dump)
+        status = gt_dump_open(options->dump);
     if (status == GP_OK && t->rank == 0)
         gt_progress_open(options->quiet ? GT_PROGRESS_OFF : options->progress,
                          &t->progress);
@@ -183,11 +186,11 @@ static gp_status
 push_layer(void *user, size_t l)
 {
     gt_trainer *t = user;
-    gp_status status = GP_OK;
+    gp_status status = gt_dump_layer(t, l);
 
     t->pending[l] = true;
-    if (!t->comm)
-        return GP_OK;
+    if (!t->comm || status != GP_OK)
+        return status;
     if (t->overlap)
         return gt_comm_push(t->comm, l);
     /* Backward ends with layer 0, which forward wants first. */
