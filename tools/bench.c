@@ -9,6 +9,7 @@ static const gp_command benches[] = {
      "payload rate or latency between two processes"},
     {"pushpull", gp_bench_pushpull_main,
      "W workers push, shards add, all pull"},
+    {"codec", gp_bench_codec_main, "rates, sizes and errors of pipelines"},
     {NULL, NULL, NULL},
 };
 

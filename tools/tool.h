@@ -37,6 +37,7 @@ int gp_info_main(int argc, char **argv);
 int gp_bench_main(int argc, char **argv);
 int gp_bench_transport_main(int argc, char **argv);
 int gp_bench_pushpull_main(int argc, char **argv);
+int gp_bench_codec_main(int argc, char **argv);
 
 /* One option. A table ends with name NULL; --help and --version are added. */
 typedef struct gp_option {
