@@ -74,18 +74,20 @@ job_config(const job *j)
     return c;
 }
 
+/* The socket stays open and does not listen: so the kernel gives the port to
+ * nobody who takes any, and whoever asks for it by its number gets it. */
 void
 job_free_port(char *out, size_t capacity)
 {
     struct sockaddr_in name = {.sin_family = AF_INET};
     socklen_t length = sizeof(name);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
 
     name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     job_require(fd >= 0);
+    job_require(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0);
     job_require(bind(fd, (struct sockaddr *)&name, sizeof(name)) == 0);
     job_require(getsockname(fd, (struct sockaddr *)&name, &length) == 0);
-    close(fd);
     snprintf(out, capacity, "127.0.0.1:%u", ntohs(name.sin_port));
 }
 
@@ -146,7 +148,7 @@ job_stop_servers(job *j)
 {
     j->server_status = GP_OK;
     for (uint32_t s = 0; s < j->shards; s++) {
-        gp_status ended = gp_server_wait(j->server[s], 5);
+        gp_status ended = gp_server_wait(j->server[s], 60);
 
         if (j->server_status == GP_OK && ended != GP_OK) {
             j->server_status = ended;

@@ -69,7 +69,7 @@ void job_stop_servers(job *j);
  * and every server saw an orderly end; otherwise the first that was not. */
 gp_status run_job(job *j);
 
-/* A port of 127.0.0.1 that was free a moment ago. */
+/* A port of 127.0.0.1 where nobody listens, kept for this program. */
 void job_free_port(char *out, size_t capacity);
 
 /* Registers a tensor of fp32 without codecs. */

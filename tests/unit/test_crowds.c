@@ -26,6 +26,8 @@
 #define CROWD 1000
 #define COUNT 20000u
 
+#define LONG 120 /* seconds; ends what hangs */
+
 static int
 dial(const char *address)
 {
@@ -41,12 +43,11 @@ dial(const char *address)
     return fd;
 }
 
-/* Whether the other side ends the connection within some seconds. */
+/* Whether the other side ends the connection. */
 static bool
-is_hung_up(int fd, double seconds)
+is_hung_up(int fd)
 {
-    struct timeval patience = {.tv_sec = (time_t)seconds,
-                               .tv_usec = (long)(seconds * 1e6) % 1000000};
+    struct timeval patience = {.tv_sec = LONG};
     char bytes[4096];
     ssize_t n;
 
@@ -96,6 +97,29 @@ shard_tweak(job *j, gp_config *config, uint32_t rank)
         snprintf(c->address[0], sizeof(c->address[0]), "%s", j->servers);
 }
 
+/* The strangers' time for a handshake is the workers' too: on a busy machine
+ * these may need more of it to join. */
+static void
+run_hastily(const job *plan)
+{
+    static const char *const times[] = {"0.3s", "1s", "4s", "16s"};
+    gp_status status = GP_ERR_TIMEOUT;
+    bool joined = false;
+    job j;
+
+    for (size_t i = 0; !joined && i < sizeof(times) / sizeof(times[0]); i++) {
+        j = *plan;
+        j.settings[0] = "handshake_timeout";
+        j.settings[1] = times[i];
+        job_log_start();
+        status = run_job(&j);
+        job_log_stop();
+        joined = j.created[0] == GP_OK && j.created[1] == GP_OK;
+    }
+    if (status != GP_OK)
+        fail_msg("%s%s%s", j.message[0], j.message[1], j.server_message);
+}
+
 static void
 run_crowd(void (*act)(const char *address))
 {
@@ -103,17 +127,12 @@ run_crowd(void (*act)(const char *address))
     job j = {.transport = "tcp",
              .workers = 2,
              .shards = 1,
-             .settings = {"handshake_timeout", "0.3s"},
+             .settings = {"", "", "timeout", "300s"},
              .body = crowd_body,
              .tweak = shard_tweak,
              .data = &c};
-    gp_status status;
 
-    job_log_start();
-    status = run_job(&j);
-    job_log_stop();
-    if (status != GP_OK)
-        fail_msg("%s%s%s", j.message[0], j.message[1], j.server_message);
+    run_hastily(&j);
 }
 
 /* The co-located job's shard port is chosen by the kernel; its store's is
@@ -136,18 +155,13 @@ run_colocated_crowd(void (*act)(const char *address))
     job j = {.transport = "tcp",
              .workers = 2,
              .colocated = true,
-             .settings = {"handshake_timeout", "0.3s"},
+             .settings = {"", "", "timeout", "300s"},
              .body = crowd_body,
              .tweak = colocated_tweak,
              .data = &c};
-    gp_status status;
 
     job_free_port(c.address[0], sizeof(c.address[0]));
-    job_log_start();
-    status = run_job(&j);
-    job_log_stop();
-    if (status != GP_OK)
-        fail_msg("%s%s", j.message[0], j.message[1]);
+    run_hastily(&j);
 }
 
 static void
@@ -163,7 +177,7 @@ throw_noise(const char *address)
         for (size_t i = 0; i < lengths[k]; i++)
             bytes[i] = (uint8_t)job_random(&random);
         (void)send(fd, bytes, lengths[k], MSG_NOSIGNAL);
-        job_require(is_hung_up(fd, 5), "%u bytes of noise", (unsigned)k);
+        job_require(is_hung_up(fd), "%u bytes of noise", (unsigned)k);
         close(fd);
     }
     free(bytes);
@@ -182,7 +196,7 @@ stay_silent(const char *address)
 {
     int fd = dial(address);
 
-    job_require(is_hung_up(fd, 5), "a silent connection stays");
+    job_require(is_hung_up(fd), "a silent connection stays");
     close(fd);
 }
 
@@ -194,15 +208,30 @@ silence_on_every_port(void **state)
     run_colocated_crowd(stay_silent);
 }
 
+/* A preamble that is right, and its answer. */
+static void
+greet(int fd)
+{
+    uint8_t hello[32] = "GPTC";
+
+    gp_put16(hello + 4, GP_PROTOCOL_VERSION);
+    hello[6] = 1;
+    gp_put64(hello + 8, 77);
+    gp_put16(hello + 18, 1);
+    gp_put32(hello + 28, gp_crc32c(0, hello, 28));
+    (void)send(fd, hello, sizeof(hello), MSG_NOSIGNAL);
+    (void)recv(fd, hello, sizeof(hello), MSG_WAITALL);
+}
+
 /* A peer of the right protocol that never says who it is. */
 static void
 say_nothing_after_connecting(const char *address)
 {
-    raw w;
+    int fd = dial(address);
 
-    raw_connect(&w, "tcp", address, 0, 2);
-    raw_expect_closed(&w);
-    raw_close(&w);
+    greet(fd);
+    job_require(is_hung_up(fd), "a nameless peer stays");
+    close(fd);
 }
 
 static void
@@ -212,27 +241,21 @@ silence_after_the_challenge(void **state)
     run_crowd(say_nothing_after_connecting);
 }
 
-/* A preamble that is right, then a header whose payload is 2^63 bytes long. */
+/* A header whose payload is 2^63 bytes long. */
 static void
 claim_too_much(const char *address)
 {
     for (int region = 0; region < 2; region++) {
-        uint8_t hello[32] = "GPTC", header[GP_MSG_BYTES];
+        uint8_t header[GP_MSG_BYTES];
         gp_msg msg = {.type = GP_MSG_HELLO,
                       .payload = 1ull << 63,
                       .region = (uint32_t)region};
         int fd = dial(address);
 
-        gp_put16(hello + 4, GP_PROTOCOL_VERSION);
-        hello[6] = 1;
-        gp_put64(hello + 8, 77);
-        gp_put16(hello + 18, 1);
-        gp_put32(hello + 28, gp_crc32c(0, hello, 28));
         gp_msg_encode(&msg, header);
-        (void)send(fd, hello, sizeof(hello), MSG_NOSIGNAL);
-        (void)recv(fd, hello, sizeof(hello), MSG_WAITALL);
+        greet(fd);
         (void)send(fd, header, sizeof(header), MSG_NOSIGNAL);
-        job_require(is_hung_up(fd, 5), "a length of 2^63 is believed");
+        job_require(is_hung_up(fd), "a length of 2^63 is believed");
         close(fd);
     }
 }

@@ -198,23 +198,39 @@ test_two_processes(void **state)
     gp_store_stop(server);
 }
 
-/* The report comes after three seconds: the one slow test. */
+/* Whether the log says how long a wait of `seconds` may still go on. */
+static bool
+says_what_is_left(const char *waiting, double seconds)
+{
+    const char *at = strstr(log_text, waiting);
+
+    return at && atof(at + strlen(waiting)) <= seconds - 3.0 + 0.5;
+}
+
+/* The report comes after three seconds: the one slow test. A busy machine may
+ * need more than the rest of the wait for it. */
 static void
 test_gather_names_the_missing(void **state)
 {
+    static const char waiting[] = "waiting for shard 1 and 3 of 4, ";
+    static const double waits[] = {3.2, 4, 8, 20};
     gp_store_server *server = start("job", "127.0.0.1:0", "", NULL);
     gp_store *store = member(gp_store_server_address(server));
     char rows[20][GP_ADDRESS_MAX] = {"untouched"};
+    size_t i = 0;
 
     (void)state;
     assert_int_equal(gp_store_set(store, "s0", "a:1", 3), GP_OK);
     assert_int_equal(gp_store_set(store, "s2", "b:1", 3), GP_OK);
-    begin_log(GP_LOG_INFO);
-    assert_int_equal(
-        gp_store_gather(store, "s", "shard", 4, rows[0], gp_deadline(3.2)),
-        GP_ERR_TIMEOUT);
-    end_log();
-    assert_true(was_logged("waiting for shard 1 and 3 of 4, 0 s left"));
+    do {
+        begin_log(GP_LOG_INFO);
+        assert_int_equal(gp_store_gather(store, "s", "shard", 4, rows[0],
+                                         gp_deadline(waits[i])),
+                         GP_ERR_TIMEOUT);
+        end_log();
+    } while (!was_logged(waiting) && ++i < GP_COUNT_OF(waits));
+    assert_in_range(i, 0, GP_COUNT_OF(waits) - 1);
+    assert_true(says_what_is_left(waiting, waits[i]));
     assert_non_null(strstr(gp_last_error(), "shard 1 and 3 of 4"));
     assert_string_equal(rows[0], "untouched");
     assert_int_equal(gp_store_gather(store, "s", "worker", 3, rows[0], 0),
@@ -336,11 +352,21 @@ join_early(void *argument)
     return NULL;
 }
 
-/* An address that was free a moment ago. */
+/* An address where nobody listens. The socket stays open: so the kernel gives
+ * the port to nobody who takes any, and the store gets it by its number. */
 static void
 free_address(char *out, size_t capacity)
 {
-    close(plain_listen(out, capacity));
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(at);
+    int fd = plain_socket(), on = 1;
+
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)),
+                     0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &length), 0);
+    snprintf(out, capacity, "127.0.0.1:%u", ntohs(at.sin_port));
 }
 
 static void
