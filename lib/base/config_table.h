@@ -58,7 +58,7 @@
     X(chunk_bytes, SIZE, "512K", NULL, 16384, 67108864, 0,                       \
       "largest piece of a tensor that one shard owns, in fp32 bytes")          \
     X(slots, INT, "4", NULL, 1, 64, 0,                                         \
-      "landing slots a shard grants to each worker")                           \
+      "chunks that each worker may have under way to a shard")                 \
     X(spin, SECONDS, "50us", NULL, 0, 1, 0,                                    \
       "how long a waiting thread polls before it sleeps")                      \
     /* What is done with gradients. */                                         \

@@ -241,7 +241,7 @@ configure(gp_shard *s, const gp_config *config, const gp_shard_options *o)
     s->index = o->index;
     s->shards = o->shards;
     s->size = -1;
-    s->slots = (uint32_t)gp_config_int(config, "slots");
+    s->window = (uint32_t)gp_config_int(config, "slots");
     s->epoch = (uint32_t)gp_config_int(config, "epoch");
     s->handshake_timeout = gp_config_seconds(config, "handshake_timeout");
     s->checksum =

@@ -26,7 +26,7 @@ send_ack(gp_shard *s, gp_peer *peer, gp_entry *e)
         .type = GP_MSG_ACK, .chunk = e->chunk->number, .cookie = e->cookie};
 
     if (e->pending && !e->stash && !lies_in_slot(s, peer, e)) {
-        gp_status status = gp_entry_stash(peer, e);
+        gp_status status = gp_entry_stash(s, peer, e);
 
         if (status != GP_OK)
             return status;
@@ -165,9 +165,9 @@ gp_shard_sent(gp_shard *s, gp_peer *peer, uint64_t cookie)
 
 /* A worker that left in order was told that its pushes are here: they count. */
 static bool
-keep_push(gp_peer *peer, gp_entry *e)
+keep_push(gp_shard *s, gp_peer *peer, gp_entry *e)
 {
-    return peer->state == PEER_LEFT && gp_entry_stash(peer, e) == GP_OK;
+    return peer->state == PEER_LEFT && gp_entry_stash(s, peer, e) == GP_OK;
 }
 
 /* A peer is gone: nothing is owed to it, and results on their way to it do not
@@ -185,7 +185,7 @@ gp_shard_orphan(gp_shard *s, gp_peer *peer)
         e->answer = ANSWER_NONE;
         if (c->initializer == e)
             c->initializer = NULL;
-        if (e->pending && !e->stash && !keep_push(peer, e))
+        if (e->pending && !e->stash && !keep_push(s, peer, e))
             e->pending = false;
         gp_chunk_resume(s, c);
     }

@@ -72,19 +72,39 @@ check_sender(const gp_shard *s, const gp_peer *peer, const gp_msg *m)
                    peer->incarnation, s->epoch);
 }
 
+/* The slots that a push says it lies in. */
+uint64_t
+gp_push_slots(const gp_shard *s, const gp_msg *m)
+{
+    uint64_t count = gp_slots_for(m->payload, s->slot_bytes);
+
+    if (count > s->slots || m->slot > s->slots - count)
+        return 0;
+    return gp_slots_mask(m->slot, (uint32_t)count);
+}
+
 static gp_status
 check_slot(const gp_shard *s, const gp_peer *peer, const gp_msg *m)
 {
-    uint64_t bit = m->slot < GP_SLOTS_MAX ? 1ull << m->slot : 0;
+    uint64_t slots = gp_push_slots(s, m);
 
-    if (m->slot >= s->slots || m->region != peer->region ||
-        m->offset != m->slot * s->slot_bytes || m->payload > s->slot_bytes ||
-        (peer->held & bit) || (peer->free_credits & bit))
+    if (!slots || m->region != peer->region ||
+        m->offset != m->slot * s->slot_bytes ||
+        ((peer->held | peer->free_credits) & slots))
         return gp_fail(GP_ERR_PROTOCOL,
-                       "push into slot %u, which it does not "
+                       "push of %llu bytes into slot %u, which it does not "
                        "own",
-                       m->slot);
+                       (unsigned long long)m->payload, m->slot);
     return GP_OK;
+}
+
+/* Whether there is no room for a large push. */
+bool
+gp_peer_is_full(const gp_shard *s, const gp_peer *peer)
+{
+    uint64_t all = gp_slots_mask(0, s->slots);
+
+    return gp_slots_find(all & ~peer->held, s->most_slots) < 0;
 }
 
 /* A worker has one push of a chunk under way at a time, and leaves no step
@@ -150,7 +170,7 @@ gp_shard_relieve(gp_shard *s, gp_peer *peer)
 
         if (!e->pending || e->stash)
             continue;
-        if (gp_entry_stash(peer, e) != GP_OK) {
+        if (gp_entry_stash(s, peer, e) != GP_OK) {
             gp_shard_fail(s, GP_ERR_NO_MEMORY, "%s", gp_last_error());
             return;
         }
@@ -163,7 +183,7 @@ take_initial(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
 {
     if (c->version > 0 || c->next_rank > 0 || c->initialized ||
         c->initializer) {
-        gp_entry_free(peer, e);
+        gp_entry_free(s, peer, e);
         gp_shard_fail(s, GP_ERR_STATE,
                       "worker %u broadcast tensor '%.60s' twice or after a "
                       "push: call gp_broadcast once, before the first push",
@@ -181,7 +201,7 @@ take_pending(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
     e->pending = true;
     if (!c->since_ns && e->msg.step == c->version)
         c->since_ns = gp_clock_ns();
-    if ((uint32_t)__builtin_popcountll(peer->held) == s->slots)
+    if (!peer->full_since_ns && gp_peer_is_full(s, peer))
         peer->full_since_ns = gp_clock_ns();
     gp_chunk_advance(s, c);
     if (!e->pending)
@@ -220,7 +240,7 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
     e = entry_of(c, peer);
     if (is_copy(e, m)) {
         peer->ops->release(peer->ep, m, event->payload);
-        peer->free_credits |= 1ull << m->slot;
+        peer->free_credits |= gp_push_slots(s, m);
         return;
     }
     e->payload = event->payload;
@@ -232,12 +252,12 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
     e->answer = m->flags & GP_MSG_WANT ? ANSWER_RESULT : ANSWER_ACK;
     e->answer_version = m->step + 1;
     e->init_answer = (m->flags & GP_MSG_INIT) != 0;
-    peer->held |= 1ull << m->slot;
+    peer->held |= gp_push_slots(s, m);
     if (m->flags & GP_MSG_INIT) {
         take_initial(s, peer, c, e);
     } else if (m->step < e->next_step) {
         /* Applied already: answered again, never applied again. */
-        gp_entry_free(peer, e);
+        gp_entry_free(s, peer, e);
         gp_entry_settle(s, c, peer->rank);
     } else {
         take_pending(s, peer, c, e);

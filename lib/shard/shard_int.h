@@ -23,6 +23,7 @@
 #include "shard/shard.h"
 #include "shard/updater.h"
 #include "wire/proto.h"
+#include "wire/slots.h"
 
 #define SHARD_LINKS       2
 #define SHARD_EVENTS      32
@@ -54,7 +55,7 @@ typedef struct gp_peer {
     uint32_t region;
     uint64_t free_credits;  /* slots to hand back with the next message */
     uint64_t held;          /* slots that hold a push; bit set */
-    uint64_t full_since_ns; /* when the last free slot was taken, or 0 */
+    uint64_t full_since_ns; /* since when a large push finds no room, or 0 */
     bool local; /* the worker of this process, under the same driver */
     bool flush;
     bool dead; /* waits to be freed at the end of the turn */
@@ -130,8 +131,10 @@ struct gp_shard {
     uint64_t job;
     int64_t index, shards, size; /* -1 until known */
     uint32_t epoch;
-    uint32_t slots;
-    bool checksum; /* compute result checksums once, here */
+    uint32_t window;     /* how many large pushes a peer's slots hold */
+    uint32_t slots;      /* of each peer, in which pushes take runs */
+    uint32_t most_slots; /* that a push can take */
+    bool checksum;       /* compute result checksums once, here */
     double handshake_timeout;
     gp_list peers;
     gp_list graves;   /* dropped in this turn; events may still name them */
@@ -147,7 +150,7 @@ struct gp_shard {
     gp_chunk *chunk;    /* ours only */
     uint32_t *chunk_of; /* chunk number -> index + 1 into chunk, 0: not ours */
     uint32_t chunks;
-    size_t slot_bytes;
+    uint64_t slot_bytes;
     void *workspace;
     uint64_t created_ns; /* when the first worker came */
     uint64_t report_ns;  /* when to say next who is missing */
@@ -186,8 +189,10 @@ gp_status gp_shard_agree(gp_shard *s, gp_tensor_list *list, uint32_t rank);
 void gp_shard_forget(gp_shard *s);
 
 /* shard_step.c */
-void gp_entry_free(gp_peer *peer, gp_entry *e);
-gp_status gp_entry_stash(gp_peer *peer, gp_entry *e);
+void gp_entry_free(gp_shard *s, gp_peer *peer, gp_entry *e);
+gp_status gp_entry_stash(gp_shard *s, gp_peer *peer, gp_entry *e);
+uint64_t gp_push_slots(const gp_shard *s, const gp_msg *push);
+bool gp_peer_is_full(const gp_shard *s, const gp_peer *peer);
 void gp_entry_owe(gp_peer *peer, gp_entry *e);
 void gp_entry_settle(gp_shard *s, gp_chunk *c, uint32_t rank);
 void gp_chunk_initialize(gp_shard *s, gp_chunk *c);

@@ -15,30 +15,34 @@
 
 /* The push is in the sum, or is not wanted: its memory is free again. */
 void
-gp_entry_free(gp_peer *peer, gp_entry *e)
+gp_entry_free(gp_shard *s, gp_peer *peer, gp_entry *e)
 {
+    uint64_t slots;
+
     if (e->stash) {
         free(e->stash);
         e->stash = NULL;
     } else if (peer) {
         peer->ops->release(peer->ep, &e->msg, e->payload);
-        peer->free_credits |= 1ull << e->msg.slot;
-        peer->held &= ~(1ull << e->msg.slot);
-        peer->full_since_ns = 0;
+        slots = gp_push_slots(s, &e->msg);
+        peer->free_credits |= slots;
+        peer->held &= ~slots;
+        if (peer->full_since_ns && !gp_peer_is_full(s, peer))
+            peer->full_since_ns = 0;
     }
     e->payload = NULL;
 }
 
 /* Moves a push that waits out of its slot. */
 gp_status
-gp_entry_stash(gp_peer *peer, gp_entry *e)
+gp_entry_stash(gp_shard *s, gp_peer *peer, gp_entry *e)
 {
     void *copy = malloc(GP_MAX(e->length, 1));
 
     if (!copy)
         return gp_fail(GP_ERR_NO_MEMORY, "push of %zu bytes", e->length);
     memcpy(copy, e->payload, e->length);
-    gp_entry_free(peer, e);
+    gp_entry_free(s, peer, e);
     e->stash = copy;
     e->payload = copy;
     return GP_OK;
@@ -215,7 +219,7 @@ folded(gp_shard *s, gp_chunk *c, uint32_t rank)
 {
     gp_entry *e = &c->entry[rank];
 
-    gp_entry_free(s->worker[rank], e);
+    gp_entry_free(s, s->worker[rank], e);
     e->pending = false;
     e->next_step = c->version + 1;
     if (e->answer == ANSWER_ACK)
@@ -339,7 +343,7 @@ gp_chunk_initialize(gp_shard *s, gp_chunk *c)
     status =
         gp_pipeline_decode(c->tensor->native, &context, e->payload, e->length,
                            c->value, c->info->count, s->workspace);
-    gp_entry_free(s->worker[rank], e);
+    gp_entry_free(s, s->worker[rank], e);
     if (status != GP_OK) {
         gp_shard_fail(s, status, "worker %u broadcast damaged values", rank);
         return;

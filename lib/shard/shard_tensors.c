@@ -82,13 +82,13 @@ open_chunk(gp_shard *s, gp_chunk *c)
 }
 
 static void
-measure_chunk(gp_shard *s, const gp_chunk *c, size_t *workspace)
+measure_chunk(const gp_chunk *c, size_t *largest, size_t *workspace)
 {
     size_t n = c->info->count;
     size_t push = gp_codec_set_bound(&c->tensor->push, n);
     size_t native = gp_pipeline_bound(c->tensor->native, n);
 
-    s->slot_bytes = GP_MAX(s->slot_bytes, GP_MAX(push, native));
+    *largest = GP_MAX(*largest, GP_MAX(push, native));
     push = gp_codec_set_workspace(&c->tensor->push, n);
     native = gp_pipeline_workspace(c->tensor->pull, n);
     *workspace = GP_MAX(*workspace, GP_MAX(push, native));
@@ -96,10 +96,30 @@ measure_chunk(gp_shard *s, const gp_chunk *c, size_t *workspace)
     *workspace = GP_MAX(*workspace, native);
 }
 
+/* Landing slots of a peer: room for a few pushes of ordinary chunks, and for
+ * one of the largest. */
+static gp_status
+cut_slots(gp_shard *s, size_t largest)
+{
+    size_t padded, bytes;
+
+    if (!gp_add(largest, 63, &padded))
+        return gp_fail(GP_ERR_TOO_LARGE, "landing slots");
+    padded &= ~(size_t)63;
+    bytes = GP_MIN(padded, s->list.chunk_bytes);
+    bytes = (bytes + 63) & ~(size_t)63;
+    if (!gp_mul(bytes, s->window, &bytes))
+        return gp_fail(GP_ERR_TOO_LARGE, "landing slots");
+    bytes = GP_MAX(bytes, padded);
+    s->slots = gp_slots_cut(bytes, &s->slot_bytes);
+    s->most_slots = (uint32_t)gp_slots_for(padded, s->slot_bytes);
+    return GP_OK;
+}
+
 static gp_status
 open_chunks(gp_shard *s)
 {
-    size_t workspace = 64;
+    size_t workspace = 64, largest = 0;
     gp_status status = GP_OK;
 
     for (uint32_t i = 0; i < s->map.chunks; i++)
@@ -117,14 +137,15 @@ open_chunks(gp_shard *s)
         c->number = i;
         c->tensor = &s->tensor[c->info->tensor];
         s->chunk_of[i] = ++at;
-        measure_chunk(s, c, &workspace);
+        measure_chunk(c, &largest, &workspace);
         status = open_chunk(s, c);
         if (status != GP_OK)
             return status;
     }
-    s->slot_bytes = (s->slot_bytes + 63) & ~(size_t)63;
     s->workspace = gp_alloc_aligned(workspace);
-    return s->workspace ? GP_OK : gp_fail(GP_ERR_NO_MEMORY, "workspace");
+    if (!s->workspace)
+        return gp_fail(GP_ERR_NO_MEMORY, "workspace");
+    return s->chunks ? cut_slots(s, largest) : GP_OK;
 }
 
 static gp_status

@@ -166,8 +166,7 @@ on_ready(gp_conn *conn, const gp_event *event)
         conn->slots = grant.slots;
         conn->region = grant.region;
         conn->slot_bytes = grant.slot_bytes;
-        conn->free_slots =
-            grant.slots == 64 ? UINT64_MAX : (1ull << grant.slots) - 1;
+        conn->free_slots = grant.slots ? gp_slots_mask(0, grant.slots) : 0;
         status = gp_worker_open_scratch(w, conn);
     }
     if (status != GP_OK) {

@@ -53,16 +53,46 @@ push_is_direct(const gp_request *r)
     return is_init(r->kind) || (int)r->codec == r->tensor->direct;
 }
 
+/* Takes a run of pieces for a payload: the first, or -1. */
 static int
-take(uint64_t *free_bits)
+take(scratch *s, size_t bytes)
 {
-    int i;
+    uint64_t count = gp_slots_for(bytes, s->bytes);
+    int first = gp_slots_find(s->free, count);
 
-    if (*free_bits == 0)
+    if (first < 0)
         return -1;
-    i = __builtin_ctzll(*free_bits);
-    *free_bits &= *free_bits - 1;
-    return i;
+    s->run[first] = (uint8_t)count;
+    s->free &= ~gp_slots_mask((uint32_t)first, (uint32_t)count);
+    return first;
+}
+
+static void
+give(scratch *s, int first)
+{
+    if (first >= 0)
+        s->free |= gp_slots_mask((uint32_t)first, s->run[first]);
+}
+
+/* The payload turned out shorter than it might have been. */
+static void
+shorten(scratch *s, int first, size_t bytes)
+{
+    give(s, first);
+    s->run[first] = (uint8_t)gp_slots_for(bytes, s->bytes);
+    s->free &= ~gp_slots_mask((uint32_t)first, s->run[first]);
+}
+
+static const gp_chunk_info *
+info_of(const gp_op *op)
+{
+    return &op->conn->worker->map.chunk[op->chunk];
+}
+
+static size_t
+result_bound(const gp_op *op)
+{
+    return gp_pipeline_bound(op->request->tensor->pull, info_of(op)->count);
 }
 
 /* By priority, highest first; equal ones keep their order. New operations
@@ -98,7 +128,7 @@ start_request(gp_worker *w, gp_request *r)
         bool first = gp_list_empty(&w->chain[op->chunk]) && !w->held[op->chunk];
 
         op->sent = op->split = op->pushed = false;
-        op->receive_piece = -1;
+        op->receive_piece = op->slot = op->send_piece = -1;
         op->conn->open++;
         gp_list_insert(&w->chain[op->chunk], &op->chain);
         if (first)
@@ -143,7 +173,7 @@ find_destination(gp_op *op, uint64_t *out)
     gp_status status;
 
     if (!pull_is_direct(r)) {
-        int piece = take(&conn->receive.free);
+        int piece = take(&conn->receive, result_bound(op));
 
         if (piece < 0)
             return GP_AGAIN;
@@ -241,53 +271,104 @@ describe(gp_op *op, gp_msg *msg)
         msg->flags |= op->split ? GP_MSG_PATIENT : GP_MSG_WANT;
 }
 
+/* Landing slots for a payload. */
+static bool
+take_slots(gp_op *op, uint64_t bytes)
+{
+    gp_conn *conn = op->conn;
+    uint64_t count = gp_slots_for(bytes, conn->slot_bytes);
+
+    op->slot = gp_slots_find(conn->free_slots, count);
+    if (op->slot < 0)
+        return false;
+    conn->free_slots &= ~gp_slots_mask((uint32_t)op->slot, (uint32_t)count);
+    return true;
+}
+
+/* Gives back all but what `left` bytes need; 0: all. */
+static void
+give_slots(gp_op *op, uint64_t bytes, uint64_t left)
+{
+    uint64_t count = gp_slots_for(bytes, op->conn->slot_bytes);
+    uint64_t kept = left ? gp_slots_for(left, op->conn->slot_bytes) : 0;
+    uint32_t first = (uint32_t)op->slot + (uint32_t)kept;
+
+    if (count > kept)
+        op->conn->free_slots |= gp_slots_mask(first, (uint32_t)(count - kept));
+    if (!left)
+        op->slot = -1;
+}
+
+/* Puts the chunk through its pipeline. A push is encoded once only, because
+ * error feedback must not be applied twice: so what it needs is taken before,
+ * and kept until the transport has room. */
+static gp_status
+encode_push(gp_op *op)
+{
+    gp_request *r = op->request;
+    scratch *s = &op->conn->send;
+    const gp_pipeline *p = r->tensor->push.pipeline[r->codec];
+    size_t bound = gp_pipeline_bound(p, info_of(op)->count), length = 0;
+    gp_status status;
+
+    if (!take_slots(op, bound))
+        return GP_AGAIN;
+    op->send_piece = take(s, bound);
+    if (op->send_piece < 0) {
+        give_slots(op, bound, 0);
+        return GP_AGAIN;
+    }
+    status =
+        encode(op, s->base + (size_t)op->send_piece * s->bytes, bound, &length);
+    if (status != GP_OK)
+        return status;
+    shorten(s, op->send_piece, length);
+    give_slots(op, bound, GP_MAX(length, 1));
+    op->length = length;
+    return GP_OK;
+}
+
 /* Payload of a push: the user's bytes or an encoded piece. */
 static gp_status
-attach_payload(gp_op *op, gp_msg *msg, const void **payload, gp_mem **mem,
-               uint64_t *cookie)
+attach_payload(gp_op *op, gp_msg *msg, const void **payload, gp_mem **mem)
 {
     gp_request *r = op->request;
     gp_conn *conn = op->conn;
-    const gp_chunk_info *info = &conn->worker->map.chunk[op->chunk];
-    size_t length = info->count * element_bytes(r->tensor);
+    const gp_chunk_info *info = info_of(op);
     gp_status status = GP_OK;
 
     if (push_is_direct(r)) {
+        op->length = info->count * element_bytes(r->tensor);
         *payload = r->grad + info->offset * element_bytes(r->tensor);
+        if (!take_slots(op, op->length))
+            status = GP_AGAIN;
     } else {
-        int piece = take(&conn->send.free);
-        uint8_t *out;
-
-        if (piece < 0)
-            return GP_AGAIN;
-        out = conn->send.base + (size_t)piece * conn->send.bytes;
-        status = encode(op, out, conn->send.bytes, &length);
-        *payload = out;
+        if (op->slot < 0)
+            status = encode_push(op);
+        if (status != GP_OK)
+            return status;
+        *payload = conn->send.base + (size_t)op->send_piece * conn->send.bytes;
         *mem = conn->send.mem;
-        *cookie = (uint64_t)piece + 1;
     }
-    msg->payload = length;
-    return status;
+    if (status != GP_OK)
+        return status;
+    msg->slot = (uint16_t)op->slot;
+    msg->region = conn->region;
+    msg->offset = msg->slot * conn->slot_bytes;
+    msg->payload = op->length;
+    return GP_OK;
 }
 
-/* Gives back what a failed attempt took. */
+/* Gives back what a failed attempt took and another need not find again. */
 static void
-put_back(gp_op *op, int slot, uint64_t cookie)
+put_back(gp_op *op)
 {
-    gp_conn *conn = op->conn;
-
-    if (slot >= 0)
-        conn->free_slots |= 1ull << slot;
-    if (op->receive_piece >= 0)
-        conn->receive.free |= 1ull << op->receive_piece;
+    give(&op->conn->receive, op->receive_piece);
     op->receive_piece = -1;
-    if (cookie)
-        conn->send.free |= 1ull << (cookie - 1);
+    if (op->slot >= 0 && op->send_piece < 0)
+        give_slots(op, op->length, 0);
 }
 
-/* A push is encoded once only: error feedback must not be applied twice. So
- * everything that may be lacking is taken before, and the transport's queue is
- * asked last; its depth exceeds what slots allow to be under way. */
 static gp_status
 send_op(gp_op *op)
 {
@@ -296,32 +377,24 @@ send_op(gp_op *op)
     gp_msg msg = {0};
     const void *payload = NULL;
     gp_mem *mem = NULL;
-    uint64_t cookie = 0;
-    int slot = -1;
     gp_status status = GP_OK;
 
     op->cookie = ++conn->worker->next_cookie;
     describe(op, &msg);
     if (pulls(r->kind) && !op->split)
         status = find_destination(op, &msg.aux);
-    if (status == GP_OK && sends_push(op)) {
-        slot = take(&conn->free_slots);
-        if (slot < 0)
-            status = GP_AGAIN;
-        msg.slot = (uint16_t)(slot < 0 ? 0 : slot);
-        msg.region = conn->region;
-        msg.offset = msg.slot * conn->slot_bytes;
-    }
     if (status == GP_OK && sends_push(op))
-        status = attach_payload(op, &msg, &payload, &mem, &cookie);
+        status = attach_payload(op, &msg, &payload, &mem);
     if (status == GP_OK)
-        status = gp_conn_post(conn, &msg, payload, mem, cookie);
+        status = gp_conn_post(conn, &msg, payload, mem,
+                              (uint64_t)(op->send_piece + 1));
     if (status != GP_OK) {
-        put_back(op, slot, cookie);
+        put_back(op);
         return status;
     }
     op->sent = true;
     count_sent(conn->worker, op, msg.payload);
+    op->slot = op->send_piece = -1;
     return GP_OK;
 }
 
@@ -336,17 +409,29 @@ lacks_piece(const gp_op *op)
 {
     const gp_request *r = op->request;
 
-    return pulls(r->kind) && !pull_is_direct(r) && op->conn->receive.free == 0;
+    return pulls(r->kind) && !pull_is_direct(r) &&
+           gp_slots_find(
+               op->conn->receive.free,
+               gp_slots_for(result_bound(op), op->conn->receive.bytes)) < 0;
 }
 
 /* Pulls of split operations are older than whatever is ready. */
 static void
 resume_split(gp_conn *conn)
 {
-    int pieces = __builtin_popcountll(conn->receive.free);
+    const scratch *s = &conn->receive;
+    uint64_t free = s->free;
 
-    while (pieces-- > 0 && !gp_list_empty(&conn->unbuffered))
+    while (!gp_list_empty(&conn->unbuffered)) {
+        gp_op *op = GP_CONTAINER_OF(conn->unbuffered.next, gp_op, ready);
+        uint64_t count = gp_slots_for(result_bound(op), s->bytes);
+        int first = gp_slots_find(free, count);
+
+        if (first < 0)
+            return;
+        free &= ~gp_slots_mask((uint32_t)first, (uint32_t)count);
         gp_list_insert(conn->ready.next, gp_list_pop(&conn->unbuffered));
+    }
 }
 
 /* Whether an operation without a buffer for its result may go on. */
@@ -451,7 +536,7 @@ finish_op(gp_op *op)
 
     op->conn->open--;
     if (op->receive_piece >= 0) {
-        op->conn->receive.free |= 1ull << op->receive_piece;
+        give(&op->conn->receive, op->receive_piece);
         op->conn->starved_ns = 0;
     }
     op->receive_piece = -1;
@@ -606,7 +691,7 @@ void
 gp_engine_sent(gp_conn *conn, uint64_t cookie)
 {
     if (cookie >= 1 && cookie <= conn->send.count)
-        conn->send.free |= 1ull << (cookie - 1);
+        give(&conn->send, (int)cookie - 1);
 }
 
 /* Each worker begins with another shard, so that not all of them hit the same

@@ -226,22 +226,23 @@ out:
     return status;
 }
 
+/* Room for some payloads of ordinary chunks, and for the longest. */
 static gp_status
-open_pieces(gp_worker *w, gp_conn *conn, scratch *s, size_t bytes)
+open_pieces(gp_worker *w, gp_conn *conn, scratch *s, size_t longest)
 {
     size_t budget = SCRATCH_BUDGET / w->shards;
-    size_t count = budget / bytes;
+    size_t usual = GP_MIN(longest, gp_config_size(w->config, "chunk_bytes"));
+    size_t bytes = GP_MIN(GP_MAX(budget, 2 * usual), SCRATCH_PAYLOADS * usual);
 
-    count = GP_MIN(GP_MAX(count, 2), SCRATCH_SLOTS);
-    s->bytes = bytes;
-    s->count = (uint32_t)count;
-    s->free = (1ull << count) - 1;
-    s->base = gp_alloc_aligned(bytes * count);
+    bytes = GP_MAX(bytes, longest);
+    s->count = gp_slots_cut(bytes, &s->bytes);
+    s->free = gp_slots_mask(0, s->count);
+    bytes = s->bytes * s->count;
+    s->base = gp_alloc_aligned(bytes);
     if (!s->base)
-        return gp_fail(GP_ERR_NO_MEMORY, "%zu buffers of %zu bytes", count,
-                       bytes);
-    atomic_fetch_add(&w->memory, bytes * count);
-    return conn->link->ops->mem_reg(conn->link->domain, s->base, bytes * count,
+        return gp_fail(GP_ERR_NO_MEMORY, "buffers of %zu bytes", bytes);
+    atomic_fetch_add(&w->memory, bytes);
+    return conn->link->ops->mem_reg(conn->link->domain, s->base, bytes,
                                     &s->mem);
 }
 
@@ -260,6 +261,13 @@ encoded_bound(const gp_tensor *t, uint64_t count)
     return most;
 }
 
+/* Of a push or broadcast in the tensor's own type. */
+static uint64_t
+direct_bytes(const gp_tensor *t, uint64_t count)
+{
+    return count * gp_dtype_bytes((gp_dtype)t->spec.dtype);
+}
+
 static bool
 is_direct(const gp_tensor *t)
 {
@@ -271,6 +279,7 @@ gp_status
 gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
 {
     size_t send = 0, receive = 0;
+    uint64_t most = 0;
     gp_status status = GP_OK;
 
     for (uint32_t i = 0; i < w->map.chunks; i++) {
@@ -284,9 +293,15 @@ gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
             continue;
         send = GP_MAX(send, push);
         receive = GP_MAX(receive, pull);
+        most = GP_MAX(most, GP_MAX(push, direct_bytes(t, info->count)));
     }
-    send = (send + 63) & ~(size_t)63;
-    receive = (receive + 63) & ~(size_t)63;
+    if (most && gp_slots_for(most, conn->slot_bytes) > conn->slots)
+        return gp_fail(GP_ERR_PROTOCOL,
+                       "shard %u at %s grants %u slots of %llu bytes, too few "
+                       "for a push of %llu",
+                       conn->shard, conn->address, conn->slots,
+                       (unsigned long long)conn->slot_bytes,
+                       (unsigned long long)most);
     if (send)
         status = open_pieces(w, conn, &conn->send, send);
     if (status == GP_OK && receive)

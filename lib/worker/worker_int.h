@@ -32,14 +32,15 @@
 #include "shard/host.h"
 #include "shard/map.h"
 #include "wire/proto.h"
+#include "wire/slots.h"
 
-#define WORKER_LINKS   2
-#define WORKER_EVENTS  32
-#define SCRATCH_BUDGET (24u << 20) /* bytes per direction, all shards */
-#define SCRATCH_SLOTS  8u
-#define FLUSH_BYTES    32768u /* payloads from here on leave at once */
-#define STARVED_NS     5000000u
-#define HEARSAY_NS     5000000u
+#define WORKER_LINKS     2
+#define WORKER_EVENTS    32
+#define SCRATCH_BUDGET   (24u << 20) /* bytes per direction, all shards */
+#define SCRATCH_PAYLOADS 8u
+#define FLUSH_BYTES      32768u /* payloads from here on leave at once */
+#define STARVED_NS       5000000u
+#define HEARSAY_NS       5000000u
 
 typedef enum conn_state {
     CONN_CONNECTING,
@@ -50,13 +51,15 @@ typedef enum conn_state {
     CONN_CLOSED
 } conn_state;
 
-/* Buffers for encoded payloads: one memory, `count` pieces of `bytes`. */
+/* Buffers for encoded payloads: one memory of `count` pieces of `bytes`, of
+ * which a payload takes a run. */
 typedef struct scratch {
     uint8_t *base;
     gp_mem *mem;
-    size_t bytes;
+    uint64_t bytes;
     uint32_t count;
-    uint64_t free; /* bit set: piece is free */
+    uint64_t free;   /* bit set: piece is free */
+    uint8_t run[64]; /* of payloads under way, by first piece: how many */
     uint32_t region;
 } scratch;
 
@@ -99,7 +102,10 @@ typedef struct gp_op {
     gp_request *request;
     gp_conn *conn;
     uint32_t chunk;
-    int receive_piece; /* -1: none */
+    int receive_piece; /* -1: none; the first of a run */
+    int slot;          /* of an encoded push that could not be sent, or -1 */
+    int send_piece;    /* where it lies */
+    uint64_t length;
     uint64_t cookie;
     bool sent;
     bool split;  /* of a push_pull, only the push was sent */
