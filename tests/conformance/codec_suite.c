@@ -643,7 +643,7 @@ check_threads(suite *s)
     free(x);
 }
 
-/* The chain equals its stages, one after the other, by hand. */
+/* The chain of an array stage and byte stages equals these by hand. */
 static void
 check_by_hand(suite *s)
 {
@@ -657,6 +657,7 @@ check_by_hand(suite *s)
     gp_status status;
 
     gp_codec_fill(&gp_codec_inputs[3], x, COUNT);
+    context.scratch = t.workspace;
     status = stage->ops->encode(stage->instance, &context, x, COUNT, bytes,
                                 capacity, &length);
     for (size_t i = 1; i < s->pipeline->count && status == GP_OK; i++) {
@@ -704,12 +705,13 @@ check_linear(suite *s)
 }
 
 /* The mean over many steps is within chance of x: per element, by six times the
- * typical deviation, and together. */
+ * typical deviation, and together; but for what fp32 rounds. */
 static void
 check_unbiased(suite *s)
 {
     enum { COUNT = 512, STEPS = 1024 };
     double mean[COUNT] = {0}, square[COUNT] = {0}, error = 0, variance = 0;
+    double energy = 0;
     trial t = trial_make(s, COUNT);
     float x[COUNT];
 
@@ -725,6 +727,7 @@ check_unbiased(suite *s)
         }
     }
     for (size_t i = 0; i < COUNT; i++) {
+        energy += (double)x[i] * x[i];
         error += mean[i] * mean[i];
         variance += (square[i] - mean[i] * mean[i]) / STEPS;
     }
@@ -732,7 +735,7 @@ check_unbiased(suite *s)
         if (mean[i] * mean[i] > 36 * variance / COUNT + 1e-12)
             fail(s, "unbiased, yet element %zu (%g) is off by %g in the mean",
                  i, (double)x[i], mean[i]);
-    if (error > variance * (1 + 5 * sqrt(2.0 / COUNT)) + 1e-12)
+    if (error > variance * (1 + 5 * sqrt(2.0 / COUNT)) + 1e-12 * energy)
         fail(s, "unbiased, yet the mean's error is %g times chance",
              error / variance);
     trial_free(&t);
@@ -773,7 +776,8 @@ gp_codec_suite_claim(const gp_codec_claim *claim)
     check_capacity(&s);
     check_bound_grows(&s);
     check_threads(&s);
-    check_by_hand(&s);
+    if (s.pipeline->stages[0].ops->encode)
+        check_by_hand(&s);
     if (claims(&s, GP_CODEC_LINEAR))
         check_linear(&s);
     if (claims(&s, GP_CODEC_UNBIASED))
