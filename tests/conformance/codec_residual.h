@@ -17,6 +17,7 @@ gp_encode_residual(const gp_pipeline *pipeline, const gp_codec_context *context,
 {
     gp_codec_memory *memory = NULL;
     const char *name;
+    gp_codec_context agreed = *context;
     float *inside = NULL;
     size_t size = 0;
     gp_status status = gp_codec_memory_create(pipeline, context->offset, count,
@@ -30,8 +31,11 @@ gp_encode_residual(const gp_pipeline *pipeline, const gp_codec_context *context,
         memcpy(inside, residual, count * sizeof(float));
     if (gp_pipeline_needs(pipeline) & GP_PIPELINE_PREPARES)
         status = gp_pipeline_prepare(pipeline, context, memory, source, count);
+    if (status == GP_OK && gp_pipeline_needs(pipeline) & GP_PIPELINE_PROPOSES)
+        status = gp_pipeline_propose(pipeline, context, memory, source, count,
+                                     &agreed.shared);
     if (status == GP_OK)
-        status = gp_pipeline_encode(pipeline, context, memory, source, count,
+        status = gp_pipeline_encode(pipeline, &agreed, memory, source, count,
                                     out, capacity, length, workspace);
     if (residual && size)
         memcpy(residual, inside, count * sizeof(float));

@@ -549,10 +549,13 @@ check_nonfinite(suite *s)
     check_overflowing_sum(s, 600);
 }
 
-/* Too small a buffer is refused, and then nothing is written. */
+/* Too small a buffer is refused, and then nothing is written. What a first look
+ * at the elements has put into the residual stays there. */
 static void
 check_capacity(suite *s)
 {
+    bool looks = gp_pipeline_needs(s->pipeline) &
+                 (GP_PIPELINE_PREPARES | GP_PIPELINE_PROPOSES);
     trial t = trial_make(s, 100);
     float *x = floats(100), *residual = floats(100);
     gp_codec_context context = context_of(0);
@@ -563,7 +566,7 @@ check_capacity(suite *s)
     status = gp_encode_residual(s->pipeline, &context, x, residual, 100,
                                 t.bytes, t.bound - 1, &t.length, t.workspace);
     if (status != GP_ERR_TOO_LARGE || t.length != 12345 || t.bytes[0] != 0xc5 ||
-        first_difference(residual, t.residual, 100) < 100)
+        first_difference(residual, looks ? x : t.residual, 100) < 100)
         fail(s, "a buffer below the bound gives %s, or was touched",
              gp_status_name(status));
     free(x);

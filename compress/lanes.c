@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lanes.c - the loops of lanes.h, written once and compiled once per
+ * instruction set.
+ *
+ * No loop carries a floating-point sum, so that however a compiler vectorizes
+ * them, every set gives the same bits.
+ */
+#include <string.h>
+
+#include "base/bytes.h"
+#include "compress/kernels.h"
+#include "compress/lanes.h"
+#include "compress/philox.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Adding it rounds a number of magnitude below 2^22 to an integer, nearest
+ * even, and leaves that in the low bits. */
+#define MAGIC 0x1.8p23f
+
+INLINE uint16_t
+load16(const uint8_t *p)
+{
+    uint16_t v;
+
+    memcpy(&v, p, sizeof(v));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap16(v);
+#endif
+    return v;
+}
+
+INLINE uint32_t
+load32(const uint8_t *p)
+{
+    uint32_t v;
+
+    memcpy(&v, p, sizeof(v));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap32(v);
+#endif
+    return v;
+}
+
+INLINE void
+store16(uint8_t *p, uint16_t v)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap16(v);
+#endif
+    memcpy(p, &v, sizeof(v));
+}
+
+INLINE void
+store32(uint8_t *p, uint32_t v)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap32(v);
+#endif
+    memcpy(p, &v, sizeof(v));
+}
+
+INLINE void
+widen_body(const uint8_t *in, unsigned width, int32_t *out, size_t n)
+{
+    size_t i;
+
+    if (width == 4) {
+        for (i = 0; i < n / 2; i++) {
+            out[2 * i] = ((in[i] & 15) ^ 8) - 8;
+            out[2 * i + 1] = ((in[i] >> 4) ^ 8) - 8;
+        }
+        if (n % 2)
+            out[n - 1] = ((in[i] & 15) ^ 8) - 8;
+    } else if (width == 8) {
+        for (i = 0; i < n; i++)
+            out[i] = (int8_t)in[i];
+    } else if (width == 16) {
+        for (i = 0; i < n; i++)
+            out[i] = (int16_t)load16(in + 2 * i);
+    } else {
+        for (i = 0; i < n; i++)
+            out[i] = (int32_t)load32(in + 4 * i);
+    }
+}
+
+INLINE void
+widen_unsigned_body(const uint8_t *in, unsigned width, int32_t *out, size_t n)
+{
+    size_t i;
+
+    if (width == 4) {
+        for (i = 0; i < n / 2; i++) {
+            out[2 * i] = in[i] & 15;
+            out[2 * i + 1] = in[i] >> 4;
+        }
+        if (n % 2)
+            out[n - 1] = in[i] & 15;
+    } else if (width == 8) {
+        for (i = 0; i < n; i++)
+            out[i] = in[i];
+    } else if (width == 16) {
+        for (i = 0; i < n; i++)
+            out[i] = load16(in + 2 * i);
+    } else {
+        for (i = 0; i < n; i++)
+            out[i] = (int32_t)load32(in + 4 * i);
+    }
+}
+
+INLINE void
+narrow_body(const int32_t *in, unsigned width, uint8_t *out, size_t n)
+{
+    size_t i;
+
+    if (width == 4) {
+        for (i = 0; i < n / 2; i++)
+            out[i] = (uint8_t)((in[2 * i] & 15) | (in[2 * i + 1] & 15) << 4);
+        if (n % 2)
+            out[i] = (uint8_t)(in[n - 1] & 15);
+    } else if (width == 8) {
+        for (i = 0; i < n; i++)
+            out[i] = (uint8_t)in[i];
+    } else if (width == 16) {
+        for (i = 0; i < n; i++)
+            store16(out + 2 * i, (uint16_t)in[i]);
+    } else {
+        for (i = 0; i < n; i++)
+            store32(out + 4 * i, (uint32_t)in[i]);
+    }
+}
+
+INLINE void
+add_body(int32_t *sum, const int32_t *q, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        sum[i] += q[i];
+}
+
+INLINE uint32_t
+most_body(const int32_t *q, size_t n)
+{
+    uint32_t most = 0;
+
+    for (size_t i = 0; i < n; i++)
+        most = (uint32_t)q[i] > most ? (uint32_t)q[i] : most;
+    return most;
+}
+
+/* The magnitude of INT32_MIN is 2^31. */
+INLINE uint32_t
+most_magnitude_body(const int32_t *q, size_t n)
+{
+    uint32_t most = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u = (uint32_t)q[i], m = q[i] < 0 ? -u : u;
+
+        most = m > most ? m : most;
+    }
+    return most;
+}
+
+INLINE void
+scale_body(const int32_t *q, float step, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)q[i] * step;
+}
+
+INLINE void
+scale_add_body(const int32_t *q, float step, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] += (float)q[i] * step;
+}
+
+INLINE void
+remainder_body(const float *u, const int32_t *q, float step, float *residual,
+               size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float e = u[i] - (float)q[i] * step;
+        uint32_t m = gp_bits(u[i]) & GP_FP32_MAGNITUDE;
+
+        residual[i] = m < GP_FP32_INFINITY ? e : 0;
+    }
+}
+
+INLINE float
+limited(float y, float limit)
+{
+    y = y > limit ? limit : y;
+    return y < -limit ? -limit : y;
+}
+
+INLINE uint32_t
+nearest_body(const float *x, float inverse, float limit, int32_t *q, size_t n)
+{
+    uint32_t most = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t m = gp_bits(x[i]) & GP_FP32_MAGNITUDE;
+        float y = limited(x[i] * inverse, limit) + MAGIC;
+
+        most = m > most ? m : most;
+        q[i] = (int32_t)(gp_bits(y) - gp_bits(MAGIC));
+    }
+    return most;
+}
+
+/* y less its floor is exact, and so is its comparison with a random number:
+ * the probability is right to the last bit of the latter. */
+INLINE uint32_t
+random_body(const float *x, const uint32_t *words, float inverse, float limit,
+            int32_t *q, size_t n)
+{
+    uint32_t most = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t m = gp_bits(x[i]) & GP_FP32_MAGNITUDE;
+        float y = limited(x[i] * inverse, limit);
+        float near = y + MAGIC, whole = near - MAGIC;
+        int over = whole > y;
+        float part = y - (whole - (float)over);
+        int32_t k = (int32_t)(gp_bits(near) - gp_bits(MAGIC)) - over;
+
+        most = m > most ? m : most;
+        q[i] = k + (gp_unit(words[i]) < part);
+    }
+    return most;
+}
+
+#define KERNELS(suffix, target)                                                \
+    target static void widen_##suffix(const uint8_t *in, unsigned width,       \
+                                      int32_t *out, size_t n)                  \
+    {                                                                          \
+        widen_body(in, width, out, n);                                         \
+    }                                                                          \
+    target static void widen_unsigned_##suffix(                                \
+        const uint8_t *in, unsigned width, int32_t *out, size_t n)             \
+    {                                                                          \
+        widen_unsigned_body(in, width, out, n);                                \
+    }                                                                          \
+    target static void narrow_##suffix(const int32_t *in, unsigned width,      \
+                                       uint8_t *out, size_t n)                 \
+    {                                                                          \
+        narrow_body(in, width, out, n);                                        \
+    }                                                                          \
+    target static void add_##suffix(int32_t *sum, const int32_t *q, size_t n)  \
+    {                                                                          \
+        add_body(sum, q, n);                                                   \
+    }                                                                          \
+    target static uint32_t most_##suffix(const int32_t *q, size_t n)           \
+    {                                                                          \
+        return most_body(q, n);                                                \
+    }                                                                          \
+    target static uint32_t most_magnitude_##suffix(const int32_t *q, size_t n) \
+    {                                                                          \
+        return most_magnitude_body(q, n);                                      \
+    }                                                                          \
+    target static void scale_##suffix(const int32_t *q, float step,            \
+                                      float *out, size_t n)                    \
+    {                                                                          \
+        scale_body(q, step, out, n);                                           \
+    }                                                                          \
+    target static void scale_add_##suffix(const int32_t *q, float step,        \
+                                          float *out, size_t n)                \
+    {                                                                          \
+        scale_add_body(q, step, out, n);                                       \
+    }                                                                          \
+    target static void remainder_##suffix(const float *u, const int32_t *q,    \
+                                          float step, float *residual,         \
+                                          size_t n)                            \
+    {                                                                          \
+        remainder_body(u, q, step, residual, n);                               \
+    }                                                                          \
+    target static uint32_t nearest_##suffix(const float *x, float inverse,     \
+                                            float limit, int32_t *q, size_t n) \
+    {                                                                          \
+        return nearest_body(x, inverse, limit, q, n);                          \
+    }                                                                          \
+    target static uint32_t random_##suffix(                                    \
+        const float *x, const uint32_t *words, float inverse, float limit,     \
+        int32_t *q, size_t n)                                                  \
+    {                                                                          \
+        return random_body(x, words, inverse, limit, q, n);                    \
+    }                                                                          \
+    static const gp_lane_kernels lanes_##suffix = {                            \
+        widen_##suffix,   widen_unsigned_##suffix, narrow_##suffix,            \
+        add_##suffix,     most_##suffix,           most_magnitude_##suffix,    \
+        scale_##suffix,   scale_add_##suffix,      remainder_##suffix,         \
+        nearest_##suffix, random_##suffix,                                     \
+    };
+
+KERNELS(scalar, )
+#if defined(__x86_64__)
+KERNELS(avx2, __attribute__((target("avx2"))))
+KERNELS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))))
+#endif
+
+const gp_lane_kernels *
+gp_lanes_get(void)
+{
+#if defined(__x86_64__)
+    if (gp_simd_get() == GP_SIMD_AVX512)
+        return &lanes_avx512;
+    if (gp_simd_get() == GP_SIMD_AVX2)
+        return &lanes_avx2;
+#endif
+    return &lanes_scalar;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lanes.h - integers packed into lanes of 4, 8, 16 or 32 bits, for codecs whose
+ * messages are summed as integers.
+ *
+ * Lanes are little endian; of two 4-bit lanes in a byte the first is in the low
+ * bits. All work goes by strips of at most GP_STRIP elements, whose int32 form
+ * stays in the first-level cache.
+ */
+#ifndef GP_LANES_H
+#define GP_LANES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define GP_STRIP 1024
+
+typedef struct gp_lane_kernels {
+    /* Out of lanes: as two's complement, or as numbers from 0 on. */
+    void (*widen)(const uint8_t *in, unsigned width, int32_t *out, size_t n);
+    void (*widen_unsigned)(const uint8_t *in, unsigned width, int32_t *out,
+                           size_t n);
+    /* The low bits of each; an odd last 4-bit lane is followed by 0. */
+    void (*narrow)(const int32_t *in, unsigned width, uint8_t *out, size_t n);
+    void (*add)(int32_t *sum, const int32_t *q, size_t n);
+    /* The largest q[i], or magnitude of q[i], as an unsigned number. */
+    uint32_t (*most)(const int32_t *q, size_t n);
+    uint32_t (*most_magnitude)(const int32_t *q, size_t n);
+    /* out[i] = q[i] * step, and out[i] += q[i] * step */
+    void (*scale)(const int32_t *q, float step, float *out, size_t n);
+    void (*scale_add)(const int32_t *q, float step, float *out, size_t n);
+    /* residual = u - q * step, or 0 where u is not finite. */
+    void (*remainder)(const float *u, const int32_t *q, float step,
+                      float *residual, size_t n);
+    /* x * inverse, limited to [-limit, limit], rounded to nearest even or, with
+     * words, up with the probability of the fraction. The result is the largest
+     * magnitude of x, as bits. */
+    uint32_t (*nearest)(const float *x, float inverse, float limit, int32_t *q,
+                        size_t n);
+    uint32_t (*random)(const float *x, const uint32_t *words, float inverse,
+                       float limit, int32_t *q, size_t n);
+} gp_lane_kernels;
+
+const gp_lane_kernels *gp_lanes_get(void);
+
+/* Bytes that n lanes take. `width` is 4, 8, 16 or 32; no overflow when n is
+ * the count of something that bound() allowed. */
+static inline size_t
+gp_lane_bytes(size_t n, unsigned width)
+{
+    return width == 4 ? n / 2 + n % 2 : n * (width / 8);
+}
+
+#endif
