@@ -215,84 +215,38 @@ round_strip(const intsum *c, const gp_codec_context *context,
     return k->random(x, words, inverse, (float)c->levels, q, n);
 }
 
-/* u = source + residual, or the source itself. */
-static const float *
-sum_strip(const float *source, const float *residual, size_t n, float *u)
-{
-    if (!residual)
-        return source;
-    memcpy(u, source, n * sizeof(*u));
-    gp_add_fp32(u, residual, n);
-    return u;
-}
-
-/* What was agreed; where nothing was, the elements' own largest magnitude. */
-static uint32_t
-agreed(const gp_codec_context *context, const float *source,
-       const float *residual, size_t count)
-{
-    uint32_t most = gp_bits(context->shared) & GP_FP32_MAGNITUDE;
-    float u[GP_STRIP];
-
-    if (most || !residual)
-        return most ? most : gp_max_magnitude(source, count);
-    for (size_t at = 0; at < count; at += GP_STRIP) {
-        size_t n = strip_of(count, at);
-        uint32_t m =
-            gp_max_magnitude(sum_strip(source + at, residual + at, n, u), n);
-
-        most = m > most ? m : most;
-    }
-    return most;
-}
-
 static void
-write_nan(const intsum *c, size_t count, float *residual, uint8_t *out)
+write_nan(const intsum *c, size_t count, uint8_t *out)
 {
     write_head(out, gp_float(GP_FP32_NAN), 1, c->width);
     memset(out + HEAD, 0, gp_lane_bytes(count, c->width));
-    if (residual)
-        memset(residual, 0, count * sizeof(*residual));
 }
 
+/* Where nothing was agreed, the elements' own largest magnitude serves. */
 static void
 encode_all(const intsum *c, const gp_codec_context *context,
-           const float *source, float *residual, size_t count, uint8_t *out)
+           const float *source, size_t count, uint8_t *out)
 {
     const gp_lane_kernels *k = gp_lanes_get();
     gp_stream stream = gp_stream_of(context, GP_USE_ROUNDING);
-    uint32_t most = agreed(context, source, residual, count);
-    float inverse, step = step_of(c, most, &inverse), u[GP_STRIP];
+    uint32_t most = gp_bits(context->shared) & GP_FP32_MAGNITUDE;
+    float inverse, step;
     int32_t q[GP_STRIP];
 
+    if (most == 0)
+        most = gp_max_magnitude(source, count);
+    step = step_of(c, most, &inverse);
     for (size_t at = 0; at < count && most < GP_FP32_INFINITY; at += GP_STRIP) {
         size_t n = strip_of(count, at);
-        const float *x =
-            sum_strip(source + at, residual ? residual + at : NULL, n, u);
-        uint32_t m = round_strip(c, context, &stream, x, inverse, at, n, q);
+        uint32_t m =
+            round_strip(c, context, &stream, source + at, inverse, at, n, q);
 
         most = m >= GP_FP32_INFINITY ? m : most;
         k->narrow(q, c->width, out + HEAD + gp_lane_bytes(at, c->width), n);
-        if (residual)
-            k->remainder(x, q, step, residual + at, n);
     }
     write_head(out, step, 1, c->width);
     if (most >= GP_FP32_INFINITY)
-        write_nan(c, count, residual, out);
-}
-
-static gp_status
-encode_checked(const intsum *c, const gp_codec_context *context,
-               const float *source, float *residual, size_t count, void *out,
-               size_t capacity, size_t *length)
-{
-    size_t bound = intsum_bound(c, count);
-
-    if (bound == SIZE_MAX || capacity < bound)
-        return GP_ERR_TOO_LARGE;
-    encode_all(c, context, source, residual, count, out);
-    *length = HEAD + gp_lane_bytes(count, c->width);
-    return GP_OK;
+        write_nan(c, count, out);
 }
 
 static gp_status
@@ -300,17 +254,14 @@ intsum_encode(const void *instance, const gp_codec_context *context,
               const float *source, size_t count, void *out, size_t capacity,
               size_t *length)
 {
-    return encode_checked(instance, context, source, NULL, count, out, capacity,
-                          length);
-}
+    const intsum *c = instance;
+    size_t bound = intsum_bound(c, count);
 
-static gp_status
-intsum_encode_feedback(const void *instance, const gp_codec_context *context,
-                       const float *source, float *residual, size_t count,
-                       void *out, size_t capacity, size_t *length)
-{
-    return encode_checked(instance, context, source, residual, count, out,
-                          capacity, length);
+    if (bound == SIZE_MAX || capacity < bound)
+        return GP_ERR_TOO_LARGE;
+    encode_all(c, context, source, count, out);
+    *length = HEAD + gp_lane_bytes(count, c->width);
+    return GP_OK;
 }
 
 static gp_status
@@ -522,7 +473,6 @@ const gp_codec_ops gp_codec_intsum = {
     .bound = intsum_bound,
     .error_bound = intsum_error,
     .encode = intsum_encode,
-    .encode_feedback = intsum_encode_feedback,
     .decode = intsum_decode,
     .decode_add = intsum_decode_add,
     .fold = intsum_fold,

@@ -176,18 +176,6 @@ scale_add_body(const int32_t *q, float step, float *out, size_t n)
         out[i] += (float)q[i] * step;
 }
 
-INLINE void
-remainder_body(const float *u, const int32_t *q, float step, float *residual,
-               size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        float e = u[i] - (float)q[i] * step;
-        uint32_t m = gp_bits(u[i]) & GP_FP32_MAGNITUDE;
-
-        residual[i] = m < GP_FP32_INFINITY ? e : 0;
-    }
-}
-
 INLINE float
 limited(float y, float limit)
 {
@@ -270,12 +258,6 @@ random_body(const float *x, const uint32_t *words, float inverse, float limit,
     {                                                                          \
         scale_add_body(q, step, out, n);                                       \
     }                                                                          \
-    target static void remainder_##suffix(const float *u, const int32_t *q,    \
-                                          float step, float *residual,         \
-                                          size_t n)                            \
-    {                                                                          \
-        remainder_body(u, q, step, residual, n);                               \
-    }                                                                          \
     target static uint32_t nearest_##suffix(const float *x, float inverse,     \
                                             float limit, int32_t *q, size_t n) \
     {                                                                          \
@@ -288,10 +270,10 @@ random_body(const float *x, const uint32_t *words, float inverse, float limit,
         return random_body(x, words, inverse, limit, q, n);                    \
     }                                                                          \
     static const gp_lane_kernels lanes_##suffix = {                            \
-        widen_##suffix,   widen_unsigned_##suffix, narrow_##suffix,            \
-        add_##suffix,     most_##suffix,           most_magnitude_##suffix,    \
-        scale_##suffix,   scale_add_##suffix,      remainder_##suffix,         \
-        nearest_##suffix, random_##suffix,                                     \
+        widen_##suffix,  widen_unsigned_##suffix, narrow_##suffix,             \
+        add_##suffix,    most_##suffix,           most_magnitude_##suffix,     \
+        scale_##suffix,  scale_add_##suffix,      nearest_##suffix,            \
+        random_##suffix,                                                       \
     };
 
 KERNELS(scalar, )

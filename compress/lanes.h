@@ -29,9 +29,6 @@ typedef struct gp_lane_kernels {
     /* out[i] = q[i] * step, and out[i] += q[i] * step */
     void (*scale)(const int32_t *q, float step, float *out, size_t n);
     void (*scale_add)(const int32_t *q, float step, float *out, size_t n);
-    /* residual = u - q * step, or 0 where u is not finite. */
-    void (*remainder)(const float *u, const int32_t *q, float step,
-                      float *residual, size_t n);
     /* x * inverse, limited to [-limit, limit], rounded to nearest even or, with
      * words, up with the probability of the fraction. The result is the largest
      * magnitude of x, as bits. */

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_codec_sums.c - the codec suite over codecs that shards sum.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/base.h"
+#include "tests/conformance/codec_suite.h"
+
+/* Half a step of most elements, where one is as large as the levels reach. */
+static void
+shared_step_integers_meet_the_requirements(void **state)
+{
+    static const gp_codec_claim claims[] = {
+        {"intsum:bits=16", (1 << 17) / (32767.0 * 32767)},
+        {"intsum", 1},
+        {"intsum:bits=4", 1},
+        {"intsum:round=stochastic", -1},
+        {"intsum:bits=4,round=stochastic", -1},
+        {"intsum:bits=16,round=stochastic", -1},
+#ifdef GP_HAVE_LZ4
+        {"intsum+lz4", 1},
+#endif
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(claims); i++)
+        assert_int_equal(gp_codec_suite_claim(&claims[i]), 0);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shared_step_integers_meet_the_requirements),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
