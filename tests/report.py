@@ -1,23 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
 """report.py JUNIT STAGE - reads what ctest wrote, prints the tests that failed
-or were skipped, with reasons, and as its last line: PASSED FAILED SKIPPED."""
+or were skipped, with reasons, and as its last line: PASSED FAILED SKIPPED.
+
+A test that ran may have left out a part of itself: a case of a cmocka program,
+or a part of a script that prints "skipped: WHY". There is one line for each,
+which begins with "  left out"; the counts know nothing of them."""
+import re
 import sys
 import xml.etree.ElementTree as xml
 
 
+def output(case):
+    return case.findtext("system-out") or ""
+
+
 def last_line(case):
-    text = case.findtext("system-out") or ""
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in output(case).splitlines() if line.strip()]
     return lines[-1] if lines else "no output"
 
 
 def reason(case):
     """The line a test gives as its reason, wherever it stands."""
-    text = case.findtext("system-out") or ""
-    for line in text.splitlines():
+    for line in output(case).splitlines():
         if "skip" in line.lower():
             return line.strip()
     return last_line(case)
+
+
+def why(lines):
+    """What a case said before it was skipped."""
+    said = [line.strip() for line in lines if line.strip()]
+    for line in said:
+        if line.startswith("skipped: "):
+            return line.removeprefix("skipped: ")
+    return said[-1] if said else "it does not say why"
+
+
+def left_out(case):
+    """(name, reason) of each part that a test did not run."""
+    name = case.get("name").split("/")[-1]
+    part, lines = None, []
+    for line in output(case).splitlines():
+        run = re.match(r"\[ RUN      \] (\S+)", line)
+        if run:
+            part, lines = run.group(1), []
+        elif part and line.startswith(f"[  SKIPPED ] {part}"):
+            yield f"{name}/{part}", why(lines)
+            part = None
+        elif part and re.match(r"\[ +(OK|FAILED|ERROR) +\]", line):
+            part = None
+        elif part:
+            lines.append(line)
+        elif line.strip().startswith("skipped: "):
+            yield name, why([line])
 
 
 passed = failed = skipped = 0
@@ -33,4 +68,7 @@ for case in xml.parse(sys.argv[1]).getroot().iter("testcase"):
         print(f"  FAILED   {name}: {last_line(case)}")
     else:
         passed += 1
+    if skip is None:
+        for part, text in left_out(case):
+            print(f"  left out {sys.argv[2]}: {part} ({text})")
 print(passed, failed, skipped)

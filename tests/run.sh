@@ -64,6 +64,7 @@ jobs=$(nproc)
 logs=build/logs
 passed=0 failed=0 skipped=0
 table=()
+left_out=() # cases of programs that ran
 export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 export CTEST_OUTPUT_ON_FAILURE=1 CLICOLOR=0
@@ -99,18 +100,22 @@ build() {
 wrap=()
 check() {
     local stage=$1 preset=$2 log=$logs/$1.test.log xml=$PWD/$logs/$1.xml
-    local counts lines
+    local counts lines line
     shift 2
     rm -f "$xml"
     "${wrap[@]}" ctest --test-dir "build/$preset" -j "$jobs" \
-        --no-tests=error --output-junit "$xml" "$@" >"$log" 2>&1 </dev/null
+        --no-tests=error --test-output-size-passed 1000000 \
+        --output-junit "$xml" "$@" >"$log" 2>&1 </dev/null
     if ! lines=$(python3 -B tests/report.py "$xml" "$stage" 2>&1); then
         fail_stage "$stage" "ctest" "$log"
         return
     fi
     counts=$(tail -n 1 <<<"$lines")
     lines=$(sed '$d' <<<"$lines")
-    [ -z "$lines" ] || echo "$lines"
+    grep -v '^  left out ' <<<"$lines" | grep .
+    while read -r line; do
+        left_out+=("$line")
+    done < <(sed -n 's/^  left out //p' <<<"$lines")
     read -r p f s <<<"$counts"
     if [ "$f" -gt 0 ]; then
         sed -n '/^ *[0-9]*\/[0-9]* Test.*\*\*\*/,/^ *Start /p' "$log" |
@@ -192,6 +197,12 @@ for stage in "${chosen[@]}"; do
     table[-1]+=" ($((SECONDS - start)) s)"
 done
 
+# Skipped inside of programs that ran; no part of the counts.
+if [ ${#left_out[@]} -gt 0 ]; then
+    echo
+    echo "${#left_out[@]} cases skipped:"
+    printf '  %s\n' "${left_out[@]}"
+fi
 echo
 printf '%s\n' "${table[@]}"
 echo "total time $((SECONDS / 60)) min $((SECONDS % 60)) s"

@@ -214,14 +214,25 @@ not_gradpush(void **state)
                  "check the address");
 }
 
+/* A build without OpenSSL refuses the token before it meets anybody. */
+static void
+skip_without_openssl(void)
+{
+    uint8_t out[GP_TOKEN_PROOF];
+
+    if (gp_token_hmac("k", 1, "d", 1, out) == GP_OK)
+        return;
+    print_message("skipped: this build has no OpenSSL\n");
+    skip();
+}
+
 static void
 without_the_token(void **state)
 {
     impostor i = {.serve = serve_protocol, .last = GP_MSG_WELCOME};
 
     (void)state;
-    if (gp_token_hmac("k", 1, "d", 1, (uint8_t[GP_TOKEN_PROOF]){0}) != GP_OK)
-        skip();
+    skip_without_openssl();
     listen_protocol(&i);
     try_impostor(&i, GP_ERR_AUTH, "does not know the job token",
                  "GRADPUSH_TOKEN");
@@ -233,8 +244,7 @@ out_of_turn(void **state)
     impostor i = {.serve = serve_protocol, .last = GP_MSG_RESULT};
 
     (void)state;
-    if (gp_token_hmac("k", 1, "d", 1, (uint8_t[GP_TOKEN_PROOF]){0}) != GP_OK)
-        skip();
+    skip_without_openssl();
     listen_protocol(&i);
     try_impostor(&i, GP_ERR_PROTOCOL, "out of turn", "shard 0");
 }
@@ -245,8 +255,7 @@ hangs_up(void **state)
     impostor i = {.serve = serve_protocol, .last = 0};
 
     (void)state;
-    if (gp_token_hmac("k", 1, "d", 1, (uint8_t[GP_TOKEN_PROOF]){0}) != GP_OK)
-        skip();
+    skip_without_openssl();
     listen_protocol(&i);
     try_impostor(&i, GP_ERR_PEER_LOST, "died or closed the connection",
                  "shard 0");
