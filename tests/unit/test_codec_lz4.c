@@ -19,7 +19,7 @@
 #ifdef GP_HAVE_LZ4
 enum { SIZE = 1000, HEAD = 9 };
 
-static const gp_codec_context context = {.seed = 1};
+static gp_codec_context context;
 static const gp_codec_shape no_shape = {0, 0};
 static void *instance;
 
@@ -29,7 +29,10 @@ set_up(void **state)
     const double values[] = {1};
 
     (void)state;
-    return gp_codec_lz4.open(values, &no_shape, &instance);
+    if (gp_codec_lz4.open(values, &no_shape, &instance))
+        return 1;
+    context.scratch = malloc(gp_codec_lz4.scratch(instance, SIZE));
+    return context.scratch ? 0 : 1;
 }
 
 static int
@@ -37,6 +40,7 @@ tear_down(void **state)
 {
     (void)state;
     gp_codec_lz4.close(instance);
+    free(context.scratch);
     return 0;
 }
 
