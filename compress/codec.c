@@ -39,6 +39,11 @@ gp_codec_absent(const char *name)
         return "this build has no lz4: install liblz4's headers and configure "
                "again";
 #endif
+#ifndef GP_HAVE_ZSTD
+    if (strcmp(name, "zstd") == 0)
+        return "this build has no zstd: install libzstd's headers and "
+               "configure again";
+#endif
     (void)name;
     return NULL;
 }

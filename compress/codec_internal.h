@@ -52,6 +52,9 @@ extern const gp_codec_ops gp_codec_intsum;
 #ifdef GP_HAVE_LZ4
 extern const gp_codec_ops gp_codec_lz4;
 #endif
+#ifdef GP_HAVE_ZSTD
+extern const gp_codec_ops gp_codec_zstd;
+#endif
 
 /* Why this build has no codec of that name, or NULL when it knows none such. */
 const char *gp_codec_absent(const char *name);

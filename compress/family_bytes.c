@@ -9,5 +9,8 @@ const gp_codec_ops *const gp_codecs_bytes[] = {
 #ifdef GP_HAVE_LZ4
     &gp_codec_lz4,
 #endif
+#ifdef GP_HAVE_ZSTD
+    &gp_codec_zstd,
+#endif
     NULL,
 };

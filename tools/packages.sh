@@ -10,7 +10,7 @@
 set -euo pipefail
 
 build=(cmake ninja-build gcc libc6-dev pkg-config libopenblas-dev zlib1g-dev
-    liblz4-dev libssl-dev libjansson-dev)
+    liblz4-dev libzstd-dev libssl-dev libjansson-dev)
 tests=(g++ git python3 python3-numpy libcmocka-dev libibverbs-dev clang
     libclang-rt-14-dev clang-format-14 universal-ctags binutils iproute2)
 

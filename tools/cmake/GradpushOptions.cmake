@@ -88,6 +88,7 @@ function(gp_print_summary)
 endfunction()
 
 gp_feature(LZ4 "the lz4 stage of codec pipelines")
+gp_feature(ZSTD "the zstd stage of codec pipelines")
 gp_feature(TLS "job tokens and digests through OpenSSL")
 gp_feature(CUDA "CUDA device memory through the driver interface")
 gp_feature(VERBS "RDMA devices through libibverbs")
@@ -110,6 +111,9 @@ find_package(PkgConfig QUIET)
 
 gp_package(GP_LZ4 liblz4)
 gp_settle(LZ4 "${GP_LZ4_FOUND}" "liblz4 ${GP_LZ4_VERSION}" liblz4-dev)
+
+gp_package(GP_ZSTD libzstd)
+gp_settle(ZSTD "${GP_ZSTD_FOUND}" "libzstd ${GP_ZSTD_VERSION}" libzstd-dev)
 
 find_package(OpenSSL 1.1 QUIET COMPONENTS Crypto)
 gp_settle(TLS "${OPENSSL_FOUND}" "OpenSSL ${OPENSSL_VERSION}" libssl-dev)
