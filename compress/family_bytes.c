@@ -12,5 +12,5 @@ const gp_codec_ops *const gp_codecs_bytes[] = {
 #ifdef GP_HAVE_ZSTD
     &gp_codec_zstd,
 #endif
-    NULL,
+    &gp_codec_ans,  &gp_codec_shuffle, &gp_codec_bitshuffle, NULL,
 };
