@@ -55,7 +55,8 @@ extern const gp_codec_ops gp_codec_lz4;
 #ifdef GP_HAVE_ZSTD
 extern const gp_codec_ops gp_codec_zstd;
 #endif
-extern const gp_codec_ops gp_codec_ans, gp_codec_shuffle, gp_codec_bitshuffle;
+extern const gp_codec_ops gp_codec_uq, gp_codec_ans, gp_codec_shuffle,
+    gp_codec_bitshuffle;
 
 /* Why this build has no codec of that name, or NULL when it knows none such. */
 const char *gp_codec_absent(const char *name);

@@ -7,5 +7,6 @@
 #include "compress/families.h"
 
 const gp_codec_ops *const gp_codecs_quant[] = {
-    &gp_codec_none, &gp_codec_fp16, &gp_codec_bf16, &gp_codec_q8, NULL,
+    &gp_codec_none, &gp_codec_fp16, &gp_codec_bf16,
+    &gp_codec_q8,   &gp_codec_uq,   NULL,
 };
