@@ -143,52 +143,97 @@ save_model(const gt_trainer *t)
     return gt_st_write(path, items, count, s.text, s.count);
 }
 
-static gp_status
-write_residuals(const gt_trainer *t, const float *residuals, const bool *have)
+/* States of codecs, one file per rank. */
+typedef struct states {
+    gt_st_item *items;
+    size_t count, capacity;
+} states;
+
+static void
+free_states(states *s)
 {
-    gt_st_item items[2 * GT_LAYERS_MAX];
+    for (size_t i = 0; i < s->count; i++)
+        free((void *)(uintptr_t)s->items[i].values);
+    free(s->items);
+}
+
+/* What has an element for each parameter has its shape too. */
+static void
+name_state(const gt_trainer *t, size_t tensor, const char *name, uint64_t count,
+           gt_st_item *item)
+{
+    uint64_t elements;
+
+    snprintf(item->name, sizeof(item->name), "layer%zu.%s.%s", tensor / 2,
+             part_name(tensor), name);
+    set_shape(t, tensor, item);
+    elements = item->shape[0] * (item->dims == 2 ? item->shape[1] : 1);
+    if (elements != count) {
+        item->dims = 1;
+        item->shape[0] = count;
+    }
+}
+
+static gp_status
+add_state(const gt_trainer *t, size_t tensor, const char *name, uint64_t count,
+          states *s)
+{
+    gt_st_item *item;
+    float *values;
+    gp_status status;
+
+    if (s->count == s->capacity) {
+        size_t capacity = 2 * s->capacity + 16;
+        void *grown = realloc(s->items, capacity * sizeof(*s->items));
+
+        if (!grown)
+            return gt_fail(GP_ERR_NO_MEMORY, "checkpoint: no memory");
+        s->items = grown;
+        s->capacity = capacity;
+    }
+    status = gt_alloc_floats(count, "a codec's state", &values);
+    if (status != GP_OK)
+        return status;
+    item = &s->items[s->count++];
+    *item = (gt_st_item){.values = values};
+    name_state(t, tensor, name, count, item);
+    return gt_comm_save_state(t->comm, tensor, name, values);
+}
+
+static gp_status
+write_states(const gt_trainer *t, const states *s)
+{
     char path[PATH_SIZE];
-    settings s = {0};
-    size_t count = 0;
+    settings text = {0};
     gp_status status = path_of(t, t->epoch, (int)t->rank, path);
 
     if (status != GP_OK)
         return status;
-    put(&s, "schema", "%s", SCHEMA);
-    put(&s, "epoch", "%u", t->epoch);
-    for (size_t i = 0; i < 2 * t->mlp.layers; i++) {
-        gt_st_item *item = &items[count];
-
-        if (!have[i])
-            continue;
-        snprintf(item->name, sizeof(item->name), "layer%zu.%s.residual", i / 2,
-                 part_name(i));
-        set_shape(t, i, item);
-        item->values = residuals + offset_of(t, i);
-        count++;
-    }
-    return gt_st_write(path, items, count, s.text, s.count);
+    put(&text, "schema", "%s", SCHEMA);
+    put(&text, "epoch", "%u", t->epoch);
+    return gt_st_write(path, s->items, s->count, text.text, text.count);
 }
 
 static gp_status
-save_residuals(const gt_trainer *t)
+save_states(const gt_trainer *t)
 {
-    bool have[2 * GT_LAYERS_MAX] = {false};
-    float *residuals;
-    gp_status status;
+    states s = {0};
+    gp_status status = GP_OK;
 
     if (!t->comm || strcmp(t->options->codec, "none") == 0)
         return GP_OK;
-    status = gt_alloc_floats(t->mlp.span, "residuals", &residuals);
     for (size_t i = 0; i < 2 * t->mlp.layers && status == GP_OK; i++) {
-        status = gt_comm_save_residual(t->comm, i, residuals + offset_of(t, i));
-        have[i] = status == GP_OK;
-        if (status == GP_ERR_UNSUPPORTED)
-            status = GP_OK;
+        const char *name;
+        uint64_t count;
+
+        for (size_t k = 0; status == GP_OK &&
+                           gt_comm_state(t->comm, i, k, &name, &count) == GP_OK;
+             k++)
+            status = add_state(t, i, name, count, &s);
     }
     if (status == GP_OK)
-        status = write_residuals(t, residuals, have);
-    free(residuals);
+        status = write_states(t, &s);
+    free_states(&s);
     return status;
 }
 
@@ -242,7 +287,7 @@ gt_checkpoint_save(gt_trainer *t)
     if (t->rank == 0)
         status = save_model(t);
     if (status == GP_OK)
-        status = save_residuals(t);
+        status = save_states(t);
     if (status == GP_OK)
         status = meet(t);
     if (status == GP_OK && t->rank == 0)
@@ -392,29 +437,44 @@ gt_checkpoint_load(gt_trainer *t)
 }
 
 static gp_status
-restore_residuals(gt_trainer *t, const gt_st_file *file)
+restore_state(gt_trainer *t, const gt_st_file *file, size_t tensor,
+              const char *name, uint64_t count)
 {
-    float *residual;
-    gp_status status = gt_alloc_floats(t->mlp.span, "residuals", &residual);
+    gt_st_item item = {.dims = 0};
+    float *values;
+    gp_status status = gt_alloc_floats(count, "a codec's state", &values);
+
+    if (status != GP_OK)
+        return status;
+    name_state(t, tensor, name, count, &item);
+    status = gt_st_read(file, item.name, item.shape, item.dims, values);
+    if (status == GP_OK)
+        status = gt_comm_load_state(t->comm, tensor, name, values);
+    else if (status == GP_ERR_NOT_FOUND)
+        status = GP_OK; /* the codec had no such state then */
+    free(values);
+    return status;
+}
+
+static gp_status
+restore_states(gt_trainer *t, const gt_st_file *file)
+{
+    gp_status status = GP_OK;
 
     for (size_t i = 0; i < 2 * t->mlp.layers && status == GP_OK; i++) {
-        gt_st_item item;
+        const char *name;
+        uint64_t count;
 
-        snprintf(item.name, sizeof(item.name), "layer%zu.%s.residual", i / 2,
-                 part_name(i));
-        set_shape(t, i, &item);
-        status = gt_st_read(file, item.name, item.shape, item.dims, residual);
-        if (status == GP_OK)
-            status = gt_comm_load_residual(t->comm, i, residual);
-        else if (status == GP_ERR_NOT_FOUND)
-            status = GP_OK; /* a tensor that is sent dense */
+        for (size_t k = 0; status == GP_OK &&
+                           gt_comm_state(t->comm, i, k, &name, &count) == GP_OK;
+             k++)
+            status = restore_state(t, file, i, name, count);
     }
-    free(residual);
     return status;
 }
 
 gp_status
-gt_checkpoint_load_residuals(gt_trainer *t)
+gt_checkpoint_load_states(gt_trainer *t)
 {
     char path[PATH_SIZE];
     uint8_t *bytes;
@@ -431,7 +491,7 @@ gt_checkpoint_load_residuals(gt_trainer *t)
         return status;
     status = gt_st_parse(bytes, length, path, &file);
     if (status == GP_OK) {
-        status = restore_residuals(t, &file);
+        status = restore_states(t, &file);
         gt_st_free(&file);
     }
     free(bytes);

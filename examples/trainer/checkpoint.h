@@ -23,6 +23,6 @@ gp_status gt_checkpoint_save(gt_trainer *trainer);
 gp_status gt_checkpoint_load(gt_trainer *trainer);
 
 /* After the tensors are registered. */
-gp_status gt_checkpoint_load_residuals(gt_trainer *trainer);
+gp_status gt_checkpoint_load_states(gt_trainer *trainer);
 
 #endif

@@ -122,6 +122,7 @@ register_tensor(gt_comm *comm, const gt_options *o, size_t index)
     updater_text(o, updater, sizeof(updater));
     t.name = name;
     t.count = index % 2 ? layer->out : layer->in * layer->out;
+    t.columns = index % 2 ? 0 : layer->in;
     t.priority = (int32_t)(comm->mlp->layers - index / 2);
     t.codec = o->codec;
     t.pull_codec = o->pull_codec;
@@ -265,20 +266,30 @@ gt_comm_stats(const gt_comm *comm, gp_stats *out)
 }
 
 gp_status
-gt_comm_save_residual(gt_comm *comm, size_t tensor, float *out)
+gt_comm_state(gt_comm *comm, size_t tensor, size_t index, const char **name,
+              uint64_t *count)
 {
-    gp_status status = gp_tensor_save_state(comm->tensors[tensor], out);
-
-    return status == GP_OK ? GP_OK
-                           : gt_fail_engine(status, "cannot save a residual");
+    return gp_tensor_state(comm->tensors[tensor], index, name, count);
 }
 
 gp_status
-gt_comm_load_residual(gt_comm *comm, size_t tensor, const float *values)
+gt_comm_save_state(gt_comm *comm, size_t tensor, const char *name, float *out)
 {
-    gp_status status = gp_tensor_load_state(comm->tensors[tensor], values);
+    gp_status status = gp_tensor_save_state(comm->tensors[tensor], name, out);
 
     return status == GP_OK
                ? GP_OK
-               : gt_fail_engine(status, "cannot restore a residual");
+               : gt_fail_engine(status, "cannot save a codec's state");
+}
+
+gp_status
+gt_comm_load_state(gt_comm *comm, size_t tensor, const char *name,
+                   const float *values)
+{
+    gp_status status =
+        gp_tensor_load_state(comm->tensors[tensor], name, values);
+
+    return status == GP_OK
+               ? GP_OK
+               : gt_fail_engine(status, "cannot restore a codec's state");
 }

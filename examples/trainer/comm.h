@@ -43,10 +43,13 @@ gp_status gt_comm_sum(gt_comm *comm, uint64_t *values, size_t count);
 /* Counters of this worker. */
 void gt_comm_stats(const gt_comm *comm, gp_stats *out);
 
-/* Error-feedback residuals of a lossy codec: tensor 2 * layer is the weight,
- * 2 * layer + 1 the bias. GP_ERR_UNSUPPORTED when there is no such state. */
-gp_status gt_comm_save_residual(gt_comm *comm, size_t tensor, float *out);
-gp_status gt_comm_load_residual(gt_comm *comm, size_t tensor,
-                                const float *values);
+/* What codecs remember of a tensor: tensor 2 * layer is the weight, 2 * layer +
+ * 1 the bias. As gp_tensor_state() and its companions. */
+gp_status gt_comm_state(gt_comm *comm, size_t tensor, size_t index,
+                        const char **name, uint64_t *count);
+gp_status gt_comm_save_state(gt_comm *comm, size_t tensor, const char *name,
+                             float *out);
+gp_status gt_comm_load_state(gt_comm *comm, size_t tensor, const char *name,
+                             const float *values);
 
 #endif

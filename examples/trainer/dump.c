@@ -88,7 +88,7 @@ dump_corrected(gt_trainer *t, size_t tensor, const float *grad, size_t rows,
     status = gt_alloc_floats(count, "a residual", &sum);
     if (status != GP_OK)
         return status;
-    status = gt_comm_save_residual(t->comm, tensor, sum);
+    status = gt_comm_save_state(t->comm, tensor, "residual", sum);
     if (status == GP_OK) {
         for (size_t i = 0; i < count; i++)
             sum[i] += grad[i];

@@ -121,7 +121,7 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
     if (status == GP_OK && t->comm)
         status = gt_comm_start(t->comm, options, &t->mlp);
     if (status == GP_OK && options->resume)
-        status = gt_checkpoint_load_residuals(t);
+        status = gt_checkpoint_load_states(t);
     if (status == GP_OK && t->rank == 0 && options->logdir)
         status = gt_events_open(options->logdir, &t->events);
     if (status == GP_OK && t->rank == 0 && options->dump)

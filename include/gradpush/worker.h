@@ -217,15 +217,41 @@ typedef struct gp_stats {
 GP_API void gp_worker_stats(const gp_worker *worker, gp_stats *out);
 
 /**
- * Saves or loads the worker's codec state (error-feedback residuals) of one
- * tensor. `residual` has count fp32 elements. Only between requests.
+ * What a worker's codecs remember of a tensor between steps and a checkpoint
+ * must keep: "residual" of error feedback, "velocity" of momentum, "state" of a
+ * codec. Of the alternatives of the push pipeline it is the one that was used
+ * last, at first the last. Only between requests.
  *
- * @return GP_OK, GP_ERR_UNSUPPORTED when the tensor has no such state.
+ * What ef21 remembers is not there: shards remember it too. It begins anew.
+ *
+ * @param index  from 0.
+ * @param name   receives a text that lives as long as the process.
+ * @param count  receives the number of fp32 elements.
+ * @return GP_OK, GP_ERR_NOT_FOUND beyond the last.
+ */
+GP_API GP_MUST_CHECK gp_status gp_tensor_state(gp_tensor *tensor, size_t index,
+                                               const char **name,
+                                               uint64_t *count);
+
+/**
+ * Copies one of them out or in.
+ *
+ * @param values  as many elements as gp_tensor_state() says.
+ * @return GP_OK, GP_ERR_UNSUPPORTED when the tensor has none of that name.
  */
 GP_API GP_MUST_CHECK gp_status gp_tensor_save_state(gp_tensor *tensor,
-                                                    float *residual);
+                                                    const char *name,
+                                                    float *values);
 GP_API GP_MUST_CHECK gp_status gp_tensor_load_state(gp_tensor *tensor,
-                                                    const float *residual);
+                                                    const char *name,
+                                                    const float *values);
+
+/**
+ * Forgets all of them. Only between requests.
+ *
+ * @return GP_OK, GP_ERR_STATE for ef21 after the first push.
+ */
+GP_API GP_MUST_CHECK gp_status gp_tensor_reset_state(gp_tensor *tensor);
 
 #ifdef __cplusplus
 }

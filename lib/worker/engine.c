@@ -50,7 +50,8 @@ pull_is_direct(const gp_request *r)
 static bool
 push_is_direct(const gp_request *r)
 {
-    return is_init(r->kind) || (int)r->codec == r->tensor->direct;
+    return is_init(r->kind) ||
+           ((int)r->codec == r->tensor->direct && !r->tensor->flushing);
 }
 
 /* Takes a run of pieces for a payload: the first, or -1. */
@@ -113,6 +114,31 @@ make_ready(gp_op *op)
     gp_list_insert(at, &op->ready);
 }
 
+/* The first of its chunk's chain: it is the engine's turn. */
+static void
+release(gp_op *op)
+{
+    gp_tensor *t = op->request->tensor;
+
+    if (sends_push(op) && !is_init(op->request->kind) && gp_encode_waits(op))
+        gp_list_insert(&t->parked, &op->ready);
+    else
+        make_ready(op);
+}
+
+static void
+unpark(gp_tensor *t)
+{
+    GP_LIST_EACH (item, &t->parked) {
+        gp_op *op = GP_CONTAINER_OF(item, gp_op, ready);
+
+        if (gp_encode_waits(op))
+            continue;
+        gp_list_remove(&op->ready);
+        make_ready(op);
+    }
+}
+
 static void
 start_request(gp_worker *w, gp_request *r)
 {
@@ -132,7 +158,7 @@ start_request(gp_worker *w, gp_request *r)
         op->conn->open++;
         gp_list_insert(&w->chain[op->chunk], &op->chain);
         if (first)
-            make_ready(op);
+            release(op);
     }
 }
 
@@ -193,46 +219,6 @@ find_destination(gp_op *op, uint64_t *out)
     *out = gp_destination(r->token[conn->shard],
                           info->offset * element_bytes(r->tensor));
     return GP_OK;
-}
-
-static gp_codec_context
-context_of(const gp_op *op, uint64_t step, uint32_t rank)
-{
-    const gp_tensor *t = op->request->tensor;
-    const gp_worker *w = t->worker;
-
-    return (gp_codec_context){.seed =
-                                  (uint64_t)gp_config_int(w->config, "seed"),
-                              .tensor = t->index,
-                              .offset = w->map.chunk[op->chunk].offset,
-                              .step = step,
-                              .rank = rank,
-                              .size = w->size};
-}
-
-/* Puts the gradient of one chunk through the push pipeline. */
-static gp_status
-encode(gp_op *op, uint8_t *out, size_t capacity, size_t *length)
-{
-    gp_tensor *t = op->request->tensor;
-    gp_worker *w = t->worker;
-    const gp_chunk_info *info = &w->map.chunk[op->chunk];
-    size_t width = element_bytes(t);
-    const uint8_t *source = op->request->grad + info->offset * width;
-    const float *values = (const void *)source;
-    gp_codec_context context = context_of(op, op->request->step, w->rank);
-
-    if (t->spec.dtype != GP_FP32) {
-        gp_status status =
-            gp_pipeline_decode(t->native, &context, source, info->count * width,
-                               w->plain, info->count, w->workspace);
-        if (status != GP_OK)
-            return status;
-        values = w->plain;
-    }
-    return gp_pipeline_encode(t->push.pipeline[op->request->codec], &context,
-                              t->memory, values, info->count, out, capacity,
-                              length, w->workspace);
 }
 
 static void
@@ -318,8 +304,8 @@ encode_push(gp_op *op)
         give_slots(op, bound, 0);
         return GP_AGAIN;
     }
-    status =
-        encode(op, s->base + (size_t)op->send_piece * s->bytes, bound, &length);
+    status = gp_encode_chunk(op, s->base + (size_t)op->send_piece * s->bytes,
+                             bound, &length);
     if (status != GP_OK)
         return status;
     shorten(s, op->send_piece, length);
@@ -337,6 +323,10 @@ attach_payload(gp_op *op, gp_msg *msg, const void **payload, gp_mem **mem)
     const gp_chunk_info *info = info_of(op);
     gp_status status = GP_OK;
 
+    if (!is_init(r->kind))
+        status = gp_encode_begin(op);
+    if (status != GP_OK)
+        return status;
     if (push_is_direct(r)) {
         op->length = info->count * element_bytes(r->tensor);
         *payload = r->grad + info->offset * element_bytes(r->tensor);
@@ -395,6 +385,8 @@ send_op(gp_op *op)
     op->sent = true;
     count_sent(conn->worker, op, msg.payload);
     op->slot = op->send_piece = -1;
+    if (sends_push(op) && !is_init(r->kind) && gp_encode_end(op))
+        unpark(r->tensor);
     return GP_OK;
 }
 
@@ -524,7 +516,7 @@ next_of_chain(gp_worker *w, uint32_t chunk)
     gp_list *chain = &w->chain[chunk];
 
     if (!gp_list_empty(chain))
-        make_ready(GP_CONTAINER_OF(chain->next, gp_op, chain));
+        release(GP_CONTAINER_OF(chain->next, gp_op, chain));
 }
 
 /* The operation is answered: the next one on its chunk may go. */
@@ -628,31 +620,6 @@ gp_engine_destination(void *worker, uint32_t chunk, uint64_t cookie)
     return out + w->map.chunk[chunk].offset;
 }
 
-/* Decodes an encoded result out of scratch into the user's memory. */
-static gp_status
-decode(gp_op *op, const gp_msg *msg)
-{
-    gp_tensor *t = op->request->tensor;
-    gp_worker *w = t->worker;
-    const gp_chunk_info *info = &w->map.chunk[op->chunk];
-    size_t width = element_bytes(t);
-    uint8_t *out = op->request->out + info->offset * width;
-    bool half = t->spec.dtype != GP_FP32;
-    const uint8_t *bytes = op->conn->receive.base +
-                           (size_t)op->receive_piece * op->conn->receive.bytes;
-    float *values = half ? w->plain : (void *)out;
-    gp_codec_context context = context_of(op, msg->step, GP_RANK_SHARD);
-    size_t length;
-    gp_status status;
-
-    status = gp_pipeline_decode(t->pull, &context, bytes, msg->payload, values,
-                                info->count, w->workspace);
-    if (status != GP_OK || !half)
-        return status;
-    return gp_pipeline_encode(t->native, &context, NULL, values, info->count,
-                              out, info->count * width, &length, w->workspace);
-}
-
 void
 gp_engine_result(gp_conn *conn, const gp_event *event)
 {
@@ -674,7 +641,10 @@ gp_engine_result(gp_conn *conn, const gp_event *event)
                          (unsigned long long)msg->payload,
                          (unsigned long long)plain);
     else if (!pull_is_direct(r))
-        status = decode(op, msg);
+        status =
+            gp_decode_chunk(op, msg,
+                            conn->receive.base + (size_t)op->receive_piece *
+                                                     conn->receive.bytes);
     if (status != GP_OK) {
         gp_worker_fail(w, status, "result of tensor '%.60s' from shard %u: %s",
                        r->tensor->spec.name, conn->shard, gp_last_error());

@@ -95,10 +95,10 @@ free_tensor(gp_tensor *t)
 
     while ((item = gp_list_pop(&t->unused)))
         gp_request_free(GP_CONTAINER_OF(item, gp_request, link));
+    gp_memory_close(t);
     gp_codec_set_close(&t->push);
     gp_pipeline_destroy(t->pull);
     gp_pipeline_destroy(t->native);
-    gp_codec_memory_destroy(t->memory);
     free(t);
 }
 
@@ -112,36 +112,27 @@ gp_worker_free_tensors(gp_worker *w)
     w->tensors = 0;
 }
 
+/* Whether a step's pushes must be encoded before the next one's. */
 static bool
-is_lossy(const gp_pipeline *p)
+is_ordered(const gp_tensor *t)
 {
-    return !(gp_pipeline_properties(p) & GP_CODEC_LOSSLESS);
-}
+    bool ordered = t->push.count > 1;
 
-static const gp_pipeline *
-lossy_push(const gp_tensor *t)
-{
     for (uint32_t i = 0; i < t->push.count; i++)
-        if ((int)i != t->direct && is_lossy(t->push.pipeline[i]))
-            return t->push.pipeline[i];
-    return NULL;
+        ordered |= (gp_pipeline_needs(t->push.pipeline[i]) &
+                    GP_PIPELINE_PREPARES) != 0;
+    return ordered;
 }
 
-static gp_status
-open_memory(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
+/* Parameters must not carry what was left out of earlier ones. */
+static bool
+feeds_back(const gp_tensor_options *o, const gp_tensor *t,
+           const gp_updater *updater)
 {
-    const gp_pipeline *p = lossy_push(t);
-    bool feedback;
-    gp_status status;
+    bool biased = gp_pipeline_needs(t->pull) & GP_PIPELINE_FEEDBACK;
 
-    if (!p)
-        return GP_OK;
-    feedback = o->feedback > 0 ||
-               (o->feedback < 0 && gp_pipeline_needs(p) & GP_PIPELINE_FEEDBACK);
-    status = gp_codec_memory_create(p, 0, o->count, feedback, &t->memory);
-    if (status == GP_OK)
-        atomic_fetch_add(&w->memory, gp_codec_memory_bytes(t->memory));
-    return status;
+    return !t->pull_direct && updater->kind != GP_UPDATER_SGD &&
+           (o->pull_feedback < 0 ? biased : o->pull_feedback != 0);
 }
 
 /* Pipelines, updater and residual, as the options say. */
@@ -167,9 +158,9 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
     t->preferred = t->push.count - 1;
     t->direct = gp_codec_set_find(&t->push, gp_pipeline_id(t->native));
     t->pull_direct = strcmp(t->spec.pull, gp_pipeline_name(t->native)) == 0;
-    t->spec.feedback = o->pull_feedback != 0 && !t->pull_direct &&
-                       updater.kind != GP_UPDATER_SGD && is_lossy(t->pull);
-    return open_memory(w, o, t);
+    t->spec.feedback = feeds_back(o, t, &updater);
+    t->ordered = is_ordered(t);
+    return gp_memory_open(t, o->feedback);
 }
 
 static gp_status
@@ -208,6 +199,7 @@ gp_tensor_register(gp_worker *w, const gp_tensor_options *options,
         goto out;
     }
     gp_list_init(&t->unused);
+    gp_list_init(&t->parked);
     t->worker = w;
     t->priority = options->priority;
     strcpy(t->spec.name, options->name);
@@ -246,7 +238,8 @@ open_pieces(gp_worker *w, gp_conn *conn, scratch *s, size_t longest)
                                     &s->mem);
 }
 
-/* Of the alternatives that are not sent from where the gradient lies. */
+/* Of the alternatives that are not sent from where the gradient lies, as that
+ * cannot be either when a residual is added to it. */
 static size_t
 encoded_bound(const gp_tensor *t, uint64_t count)
 {
@@ -255,7 +248,7 @@ encoded_bound(const gp_tensor *t, uint64_t count)
     for (uint32_t i = 0; i < t->push.count; i++) {
         size_t bound = gp_pipeline_bound(t->push.pipeline[i], count);
 
-        if ((int)i != t->direct)
+        if ((int)i != t->direct || t->push.count > 1)
             most = GP_MAX(most, bound);
     }
     return most;
@@ -314,6 +307,17 @@ gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
     return status;
 }
 
+/* Elements that must be copied as fp32 at a time. */
+static size_t
+plain_elements(const gp_tensor *t, size_t count)
+{
+    bool half = t->spec.dtype != GP_FP32;
+
+    if (is_direct(t) || !(half || t->push.count > 1))
+        return 0;
+    return half && t->ordered ? t->spec.count : count;
+}
+
 /* fp32 copies of half-precision chunks, and the pipelines' own needs. */
 static gp_status
 open_workspace(gp_worker *w)
@@ -328,8 +332,7 @@ open_workspace(gp_worker *w)
         size_t native = gp_pipeline_workspace(t->native, info->count);
 
         work = GP_MAX(work, GP_MAX(push, GP_MAX(pull, native)));
-        if (t->spec.dtype != GP_FP32 && !is_direct(t))
-            plain = GP_MAX(plain, info->count * sizeof(float));
+        plain = GP_MAX(plain, plain_elements(t, info->count) * sizeof(float));
     }
     w->workspace = gp_alloc_aligned(work);
     w->plain = plain ? gp_alloc_aligned(plain) : NULL;
@@ -384,6 +387,7 @@ build_map(gp_worker *w, const gp_tensor_list *list)
     for (uint32_t i = 0; i < w->tensors; i++) {
         w->tensor[i]->first = w->map.first[i];
         w->tensor[i]->chunks = w->map.first[i + 1] - w->map.first[i];
+        w->tensor[i]->unencoded = w->tensor[i]->chunks;
     }
     return open_workspace(w);
 }
@@ -414,7 +418,7 @@ propose(gp_worker *w)
 {
     gp_tensor_list list = {.chunk_bytes =
                                gp_config_size(w->config, "chunk_bytes"),
-                           .seed = (uint64_t)gp_config_int(w->config, "seed"),
+                           .seed = w->seed,
                            .shards = w->shards,
                            .count = w->tensors};
     gp_status status;
@@ -468,44 +472,4 @@ gp_worker_ready(gp_worker *w)
     return status == GP_OK
                ? gp_worker_late(w, "the shards did not confirm the tensor list")
                : status;
-}
-
-/* The residual, which is a memory's first field. */
-static gp_status
-find_residual(gp_tensor *t, float **out)
-{
-    const char *name;
-
-    if (gp_codec_memory_field(t->memory, 0, &name, out) == t->spec.count)
-        return GP_OK;
-    return gp_fail(GP_ERR_UNSUPPORTED, "tensor '%.60s' has no error feedback",
-                   t->spec.name);
-}
-
-gp_status
-gp_tensor_save_state(gp_tensor *t, float *residual)
-{
-    float *from;
-    gp_status status = find_residual(t, &from);
-
-    if (status != GP_OK)
-        return status;
-    gp_driver_hold(t->worker->driver);
-    memcpy(residual, from, t->spec.count * sizeof(float));
-    gp_driver_release(t->worker->driver);
-    return GP_OK;
-}
-
-gp_status
-gp_tensor_load_state(gp_tensor *t, const float *residual)
-{
-    float *to;
-    gp_status status = find_residual(t, &to);
-
-    if (status != GP_OK)
-        return status;
-    gp_driver_hold(t->worker->driver);
-    memcpy(to, residual, t->spec.count * sizeof(float));
-    gp_driver_release(t->worker->driver);
-    return GP_OK;
 }

@@ -110,6 +110,7 @@ configure(gp_worker *w, const gp_config *config)
         return status;
     w->timeout = gp_config_seconds(w->config, "timeout");
     w->epoch = (uint32_t)gp_config_int(w->config, "epoch");
+    w->seed = (uint64_t)gp_config_int(w->config, "seed");
     snprintf(identity, sizeof(identity), "rank %u", w->rank);
     gp_log_identity(identity);
     spin = gp_config_seconds(w->config, "spin");

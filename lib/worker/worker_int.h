@@ -139,10 +139,18 @@ struct gp_tensor {
     atomic_uint preferred; /* shared: what gp_tensor_choose() says */
     int direct; /* the alternative whose bytes are the user's, or -1 */
     gp_pipeline *pull, *native;
-    bool pull_direct;        /* wire bytes are the user's bytes */
-    gp_codec_memory *memory; /* of lossy pushes, or NULL */
-    uint64_t steps;          /* shared, under submit_lock: pushes so far */
-    uint64_t pulled;         /* shared likewise: results given out, in steps */
+    bool pull_direct; /* wire bytes are the user's bytes */
+    int feedback;     /* of the options */
+    gp_codec_memory *memory[GP_CODEC_SET_MAX]; /* by alternative, or NULL */
+    uint32_t holder; /* the alternative whose memory has the residual */
+    bool owes;       /* the residual may not be zero */
+    bool ordered;    /* one step is encoded after the other */
+    bool begun, flushing;
+    uint64_t encoding;  /* the step whose chunks are being encoded */
+    uint32_t unencoded; /* chunks of it that are not */
+    gp_list parked;     /* operations of later steps */
+    uint64_t steps;     /* shared, under submit_lock: pushes so far */
+    uint64_t pulled;    /* shared likewise: results given out, in steps */
     uint32_t first, chunks;
     gp_list unused; /* shared, under submit_lock: requests to reuse */
 };
@@ -160,6 +168,7 @@ struct gp_worker {
     uint64_t job_hash;
     uint32_t rank, size, shards;
     uint32_t incarnation, epoch;
+    uint64_t seed;
     double timeout;
     gp_driver *driver;
     worker_link link[WORKER_LINKS];
@@ -225,6 +234,22 @@ void gp_engine_finish(gp_request *request, gp_status status);
 uint32_t gp_tensor_choose(gp_tensor *t, uint64_t step);
 /* From the next step on; any thread. */
 void gp_tensor_prefer(gp_tensor *t, uint32_t alternative);
+
+/* encode.c */
+bool gp_encode_waits(const gp_op *op);
+gp_status gp_encode_begin(gp_op *op);
+gp_status gp_encode_chunk(gp_op *op, uint8_t *out, size_t capacity,
+                          size_t *length);
+/* A push was sent. True: it was its step's last, the next one may begin. */
+bool gp_encode_end(gp_op *op);
+gp_status gp_decode_chunk(gp_op *op, const gp_msg *msg, const void *bytes);
+
+/* memory.c */
+gp_status gp_memory_open(gp_tensor *t, int feedback);
+void gp_memory_close(gp_tensor *t);
+/* Before a step through an alternative; others' residual moves to it. */
+gp_status gp_memory_use(gp_tensor *t, uint32_t alternative);
+float *gp_memory_residual(gp_tensor *t);
 
 /* tensor.c */
 gp_status gp_worker_open_scratch(gp_worker *w, gp_conn *conn);

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * encode.c - gradients through push pipelines, results through pull pipelines.
+ *
+ * What a pipeline looks at whole, or what a change of pipelines moves, belongs
+ * to one step: so tensors with either encode the chunks of one step after the
+ * other, and operations of later steps are parked until then. Other tensors are
+ * encoded chunk by chunk as buffers allow.
+ */
+#include <string.h>
+
+#include "compress/codec_internal.h"
+#include "worker/worker_int.h"
+
+static gp_codec_context
+context_of(const gp_tensor *t, uint64_t offset, uint64_t step, uint32_t rank)
+{
+    const gp_worker *w = t->worker;
+
+    return (gp_codec_context){.seed = w->seed,
+                              .tensor = t->index,
+                              .offset = offset,
+                              .step = step,
+                              .rank = rank,
+                              .size = w->size};
+}
+
+/* A part of the gradient as fp32, in place or in w->plain. */
+static gp_status
+read_values(const gp_request *r, uint64_t offset, uint64_t count,
+            const float **out)
+{
+    gp_tensor *t = r->tensor;
+    gp_worker *w = t->worker;
+    size_t width = gp_dtype_bytes((gp_dtype)t->spec.dtype);
+    const uint8_t *source = r->grad + offset * width;
+
+    if (t->spec.dtype == GP_FP16)
+        gp_fp16_to_fp32(w->plain, source, count);
+    else if (t->spec.dtype == GP_BF16)
+        gp_bf16_to_fp32(w->plain, source, count);
+    *out = t->spec.dtype == GP_FP32 ? (const void *)source : w->plain;
+    return GP_OK;
+}
+
+bool
+gp_encode_waits(const gp_op *op)
+{
+    const gp_tensor *t = op->request->tensor;
+
+    return t->ordered && op->request->step != t->encoding;
+}
+
+/* Before the first chunk of a step. */
+static gp_status
+begin_step(gp_request *r)
+{
+    gp_tensor *t = r->tensor;
+    const gp_pipeline *p = t->push.pipeline[r->codec];
+    gp_codec_context context = context_of(t, 0, r->step, t->worker->rank);
+    bool dense = gp_pipeline_properties(p) & GP_CODEC_LOSSLESS;
+    const float *values;
+    gp_status status = GP_OK;
+
+    if ((int)r->codec != t->direct)
+        status = gp_memory_use(t, r->codec);
+    t->flushing =
+        dense && t->owes && t->holder != r->codec && gp_memory_residual(t);
+    if (status == GP_OK && gp_pipeline_needs(p) & GP_PIPELINE_PREPARES) {
+        status = read_values(r, 0, t->spec.count, &values);
+        if (status == GP_OK)
+            status = gp_pipeline_prepare(p, &context, t->memory[r->codec],
+                                         values, t->spec.count);
+    }
+    t->begun = status == GP_OK;
+    return status;
+}
+
+gp_status
+gp_encode_begin(gp_op *op)
+{
+    gp_tensor *t = op->request->tensor;
+
+    return t->ordered && !t->begun ? begin_step(op->request) : GP_OK;
+}
+
+/* A step through a lossless pipeline pays what lossy ones before it owe. */
+static gp_status
+add_residual(gp_tensor *t, const gp_chunk_info *info, const float **values)
+{
+    gp_worker *w = t->worker;
+    float *residual = gp_memory_residual(t) + info->offset;
+
+    if (*values != w->plain)
+        memcpy(w->plain, *values, info->count * sizeof(float));
+    gp_add_fp32(w->plain, residual, info->count);
+    memset(residual, 0, info->count * sizeof(float));
+    *values = w->plain;
+    return GP_OK;
+}
+
+gp_status
+gp_encode_chunk(gp_op *op, uint8_t *out, size_t capacity, size_t *length)
+{
+    gp_request *r = op->request;
+    gp_tensor *t = r->tensor;
+    gp_worker *w = t->worker;
+    const gp_chunk_info *info = &w->map.chunk[op->chunk];
+    gp_codec_context context = context_of(t, info->offset, r->step, w->rank);
+    gp_codec_memory *memory = t->flushing ? NULL : t->memory[r->codec];
+    const float *values;
+    gp_status status;
+
+    status = read_values(r, info->offset, info->count, &values);
+    if (status == GP_OK && t->flushing)
+        status = add_residual(t, info, &values);
+    if (status != GP_OK)
+        return status;
+    if (memory)
+        t->owes = true;
+    return gp_pipeline_encode(t->push.pipeline[r->codec], &context, memory,
+                              values, info->count, out, capacity, length,
+                              w->workspace);
+}
+
+bool
+gp_encode_end(gp_op *op)
+{
+    gp_tensor *t = op->request->tensor;
+
+    if (!t->ordered || --t->unencoded > 0)
+        return false;
+    if (t->flushing)
+        t->owes = false;
+    t->unencoded = t->chunks;
+    t->encoding++;
+    t->begun = t->flushing = false;
+    return true;
+}
+
+gp_status
+gp_decode_chunk(gp_op *op, const gp_msg *msg, const void *bytes)
+{
+    gp_tensor *t = op->request->tensor;
+    gp_worker *w = t->worker;
+    const gp_chunk_info *info = &w->map.chunk[op->chunk];
+    size_t width = gp_dtype_bytes((gp_dtype)t->spec.dtype);
+    uint8_t *out = op->request->out + info->offset * width;
+    bool half = t->spec.dtype != GP_FP32;
+    float *values = half ? w->plain : (void *)out;
+    gp_codec_context context =
+        context_of(t, info->offset, msg->step, GP_RANK_SHARD);
+    gp_status status;
+
+    status = gp_pipeline_decode(t->pull, &context, bytes, msg->payload, values,
+                                info->count, w->workspace);
+    if (status != GP_OK)
+        return status;
+    if (t->spec.dtype == GP_FP16)
+        gp_fp32_to_fp16(out, values, info->count);
+    else if (half)
+        gp_fp32_to_bf16(out, values, info->count);
+    return GP_OK;
+}
