@@ -160,6 +160,28 @@ version_1_of_lz4(void **state)
 #endif
 }
 
+static void
+version_1_of_selections(void **state)
+{
+    (void)state;
+    check_file("golden/codec_topk.hex", true);
+    check_file("golden/codec_threshold.hex", true);
+    check_file("golden/codec_randk.hex", true);
+    check_file("golden/codec_randk_most.hex", true);
+    check_file("golden/codec_randk_unbiased.hex", true);
+    check_file("golden/codec_zeros.hex", true);
+}
+
+static void
+version_1_of_indices(void **state)
+{
+    (void)state;
+    check_file("golden/codec_raw.hex", true);
+    check_file("golden/codec_rice.hex", true);
+    check_file("golden/codec_bitmap.hex", true);
+    check_file("golden/codec_auto.hex", true);
+}
+
 int
 main(void)
 {
@@ -167,6 +189,8 @@ main(void)
         cmocka_unit_test(version_1_of_casts),
         cmocka_unit_test(version_1_of_q8),
         cmocka_unit_test(version_1_of_lz4),
+        cmocka_unit_test(version_1_of_selections),
+        cmocka_unit_test(version_1_of_indices),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
