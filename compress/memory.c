@@ -320,11 +320,21 @@ gp_memory_sent(gp_codec_memory *m, size_t at, const float *decoded,
         gp_kernels_get()->remainder(m->sum + at, decoded, m->sum + at, count);
 }
 
+/* More may be infinite than a selection can take. */
+static void
+forget_nonfinite(float *sum, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        sum[i] = isfinite(sum[i]) ? sum[i] : 0;
+}
+
 void
-gp_memory_sent_some(gp_codec_memory *m, size_t at, const uint32_t *indices,
-                    const float *decoded, size_t selected)
+gp_memory_sent_some(gp_codec_memory *m, size_t at, size_t count,
+                    const uint32_t *indices, const float *decoded,
+                    size_t selected)
 {
     float *sum = m->sum + at;
+    bool finite = true;
 
     if (m->kind == GP_MEMORY_EF21) {
         for (size_t j = 0; j < selected; j++)
@@ -333,10 +343,13 @@ gp_memory_sent_some(gp_codec_memory *m, size_t at, const uint32_t *indices,
     }
     for (size_t j = 0; j < selected; j++) {
         float u = sum[indices[j]];
+        bool both = isfinite(u) && isfinite(decoded[j]);
 
-        sum[indices[j]] =
-            isfinite(u) && isfinite(decoded[j]) ? u - decoded[j] : 0;
+        sum[indices[j]] = both ? u - decoded[j] : 0;
+        finite &= both;
     }
+    if (!finite)
+        forget_nonfinite(sum, count);
     if (m->velocity && m->mask)
         for (size_t j = 0; j < selected; j++)
             m->velocity[at + indices[j]] = 0;

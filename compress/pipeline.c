@@ -291,8 +291,8 @@ encode_selected(gp_work *w, gp_codec_memory *m, const float *u, size_t count,
                               length, m && m->sum ? undone : NULL);
     *length += at;
     if (status == GP_OK && m && m->sum)
-        gp_memory_sent_some(m, gp_memory_at(m, &w->context), indices, undone,
-                            selected);
+        gp_memory_sent_some(m, gp_memory_at(m, &w->context), count, indices,
+                            undone, selected);
     return status;
 }
 

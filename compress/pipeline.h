@@ -78,9 +78,11 @@ void gp_memory_add(gp_codec_memory *m, const gp_codec_context *context,
 void gp_memory_sent(gp_codec_memory *m, size_t at, const float *decoded,
                     size_t count);
 
-/* What was sent of a selection; only these elements. */
-void gp_memory_sent_some(gp_codec_memory *m, size_t at, const uint32_t *indices,
-                         const float *decoded, size_t selected);
+/* What was sent of a selection from `count` elements; only these are looked
+ * at, unless one is not finite. */
+void gp_memory_sent_some(gp_codec_memory *m, size_t at, size_t count,
+                         const uint32_t *indices, const float *decoded,
+                         size_t selected);
 
 /* ---- pipeline_values.c ------------------------------------------------ */
 
