@@ -83,9 +83,11 @@ typedef struct gp_tensor_options {
     uint64_t count;   /**< elements, at least 1 */
     uint64_t columns; /**< length of a matrix's rows; 0 or 1: a vector */
     int32_t priority; /**< higher goes first; front layers should */
-    /** Push pipeline, or up to 8 alternatives as in "none|q8|topk:0.01+rice",
-     *  between which each push may choose (the last, unless a policy says
-     *  otherwise); NULL: configuration's `codec`. */
+    /** Push pipeline, "auto" (the fastest of none and codec_candidates, as
+     *  measured on this processor and link), or up to 8 alternatives as in
+     * "none|q8|topk:0.01+rice", between which each push may choose (the last,
+     * unless a policy says otherwise); NULL: what codec_rules says for it, else
+     * `codec`. */
     const char *codec;
     const char *pull_codec; /**< NULL: configuration's `pull_codec` */
     const char *updater;    /**< NULL: configuration's `updater` */
@@ -123,6 +125,13 @@ typedef struct gp_tensor_options {
  */
 GP_API GP_MUST_CHECK gp_status gp_tensor_register(
     gp_worker *worker, const gp_tensor_options *options, gp_tensor **out);
+
+/**
+ * The canonical text of the pipeline that the tensor's next pushes go through,
+ * warm-up steps aside; with codec=auto it changes while the job runs. Lives as
+ * long as the tensor. Any thread.
+ */
+GP_API const char *gp_tensor_codec(const gp_tensor *tensor);
 
 /**
  * Ends registration: agrees with all shards on the tensors. Called implicitly

@@ -63,9 +63,16 @@
       "how long a waiting thread polls before it sleeps")                      \
     /* What is done with gradients. */                                         \
     X(codec, STRING, "none", NULL, 0, 0, 0,                                    \
-      "pipeline for pushes, such as q8+lz4")                                   \
+      "pipeline for pushes, such as q8+lz4; auto: the fastest, measured")                                   \
     X(pull_codec, STRING, "none", NULL, 0, 0, 0,                               \
       "pipeline for pulls")                                                    \
+    X(codec_rules, STRING, "", NULL, 0, 0, 0,                                  \
+      "pipelines for pushes by tensor, first match first: "                    \
+      "'*.bias => none; count<4096 => none; fc* & matrix => topk:0.01'")       \
+    X(codec_warmup, INT, "0", NULL, 0, 1000000000, 0,                          \
+      "first steps of each tensor that go dense whatever its pipeline")        \
+    X(codec_candidates, STRING, "bf16|q8|q4|topk:0.01+q8+rice", NULL, 0, 0, 0, \
+      "what codec=auto chooses from, beside none: at most 7 between '|'")      \
     X(updater, STRING, "mean", NULL, 0, 0, 0,                                  \
       "what shards do with pushes: sum, mean, sgd:lr=0.1,momentum=0.9")        \
     X(seed, INT, "1", NULL, 0, 9007199254740991, 0,                            \

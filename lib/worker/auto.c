@@ -139,10 +139,16 @@ encode_trial(trial *t, const gp_pipeline *p, gp_codec_context *context)
     return status;
 }
 
+uint64_t
+gp_auto_sized(uint64_t count)
+{
+    return GP_MIN(count, (uint64_t)MEASURE_COUNT);
+}
+
 gp_status
 gp_auto_measure(const gp_pipeline *pipeline, uint64_t count, gp_cost *out)
 {
-    size_t n = (size_t)GP_MIN(count, (uint64_t)MEASURE_COUNT);
+    size_t n = (size_t)gp_auto_sized(count);
     uint64_t encode = UINT64_MAX, decode = UINT64_MAX;
     trial t;
     gp_status status = open_trial(&t, pipeline, n);

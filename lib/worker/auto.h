@@ -54,6 +54,9 @@ void gp_auto_begin(gp_auto *a, const gp_auto_sample *s);
  * dense when it is 0. */
 bool gp_auto_end(gp_auto *a, const gp_auto_sample *s);
 
+/* How many elements are measured for a tensor of that many. */
+uint64_t gp_auto_sized(uint64_t count);
+
 /* Seconds and bytes per element, measured on this processor now: the best of a
  * few passes over at most 128 Ki elements of noise. */
 gp_status gp_auto_measure(const gp_pipeline *pipeline, uint64_t count,

@@ -144,6 +144,8 @@ start_request(gp_worker *w, gp_request *r)
 {
     gp_tensor *t = r->tensor;
 
+    if (gp_list_empty(&w->active))
+        gp_worker_busy(w);
     gp_list_insert(&w->active, &r->link);
     r->codec = 0;
     if (r->kind == OP_PUSH || r->kind == OP_PUSH_PULL)
@@ -234,6 +236,7 @@ count_sent(gp_worker *w, const gp_op *op, uint64_t payload)
     atomic_fetch_add_explicit(&w->bytes_pushed, payload + GP_MSG_BYTES,
                               memory_order_relaxed);
     atomic_fetch_add_explicit(&w->dense_bytes, plain, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->plain_pushed, plain, memory_order_relaxed);
 }
 
 static void
@@ -504,6 +507,8 @@ gp_engine_finish(gp_request *r, gp_status status)
         gp_list_remove(&r->op[i].ready);
     }
     gp_list_remove(&r->link);
+    if (gp_list_empty(&r->tensor->worker->active))
+        gp_worker_idle(r->tensor->worker);
     r->tensor->worker->waiting[0] = '\0'; /* there was progress */
     r->status = status;
     atomic_store_explicit(&r->done, true, memory_order_release);

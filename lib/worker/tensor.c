@@ -140,13 +140,15 @@ static gp_status
 open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
 {
     const char *native = gp_native_name((uint8_t)o->dtype);
+    char text[GP_CODECS_MAX];
     gp_updater updater;
     gp_status status;
 
     status = gp_pipeline_parse(native, &t->native);
     if (status == GP_OK)
-        status = open_codecs(o, or_default(w, o->codec, "codec"), &t->push,
-                             t->spec.push);
+        status = gp_tensor_push_text(w, o, t, text, sizeof(text));
+    if (status == GP_OK)
+        status = open_codecs(o, text, &t->push, t->spec.push);
     if (status == GP_OK)
         status = open_pull(o, or_default(w, o->pull_codec, "pull_codec"), t);
     if (status == GP_OK)
@@ -155,7 +157,7 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
     if (status != GP_OK)
         return status;
     gp_updater_print(&updater, t->spec.updater, sizeof(t->spec.updater));
-    t->preferred = t->push.count - 1;
+    t->preferred = t->automatic ? 0 : t->push.count - 1;
     t->direct = gp_codec_set_find(&t->push, gp_pipeline_id(t->native));
     t->pull_direct = strcmp(t->spec.pull, gp_pipeline_name(t->native)) == 0;
     t->spec.feedback = feeds_back(o, t, &updater);
@@ -456,7 +458,9 @@ gp_worker_ready(gp_worker *w)
     gp_driver_hold(w->driver);
     status = gp_worker_fault(w); /* it closes the connections */
     if (status == GP_OK && atomic_load(&w->phase) == PHASE_REGISTER) {
-        status = propose(w);
+        status = gp_worker_measure(w);
+        if (status == GP_OK)
+            status = propose(w);
         if (status == GP_OK)
             atomic_store(&w->phase, PHASE_AGREE);
     }

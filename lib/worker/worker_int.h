@@ -33,6 +33,7 @@
 #include "shard/map.h"
 #include "wire/proto.h"
 #include "wire/slots.h"
+#include "worker/auto.h"
 
 #define WORKER_LINKS     2
 #define WORKER_EVENTS    32
@@ -137,6 +138,9 @@ struct gp_tensor {
     int32_t priority;
     gp_codec_set push;
     atomic_uint preferred; /* shared: what gp_tensor_choose() says */
+    bool automatic;        /* codec=auto */
+    uint64_t warmup;       /* steps that go dense */
+    gp_cost cost[GP_CODEC_SET_MAX];
     int direct; /* the alternative whose bytes are the user's, or -1 */
     gp_pipeline *pull, *native;
     bool pull_direct; /* wire bytes are the user's bytes */
@@ -194,6 +198,7 @@ struct gp_worker {
     uint64_t hearsay_ns; /* when to believe what a shard told, or 0 */
     gp_status hearsay;
     char hearsay_text[GP_TEXT_MAX];
+    gp_auto automatic;
     bool added;  /* to the driver */
     bool joined; /* all members were there */
     bool leaving;
@@ -203,8 +208,8 @@ struct gp_worker {
     atomic_int phase;
     atomic_int fault; /* gp_status; the text is written before it is set */
     char fault_text[GP_TEXT_MAX];
-    atomic_ullong bytes_pushed, bytes_pulled, dense_bytes, messages_sent,
-        messages_received, requests, memory;
+    atomic_ullong bytes_pushed, bytes_pulled, dense_bytes, plain_pushed,
+        messages_sent, messages_received, requests, memory;
 };
 
 /* worker.c */
@@ -232,6 +237,14 @@ void gp_engine_finish(gp_request *request, gp_status status);
 /* choose.c: which alternative of its push pipelines a tensor uses in a step.
  * Called once per step, in the order of the steps, under the driver's hold. */
 uint32_t gp_tensor_choose(gp_tensor *t, uint64_t step);
+/* The text of a tensor's alternatives, and what the tensor needs for them. */
+gp_status gp_tensor_push_text(gp_worker *w, const gp_tensor_options *o,
+                              gp_tensor *t, char *out, size_t capacity);
+/* Before the first operation, when some tensor has codec=auto. */
+gp_status gp_worker_measure(gp_worker *w);
+/* Requests are under way, or none is any more. */
+void gp_worker_busy(gp_worker *w);
+void gp_worker_idle(gp_worker *w);
 /* From the next step on; any thread. */
 void gp_tensor_prefer(gp_tensor *t, uint32_t alternative);
 

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_choose.c - rules, warm-up and codec=auto in whole jobs.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "job_harness.h"
+
+enum { COUNT = 20000, WARM = 3, STEPS = 40 };
+
+static gp_tensor *
+register_as(gp_worker *w, const char *name, const char *codec)
+{
+    gp_tensor_options o = GP_TENSOR_INIT;
+    gp_tensor *t;
+
+    o.name = name;
+    o.count = COUNT;
+    o.codec = codec;
+    o.pull_codec = "none";
+    o.updater = "sum";
+    job_check(gp_tensor_register(w, &o, &t));
+    return t;
+}
+
+/* The largest error of a sum over two workers. */
+static double
+step_error(gp_tensor *t, uint32_t rank, uint64_t step)
+{
+    float *grad = malloc(COUNT * sizeof(float));
+    float *out = malloc(COUNT * sizeof(float));
+    gp_request *r;
+    double worst = 0;
+
+    for (uint64_t i = 0; i < COUNT; i++)
+        grad[i] = job_value(rank, 0, step, i);
+    job_check(gp_push_pull(t, grad, out, &r));
+    job_check(gp_wait(&r, -1));
+    for (uint64_t i = 0; i < COUNT; i++) {
+        float sum = job_value(0, 0, step, i) + job_value(1, 0, step, i);
+
+        worst = fmax(worst, fabs((double)out[i] - sum));
+    }
+    free(grad);
+    free(out);
+    return worst;
+}
+
+static void
+rules_body(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_tensor *bias = register_as(w, "fc.bias", NULL);
+    gp_tensor *fc = register_as(w, "fc", NULL);
+    gp_tensor *other = register_as(w, "conv", NULL);
+    gp_tensor *own = register_as(w, "fc.own", "fp16");
+
+    (void)j;
+    job_require(strcmp(gp_tensor_codec(bias), "none") == 0);
+    job_require(strncmp(gp_tensor_codec(fc), "q8:block=64", 11) == 0);
+    job_require(strncmp(gp_tensor_codec(other), "bf16", 4) == 0);
+    job_require(strncmp(gp_tensor_codec(own), "fp16", 4) == 0);
+    job_require(step_error(bias, rank, 0) == 0);
+    job_require(step_error(fc, rank, 0) > 0);
+}
+
+static void
+rules_give_pipelines(void **state)
+{
+    job j = {.transport = "loop",
+             .workers = 2,
+             .shards = 2,
+             .settings = {"codec", "bf16", "codec_rules",
+                          "*.bias => none; fc* => q8:64"},
+             .body = rules_body};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+}
+
+static void
+bad_rule_body(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_tensor_options o = GP_TENSOR_INIT;
+    gp_tensor *t;
+
+    (void)j;
+    (void)rank;
+    o.name = "t";
+    o.count = COUNT;
+    job_require(gp_tensor_register(w, &o, &t) == GP_ERR_CONFIG);
+    job_require(strstr(gp_last_error(), "rule 'fc = q8': there is no '=>'"));
+    o.codec = "none";
+    job_require(gp_tensor_register(w, &o, &t) == GP_ERR_CONFIG);
+}
+
+static void
+a_bad_rule_is_found(void **state)
+{
+    job j = {.transport = "loop",
+             .workers = 1,
+             .shards = 1,
+             .settings = {"codec_rules", "x => none; fc = q8"},
+             .body = bad_rule_body};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+}
+
+static void
+warm_body(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_tensor *t = register_as(w, "t", NULL);
+
+    (void)j;
+    for (uint64_t step = 0; step < 2 * WARM; step++) {
+        double error = step_error(t, rank, step);
+
+        job_require(step < WARM ? error == 0 : error > 0);
+    }
+}
+
+static void
+warm_up_goes_dense(void **state)
+{
+    job j = {.transport = "loop",
+             .workers = 2,
+             .shards = 2,
+             .settings = {"codec", "q8", "codec_warmup", "3"},
+             .body = warm_body};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+}
+
+/* Whatever is chosen, and whenever: the sums are right, and it is said. */
+static void
+auto_body(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_tensor *t = register_as(w, "t", "auto");
+
+    (void)j;
+    job_require(strcmp(gp_tensor_codec(t), "none") == 0);
+    for (uint64_t step = 0; step < STEPS; step++)
+        job_require(step_error(t, rank, step) < 0.5);
+}
+
+static void
+auto_decides(void **state)
+{
+    job j = {.transport = "tcp",
+             .workers = 2,
+             .shards = 2,
+             .settings = {"codec_candidates", "bf16|q8", "log", "info"},
+             .body = auto_body};
+
+    (void)state;
+    job_log_start();
+    assert_int_equal(run_job(&j), GP_OK);
+    assert_true(job_log_has("codec auto: tensor 't' goes through "));
+    assert_true(job_log_has("codec auto: nothing pays") ||
+                job_log_has("codec auto: 1 of 1 tensors"));
+    job_log_stop();
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rules_give_pipelines),
+        cmocka_unit_test(a_bad_rule_is_found),
+        cmocka_unit_test(warm_up_goes_dense),
+        cmocka_unit_test(auto_decides),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
