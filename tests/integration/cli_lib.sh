@@ -30,7 +30,7 @@ run() {
     local what=$1 expected=$2
     shift 2
     checks=$((checks + 1))
-    timeout 60 "$gradpush" "$@" >"$out" 2>"$err" </dev/null
+    timeout -k 10 120 "$gradpush" "$@" >"$out" 2>"$err" </dev/null
     status=$?
     [ "$status" = "$expected" ] || fail "$what: status $status, not $expected"
 }
@@ -46,9 +46,9 @@ equals() { # WHAT GOT EXPECTED
     checks=$((checks + 1))
     [ "$2" = "$3" ] || fail "$1: '$2', not '$3'"
 }
-# until_true COMMAND...: polls for up to 20 seconds.
+# until_true COMMAND...: polls for up to a minute.
 until_true() {
-    local end=$((SECONDS + 20))
+    local end=$((SECONDS + 60))
     until "$@"; do
         [ "$SECONDS" -lt "$end" ] || return 1
         sleep 0.02

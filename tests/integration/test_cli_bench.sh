@@ -27,15 +27,24 @@ says "unchecked" "$out" "unchecked"
 run "--min-bw" 1 bench transport -b 64 -e 64 -n 20 --min-bw 999999
 says "--min-bw" "$err" "below --min-bw"
 
-# Starts a server and reads its address; it serves one client within a minute.
+# Starts a server and reads its address; it serves one client within two minutes.
 listen() {
     rm -f "$work/server"
-    timeout 60 "$gradpush" bench transport --listen 127.0.0.1:0 \
+    timeout -k 10 120 "$gradpush" bench transport --listen 127.0.0.1:0 \
         2>"$work/server" &
     server=$!
     until_true grep -qs listening "$work/server" ||
         fail "the server did not listen"
     address=$(sed -n 's/.*listening on //p' "$work/server")
+}
+
+# served WHAT: the server ends by itself after the client of the last run, and
+# is not waited for when that client failed.
+served() {
+    [ "$status" = 0 ] || kill "$server"
+    wait "$server"
+    status=$?
+    equals "$1" "$status" 0
 }
 
 # Both ends apart: the server takes a free port and says which.
@@ -44,9 +53,7 @@ run "a port in use" 1 bench transport --listen "$address"
 says "a port in use" "$err" "${address##*:}"
 run "--connect" 0 bench transport --connect "$address" -b 4K -e 4K -n 50
 equals "--connect: rows" "$(rows)" 1
-wait "$server"
-status=$?
-equals "the server's end" "$status" 0
+served "the server's end"
 GRADPUSH_CONNECT_TIMEOUT=0.5 run "nobody listens" 1 \
     bench transport --connect "$address" -b 4K -e 4K
 says "nobody listens" "$err" "$address"
@@ -59,9 +66,7 @@ if exec 9<>"/dev/tcp/127.0.0.1/${address##*:}"; then
 fi
 run "after random bytes" 0 bench transport --connect "$address" -b 64 -e 64
 equals "after random bytes: wrong" "$(wrong_total)" 0
-wait "$server"
-status=$?
-equals "after random bytes: the server's end" "$status" 0
+served "after random bytes: the server's end"
 
 # push_pull: exact sums for every arrangement.
 pushpull() { # WHAT ARGUMENT...
@@ -125,7 +130,7 @@ for pid in $others; do
 done
 
 # The server: says its address, ends with SIGTERM, names a port in use.
-GRADPUSH_SIZE=1 GRADPUSH_SHARDS=1 timeout 60 "$gradpush" server \
+GRADPUSH_SIZE=1 GRADPUSH_SHARDS=1 timeout -k 10 120 "$gradpush" server \
     --listen 127.0.0.1:0 >"$work/address" 2>"$work/server" &
 job=$!
 until_true test -s "$work/address" || fail "the server printed no address"

@@ -38,6 +38,11 @@ end_pair() {
     wait "$client" "$server" 2>/dev/null
 }
 
+# Some of the stream's bytes have left this side.
+flowing() {
+    [ "$(cat "/sys/class/net/${link}a/statistics/tx_bytes")" -gt 4000000 ]
+}
+
 # wait_end PID SECONDS: 0 when it ended in time.
 wait_end() {
     for _ in $(seq $(($2 * 20))); do
@@ -74,10 +79,10 @@ else
     ip -n "$space" link set "${link}b" up
     listen=$net.2:0
     start_pair ip netns exec "$space" "$gradpush" $stream
-    sleep 0.5
+    until_true flowing || fail "the stream did not begin"
     ip -n "$space" link set "${link}b" down
     checks=$((checks + 1))
-    wait_end "$client" 10 || fail "the sender did not notice within 10 s"
+    wait_end "$client" 40 || fail "the sender did not notice within 40 s"
     says "a vanished host" "$err" "not answered"
     end_pair
 fi
