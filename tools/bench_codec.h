@@ -135,6 +135,7 @@ typedef struct gp_codec_result {
     double bits, payload_bits;      /* per element */
     double nmse, nmse_least, nmse_most, bound, cosine;
     double mean_nmse; /* of the mean over trials */
+    double density;   /* share of elements that do not decode to 0 */
     uint32_t trials;
     double average_nmse, average_cosine; /* of the sum of all ranks */
     double residual;                     /* |e|/|g|; NaN without */

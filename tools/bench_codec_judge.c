@@ -96,7 +96,7 @@ digest(const gp_codec_rig *rig)
 /* Figures over the trials. */
 typedef struct gp_trials {
     double sum, squares, least, most, cosine;
-    uint64_t payload;
+    uint64_t payload, nonzero;
     uint32_t count;
     double *mean; /* sum of decoded values; NULL: no memory for it */
 } gp_trials;
@@ -124,6 +124,8 @@ try_once(gp_codec_rig *rig, const float *x, gp_trials *trials)
     trials->cosine += gp_codec_cosine(&d);
     trials->payload += gp_codec_payload(rig, 0);
     trials->count++;
+    for (uint64_t i = 0; i < rig->count; i++)
+        trials->nonzero += rig->target[i] != 0;
     for (uint64_t i = 0; i < rig->count && trials->mean; i++)
         trials->mean[i] += (double)rig->target[i];
     return GP_OK;
@@ -175,6 +177,7 @@ note_trials(const gp_codec_rig *rig, const gp_trials *trials, const float *x,
     result->nmse_most = trials->most;
     result->cosine = trials->cosine / n;
     result->payload_bits = 8 * (double)trials->payload / n / (double)rig->count;
+    result->density = (double)trials->nonzero / n / (double)rig->count;
     result->mean_nmse =
         trials->mean ? mean_nmse(trials, x, rig->count) : (double)NAN;
 }
@@ -355,14 +358,13 @@ typedef struct gp_steady {
     double nmse, cosine, residual, payload, steps;
 } gp_steady;
 
-/* Of the step just encoded. What was encoded is u = g + e before; after it,
- * e = u - decoded, so u is decoded + e. */
+/* Of the step just encoded. What was encoded is u = g + e before (or more, with
+ * momentum); after it, e = u - decoded, so u is decoded + e. */
 static gp_status
 note_step(gp_codec_rig *rig, const float *g, gp_steady *steady)
 {
     bool difference =
         gp_pipeline_properties(rig->pipeline) & GP_CODEC_DIFFERENCE;
-    bool named = gp_pipeline_needs(rig->pipeline) & GP_PIPELINE_REMEMBERS;
     const float *residual = residual_of(rig);
     gp_codec_distance d = {0};
     double e2 = 0, g2 = 0;
@@ -372,7 +374,7 @@ note_step(gp_codec_rig *rig, const float *g, gp_steady *steady)
     for (uint64_t i = 0; i < rig->count && status == GP_OK; i++) {
         double e = residual ? (double)residual[i] : 0;
         double got = (double)rig->target[i];
-        double u = residual && !named ? got + e : (double)g[i];
+        double u = residual ? got + e : (double)g[i];
 
         d.error += (u - got) * (u - got);
         d.a += u * u;

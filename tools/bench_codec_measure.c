@@ -170,7 +170,8 @@ gp_codec_share(const gp_codec_result *result, gp_codec_job job,
     const gp_bench_result *copy = &result->times[GP_JOB_COPY];
     const gp_bench_result *t = &result->times[job];
 
-    if (!t->iterations)
+    /* Adding few elements to a dense target leaves most of it alone. */
+    if (!t->iterations || (job == GP_JOB_DECODE_ADD && result->density < 0.5))
         return (double)NAN;
     return gp_codec_moved(result, job, workers) / t->min_us /
            (gp_codec_moved(result, GP_JOB_COPY, workers) / copy->min_us);

@@ -154,6 +154,7 @@ add_accuracy(gp_json *o, const gp_codec_result *r)
     gp_json_real(o, "nmse_of_mean", r->mean_nmse);
     gp_json_real(o, "nmse_bound", r->bound);
     gp_json_real(o, "cosine", r->cosine);
+    gp_json_real(o, "density", r->density);
     gp_json_real(o, "average_nmse", r->average_nmse);
     gp_json_real(o, "average_cosine", r->average_cosine);
     gp_json_real(o, "residual_ratio", r->residual);
