@@ -9,5 +9,7 @@
 
 extern const gp_codec_ops gp_codec_sign, gp_codec_onebit, gp_codec_vote;
 extern const gp_codec_ops gp_codec_hadamard, gp_codec_drive, gp_codec_eden;
+extern const gp_codec_ops gp_codec_qsgd, gp_codec_natural,
+    gp_codec_natural_dither, gp_codec_terngrad;
 
 #endif

@@ -25,6 +25,23 @@ signs(void **state)
 }
 
 static void
+random_roundings(void **state)
+{
+    (void)state;
+    assert_int_equal(gp_codec_suite("qsgd"), 0);
+    assert_int_equal(gp_codec_suite("qsgd:levels=1,norm=max,block=64"), 0);
+    assert_int_equal(gp_codec_suite("qsgd:levels=2,norm=max,block=0"), 0);
+    assert_int_equal(gp_codec_suite("qsgd:levels=20"), 0);
+    assert_int_equal(gp_codec_suite("qsgd:levels=63"), 0);
+    assert_int_equal(gp_codec_suite("natural"), 0);
+    assert_int_equal(gp_codec_suite("natural-dither"), 0);
+    assert_int_equal(gp_codec_suite("natural-dither:levels=12,norm=l2"), 0);
+    assert_int_equal(gp_codec_suite("terngrad"), 0);
+    assert_int_equal(gp_codec_suite("terngrad:clip=0,block=256"), 0);
+    assert_int_equal(gp_codec_suite("hadamard+qsgd:levels=7,norm=max"), 0);
+}
+
+static void
 rotations(void **state)
 {
     (void)state;
@@ -44,6 +61,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(signs),
+        cmocka_unit_test(random_roundings),
         cmocka_unit_test(rotations),
     };
 
