@@ -741,7 +741,7 @@ gp_pipeline_fake(const gp_pipeline *pipeline, const gp_codec_context *context,
 static double
 bound_of(const gp_stage *stage, size_t count)
 {
-    if (!stage || stage->ops->properties & GP_CODEC_LOSSLESS)
+    if (!stage || gp_stage_properties(stage) & GP_CODEC_LOSSLESS)
         return 0;
     return stage->ops->error_bound
                ? stage->ops->error_bound(stage->instance, count)

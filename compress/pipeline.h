@@ -39,6 +39,9 @@ char *gp_pipeline_print(const gp_pipeline *pipeline);
 /* Finds the parts and what follows from them. */
 void gp_pipeline_settle(gp_pipeline *pipeline);
 
+/* Properties of a stage: of its instance, where parameters decide. */
+uint32_t gp_stage_properties(const gp_stage *stage);
+
 /* Whether a stage has a pass over the whole tensor. */
 bool gp_stage_prepares(const gp_stage *stage);
 

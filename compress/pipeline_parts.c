@@ -51,13 +51,21 @@ find_parts(gp_pipeline *p)
     }
 }
 
+uint32_t
+gp_stage_properties(const gp_stage *stage)
+{
+    return stage->ops->properties_of
+               ? stage->ops->properties_of(stage->instance)
+               : stage->ops->properties;
+}
+
 /* What holds for a stage; one that loses nothing has every virtue. */
 static uint32_t
 virtues(const gp_stage *stage)
 {
     const uint32_t all = GP_CODEC_LOSSLESS | GP_CODEC_UNBIASED |
                          GP_CODEC_CONTRACTS | GP_CODEC_LINEAR;
-    uint32_t has = stage ? stage->ops->properties : all;
+    uint32_t has = stage ? gp_stage_properties(stage) : all;
 
     return has & GP_CODEC_LOSSLESS ? all : has & all;
 }
@@ -65,13 +73,13 @@ virtues(const gp_stage *stage)
 static uint32_t
 chain_properties(const gp_pipeline *p)
 {
-    uint32_t all = p->array->ops->properties;
+    uint32_t all = gp_stage_properties(p->array);
 
     if (p->select || p->transform)
         all = (all & ~virtues(NULL)) |
               (virtues(p->array) & virtues(p->select) & virtues(p->transform));
     for (size_t i = 0; i < p->count; i++) {
-        uint32_t has = p->stages[i].ops->properties;
+        uint32_t has = gp_stage_properties(&p->stages[i]);
 
         all |= has & (GP_CODEC_WIDE | GP_CODEC_DIFFERENCE);
         if (!(has & GP_CODEC_FIXED_RATE))

@@ -143,6 +143,10 @@ typedef struct gp_codec_ops {
      *  SIZE_MAX when that overflows. Index stages have index_bound(). */
     size_t (*bound)(const void *instance, size_t size);
 
+    /** What holds for this instance, where parameters decide, in place of
+     *  `properties`: those are the ones that hold for all. Optional. */
+    uint32_t (*properties_of)(const void *instance);
+
     /** Bytes of context.scratch that calls for `size` elements or bytes need.
      *  Optional: none. */
     size_t (*scratch)(const void *instance, size_t size);
