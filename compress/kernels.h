@@ -26,6 +26,12 @@ typedef struct gp_cast_kernels {
     void (*decode_add)(const void *bytes, float *target, size_t n);
 } gp_cast_kernels;
 
+/* One of the messages of a fold. */
+typedef struct gp_q8_message {
+    const uint8_t *scales;
+    const int8_t *codes;
+} gp_q8_message;
+
 /* `block` is a multiple of 32; the last block may be shorter. */
 typedef struct gp_q8_kernels {
     void (*encode)(const float *source, size_t n, size_t block, uint8_t *scales,
@@ -39,6 +45,10 @@ typedef struct gp_q8_kernels {
                    size_t n, size_t block);
     void (*decode_add)(const uint8_t *scales, const int8_t *codes,
                        float *target, size_t n, size_t block);
+    /* target = the sum of the messages in their order, after target with add.
+     * At least one message. */
+    void (*fold)(const gp_q8_message *messages, size_t inputs, bool add,
+                 float *target, size_t n, size_t block);
 } gp_q8_kernels;
 
 typedef struct gp_kernels {

@@ -259,6 +259,27 @@ q8_decode_add(const uint8_t *scales, const int8_t *codes, float *target,
     }
 }
 
+static float
+q8_value(const gp_q8_message *m, size_t i, size_t block)
+{
+    return gp_float(gp_get32(m->scales + i / block * 4)) * (float)m->codes[i];
+}
+
+static void
+q8_fold(const gp_q8_message *messages, size_t inputs, bool add_to,
+        float *target, size_t n, size_t block)
+{
+    for (size_t i = 0; i < n; i++) {
+        float sum = q8_value(messages, i, block);
+
+        if (add_to)
+            sum = target[i] + sum;
+        for (size_t k = 1; k < inputs; k++)
+            sum += q8_value(messages + k, i, block);
+        target[i] = sum;
+    }
+}
+
 const gp_kernels gp_kernels_scalar = {
     .level = GP_SIMD_SCALAR,
     .add = add,
@@ -267,5 +288,5 @@ const gp_kernels gp_kernels_scalar = {
     .none = {none_encode, none_feedback, none_decode, none_decode_add},
     .fp16 = {fp16_encode, fp16_feedback, fp16_decode, fp16_decode_add},
     .bf16 = {bf16_encode, bf16_feedback, bf16_decode, bf16_decode_add},
-    .q8 = {q8_encode, q8_feedback, q8_valid, q8_decode, q8_decode_add},
+    .q8 = {q8_encode, q8_feedback, q8_valid, q8_decode, q8_decode_add, q8_fold},
 };

@@ -263,6 +263,56 @@ q8_decode_add(const uint8_t *scales, const int8_t *codes, float *target,
     rest->q8.decode_add(scales, codes + i, target + i, n - i, block);
 }
 
+VECTOR vf
+q8_term(const gp_q8_message *m, size_t b, size_t i)
+{
+    return mul_f(set_f(gp_float(gp_get32(m->scales + 4 * b))),
+                 load_codes(m->codes + i));
+}
+
+/* `width` vectors at element i, which all lie in block b. */
+VECTOR void
+q8_fold_tile(const gp_q8_message *messages, size_t inputs, bool add_to,
+             float *target, size_t b, size_t i, size_t width)
+{
+    vf sum[4];
+
+    for (size_t j = 0; j < width; j++)
+        sum[j] = q8_term(messages, b, i + j * LANES);
+    for (size_t j = 0; add_to && j < width; j++)
+        sum[j] = add_f(load_f(target + i + j * LANES), sum[j]);
+    for (size_t k = 1; k < inputs; k++)
+        for (size_t j = 0; j < width; j++)
+            sum[j] = add_f(sum[j], q8_term(messages + k, b, i + j * LANES));
+    for (size_t j = 0; j < width; j++)
+        store_f(target + i + j * LANES, sum[j]);
+}
+
+/* The block after the last whole one goes through the reference. */
+KERNEL
+q8_fold(const gp_q8_message *messages, size_t inputs, bool add_to,
+        float *target, size_t n, size_t block)
+{
+    size_t whole = n / block, i = 0;
+
+    for (size_t b = 0; b < whole; b++) {
+        size_t end = i + block;
+
+        for (; end - i >= 4 * LANES; i += 4 * LANES)
+            q8_fold_tile(messages, inputs, add_to, target, b, i, 4);
+        for (; i < end; i += 2 * LANES)
+            q8_fold_tile(messages, inputs, add_to, target, b, i, 2);
+    }
+    if (i < n) {
+        gp_q8_message tail[GP_CODEC_FOLD];
+
+        for (size_t k = 0; k < inputs; k++)
+            tail[k] = (gp_q8_message){messages[k].scales + 4 * whole,
+                                      messages[k].codes + i};
+        rest->q8.fold(tail, inputs, add_to, target + i, n - i, block);
+    }
+}
+
 #define KERNEL_TABLE(which)                                                 \
     {                                                                       \
         .level = which, .add = add, .scale = scale,                         \
@@ -270,7 +320,8 @@ q8_decode_add(const uint8_t *scales, const int8_t *codes, float *target,
         .none = {none_encode, none_feedback, none_decode, none_decode_add}, \
         .fp16 = {fp16_encode, fp16_feedback, fp16_decode, fp16_decode_add}, \
         .bf16 = {bf16_encode, bf16_feedback, bf16_decode, bf16_decode_add}, \
-        .q8 = {q8_encode, q8_feedback, q8_valid, q8_decode, q8_decode_add}, \
+        .q8 = {q8_encode, q8_feedback,   q8_valid,                          \
+               q8_decode, q8_decode_add, q8_fold},                          \
     }
 
 KERNEL

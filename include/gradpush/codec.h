@@ -302,7 +302,7 @@ GP_API GP_MUST_CHECK gp_status gp_pipeline_parse(const char *text,
 GP_API void gp_pipeline_destroy(gp_pipeline *pipeline);
 
 /** Canonical text with every parameter written out:
- *  "q8:block=256,round=nearest+lz4:acceleration=1". */
+ *  "q8:block=256,round=nearest,scale=fp32+lz4:acceleration=1". */
 GP_API const char *gp_pipeline_name(const gp_pipeline *pipeline);
 
 /** CRC32C of the canonical text; the number that travels in headers. */

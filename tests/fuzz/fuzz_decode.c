@@ -17,13 +17,36 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const texts[] = {
-    "none",         "fp16",
-    "bf16",         "q8",
-    "q8:block=32",  "q8:block=96",
+    "none",
+    "fp16",
+    "bf16",
+    "q8",
+    "q8:block=32",
+    "q8:block=96",
 #ifdef GP_HAVE_LZ4
-    "none+lz4",     "q8:block=32+lz4",
-    "fp16+lz4+lz4", "q8+lz4+lz4+lz4",
+    "none+lz4",
+    "q8:block=32+lz4",
+    "fp16+lz4+lz4",
+    "q8+lz4+lz4+lz4",
 #endif
+    "fp16:stochastic",
+    "bf16:stratified",
+    "q8:round=dither",
+    "q8:round=stochastic,scale=bf16",
+    "q4",
+    "q4:round=dither,scale=bf16",
+    "q2",
+    "q2:block=96,dense=1",
+    "fp8",
+    "fp8:e5m2,scale=bf16",
+    "mxfp8",
+    "mxfp8:e5m2",
+    "mxfp6",
+    "mxfp6:e3m2",
+    "mxfp4",
+    "mxint8",
+    "nvfp4",
+    "nvfp4:stochastic",
 };
 
 static void

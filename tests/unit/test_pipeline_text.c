@@ -96,13 +96,13 @@ texts_become_canonical(void **state)
 {
     (void)state;
     canonical("none", "none");
-    canonical("fp16", "fp16");
-    canonical("q8", "q8:block=256");
-    canonical("q8:64", "q8:block=64");
-    canonical("q8:block=16e1", "q8:block=160");
+    canonical("fp16", "fp16:round=nearest");
+    canonical("q8", "q8:block=256,round=nearest,scale=fp32");
+    canonical("q8:64", "q8:block=64,round=nearest,scale=fp32");
+    canonical("q8:block=16e1", "q8:block=160,round=nearest,scale=fp32");
     canonical("many", "none+many:ratio=0.01,size=1e20,level=3");
-    canonical("q8+many:level=-5",
-              "q8:block=256+many:ratio=0.01,size=1e20,level=-5");
+    canonical("q8+many:level=-5", "q8:block=256,round=nearest,scale=fp32+many:"
+                                  "ratio=0.01,size=1e20,level=-5");
     canonical("many:0.1,size=2.5e-0", "none+many:ratio=0.1,size=2.5,level=3");
     canonical("many:level=0,0.30000000000000004",
               "none+many:ratio=0.30000000000000004,size=1e20,level=0");
@@ -110,7 +110,8 @@ texts_become_canonical(void **state)
 #ifdef GP_HAVE_LZ4
     canonical("lz4", "none+lz4:acceleration=1");
     canonical("q8:block=128+lz4:9+lz4",
-              "q8:block=128+lz4:acceleration=9+lz4:acceleration=1");
+              "q8:block=128,round=nearest,scale=fp32+lz4:acceleration=9+lz4:"
+              "acceleration=1");
 #endif
 }
 
