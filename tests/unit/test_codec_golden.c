@@ -2,8 +2,8 @@
 /*
  * test_codec_golden.c - the codecs write and read the bytes of version 1.
  *
- * tests/golden/codec_*.hex come from make_codec.py, which does not use this
- * library. They must never change.
+ * tests/golden/codec_*.hex come from the scripts beside them, which do not use
+ * this library. They must never change.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -182,6 +182,24 @@ version_1_of_indices(void **state)
     check_file("golden/codec_auto.hex", true);
 }
 
+static void
+version_1_of_uq(void **state)
+{
+    (void)state;
+    check_file("golden/codec_uq.hex", true);
+    check_file("golden/codec_uq_dither.hex", true);
+}
+
+static void
+version_1_of_byte_stages(void **state)
+{
+    (void)state;
+    check_file("golden/codec_shuffle.hex", true);
+    check_file("golden/codec_shuffle_odd.hex", true);
+    check_file("golden/codec_bitshuffle.hex", true);
+    check_file("golden/codec_ans.hex", true);
+}
+
 int
 main(void)
 {
@@ -191,6 +209,8 @@ main(void)
         cmocka_unit_test(version_1_of_lz4),
         cmocka_unit_test(version_1_of_selections),
         cmocka_unit_test(version_1_of_indices),
+        cmocka_unit_test(version_1_of_uq),
+        cmocka_unit_test(version_1_of_byte_stages),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
