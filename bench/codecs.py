@@ -4,6 +4,7 @@ import argparse
 import glob
 import json
 import os
+import statistics
 
 LINKS = (0.1, 1, 10, 25, 100, 400)  # Gbit/s
 KINDS = (("cast", ("none", "fp16", "bf16", "fp8")),
@@ -129,7 +130,25 @@ def links(lines, rows):
            ["%.2f" % speedup(r, g, 16) for g in (10, 100)] for r in rows])
 
 
-def write_markdown(data, options):
+def torch_topk(folder):
+    """Medians over rounds, or None when there is no PyTorch."""
+    try:
+        with open(os.path.join(folder, "torch")) as file:
+            theirs = [json.loads(line) for line in file]
+        ours = []
+        for path in sorted(glob.glob(os.path.join(folder, "topk.*"))):
+            with open(path) as file:
+                ours.append(json.load(file)["results"][0])
+    except OSError:
+        return None
+    us = statistics.median(r["encode_median_us"] for r in ours)
+    them = statistics.median(r["median_us"] for r in theirs)
+    return {"count": theirs[0]["count"], "torch": theirs[0]["torch"],
+            "torch_us": them, "topk_us": us, "ratio": them / us,
+            "topk_GBps": theirs[0]["count"] * 4 / us / 1e3}
+
+
+def write_markdown(data, topk, options):
     first = next(iter(data.values()))
     env = first["environment"]
     lines = [
@@ -143,6 +162,14 @@ def write_markdown(data, options):
         lines += ["## Costs", "",
                   "%d elements (Gaussian), one thread." % rows[0]["count"], ""]
         costs(lines, rows)
+    if topk:
+        lines += ["torch.topk (PyTorch %s, one thread) of 1 %% of %d "
+                  "magnitudes takes %.2f ms; `topk:0.01`, packed, %.3f ms "
+                  "(%.1f GB/s): %.0f x." % (
+                      topk["torch"], topk["count"], topk["torch_us"] / 1e3,
+                      topk["topk_us"] / 1e3, topk["topk_GBps"],
+                      topk["ratio"]), ""]
+    if "gauss" in data:
         if "sizes" in data:
             lines += ["![throughput](throughput.png)", ""]
         lines += ["## Losses", "",
@@ -195,6 +222,7 @@ def plot_distortion(data, folder):
                        name="rate-distortion")
     text += """set logscale xy
 set xrange [0.02:40]
+set yrange [1e-8:30]
 set title "Gaussian input, no error feedback; headers counted"
 set xlabel "bits per element"
 set ylabel "NMSE"
@@ -267,15 +295,16 @@ def main():
     data = read(options.folder)
     if not data:
         raise SystemExit("codecs.py: nothing was measured")
-    write_markdown(data, options)
+    topk = torch_topk(options.folder)
+    write_markdown(data, topk, options)
     for document in data.values():
         document["environment"].pop("settings", None)
         document["config"]["input"] = [
             os.path.basename(i) for i in document["config"]["input"]]
     with open(os.path.join(options.folder, "codecs.json"), "w") as file:
         json.dump({"schema": "gradpush.codecs/1",
-                   "command": options.command.strip(), "runs": data}, file,
-                  indent=1)
+                   "command": options.command.strip(), "torch_topk": topk,
+                   "runs": data}, file, indent=1)
         file.write("\n")
     plots = {"rate-distortion": (plot_distortion, "gauss"),
              "throughput": (plot_throughput, "sizes"),

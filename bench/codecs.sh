@@ -122,6 +122,25 @@ for codec in none bf16 q8 q4 sign topk:0.01+q8+rice uq:1; do
 done
 measure sizes -b 4K -e "$largest" -f 4 -n "$iterations" -- "${sweep[@]}"
 
+# torch.topk beside our own, in turn.
+python=
+for candidate in python3 /usr/bin/python3; do
+    if "$candidate" -c 'import torch' 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+done
+if [ -n "$python" ]; then
+    for round in 1 2 3; do
+        say "torch.topk, round $round of 3"
+        "$python" "$here/torch_topk.py" --count "$count" >>"$out/torch"
+        "$gradpush" bench codec --codec topk:0.01 --count "$count" \
+            -n "$iterations" --json "$out/topk.$round" >/dev/null
+    done
+else
+    say "no comparison with torch.topk: no PyTorch (Debian: python3-torch)"
+fi
+
 # --- real gradients ---------------------------------------------------------
 # Two epochs, then one of which every step's gradient is kept.
 trainer=$(dirname "$gradpush")/gradpush-train

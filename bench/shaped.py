@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns what shaped_pushpull.sh measured into shaped.json and shaped.md."""
+import argparse
+import collections
+import json
+import os
+import statistics
+
+UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
+
+
+def bits_per_second(rate):
+    return float(rate[:-4]) * UNITS[rate[-4:]]
+
+
+def read(folder):
+    """{(rate, number): [document]}, and the first of all."""
+    runs = collections.defaultdict(list)
+    for name in sorted(os.listdir(os.path.join(folder, "raw"))):
+        rate, number, _ = name.split(".", 2)
+        with open(os.path.join(folder, "raw", name)) as file:
+            runs[rate, int(number)].append(json.load(file))
+    return runs
+
+
+def summarize(rate, documents, dense):
+    config = documents[0]["config"]
+    rows = [d["results"][0] for d in documents]
+    median = statistics.median(r["median_us"] for r in rows)
+    wire = rows[0]["wire_bytes"]
+    # The busier direction of a worker's link, were it never idle.
+    least = wire / 2 * 8 / bits_per_second(rate) * 1e6
+    return {"rate": rate, "codec": config["codec"],
+            "pull_codec": config["pull_codec"], "bytes": rows[0]["bytes"],
+            "median_us": median, "min_us": min(r["min_us"] for r in rows),
+            "p99_us": max(r["p99_us"] for r in rows),
+            "rounds_us": [r["median_us"] for r in rows],
+            "wire_bytes": wire, "link_use": least / median,
+            "speedup": dense / median if dense else 1.0,
+            "errors": sum(r["errors"] for r in rows)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder")
+    parser.add_argument("--command", required=True)
+    parser.add_argument("--rates", required=True)
+    options = parser.parse_args()
+    runs = read(options.folder)
+    if not runs:
+        raise SystemExit("shaped.py: nothing was measured")
+    results = []
+    for rate in options.rates.split():
+        dense = None
+        for number in sorted(n for r, n in runs if r == rate):
+            row = summarize(rate, runs[rate, number], dense)
+            dense = dense or row["median_us"]
+            results.append(row)
+    first = next(iter(runs.values()))[0]
+    env, config = first["environment"], first["config"]
+    env.pop("settings", None)
+    config.pop("netns", None)
+    data = {"schema": "gradpush.shaped/1", "command": options.command,
+            "config": config, "environment": env, "results": results}
+    with open(os.path.join(options.folder, "shaped.json"), "w") as file:
+        json.dump(data, file, indent=1)
+        file.write("\n")
+    lines = [
+        "# push+pull over shaped links", "",
+        "`%s` on %s, %d cores, %s; %s. %d workers and %d shards, each on a "
+        "host (network namespace) of its own; the rate is per host and "
+        "direction. Median of the rounds' medians." % (
+            options.command, env["cpu"], env["cores"], env["kernel"],
+            env["date"][:10], config["workers"], config["shards"]), "",
+        "| link | push | pull | MiB | ms | least ms | wire B | of the link | "
+        "against dense | errors |", "|" + "---|" * 10]
+    for r in results:
+        lines.append("| %s | `%s` | `%s` | %g | %.2f | %.2f | %d | %.0f %% | "
+                     "%.2f x | %d |" % (
+                         r["rate"], r["codec"], r["pull_codec"],
+                         r["bytes"] / 2 ** 20, r["median_us"] / 1e3,
+                         r["min_us"] / 1e3, r["wire_bytes"],
+                         100 * r["link_use"], r["speedup"], r["errors"]))
+    with open(os.path.join(options.folder, "shaped.md"), "w") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

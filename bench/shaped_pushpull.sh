@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# push+pull over links of a given rate: dense against pipelines. Needs root.
+# See docs/bench.md.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+Usage: bench/shaped_pushpull.sh [options]
+
+Runs `gradpush bench pushpull` over shaped links (bench/shaped.sh), each worker
+and shard on a host of its own, round after round, and writes shaped.json and
+shaped.md into bench/out/shaped.
+
+  --build DIR     build folder with bin/gradpush (default: build, build/*)
+  --rates LIST    in quotes (default "100mbit 1gbit 10gbit")
+  --size BYTES    of the tensor (default 64M)
+  --workers N     default 2
+  --shards M      default 2
+  --rounds N      default 3
+  --iters N       iterations in a round (default 5)
+  --codecs LIST   in quotes, "push|pull" each or one for both, ';' between
+                  (default: bf16, q8, topk 1 % with coded indices)
+  --store NAME    also copy the results to bench/results/NAME-*
+  --help
+
+Example: bench/shaped_pushpull.sh --rates 1gbit --codecs "q8;topk:0.01+q8+rice"
+TEXT
+}
+
+say() { echo "shaped_pushpull.sh: $*" >&2; }
+die() { say "$1"; exit "${2:-1}"; }
+
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(dirname "$here")
+out=$here/out/shaped
+build=
+rates="100mbit 1gbit 10gbit"
+size=64M
+workers=2
+shards=2
+rounds=3
+iters=5
+codecs="bf16;q8;topk:0.01+q8+rice"
+store=
+command="bench/shaped_pushpull.sh"
+for word in "$@"; do
+    case $word in
+    *[\ \;]*) command+=" \"$word\"" ;;
+    *) command+=" $word" ;;
+    esac
+done
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --build | --rates | --size | --workers | --shards | --rounds | --iters | \
+        --codecs | --store)
+        [ $# -ge 2 ] || die "$1 needs a value; see --help" 2
+        case $1 in
+        --build) build=$2 ;;
+        --rates) rates=$2 ;;
+        --size) size=$2 ;;
+        --workers) workers=$2 ;;
+        --shards) shards=$2 ;;
+        --rounds) rounds=$2 ;;
+        --iters) iters=$2 ;;
+        --codecs) codecs=$2 ;;
+        --store) store=$2 ;;
+        esac
+        shift 2 ;;
+    --help | -h) usage; exit 0 ;;
+    *) die "unknown option '$1'; see --help" 2 ;;
+    esac
+done
+for number in "$rounds" "$iters" "$workers" "$shards"; do
+    [[ $number =~ ^[1-9][0-9]*$ ]] ||
+        die "'$number': a whole number is needed" 2
+done
+[ "$(id -u)" = 0 ] || die "network namespaces need root; run it with sudo"
+
+gradpush=
+for folder in ${build:+"$build"} "$top/build" "$top"/build/* "$top"/build-*; do
+    [ -x "$folder/bin/gradpush" ] && gradpush=$folder/bin/gradpush && break
+done
+[ -n "$gradpush" ] ||
+    die "no bin/gradpush: build first, see docs/build.md, or give --build DIR"
+rm -rf "$out"
+mkdir -p "$out/raw"
+
+IFS=';' read -ra pipelines <<<"none;$codecs"
+run() { # RATE NUMBER ROUND
+    local pipeline=${pipelines[$2]} push pull
+    push=${pipeline%%|*}
+    pull=${pipeline#*|}
+    timeout 900 "$here/shaped.sh" --once --workers "$workers" \
+        --shards "$shards" --build "$(dirname "$(dirname "$gradpush")")" \
+        --timeout 600 "$1" -- "$gradpush" bench pushpull --netns '{netns}' \
+        --workers "$workers" --shards "$shards" -b "$size" -e "$size" \
+        -n "$iters" -w 1 --codec "$push" --pull-codec "$pull" \
+        --json "$out/raw/$1.$2.$3.json" >/dev/null ||
+        say "failed: $pipeline at $1"
+}
+for round in $(seq "$rounds"); do
+    for rate in $rates; do
+        for number in "${!pipelines[@]}"; do
+            say "round $round: $rate, ${pipelines[$number]}"
+            run "$rate" "$number" "$round"
+        done
+    done
+done
+python3 "$here/shaped.py" "$out" --command "$command" --rates "$rates"
+cat "$out/shaped.md"
+if [ -n "$store" ]; then
+    for file in "$out"/shaped.json "$out"/shaped.md; do
+        cp "$file" "$here/results/$store-$(basename "$file")"
+    done
+    say "stored: bench/results/$store-shaped.md"
+fi
