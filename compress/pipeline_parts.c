@@ -122,6 +122,20 @@ gp_pipeline_settle(gp_pipeline *pipeline)
     pipeline->needs = chain_needs(pipeline);
 }
 
+const char *
+gp_codec_alias_at(size_t index, const char **text, const char **what)
+{
+    const gp_codec_alias *a = gp_codec_aliases;
+
+    while (a->name && index--)
+        a++;
+    if (!a->name)
+        return NULL;
+    *text = a->text;
+    *what = a->what;
+    return a->name;
+}
+
 /* The longest alias that begins the stage, or NULL. */
 static const gp_codec_alias *
 find_alias(const char *stage, size_t length)

@@ -168,47 +168,129 @@ static const struct {
     {GP_CODEC_LINEAR, "linear"},
 };
 
+static const char *
+kind_name(gp_codec_kind kind)
+{
+    static const char *const names[] = {
+        [GP_CODEC_ARRAY] = "array",    [GP_CODEC_BYTES] = "bytes",
+        [GP_CODEC_SELECT] = "select",  [GP_CODEC_INDEX] = "index",
+        [GP_CODEC_TRANSFORM] = "turn", [GP_CODEC_MEMORY] = "memory",
+        [GP_CODEC_ZEROS] = "zeros"};
+
+    return names[kind];
+}
+
+/* Of a codec with its defaults; parameters can change them. */
+static uint32_t
+usual_properties(const gp_codec_ops *ops)
+{
+    const gp_codec_shape shape = {0, 0};
+    uint32_t usual = ops->properties;
+    double values[64] = {0};
+    void *instance = NULL;
+
+    if (!ops->properties_of)
+        return usual;
+    for (size_t i = 0; ops->params && ops->params[i].name && i < 64; i++)
+        values[i] = ops->params[i].value;
+    if (ops->open && ops->open(values, &shape, &instance) != GP_OK)
+        return usual;
+    usual = ops->properties_of(instance);
+    if (ops->close)
+        ops->close(instance);
+    return usual;
+}
+
+static void
+param_json(gp_json *list, const gp_codec_param *p)
+{
+    gp_json *one = gp_json_object(list, NULL);
+    gp_json *words;
+
+    gp_json_text(one, "name", p->name);
+    if (p->words) {
+        gp_json_text(one, "default", p->words[(size_t)p->value]);
+        words = gp_json_array(one, "words");
+        for (size_t i = 0; p->words[i]; i++)
+            gp_json_text(words, NULL, p->words[i]);
+    } else {
+        gp_json_real(one, "default", p->value);
+        gp_json_real(one, "minimum", p->minimum);
+        gp_json_real(one, "maximum", p->maximum);
+    }
+    gp_json_text(one, "text", p->text);
+}
+
 static void
 codec_json(gp_json *list, const gp_codec_ops *ops)
 {
     gp_json *o = gp_json_object(list, NULL);
+    uint32_t usual = usual_properties(ops);
     gp_json *names, *params;
 
     gp_json_text(o, "name", ops->name);
-    gp_json_text(o, "kind", ops->kind == GP_CODEC_ARRAY ? "array" : "bytes");
+    gp_json_text(o, "kind", kind_name(ops->kind));
     gp_json_text(o, "text", ops->text);
     gp_json_text(o, "nonfinite",
                  ops->nonfinite == GP_NONFINITE_EXACT ? "exact" : "propagate");
     names = gp_json_array(o, "properties");
     for (size_t i = 0; i < GP_COUNT_OF(properties); i++)
-        if (ops->properties & properties[i].bit)
+        if (usual & properties[i].bit)
             gp_json_text(names, NULL, properties[i].name);
     params = gp_json_array(o, "parameters");
-    for (const gp_codec_param *p = ops->params; p && p->name; p++) {
-        gp_json *one = gp_json_object(params, NULL);
+    for (const gp_codec_param *p = ops->params; p && p->name; p++)
+        param_json(params, p);
+}
 
-        gp_json_text(one, "name", p->name);
-        gp_json_real(one, "default", p->value);
-        gp_json_real(one, "minimum", p->minimum);
-        gp_json_real(one, "maximum", p->maximum);
-        gp_json_text(one, "text", p->text);
+static void
+param_text(const gp_codec_param *p)
+{
+    printf("%16s %s=", "", p->name);
+    if (p->words) {
+        printf("%s (", p->words[(size_t)p->value]);
+        for (size_t i = 0; p->words[i]; i++)
+            printf("%s%s", i ? ", " : "", p->words[i]);
+        printf("): %s\n", p->text);
+    } else {
+        printf("%g (%g to %g): %s\n", p->value, p->minimum, p->maximum,
+               p->text);
     }
 }
 
 static void
 codec_text(const gp_codec_ops *ops)
 {
-    printf("%-8s %-6s %s;", ops->name,
-           ops->kind == GP_CODEC_ARRAY ? "array" : "bytes", ops->text);
-    for (size_t i = 0; i < GP_COUNT_OF(properties); i++)
-        if (ops->properties & properties[i].bit)
-            printf(" %s", properties[i].name);
-    printf("; NaN and Inf %s\n", ops->nonfinite == GP_NONFINITE_EXACT
-                                     ? "come out as they went in"
-                                     : "turn their block into NaN");
+    uint32_t usual = usual_properties(ops);
+
+    printf("%-14s %-6s %s", ops->name, kind_name(ops->kind), ops->text);
+    for (size_t i = 0, n = 0; i < GP_COUNT_OF(properties); i++)
+        if (usual & properties[i].bit)
+            printf("%s%s", n++ ? " " : "; ", properties[i].name);
+    if (ops->kind == GP_CODEC_ARRAY)
+        printf("; NaN and Inf %s", ops->nonfinite == GP_NONFINITE_EXACT
+                                       ? "come out as they went in"
+                                       : "turn their block into NaN");
+    printf("\n");
     for (const gp_codec_param *p = ops->params; p && p->name; p++)
-        printf("%15s %s=%g (%g to %g): %s\n", "", p->name, p->value, p->minimum,
-               p->maximum, p->text);
+        param_text(p);
+}
+
+static void
+show_aliases(const gp_info *info)
+{
+    gp_json *list = gp_json_array(info->document, "aliases");
+    const char *name, *text, *what;
+
+    heading(info, "name   stands for; whose mathematics");
+    for (size_t i = 0; (name = gp_codec_alias_at(i, &text, &what)); i++) {
+        gp_json *o = gp_json_object(list, NULL);
+
+        gp_json_text(o, "name", name);
+        gp_json_text(o, "stands_for", text);
+        gp_json_text(o, "text", what);
+        if (!info->document)
+            printf("%-18s %s; %s\n", name, text, what);
+    }
 }
 
 static void
@@ -217,13 +299,14 @@ show_codecs(const gp_info *info)
     gp_json *list = gp_json_array(info->document, "codecs");
     const gp_codec_ops *ops;
 
-    heading(info, "codec  kind   what; properties");
+    heading(info, "codec          kind   what; properties with the defaults");
     for (size_t i = 0; (ops = gp_codec_at(i)); i++) {
         if (info->document)
             codec_json(list, ops);
         else
             codec_text(ops);
     }
+    show_aliases(info);
 }
 
 static void

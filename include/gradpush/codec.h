@@ -277,6 +277,17 @@ GP_API const gp_codec_ops *gp_codec_find(const char *name);
 /** The codec at an index below the count, or NULL; for tools. */
 GP_API const gp_codec_ops *gp_codec_at(size_t index);
 
+/**
+ * The names that stand for longer texts, such as "onebit:deepspeed"; for tools.
+ *
+ * @param index  from 0.
+ * @param text   receives what it stands for, '@' being the place of arguments.
+ * @param what   receives one line on whose mathematics it is.
+ * @return the name, or NULL beyond the last. All live as long as the process.
+ */
+GP_API const char *gp_codec_alias_at(size_t index, const char **text,
+                                     const char **what);
+
 typedef struct gp_pipeline gp_pipeline;
 
 /**
