@@ -64,6 +64,16 @@ randk_open(const double *values, const gp_codec_shape *shape, void **instance)
     return GP_OK;
 }
 
+/* Scaling rounds, and may saturate. */
+static uint32_t
+randk_properties(const void *instance)
+{
+    const randk_instance *z = instance;
+
+    return GP_CODEC_FIXED_RATE |
+           (z->scale == SCALE_UNBIASED ? GP_CODEC_UNBIASED : GP_CODEC_LINEAR);
+}
+
 static size_t
 randk_bound(const void *instance, size_t size)
 {
@@ -196,6 +206,7 @@ const gp_codec_ops gp_codec_randk = {
     .params = randk_params,
     .open = randk_open,
     .close = free,
+    .properties_of = randk_properties,
     .bound = randk_bound,
     .scratch = randk_scratch,
     .error_bound = randk_error,

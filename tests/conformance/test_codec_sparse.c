@@ -32,6 +32,7 @@ selections_meet_the_requirements(void **state)
         "randk:0.01",
         "randk:0.7",
         "randk:0.1,start=1,over=5",
+        "randk:0.25,scale=unbiased",
         "threshold:0.5",
         "threshold:2,relative=1,scope=tensor+rice",
     };
