@@ -18,7 +18,8 @@ gp_native_name(uint8_t dtype)
 }
 
 static gp_status
-open_one(const char *part, size_t length, const char *native, gp_pipeline **out)
+open_one(const char *part, size_t length, const char *native,
+         const gp_codec_shape *shape, gp_pipeline **out)
 {
     char text[TEXT_MAX];
     gp_status status;
@@ -30,7 +31,7 @@ open_one(const char *part, size_t length, const char *native, gp_pipeline **out)
                        part, TEXT_MAX - 1);
     memcpy(text, part, length);
     text[length] = '\0';
-    status = gp_pipeline_parse(text, out);
+    status = gp_pipeline_open(text, shape, out);
     if (status != GP_OK || strcmp(gp_pipeline_name(*out), "none") != 0)
         return status;
     gp_pipeline_destroy(*out);
@@ -62,8 +63,30 @@ add(gp_codec_set *set, gp_pipeline *p, const char *text)
                    text, GP_CODEC_SET_MAX);
 }
 
+static bool
+sends_differences(const gp_pipeline *p)
+{
+    return gp_pipeline_properties(p) & GP_CODEC_DIFFERENCE;
+}
+
+static gp_status
+check_differences(const gp_codec_set *set, const char *text)
+{
+    for (uint32_t i = 1; i < set->count; i++)
+        if (sends_differences(set->pipeline[i]) !=
+            sends_differences(set->pipeline[0]))
+            return gp_fail(GP_ERR_CONFIG,
+                           "codec '%.100s': %.60s and %.60s cannot be "
+                           "alternatives, because one sends differences to "
+                           "what the shard holds; begin all or none with ef21",
+                           text, gp_pipeline_name(set->pipeline[0]),
+                           gp_pipeline_name(set->pipeline[i]));
+    return GP_OK;
+}
+
 gp_status
-gp_codec_set_open(const char *text, const char *native, gp_codec_set *out)
+gp_codec_set_open(const char *text, const char *native,
+                  const gp_codec_shape *shape, gp_codec_set *out)
 {
     gp_codec_set set = {0};
     const char *part = text;
@@ -73,13 +96,15 @@ gp_codec_set_open(const char *text, const char *native, gp_codec_set *out)
         size_t length = strcspn(part, "|");
         gp_pipeline *p = NULL;
 
-        status = open_one(part, length, native, &p);
+        status = open_one(part, length, native, shape, &p);
         if (status == GP_OK)
             status = add(&set, p, text);
         if (status != GP_OK || part[length] == '\0')
             break;
         part += length + 1;
     }
+    if (status == GP_OK)
+        status = check_differences(&set, text);
     if (status != GP_OK) {
         gp_codec_set_close(&set);
         return status;
@@ -158,4 +183,38 @@ gp_codec_set_is_wide(const gp_codec_set *set, const gp_pipeline *pull)
     for (uint32_t i = 0; i < set->count; i++)
         properties |= gp_pipeline_properties(set->pipeline[i]);
     return (properties & GP_CODEC_WIDE) != 0;
+}
+
+bool
+gp_codec_set_differs(const gp_codec_set *set)
+{
+    return set->count > 0 && sends_differences(set->pipeline[0]);
+}
+
+gp_status
+gp_codec_check_pull(const gp_pipeline *pull, const gp_updater *updater)
+{
+    uint32_t needs = gp_pipeline_needs(pull);
+    const char *why = NULL;
+
+    if (sends_differences(pull))
+        return gp_fail(GP_ERR_CONFIG,
+                       "pull codec '%.100s': differences are for pushes; a "
+                       "worker holds nothing that results could be differences "
+                       "to",
+                       gp_pipeline_name(pull));
+    if (updater->kind != GP_UPDATER_SGD)
+        return GP_OK;
+    if (needs & GP_PIPELINE_SELECTS)
+        why = "some of the elements";
+    else if (gp_pipeline_properties(pull) & GP_CODEC_WIDE)
+        why = "low-rank factors";
+    else if (needs & GP_PIPELINE_REMEMBERS)
+        why = "what depends on earlier steps";
+    return why ? gp_fail(GP_ERR_CONFIG,
+                         "pull codec '%.100s': with the updater sgd a pull "
+                         "returns parameters, of which %s would be wrong ones; "
+                         "pull them with none, fp16, bf16 or q8",
+                         gp_pipeline_name(pull), why)
+               : GP_OK;
 }

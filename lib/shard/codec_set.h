@@ -11,6 +11,7 @@
 #include <gradpush/codec.h>
 
 #include "base/base.h"
+#include "shard/updater.h"
 
 #define GP_CODEC_SET_MAX 8u
 
@@ -24,9 +25,9 @@ typedef struct gp_codec_set {
 const char *gp_native_name(uint8_t dtype);
 
 /* Opens all alternatives. Where the text says "none" it means `native`; what
- * comes twice counts once. */
+ * comes twice counts once. GP_ERR_CONFIG says what is wrong where. */
 gp_status gp_codec_set_open(const char *text, const char *native,
-                            gp_codec_set *out);
+                            const gp_codec_shape *shape, gp_codec_set *out);
 void gp_codec_set_close(gp_codec_set *set);
 
 /* The canonical text, which must fit. */
@@ -39,6 +40,13 @@ int gp_codec_set_find(const gp_codec_set *set, uint32_t id);
 /* The most that any of them needs for `count` elements. */
 size_t gp_codec_set_bound(const gp_codec_set *set, size_t count);
 size_t gp_codec_set_workspace(const gp_codec_set *set, size_t count);
+
+/* Whether they send differences to what the shard holds: all or none. */
+bool gp_codec_set_differs(const gp_codec_set *set);
+
+/* Whether results may travel through a pipeline: GP_ERR_CONFIG says why not. */
+gp_status gp_codec_check_pull(const gp_pipeline *pull,
+                              const gp_updater *updater);
 
 /* Whether one of them, or the pull pipeline, wants chunks as large as can be.
  */

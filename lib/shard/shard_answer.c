@@ -36,23 +36,35 @@ send_ack(gp_shard *s, gp_peer *peer, gp_entry *e)
     return gp_peer_post(s, peer, &msg, NULL, 0);
 }
 
+/* The result through the pull pipeline, once for all workers. A version is
+ * encoded once only, because of what is remembered. */
 static gp_status
 encode_result(gp_shard *s, gp_chunk *c)
 {
-    gp_codec_context context = {.seed = s->list.seed,
-                                .tensor = c->info->tensor,
-                                .offset = c->info->offset,
-                                .step = c->version,
-                                .rank = GP_RANK_SHARD,
-                                .size = (uint32_t)s->size};
-    size_t bound = gp_pipeline_bound(c->tensor->pull, c->info->count);
+    gp_codec_context context =
+        gp_chunk_context(s, c, c->version, GP_RANK_SHARD);
+    const gp_pipeline *p = c->tensor->pull;
+    uint32_t needs = gp_pipeline_needs(p);
+    size_t bound = gp_pipeline_bound(p, c->info->count);
+    gp_status status = GP_OK;
 
-    if (c->tensor->pull_dense || c->encoded_valid)
+    if (c->encoded_valid)
         return GP_OK;
     c->encoded_valid = true;
-    return gp_pipeline_encode(c->tensor->pull, &context, NULL, c->value,
-                              c->info->count, c->encoded, bound,
-                              &c->encoded_length, s->workspace);
+    c->encoded_is_sum = false;
+    context.shared = 0;
+    if (needs & GP_PIPELINE_PREPARES)
+        status = gp_pipeline_prepare(p, &context, c->memory, c->value,
+                                     c->info->count);
+    if (status == GP_OK && needs & GP_PIPELINE_PROPOSES)
+        status = gp_pipeline_propose(p, &context, c->memory, c->value,
+                                     c->info->count, &context.shared);
+    if (status != GP_OK)
+        return status;
+    c->encoded_shared = context.shared;
+    return gp_pipeline_encode(p, &context, c->memory, c->value, c->info->count,
+                              c->encoded, bound, &c->encoded_length,
+                              s->workspace);
 }
 
 /* Initial values go out in the tensor's own type. They have a buffer of their
@@ -107,6 +119,9 @@ send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
         status = encode_result(s, c);
         payload = c->encoded;
         length = c->encoded_length;
+        msg.aux = gp_float_bits(c->encoded_shared);
+        if (c->encoded_is_sum)
+            msg.flags |= GP_MSG_SUM;
     }
     if (status != GP_OK)
         return status;

@@ -84,6 +84,9 @@ typedef struct shard_tensor {
     gp_tensor_spec *spec;
     gp_codec_set push;
     int dense; /* the alternative whose payloads are fp32 as they lie, or -1 */
+    uint32_t folds; /* bit i: alternative i folds many in one pass */
+    int summed;     /* the alternative that is the pull pipeline as well, and
+                       whose messages are summed undecoded, or -1 */
     gp_pipeline *pull, *native;
     gp_updater updater;
     bool pull_dense; /* payload bytes are fp32 as they lie */
@@ -97,11 +100,14 @@ typedef struct gp_chunk {
     uint64_t version;   /* completed steps */
     uint32_t sending;   /* results of this version not yet SENT */
     bool scaled;        /* the updater's scale is in the sum already */
+    bool summed;        /* the sum is in `encoded`, and nowhere else */
     bool initialized;
     float *value; /* result of this version, or parameters */
     float *sum;   /* being folded; may be `value` */
     float *spare; /* second buffer, made when a result is still wanted */
     float *velocity;
+    float *history; /* of differences: what they add up to */
+    float shared;   /* what the workers agreed on for this step */
     void *initial; /* value in the tensor's own type, when that is not pulled */
     size_t initial_length;
     gp_entry *initializer; /* a broadcast that waits for results to leave */
@@ -111,6 +117,9 @@ typedef struct gp_chunk {
     void *encoded;  /* value through the pull pipeline */
     size_t encoded_length;
     bool encoded_valid;
+    bool encoded_is_sum;     /* the workers' messages, summed */
+    float encoded_shared;    /* what its decoders must know */
+    gp_codec_memory *memory; /* of the pull pipeline, or NULL */
     uint32_t crc; /* of the payload sent, computed once for all workers */
     bool crc_valid;
     uint64_t since_ns; /* first push of the step that is not complete */
@@ -152,6 +161,8 @@ struct gp_shard {
     uint32_t chunks;
     uint64_t slot_bytes;
     void *workspace;
+    gp_codec_input input[GP_CODEC_FOLD]; /* of a run that is being folded */
+    gp_codec_context context[GP_CODEC_FOLD];
     uint64_t created_ns; /* when the first worker came */
     uint64_t report_ns;  /* when to say next who is missing */
     uint32_t *barrier;   /* by rank: barriers entered */
@@ -196,8 +207,13 @@ bool gp_peer_is_full(const gp_shard *s, const gp_peer *peer);
 void gp_entry_owe(gp_peer *peer, gp_entry *e);
 void gp_entry_settle(gp_shard *s, gp_chunk *c, uint32_t rank);
 void gp_chunk_initialize(gp_shard *s, gp_chunk *c);
-void gp_chunk_advance(gp_shard *s, gp_chunk *c);
 void gp_chunk_resume(gp_shard *s, gp_chunk *c);
+bool gp_shard_is_local(const gp_shard *s, int64_t rank);
+
+/* shard_fold.c */
+gp_codec_context gp_chunk_context(const gp_shard *s, const gp_chunk *c,
+                                  uint64_t step, uint32_t rank);
+void gp_chunk_advance(gp_shard *s, gp_chunk *c);
 
 /* shard_chunk.c */
 void gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event);

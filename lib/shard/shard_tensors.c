@@ -18,23 +18,48 @@ find_dense(const gp_codec_set *set)
     return -1;
 }
 
-static gp_status
-open_tensor(gp_tensor_spec *spec, shard_tensor *t)
+static uint32_t
+find_folding(const gp_codec_set *set)
 {
+    uint32_t bits = 0;
+
+    for (uint32_t i = 0; i < set->count; i++)
+        if (gp_pipeline_needs(set->pipeline[i]) & GP_PIPELINE_FOLDS)
+            bits |= 1u << i;
+    return bits;
+}
+
+static int
+find_summed(const gp_shard *s, const shard_tensor *t)
+{
+    bool sums = gp_pipeline_needs(t->pull) & GP_PIPELINE_AGGREGATES &&
+                t->updater.kind != GP_UPDATER_SGD && s->size <= GP_CODEC_FOLD;
+
+    return sums ? gp_codec_set_find(&t->push, gp_pipeline_id(t->pull)) : -1;
+}
+
+static gp_status
+open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
+{
+    const gp_codec_shape shape = {spec->count, spec->columns};
     const char *native = gp_native_name(spec->dtype);
     gp_status status;
 
     t->spec = spec;
     status = gp_updater_parse(spec->updater, &t->updater);
     if (status == GP_OK)
-        status = gp_codec_set_open(spec->push, native, &t->push);
+        status = gp_codec_set_open(spec->push, native, &shape, &t->push);
     if (status == GP_OK)
-        status = gp_pipeline_parse(spec->pull, &t->pull);
+        status = gp_pipeline_open(spec->pull, &shape, &t->pull);
+    if (status == GP_OK)
+        status = gp_codec_check_pull(t->pull, &t->updater);
     if (status == GP_OK)
         status = gp_pipeline_parse(native, &t->native);
     if (status != GP_OK)
         return status;
     t->dense = find_dense(&t->push);
+    t->folds = find_folding(&t->push);
+    t->summed = find_summed(s, t);
     t->pull_dense = strcmp(gp_pipeline_name(t->pull), "none") == 0;
     return GP_OK;
 }
@@ -46,7 +71,7 @@ open_tensors(gp_shard *s)
     if (!s->tensor)
         return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", s->list.count);
     for (uint32_t i = 0; i < s->list.count; i++) {
-        gp_status status = open_tensor(&s->list.tensors[i], &s->tensor[i]);
+        gp_status status = open_tensor(s, &s->list.tensors[i], &s->tensor[i]);
 
         if (status != GP_OK)
             return status;
@@ -54,31 +79,41 @@ open_tensors(gp_shard *s)
     return GP_OK;
 }
 
+static gp_status
+open_pull_memory(gp_chunk *c)
+{
+    const shard_tensor *t = c->tensor;
+
+    return gp_codec_memory_create(t->pull, c->info->offset, c->info->count,
+                                  t->spec->feedback, &c->memory);
+}
+
 /* Memory of one chunk; the result of a pull that nobody pushed for is zeros. */
 static gp_status
 open_chunk(gp_shard *s, gp_chunk *c)
 {
+    const shard_tensor *t = c->tensor;
     size_t bytes = c->info->count * sizeof(float);
-    bool sgd = c->tensor->updater.kind == GP_UPDATER_SGD;
-    size_t pull = gp_pipeline_bound(c->tensor->pull, c->info->count);
-    bool coded = !c->tensor->pull_dense;
+    bool sgd = t->updater.kind == GP_UPDATER_SGD;
+    bool momentum = sgd && t->updater.momentum != 0;
+    bool differs = gp_codec_set_differs(&t->push);
+    size_t pull = gp_pipeline_bound(t->pull, c->info->count);
 
     c->value = gp_alloc_aligned(bytes);
     c->sum = sgd ? gp_alloc_aligned(bytes) : c->value;
     c->entry = calloc((size_t)s->size, sizeof(*c->entry));
-    if (sgd && c->tensor->updater.momentum != 0)
-        c->velocity = calloc(1, bytes);
-    if (coded)
-        c->encoded = gp_alloc_aligned(pull);
-    if (!c->value || !c->sum || !c->entry || (coded && !c->encoded) ||
-        (sgd && c->tensor->updater.momentum != 0 && !c->velocity))
+    c->velocity = momentum ? calloc(1, bytes) : NULL;
+    c->history = differs ? calloc(1, bytes) : NULL;
+    c->encoded = t->pull_dense ? NULL : gp_alloc_aligned(pull);
+    if (!c->value || !c->sum || !c->entry || (!c->encoded && !t->pull_dense) ||
+        (momentum && !c->velocity) || (differs && !c->history))
         return gp_fail(GP_ERR_NO_MEMORY, "chunk of %zu bytes", bytes);
     memset(c->value, 0, bytes);
     for (int64_t r = 0; r < s->size; r++) {
         gp_list_init(&c->entry[r].due);
         c->entry[r].chunk = c;
     }
-    return GP_OK;
+    return t->pull_dense ? GP_OK : open_pull_memory(c);
 }
 
 static void
@@ -214,6 +249,8 @@ close_chunk(gp_shard *s, gp_chunk *c)
     free(c->value);
     free(c->spare);
     free(c->velocity);
+    free(c->history);
+    gp_codec_memory_destroy(c->memory);
     free(c->initial);
     free(c->encoded);
     free(c->entry);

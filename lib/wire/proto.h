@@ -8,6 +8,8 @@
 #ifndef GP_PROTO_H
 #define GP_PROTO_H
 
+#include <string.h>
+
 #include <gradpush/transport.h>
 
 #include "base/base.h"
@@ -37,6 +39,9 @@ enum gp_msg_type {
 /* On PUSH: no ACK before it is folded. */
 #define GP_MSG_PATIENT 0x0008u
 
+/* On RESULT: the pushes' sum, to be divided by the receiver of a mean. */
+#define GP_MSG_SUM 0x0010u
+
 #define GP_NONCE_BYTES 32u
 #define GP_PROOF_BYTES 32u
 #define GP_TEXT_MAX    512u
@@ -51,6 +56,26 @@ static inline uint64_t
 gp_destination(uint32_t token, uint64_t offset)
 {
     return (uint64_t)token << 32 | offset / GP_DESTINATION_UNIT;
+}
+
+/* Numbers that workers agree on travel as their bits, in gp_msg.aux. */
+static inline uint64_t
+gp_float_bits(float value)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
+
+static inline float
+gp_bits_float(uint64_t bits)
+{
+    uint32_t low = (uint32_t)bits;
+    float value;
+
+    memcpy(&value, &low, sizeof(value));
+    return value;
 }
 
 typedef struct gp_challenge {

@@ -148,14 +148,21 @@ gp_decode_chunk(gp_op *op, const gp_msg *msg, const void *bytes)
     uint8_t *out = op->request->out + info->offset * width;
     bool half = t->spec.dtype != GP_FP32;
     float *values = half ? w->plain : (void *)out;
+    bool sum = msg->flags & GP_MSG_SUM;
     gp_codec_context context =
-        context_of(t, info->offset, msg->step, GP_RANK_SHARD);
+        context_of(t, info->offset, msg->step - sum, GP_RANK_SHARD);
     gp_status status;
 
+    if (sum && !(gp_pipeline_needs(t->pull) & GP_PIPELINE_AGGREGATES))
+        return gp_fail(GP_ERR_PROTOCOL, "a sum of messages of %.100s",
+                       gp_pipeline_name(t->pull));
+    context.shared = gp_bits_float(msg->aux);
     status = gp_pipeline_decode(t->pull, &context, bytes, msg->payload, values,
                                 info->count, w->workspace);
     if (status != GP_OK)
         return status;
+    if (sum && t->scale != 1.0f)
+        gp_scale_fp32(values, t->scale, info->count);
     if (t->spec.dtype == GP_FP16)
         gp_fp32_to_fp16(out, values, info->count);
     else if (half)

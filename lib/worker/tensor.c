@@ -24,11 +24,12 @@ open_codecs(const gp_tensor_options *o, const char *text, gp_codec_set *set,
             char *name)
 {
     const char *native = gp_native_name((uint8_t)o->dtype);
-    gp_status status = gp_codec_set_open(text, native, set);
+    const gp_codec_shape shape = {o->count, o->columns > 1 ? o->columns : 0};
+    gp_status status = gp_codec_set_open(text, native, &shape, set);
 
     if (status == GP_OK && o->count < o->codec_minimum) {
         gp_codec_set_close(set);
-        status = gp_codec_set_open(native, native, set);
+        status = gp_codec_set_open(native, native, &shape, set);
     }
     return status == GP_OK ? gp_codec_set_print(set, name, GP_CODECS_MAX)
                            : status;
@@ -154,8 +155,11 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
     if (status == GP_OK)
         status =
             gp_updater_parse(or_default(w, o->updater, "updater"), &updater);
+    if (status == GP_OK)
+        status = gp_codec_check_pull(t->pull, &updater);
     if (status != GP_OK)
         return status;
+    t->scale = gp_updater_scale(&updater, w->size);
     gp_updater_print(&updater, t->spec.updater, sizeof(t->spec.updater));
     t->preferred = t->automatic ? 0 : t->push.count - 1;
     t->direct = gp_codec_set_find(&t->push, gp_pipeline_id(t->native));

@@ -144,6 +144,7 @@ struct gp_tensor {
     int direct; /* the alternative whose bytes are the user's, or -1 */
     gp_pipeline *pull, *native;
     bool pull_direct; /* wire bytes are the user's bytes */
+    float scale;      /* of sums that come undivided */
     int feedback;     /* of the options */
     gp_codec_memory *memory[GP_CODEC_SET_MAX]; /* by alternative, or NULL */
     uint32_t holder; /* the alternative whose memory has the residual */

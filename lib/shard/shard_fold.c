@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shard_fold.c - from pushes to the result of a step.
+ *
+ * A step of a chunk is complete when the pushes of all ranks have been folded,
+ * in rank order: the sum has the same bits whatever the order of arrival.
+ * Neighbours that went through one pipeline are a run. Its first may stay in
+ * their slots until the last is there, because one pass over all costs less
+ * memory traffic than one for each. When a step is one run of messages that can
+ * be summed as they are, and results travel in the same form, nothing is
+ * decoded at all; then the run must not be broken, or results would depend on
+ * the moment.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "shard/fold.h"
+#include "shard/shard_int.h"
+
+static bool
+is_dense(const gp_chunk *c, uint32_t rank)
+{
+    return c->entry[rank].codec == c->tensor->dense;
+}
+
+static bool
+is_next(const gp_chunk *c, uint32_t rank)
+{
+    return c->entry[rank].pending && c->entry[rank].msg.step == c->version;
+}
+
+static bool
+all_next(const gp_shard *s, const gp_chunk *c)
+{
+    for (int64_t r = 0; r < s->size; r++)
+        if (!is_next(c, (uint32_t)r))
+            return false;
+    return true;
+}
+
+/* The memory of the local worker's result, when the sum may be formed there:
+ * every worker waits for this very result, and folding does not overwrite a
+ * push before it is read. */
+static float *
+lendable(const gp_shard *s, const gp_chunk *c)
+{
+    const gp_entry *e;
+    const char *low, *high, *payload;
+    float *target;
+    int64_t local = -1;
+
+    for (int64_t r = 0; r < s->size; r++) {
+        if (!s->worker[r] || c->entry[r].answer != ANSWER_RESULT)
+            return NULL;
+        if (s->worker[r]->local)
+            local = r;
+    }
+    if (!s->destination || local < 0 || !c->tensor->pull_dense)
+        return NULL;
+    e = &c->entry[local];
+    target = s->destination(s->user, c->number, e->cookie);
+    low = (const char *)target;
+    high = low + c->info->count * sizeof(float);
+    payload = e->payload;
+    if (!target || payload >= high || payload + e->length <= low)
+        return target;
+    /* In place: safe when both are read and written element by element. */
+    return payload == low && local <= 1 && is_dense(c, 0) &&
+                   (s->size < 2 || is_dense(c, 1))
+               ? target
+               : NULL;
+}
+
+/* Whether folding may begin, and into which buffer. A worker that has pushed
+ * the next step will not ask for the last result any more: when all have, the
+ * sum is formed in place, once that result has left. Otherwise it is formed in
+ * the second buffer. */
+static bool
+begin_step(gp_shard *s, gp_chunk *c)
+{
+    if (c->tensor->updater.kind == GP_UPDATER_SGD)
+        return true;
+    c->sum = c->value;
+    if (all_next(s, c)) {
+        float *target = c->sending == 0 ? lendable(s, c) : NULL;
+
+        if (target)
+            c->sum = target;
+        return c->sending == 0;
+    }
+    if (c->spent)
+        return c->sending == 0;
+    if (!c->spare)
+        c->spare = gp_alloc_aligned(c->info->count * sizeof(float));
+    if (!c->spare) {
+        gp_shard_fail(s, GP_ERR_NO_MEMORY, "shard: no memory for a sum");
+        return false;
+    }
+    c->sum = c->spare;
+    return true;
+}
+
+static float
+last_scale(const gp_shard *s, const gp_chunk *c, uint32_t rank)
+{
+    if (rank + 1 < s->size)
+        return 1.0f;
+    return gp_updater_scale(&c->tensor->updater, (uint32_t)s->size);
+}
+
+gp_codec_context
+gp_chunk_context(const gp_shard *s, const gp_chunk *c, uint64_t step,
+                 uint32_t rank)
+{
+    return (gp_codec_context){.seed = s->list.seed,
+                              .tensor = c->info->tensor,
+                              .offset = c->info->offset,
+                              .step = step,
+                              .rank = rank,
+                              .size = (uint32_t)s->size,
+                              .shared = c->shared};
+}
+
+/* Ranks from `first` on whose pushes are there and went through one pipeline.
+ */
+static uint32_t
+run_length(const gp_shard *s, const gp_chunk *c, uint32_t first)
+{
+    int codec = c->entry[first].codec;
+    uint32_t last = first + 1;
+
+    while (last < s->size && is_next(c, last) && c->entry[last].codec == codec)
+        last++;
+    return last - first;
+}
+
+static bool
+is_stashed(const gp_chunk *c, uint32_t first, uint32_t count)
+{
+    for (uint32_t r = first; r < first + count; r++)
+        if (c->entry[r].stash)
+            return true;
+    return false;
+}
+
+/* Whether a run may yet grow, and it pays to wait for that. */
+static bool
+may_grow(const gp_shard *s, const gp_chunk *c, uint32_t first, uint32_t count)
+{
+    const shard_tensor *t = c->tensor;
+    uint32_t end = first + count;
+    int codec = c->entry[first].codec;
+
+    if (end == s->size || is_next(c, end))
+        return false;
+    if (first == 0 && codec == t->summed)
+        return true;
+    if (!s->worker[end] || is_stashed(c, first, count))
+        return false;
+    if (codec == t->dense)
+        return first == 0 && count == 1;
+    return t->folds >> codec & 1;
+}
+
+/* A payload that is fp32 as it lies. */
+static void
+fold_dense(gp_shard *s, gp_chunk *c, uint32_t rank)
+{
+    const gp_entry *e = &c->entry[rank];
+    float scale = last_scale(s, c, rank);
+    size_t n = c->info->count;
+
+    c->scaled = rank + 1 == s->size;
+    if (rank > 0)
+        gp_fold_add(c->sum, c->sum, e->payload, scale, n);
+    else if (scale != 1.0f)
+        gp_fold_scale(c->sum, e->payload, scale, n);
+    else if (c->sum != e->payload)
+        memcpy(c->sum, e->payload, n * sizeof(float));
+}
+
+/* The first two at once, when both are there. */
+static uint32_t
+fold_dense_run(gp_shard *s, gp_chunk *c, uint32_t first, uint32_t count)
+{
+    const gp_entry *e = c->entry;
+
+    if (first > 0 || count < 2) {
+        fold_dense(s, c, first);
+        return 1;
+    }
+    gp_fold_add(c->sum, e[0].payload, e[1].payload, last_scale(s, c, 1),
+                c->info->count);
+    c->scaled = s->size == 2;
+    return 2;
+}
+
+static size_t
+list_inputs(gp_shard *s, const gp_chunk *c, uint32_t first, uint32_t count)
+{
+    size_t n = GP_MIN(count, GP_CODEC_FOLD);
+
+    for (size_t i = 0; i < n; i++) {
+        const gp_entry *e = &c->entry[first + i];
+
+        s->context[i] =
+            gp_chunk_context(s, c, e->msg.step, first + (uint32_t)i);
+        s->input[i] = (gp_codec_input){&s->context[i], e->payload, e->length};
+    }
+    return n;
+}
+
+static const gp_pipeline *
+pipeline_of(const gp_chunk *c, uint32_t rank)
+{
+    return c->tensor->push.pipeline[c->entry[rank].codec];
+}
+
+/* A run could not be decoded: finds out whose message it was. */
+static void
+blame(gp_shard *s, gp_chunk *c, uint32_t first, uint32_t count,
+      gp_status status)
+{
+    uint32_t rank = first;
+
+    for (; rank + 1 < first + count; rank++)
+        if (gp_pipeline_decode(pipeline_of(c, rank), &s->context[rank - first],
+                               c->entry[rank].payload, c->entry[rank].length,
+                               c->sum, c->info->count, s->workspace) != GP_OK)
+            break;
+    gp_shard_fail(s, status,
+                  "worker %u pushed damaged data for tensor '%.60s': %.200s",
+                  rank, c->tensor->spec->name, gp_last_error());
+}
+
+/* Sums messages as they are, into what will be sent. */
+static gp_status
+sum_encoded(gp_shard *s, gp_chunk *c, uint32_t count)
+{
+    const gp_pipeline *p = c->tensor->pull;
+    size_t bound = gp_pipeline_bound(p, c->info->count);
+
+    c->summed = true;
+    c->encoded_shared = c->shared;
+    return gp_pipeline_aggregate(p, s->input, count, c->info->count, c->encoded,
+                                 bound, &c->encoded_length, s->workspace);
+}
+
+/* Folds as many of a run as one pass takes; 0 when that failed. */
+static uint32_t
+fold_run(gp_shard *s, gp_chunk *c, uint32_t first, uint32_t count)
+{
+    const shard_tensor *t = c->tensor;
+    uint32_t n;
+    gp_status status;
+
+    if (c->entry[first].codec == t->dense)
+        return fold_dense_run(s, c, first, count);
+    n = (uint32_t)list_inputs(s, c, first, count);
+    if (n == s->size && c->entry[first].codec == t->summed)
+        status = sum_encoded(s, c, n);
+    else
+        status = gp_pipeline_fold(pipeline_of(c, first), s->input, n, first > 0,
+                                  c->sum, c->info->count, s->workspace);
+    if (status == GP_OK)
+        return n;
+    blame(s, c, first, n, status);
+    return 0;
+}
+
+static void
+folded(gp_shard *s, gp_chunk *c, uint32_t rank)
+{
+    gp_entry *e = &c->entry[rank];
+
+    gp_entry_free(s, s->worker[rank], e);
+    e->pending = false;
+    e->next_step = c->version + 1;
+    if (e->answer == ANSWER_ACK)
+        gp_entry_settle(s, c, rank);
+}
+
+/* The sum as the updater wants it. Differences add up to what they are
+ * differences to. */
+static void
+finish_sum(gp_shard *s, gp_chunk *c)
+{
+    float scale = gp_updater_scale(&c->tensor->updater, (uint32_t)s->size);
+    size_t n = c->info->count;
+
+    if (c->history) {
+        gp_fold_add(c->history, c->history, c->sum, 1.0f, n);
+        gp_fold_scale(c->sum, c->history, scale, n);
+    } else if (!c->scaled && scale != 1.0f) {
+        gp_fold_scale(c->sum, c->sum, scale, n);
+    }
+}
+
+/* The sum becomes the result, where it lies or through the updater. */
+static void
+take_sum(gp_chunk *c)
+{
+    const gp_updater *u = &c->tensor->updater;
+
+    c->lent = NULL;
+    c->spent = false;
+    if (u->kind == GP_UPDATER_SGD) {
+        gp_updater_sgd(u, c->sum, c->value, c->velocity, c->info->count);
+    } else if (c->sum == c->spare) {
+        c->spare = c->value;
+        c->value = c->sum;
+    } else if (c->sum != c->value) {
+        c->lent = c->sum;
+        c->sum = c->value;
+    }
+}
+
+static void
+settle_results(gp_shard *s, gp_chunk *c, bool local)
+{
+    for (int64_t r = 0; r < s->size; r++)
+        if (gp_shard_is_local(s, r) == local &&
+            c->entry[r].answer == ANSWER_RESULT && !c->entry[r].init_answer)
+            gp_entry_settle(s, c, (uint32_t)r);
+}
+
+static void
+complete(gp_shard *s, gp_chunk *c)
+{
+    if (!c->summed)
+        finish_sum(s, c);
+    take_sum(c);
+    c->version++;
+    c->next_rank = 0;
+    c->scaled = false;
+    c->encoded_valid = c->encoded_is_sum = c->summed;
+    c->summed = false;
+    c->crc_valid = false;
+    c->since_ns = 0;
+    for (int64_t r = 0; r < s->size; r++)
+        if (is_next(c, (uint32_t)r) && !c->since_ns)
+            c->since_ns = gp_clock_ns();
+    settle_results(s, c, false);
+    settle_results(s, c, true);
+}
+
+/* Folds what can be folded, completes the step when all ranks are in. */
+void
+gp_chunk_advance(gp_shard *s, gp_chunk *c)
+{
+    if (c->next_rank == s->size) {
+        if (c->sending > 0)
+            return;
+        complete(s, c);
+    }
+    while (is_next(c, c->next_rank)) {
+        uint32_t first = c->next_rank, count = run_length(s, c, first), done;
+
+        if (may_grow(s, c, first, count))
+            return;
+        if (first == 0 && !begin_step(s, c))
+            return;
+        done = fold_run(s, c, first, count);
+        if (done == 0)
+            return;
+        for (uint32_t r = first; r < first + done; r++)
+            folded(s, c, r);
+        c->next_rank = first + done;
+        if (c->next_rank < s->size)
+            continue;
+        if (c->sending > 0)
+            return;
+        complete(s, c);
+    }
+}
