@@ -805,11 +805,12 @@ check_name(suite *s)
 }
 
 int
-gp_codec_suite_claim(const gp_codec_claim *claim)
+gp_codec_suite_matrix(const gp_codec_claim *claim, size_t columns)
 {
     suite s = {.text = claim->pipeline, .nmse = claim->nmse};
+    gp_codec_shape shape = {0, columns};
 
-    if (gp_pipeline_parse(claim->pipeline, &s.pipeline)) {
+    if (gp_pipeline_open(claim->pipeline, &shape, &s.pipeline)) {
         fail(&s, "%s", gp_last_error());
         return s.failures;
     }
@@ -832,6 +833,12 @@ gp_codec_suite_claim(const gp_codec_claim *claim)
     check_name(&s);
     gp_pipeline_destroy(s.pipeline);
     return s.failures;
+}
+
+int
+gp_codec_suite_claim(const gp_codec_claim *claim)
+{
+    return gp_codec_suite_matrix(claim, 0);
 }
 
 int

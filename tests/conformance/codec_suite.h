@@ -8,6 +8,8 @@
 #ifndef GP_CODEC_SUITE_H
 #define GP_CODEC_SUITE_H
 
+#include <stddef.h>
+
 /* What is claimed about a pipeline beyond its properties. */
 typedef struct gp_codec_claim {
     const char *pipeline;
@@ -20,5 +22,7 @@ typedef struct gp_codec_claim {
  * that shows it. Uses every SIMD level of the machine, then restores it. */
 int gp_codec_suite(const char *pipeline);
 int gp_codec_suite_claim(const gp_codec_claim *claim);
+/* All inputs are matrices with rows of so many elements. */
+int gp_codec_suite_matrix(const gp_codec_claim *claim, size_t columns);
 
 #endif
