@@ -80,6 +80,14 @@ intsum_bound(const void *instance, size_t count)
     return bytes;
 }
 
+static uint32_t
+intsum_properties(const void *instance)
+{
+    const intsum *c = instance;
+
+    return c->random ? GP_CODEC_UNBIASED : 0;
+}
+
 /* With a the most by which half a step exceeds the largest magnitude divided
  * by twice the levels: one element is as large as can be and all others are
  * half a step, which is what nearest rounding loses of them. */
@@ -471,6 +479,7 @@ const gp_codec_ops gp_codec_intsum = {
     .params = intsum_params,
     .open = intsum_open,
     .bound = intsum_bound,
+    .properties_of = intsum_properties,
     .error_bound = intsum_error,
     .encode = intsum_encode,
     .decode = intsum_decode,
