@@ -489,6 +489,11 @@ check_chain(const parser *p)
                       "will get: give it scope=chunk",
                       l->array->ops->name,
                       (l->select ? l->select : l->transform)->ops->name);
+    if (prepares && l->zeros && l->array->ops->properties & GP_CODEC_WIDE)
+        return reject(p, p->text,
+                      "%s takes rows of a matrix, of which %s would leave out "
+                      "blocks",
+                      l->array->ops->name, l->zeros->ops->name);
     if (l->array->ops->propose && (l->transform || l->zeros || l->select))
         return reject(p, p->text,
                       "%s needs the same elements on all workers: nothing may "

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_codec_sums.c - the codec suite over codecs that shards sum.
+ * test_codec_sums.c - the codec suite over codecs that shards sum or that
+ * factor.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,11 +34,37 @@ shared_step_integers_meet_the_requirements(void **state)
         assert_int_equal(gp_codec_suite_claim(&claims[i]), 0);
 }
 
+/* As matrices of several shapes, and as vectors, which travel as they are. */
+static void
+low_rank_factors_meet_the_requirements(void **state)
+{
+    static const struct {
+        gp_codec_claim claim;
+        size_t columns;
+    } cases[] = {
+        {{"powersgd", 0}, 0},
+        {{"powersgd", 1}, 100},
+        {{"powersgd:rank=1", 1}, 8},
+        {{"powersgd:rank=2,power=2", 1}, 33},
+        {{"powersgd:rank=3,factors=fp16", 1}, 48},
+        {{"powersgd:rank=32", 1}, 200},
+#ifdef GP_HAVE_LZ4
+        {{"powersgd:rank=2+lz4", 1}, 64},
+#endif
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(cases); i++)
+        assert_int_equal(
+            gp_codec_suite_matrix(&cases[i].claim, cases[i].columns), 0);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_step_integers_meet_the_requirements),
+        cmocka_unit_test(low_rank_factors_meet_the_requirements),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
