@@ -22,6 +22,7 @@ typedef struct sign_instance {
     size_t block;  /* SIZE_MAX: all elements of a call */
     size_t stored; /* fp32 numbers per block */
     gp_sign_sum what;
+    float threshold;
 } sign_instance;
 
 static const char *const scales[] = {"l1", "l2", "unit", NULL};
@@ -32,6 +33,9 @@ static const gp_codec_param sign_params[] = {
     {"scale", 0, 0, 0, 0,
      "magnitude of all: l1 their mean, l2 their root mean square, unit 1",
      scales},
+    {"threshold", 0, -1e30, 1e30, 0,
+     "what is less counts as negative; other than 0 with scale=unit only",
+     NULL},
     {NULL, 0, 0, 0, 0, NULL, NULL},
 };
 
@@ -43,7 +47,8 @@ static const gp_codec_param onebit_params[] = {
 };
 
 static gp_status
-open_with(size_t block, size_t stored, gp_sign_sum what, void **instance)
+open_with(size_t block, size_t stored, gp_sign_sum what, float threshold,
+          void **instance)
 {
     sign_instance *s;
 
@@ -54,7 +59,7 @@ open_with(size_t block, size_t stored, gp_sign_sum what, void **instance)
     s = malloc(sizeof(*s));
     if (!s)
         return gp_fail(GP_ERR_NO_MEMORY, "no memory for a codec");
-    *s = (sign_instance){block ? block : SIZE_MAX, stored, what};
+    *s = (sign_instance){block ? block : SIZE_MAX, stored, what, threshold};
     *instance = s;
     return GP_OK;
 }
@@ -66,14 +71,20 @@ sign_open(const double *values, const gp_codec_shape *shape, void **instance)
                                        GP_SIGN_NOTHING};
 
     (void)shape;
-    return open_with((size_t)values[0], 1, sums[(size_t)values[1]], instance);
+    if (values[2] != 0 && sums[(size_t)values[1]] != GP_SIGN_NOTHING)
+        return gp_fail(GP_ERR_CONFIG,
+                       "threshold=%g needs scale=unit: other scales are means "
+                       "of magnitudes, which belong to threshold=0",
+                       values[2]);
+    return open_with((size_t)values[0], 1, sums[(size_t)values[1]],
+                     (float)values[2], instance);
 }
 
 static gp_status
 onebit_open(const double *values, const gp_codec_shape *shape, void **instance)
 {
     (void)shape;
-    return open_with((size_t)values[0], 2, GP_SIGN_CLASSES, instance);
+    return open_with((size_t)values[0], 2, GP_SIGN_CLASSES, 0, instance);
 }
 
 static size_t
@@ -166,7 +177,7 @@ encode_block(const sign_instance *s, const gp_sign_kernels *k,
     gp_sign_stats stats = {.most = 0};
     float levels[2];
 
-    k->scan(source, residual, n, s->what, bits, &stats);
+    k->scan(source, residual, n, s->what, s->threshold, bits, &stats);
     find_levels(s, &stats, bits, n, levels);
     gp_put32(levels_at, gp_bits(levels[0]));
     if (s->stored == 2)

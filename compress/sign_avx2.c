@@ -63,11 +63,12 @@ largest(__m256i x)
 
 /* Signs, absmax and sums of 8 elements. */
 VECTOR uint8_t
-scan_8(__m256 x, int half, gp_sign_sum what, __m256i *most, sums *a, sums *b)
+scan_8(__m256 x, int half, gp_sign_sum what, float threshold, __m256i *most,
+       sums *a, sums *b)
 {
     __m256i m =
         _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(INT32_MAX));
-    __m256 below = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ);
+    __m256 below = _mm256_cmp_ps(x, _mm256_set1_ps(threshold), _CMP_LT_OQ);
 
     *most = _mm256_max_epu32(*most, m);
     if (what == GP_SIGN_MAGNITUDES)
@@ -95,7 +96,7 @@ take(const float *source, float *residual, size_t i, bool feedback)
 
 VECTOR void
 scan_as(const float *source, float *residual, size_t n, gp_sign_sum what,
-        uint8_t *bits, gp_sign_stats *stats, bool feedback)
+        float threshold, uint8_t *bits, gp_sign_stats *stats, bool feedback)
 {
     sums a = load_sums(stats->sums[0]), b = load_sums(stats->sums[1]);
     __m256i most = _mm256_set1_epi32((int)stats->most);
@@ -105,25 +106,25 @@ scan_as(const float *source, float *residual, size_t n, gp_sign_sum what,
         __m256 x = take(source, residual, i, feedback);
         __m256 y = take(source, residual, i + 8, feedback);
 
-        bits[i / 8] = scan_8(x, 0, what, &most, &a, &b);
-        bits[i / 8 + 1] = scan_8(y, 1, what, &most, &a, &b);
+        bits[i / 8] = scan_8(x, 0, what, threshold, &most, &a, &b);
+        bits[i / 8 + 1] = scan_8(y, 1, what, threshold, &most, &a, &b);
     }
     store_sums(stats->sums[0], &a);
     store_sums(stats->sums[1], &b);
     stats->most = largest(most);
     gp_sign_scalar.scan(source + whole, feedback ? residual + whole : NULL,
-                        n - whole, what, bits + whole / 8, stats);
+                        n - whole, what, threshold, bits + whole / 8, stats);
 }
 
-#define SCAN(name, what)                                                 \
-    TARGET static void scan_##name(const float *source, float *residual, \
-                                   size_t n, uint8_t *bits,              \
-                                   gp_sign_stats *stats)                 \
-    {                                                                    \
-        if (residual)                                                    \
-            scan_as(source, residual, n, what, bits, stats, true);       \
-        else                                                             \
-            scan_as(source, NULL, n, what, bits, stats, false);          \
+#define SCAN(name, what)                                                      \
+    TARGET static void scan_##name(const float *source, float *residual,      \
+                                   size_t n, float threshold, uint8_t *bits,  \
+                                   gp_sign_stats *stats)                      \
+    {                                                                         \
+        if (residual)                                                         \
+            scan_as(source, residual, n, what, threshold, bits, stats, true); \
+        else                                                                  \
+            scan_as(source, NULL, n, what, threshold, bits, stats, false);    \
     }
 
 SCAN(nothing, GP_SIGN_NOTHING)
@@ -133,20 +134,20 @@ SCAN(classes, GP_SIGN_CLASSES)
 
 static void
 scan(const float *source, float *residual, size_t n, gp_sign_sum what,
-     uint8_t *bits, gp_sign_stats *stats)
+     float threshold, uint8_t *bits, gp_sign_stats *stats)
 {
     switch (what) {
     case GP_SIGN_NOTHING:
-        scan_nothing(source, residual, n, bits, stats);
+        scan_nothing(source, residual, n, threshold, bits, stats);
         break;
     case GP_SIGN_MAGNITUDES:
-        scan_magnitudes(source, residual, n, bits, stats);
+        scan_magnitudes(source, residual, n, threshold, bits, stats);
         break;
     case GP_SIGN_SQUARES:
-        scan_squares(source, residual, n, bits, stats);
+        scan_squares(source, residual, n, threshold, bits, stats);
         break;
     case GP_SIGN_CLASSES:
-        scan_classes(source, residual, n, bits, stats);
+        scan_classes(source, residual, n, threshold, bits, stats);
         break;
     }
 }

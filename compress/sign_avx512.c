@@ -43,15 +43,16 @@ store_sums(double to[16], sums s)
 /* Finishes what the vectors left over, lanes in step. */
 static void
 scan_rest(const float *source, float *residual, size_t whole, size_t n,
-          gp_sign_sum what, uint8_t *bits, gp_sign_stats *stats)
+          gp_sign_sum what, float threshold, uint8_t *bits,
+          gp_sign_stats *stats)
 {
     gp_sign_scalar.scan(source + whole, residual ? residual + whole : NULL,
-                        n - whole, what, bits + whole / 8, stats);
+                        n - whole, what, threshold, bits + whole / 8, stats);
 }
 
 VECTOR void
 scan_as(const float *source, float *residual, size_t n, gp_sign_sum what,
-        uint8_t *bits, gp_sign_stats *stats, bool feedback)
+        float threshold, uint8_t *bits, gp_sign_stats *stats, bool feedback)
 {
     const __m512i magnitude = _mm512_set1_epi32(INT32_MAX);
     sums a = {_mm512_loadu_pd(stats->sums[0]),
@@ -73,7 +74,7 @@ scan_as(const float *source, float *residual, size_t n, gp_sign_sum what,
         }
         m = _mm512_and_si512(_mm512_castps_si512(x), magnitude);
         most = _mm512_max_epu32(most, m);
-        below = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+        below = _mm512_cmp_ps_mask(x, _mm512_set1_ps(threshold), _CMP_LT_OQ);
         word = (uint16_t)below;
         memcpy(bits + i / 8, &word, 2);
         if (what == GP_SIGN_MAGNITUDES)
@@ -88,18 +89,18 @@ scan_as(const float *source, float *residual, size_t n, gp_sign_sum what,
     store_sums(stats->sums[0], a);
     store_sums(stats->sums[1], b);
     stats->most = _mm512_reduce_max_epu32(most);
-    scan_rest(source, residual, whole, n, what, bits, stats);
+    scan_rest(source, residual, whole, n, what, threshold, bits, stats);
 }
 
-#define SCAN(name, what)                                                 \
-    TARGET static void scan_##name(const float *source, float *residual, \
-                                   size_t n, uint8_t *bits,              \
-                                   gp_sign_stats *stats)                 \
-    {                                                                    \
-        if (residual)                                                    \
-            scan_as(source, residual, n, what, bits, stats, true);       \
-        else                                                             \
-            scan_as(source, NULL, n, what, bits, stats, false);          \
+#define SCAN(name, what)                                                      \
+    TARGET static void scan_##name(const float *source, float *residual,      \
+                                   size_t n, float threshold, uint8_t *bits,  \
+                                   gp_sign_stats *stats)                      \
+    {                                                                         \
+        if (residual)                                                         \
+            scan_as(source, residual, n, what, threshold, bits, stats, true); \
+        else                                                                  \
+            scan_as(source, NULL, n, what, threshold, bits, stats, false);    \
     }
 
 SCAN(nothing, GP_SIGN_NOTHING)
@@ -109,20 +110,20 @@ SCAN(classes, GP_SIGN_CLASSES)
 
 static void
 scan(const float *source, float *residual, size_t n, gp_sign_sum what,
-     uint8_t *bits, gp_sign_stats *stats)
+     float threshold, uint8_t *bits, gp_sign_stats *stats)
 {
     switch (what) {
     case GP_SIGN_NOTHING:
-        scan_nothing(source, residual, n, bits, stats);
+        scan_nothing(source, residual, n, threshold, bits, stats);
         break;
     case GP_SIGN_MAGNITUDES:
-        scan_magnitudes(source, residual, n, bits, stats);
+        scan_magnitudes(source, residual, n, threshold, bits, stats);
         break;
     case GP_SIGN_SQUARES:
-        scan_squares(source, residual, n, bits, stats);
+        scan_squares(source, residual, n, threshold, bits, stats);
         break;
     case GP_SIGN_CLASSES:
-        scan_classes(source, residual, n, bits, stats);
+        scan_classes(source, residual, n, threshold, bits, stats);
         break;
     }
 }

@@ -21,7 +21,7 @@ gp_sign_total(const double partial[16])
 }
 
 static void
-sum_one(double sums[2][16], size_t lane, gp_sign_sum what, float x)
+sum_one(double sums[2][16], size_t lane, gp_sign_sum what, bool below, float x)
 {
     double d = (double)x;
 
@@ -30,12 +30,12 @@ sum_one(double sums[2][16], size_t lane, gp_sign_sum what, float x)
     else if (what == GP_SIGN_SQUARES)
         sums[0][lane] += d * d;
     else if (what == GP_SIGN_CLASSES)
-        sums[x < 0 ? 0 : 1][lane] += d;
+        sums[below ? 0 : 1][lane] += d;
 }
 
 static void
 scan(const float *source, float *residual, size_t n, gp_sign_sum what,
-     uint8_t *bits, gp_sign_stats *stats)
+     float threshold, uint8_t *bits, gp_sign_stats *stats)
 {
     memset(bits, 0, (n + 7) / 8);
     for (size_t i = 0; i < n; i++) {
@@ -48,8 +48,8 @@ scan(const float *source, float *residual, size_t n, gp_sign_sum what,
         }
         m = gp_bits(x) & GP_FP32_MAGNITUDE;
         stats->most = m > stats->most ? m : stats->most;
-        bits[i >> 3] = (uint8_t)(bits[i >> 3] | (x < 0) << (i & 7));
-        sum_one(stats->sums, i % 16, what, x);
+        bits[i >> 3] = (uint8_t)(bits[i >> 3] | (x < threshold) << (i & 7));
+        sum_one(stats->sums, i % 16, what, x < threshold, x);
     }
 }
 

@@ -3,8 +3,9 @@
  * sign_kernels.h - the inner loops of the codecs that send one bit per element,
  * one table per instruction set, all with the same bits.
  *
- * Element i is bit i & 7 of byte i >> 3; the bit is set when it is less than
- * zero, so -0.0 counts as positive. Bits after the last element are 0.
+ * Element i is bit i & 7 of byte i >> 3; the bit is set when it is less than a
+ * threshold, usually 0, so -0.0 counts as positive. Bits after the last element
+ * are 0.
  */
 #ifndef GP_SIGN_KERNELS_H
 #define GP_SIGN_KERNELS_H
@@ -17,7 +18,7 @@ typedef enum gp_sign_sum {
     GP_SIGN_NOTHING = 0,
     GP_SIGN_MAGNITUDES = 1,
     GP_SIGN_SQUARES = 2,
-    GP_SIGN_CLASSES = 3 /* those below zero in [0], the others in [1] */
+    GP_SIGN_CLASSES = 3 /* those whose bit is set in [0], the others in [1] */
 } gp_sign_sum;
 
 /* Partial sums in the order of reduce.h, and the bits of the absmax. All zero
@@ -31,7 +32,8 @@ typedef struct gp_sign_kernels {
     /* Packs the signs of `source`, or, when `residual` is not NULL, those of
      * residual += source. */
     void (*scan)(const float *source, float *residual, size_t n,
-                 gp_sign_sum what, uint8_t *bits, gp_sign_stats *stats);
+                 gp_sign_sum what, float threshold, uint8_t *bits,
+                 gp_sign_stats *stats);
     /* target[i] = levels[bit i] */
     void (*paint)(const uint8_t *bits, const float levels[2], float *target,
                   size_t n);

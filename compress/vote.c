@@ -88,7 +88,7 @@ vote_encode_feedback(const void *instance, const gp_codec_context *context,
     (void)context;
     if (bound == SIZE_MAX || capacity < bound)
         return GP_ERR_TOO_LARGE;
-    k->scan(source, residual, count, GP_SIGN_NOTHING, bits, &stats);
+    k->scan(source, residual, count, GP_SIGN_NOTHING, 0, bits, &stats);
     gp_put32(out, stats.most < GP_FP32_INFINITY);
     if (stats.most >= GP_FP32_INFINITY) {
         memset(bits, 0, stride);
