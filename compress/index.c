@@ -6,11 +6,11 @@
  * elsewhere; a decoder accepts exactly the bytes that stand for that many
  * ascending ones.
  */
-#include <endian.h>
 #include <string.h>
 
 #include "base/base.h"
 #include "base/bytes.h"
+#include "compress/bitlist.h"
 #include "compress/index.h"
 #include "compress/rice.h"
 
@@ -114,39 +114,13 @@ bitmap_pack(const void *instance, const uint32_t *indices, size_t selected,
     return GP_OK;
 }
 
-/* Up to 8 bytes as one number. */
-static uint64_t
-word_at(const uint8_t *bytes, size_t length, size_t at)
-{
-    uint64_t word = 0;
-
-    memcpy(&word, bytes + at, length - at < 8 ? length - at : 8);
-    return le64toh(word);
-}
-
-static size_t
-bits_set(const uint8_t *bytes, size_t length)
-{
-    size_t sum = 0;
-
-    for (size_t at = 0; at < length; at += 8)
-        sum += (unsigned)__builtin_popcountll(word_at(bytes, length, at));
-    return sum;
-}
-
 static bool
 bitmap_read(const uint8_t *bytes, size_t length, uint32_t *indices,
             size_t selected, size_t count)
 {
-    size_t n = 0;
-
-    if (length != bitmap_size(count) || bits_set(bytes, length) != selected ||
-        (count % 8 != 0 && bytes[length - 1] >> count % 8 != 0))
-        return false;
-    for (size_t at = 0; at < length; at += 8)
-        for (uint64_t w = word_at(bytes, length, at); w; w &= w - 1)
-            indices[n++] = (uint32_t)(8 * at + (unsigned)__builtin_ctzll(w));
-    return true;
+    return length == bitmap_size(count) &&
+           (count % 8 == 0 || bytes[length - 1] >> count % 8 == 0) &&
+           gp_bitlist(bytes, count, 0, indices, selected) == selected;
 }
 
 static gp_status

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "compress/bitlist.h"
 #include "compress/kernels.h"
 #include "compress/philox.h"
 #include "compress/ratio.h"
@@ -87,7 +88,7 @@ static size_t
 randk_scratch(const void *instance, size_t size)
 {
     (void)instance;
-    return (size / 64 + 1) * sizeof(uint64_t);
+    return size / 8 + 1;
 }
 
 /* In expectation, over the draws. */
@@ -107,42 +108,24 @@ randk_error(const void *instance, size_t count)
  * for 2^-64 n). Draw i is uniform over 0 .. n - draws + i; what is set already
  * gives way to the last of the range. */
 static void
-draw(const gp_codec_context *context, uint64_t *bits, size_t n, size_t draws)
+draw(const gp_codec_context *context, uint8_t *bits, size_t n, size_t draws)
 {
     gp_stream stream = gp_stream_of(context, GP_USE_SELECTION);
     uint32_t words[WORDS];
 
-    memset(bits, 0, randk_scratch(NULL, n));
+    memset(bits, 0, n / 8 + 1);
     for (size_t i = 0; i < draws; i++) {
         size_t at = 2 * i % WORDS, last = n - draws + i, t;
         uint64_t u;
 
         if (at == 0)
             gp_philox_words(&stream, context->offset + 2 * i, words,
-                            2 * (draws - i) < WORDS ? 2 * (draws - i) : WORDS);
+                            GP_MIN(2 * (draws - i), WORDS));
         u = words[at] | (uint64_t)words[at + 1] << 32;
         t = (size_t)((unsigned __int128)u * (last + 1) >> 64);
-        t = bits[t >> 6] >> (t & 63) & 1 ? last : t;
-        bits[t >> 6] |= (uint64_t)1 << (t & 63);
+        t = bits[t >> 3] >> (t & 7) & 1 ? last : t;
+        bits[t >> 3] = (uint8_t)(bits[t >> 3] | 1u << (t & 7));
     }
-}
-
-/* The indices of the bits that are set, or of those that are not. */
-static size_t
-list(const uint64_t *bits, size_t n, bool set, uint32_t *indices)
-{
-    size_t at = 0;
-
-    for (size_t w = 0; w <= n / 64; w++) {
-        uint64_t word = set ? bits[w] : ~bits[w];
-
-        if (w == n / 64)
-            word &= ((uint64_t)1 << (n & 63)) - 1;
-        for (; word; word &= word - 1)
-            indices[at++] =
-                (uint32_t)(64 * w + (unsigned)__builtin_ctzll(word));
-    }
-    return at;
 }
 
 static gp_status
@@ -156,7 +139,8 @@ randk_imply(const void *instance, const gp_codec_context *context, size_t count,
     if (count > UINT32_MAX)
         return GP_ERR_TOO_LARGE;
     draw(context, context->scratch, count, most ? count - k : k);
-    *selected = list(context->scratch, count, !most, indices);
+    *selected =
+        gp_bitlist(context->scratch, count, most ? 0xff : 0, indices, k);
     return GP_OK;
 }
 

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "compress/codec_internal.h"
 #include "compress/index.h"
 #include "compress/rice.h"
 
@@ -80,11 +81,16 @@ refuses_what_is_cut(const gp_codec_ops *ops, const uint8_t *bytes,
                          GP_ERR_CORRUPT);
     assert_int_equal(unpack(ops, longer, length + 1, selected, count),
                      GP_ERR_CORRUPT);
+    assert_int_equal(unpack(ops, bytes, length, selected + 1, count),
+                     GP_ERR_CORRUPT);
+    if (selected)
+        assert_int_equal(unpack(ops, bytes, length, selected - 1, count),
+                         GP_ERR_CORRUPT);
     free(longer);
 }
 
 static void
-round_trip(size_t selected, size_t count)
+round_trip_at_level(size_t selected, size_t count)
 {
     for (size_t s = 0; s < GP_COUNT_OF(stages); s++) {
         const gp_codec_ops *ops = stages[s];
@@ -104,6 +110,14 @@ round_trip(size_t selected, size_t count)
                 GP_ERR_CORRUPT);
         free(bytes);
     }
+}
+
+static void
+round_trip(size_t selected, size_t count)
+{
+    for (int level = 0; level < GP_SIMD_LEVELS; level++)
+        if (gp_simd_set((gp_simd)level))
+            round_trip_at_level(selected, count);
 }
 
 static void
