@@ -200,10 +200,46 @@ version_1_of_byte_stages(void **state)
     check_file("golden/codec_ans.hex", true);
 }
 
+static void
+version_1_of_signs(void **state)
+{
+    (void)state;
+    check_file("golden/codec_sign.hex", true);
+    check_file("golden/codec_sign_l2.hex", true);
+    check_file("golden/codec_onebit.hex", true);
+    check_file("golden/codec_vote.hex", true);
+}
+
+static void
+version_1_of_random_roundings(void **state)
+{
+    (void)state;
+    check_file("golden/codec_qsgd.hex", true);
+    check_file("golden/codec_qsgd_max.hex", true);
+    check_file("golden/codec_qsgd_odd.hex", true);
+    check_file("golden/codec_natural.hex", true);
+    check_file("golden/codec_natural_small.hex", true);
+    check_file("golden/codec_natural_dither.hex", true);
+    check_file("golden/codec_terngrad.hex", true);
+}
+
+static void
+version_1_of_rotations(void **state)
+{
+    (void)state;
+    check_file("golden/codec_hadamard.hex", true);
+    check_file("golden/codec_drive.hex", true);
+    check_file("golden/codec_eden.hex", true);
+    check_file("golden/codec_eden_4.hex", true);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(version_1_of_signs),
+        cmocka_unit_test(version_1_of_random_roundings),
+        cmocka_unit_test(version_1_of_rotations),
         cmocka_unit_test(version_1_of_casts),
         cmocka_unit_test(version_1_of_q8),
         cmocka_unit_test(version_1_of_lz4),
