@@ -22,7 +22,7 @@ bench/out/convergence.
   --codecs FILE   other lines
   --only LABELS   of the lines, in quotes, besides the first
   --options OPTS  of gradpush-train, in quotes (default: hidden layers 256,256,
-                  batch 16, momentum 0.9, rate 0.05)
+                  batch 16, momentum 0.9, rate 0.02)
   --store NAME    also copy the results to bench/results/NAME-*
   --help
 
@@ -45,7 +45,7 @@ shards=2
 link=
 list=$here/convergence.txt
 only=
-options="--hidden 256,256 --batch 16 --optimizer momentum --lr 0.05"
+options="--hidden 256,256 --batch 16 --optimizer momentum --lr 0.02"
 store=
 command="bench/convergence.sh"
 for word in "$@"; do
@@ -94,6 +94,7 @@ done
 [ -n "$trainer" ] || die "no bin/gradpush-train: build first, see docs/build.md"
 gradpush=$(dirname "$trainer")/gradpush
 [ -z "$link" ] || out=$out-$link
+[ -z "$link" ] || [ -z "$store" ] || store=$store-$link
 rm -rf "$out"
 mkdir -p "$out/raw"
 

@@ -53,6 +53,7 @@ while [ $# -gt 0 ]; do
         shift 2 ;;
     --once) once=yes; shift ;;
     --help | -h) usage; exit 0 ;;
+    --) break ;;
     -*) die "unknown option '$1'; see --help" 2 ;;
     *) break ;;
     esac

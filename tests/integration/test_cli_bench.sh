@@ -82,6 +82,8 @@ pushpull "co-located" --workers 2 --colocated
 pushpull "threads" --workers 2 --shards 2 --transport loop
 pushpull "mean" --workers 3 --shards 1 --updater mean
 pushpull "fp16 and bf16" --workers 2 --shards 1 --codec fp16 --pull-codec bf16
+pushpull "what leaves elements out" --workers 2 --shards 1 --codec topk:0.1 \
+    --pull-codec topk:0.1
 pushpull "q8" --workers 2 --shards 1 --codec q8 --pull-codec q8
 
 if "$gradpush" info --json - >"$work/json" 2>"$err"; then
