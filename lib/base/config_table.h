@@ -63,7 +63,7 @@
       "how long a waiting thread polls before it sleeps")                      \
     /* What is done with gradients. */                                         \
     X(codec, STRING, "none", NULL, 0, 0, 0,                                    \
-      "pipeline for pushes, such as q8+lz4; auto: the fastest, measured")                                   \
+      "pipeline for pushes, such as q8+lz4; auto: the fastest, measured")      \
     X(pull_codec, STRING, "none", NULL, 0, 0, 0,                               \
       "pipeline for pulls")                                                    \
     X(codec_rules, STRING, "", NULL, 0, 0, 0,                                  \
