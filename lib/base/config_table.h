@@ -73,6 +73,9 @@
       "first steps of each tensor that go dense whatever its pipeline")        \
     X(codec_candidates, STRING, "bf16|q8|q4|topk:0.01+q8+rice", NULL, 0, 0, 0, \
       "what codec=auto chooses from, beside none: at most 7 between '|'")      \
+    X(experiment, STRING, "", NULL, 0, 0, 0,                                   \
+      "file for a JSON line per tensor and step: bytes, times, errors; %r is " \
+      "the rank, without it rank 0 writes; gradients travel twice")            \
     X(updater, STRING, "mean", NULL, 0, 0, 0,                                  \
       "what shards do with pushes: sum, mean, sgd:lr=0.1,momentum=0.9")        \
     X(seed, INT, "1", NULL, 0, 9007199254740991, 0,                            \

@@ -233,6 +233,7 @@ count_sent(gp_worker *w, const gp_op *op, uint64_t payload)
                                   memory_order_relaxed);
         return;
     }
+    op->request->wire_bytes += payload + GP_MSG_BYTES;
     atomic_fetch_add_explicit(&w->bytes_pushed, payload + GP_MSG_BYTES,
                               memory_order_relaxed);
     atomic_fetch_add_explicit(&w->dense_bytes, plain, memory_order_relaxed);
@@ -298,6 +299,7 @@ encode_push(gp_op *op)
     scratch *s = &op->conn->send;
     const gp_pipeline *p = r->tensor->push.pipeline[r->codec];
     size_t bound = gp_pipeline_bound(p, info_of(op)->count), length = 0;
+    uint64_t begun;
     gp_status status;
 
     if (!take_slots(op, bound))
@@ -307,10 +309,13 @@ encode_push(gp_op *op)
         give_slots(op, bound, 0);
         return GP_AGAIN;
     }
+    begun = r->trial ? gp_clock_ns() : 0;
     status = gp_encode_chunk(op, s->base + (size_t)op->send_piece * s->bytes,
                              bound, &length);
     if (status != GP_OK)
         return status;
+    if (r->trial)
+        r->encode_ns += gp_clock_ns() - begun;
     shorten(s, op->send_piece, length);
     give_slots(op, bound, GP_MAX(length, 1));
     op->length = length;

@@ -19,6 +19,7 @@ gp_request_free(gp_request *r)
     for (int i = 0; i < w->links; i++)
         if (r->mem[i])
             w->link[i].ops->mem_dereg(r->mem[i]);
+    gp_trial_free(r->trial);
     free(r->token);
     free(r);
 }
@@ -115,7 +116,10 @@ submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
     r = get_request(t);
     if (!r)
         return gp_fail(GP_ERR_NO_MEMORY, "request");
+    r->wire_bytes = r->encode_ns = 0;
     status = register_out(r, out);
+    if (status == GP_OK && kind == OP_PUSH_PULL && t->truth)
+        status = gp_trial_begin(r, grad);
     if (status != GP_OK) {
         put_request(r);
         return status;
@@ -209,7 +213,8 @@ request_done(void *arg)
 {
     gp_request *r = arg;
 
-    return atomic_load_explicit(&r->done, memory_order_acquire);
+    return atomic_load_explicit(&r->done, memory_order_acquire) &&
+           (!r->trial || gp_trial_done(r->trial));
 }
 
 static gp_status
@@ -219,6 +224,8 @@ conclude(gp_request **request)
     gp_worker *w = r->tensor->worker;
     gp_status status = r->status;
 
+    if (r->trial)
+        status = gp_trial_end(r, status);
     *request = NULL;
     put_request(r);
     if (status == GP_OK)

@@ -187,23 +187,16 @@ append(gp_worker *w, gp_tensor *t)
 }
 
 gp_status
-gp_tensor_register(gp_worker *w, const gp_tensor_options *options,
-                   gp_tensor **out)
+gp_tensor_add(gp_worker *w, const gp_tensor_options *options, gp_tensor **out)
 {
     gp_tensor *t;
-    gp_status status;
+    gp_status status = check_options(w, options);
 
-    if (!w || !out)
-        return gp_fail(GP_ERR_INVALID, "gp_tensor_register: NULL");
-    gp_driver_hold(w->driver);
-    status = check_options(w, options);
     if (status != GP_OK)
-        goto out;
+        return status;
     t = calloc(1, sizeof(*t));
-    if (!t) {
-        status = gp_fail(GP_ERR_NO_MEMORY, "tensor '%.60s'", options->name);
-        goto out;
-    }
+    if (!t)
+        return gp_fail(GP_ERR_NO_MEMORY, "tensor '%.60s'", options->name);
     gp_list_init(&t->unused);
     gp_list_init(&t->parked);
     t->worker = w;
@@ -219,7 +212,19 @@ gp_tensor_register(gp_worker *w, const gp_tensor_options *options,
         *out = t;
     else
         free_tensor(t);
-out:
+    return status;
+}
+
+gp_status
+gp_tensor_register(gp_worker *w, const gp_tensor_options *options,
+                   gp_tensor **out)
+{
+    gp_status status;
+
+    if (!w || !out)
+        return gp_fail(GP_ERR_INVALID, "gp_tensor_register: NULL");
+    gp_driver_hold(w->driver);
+    status = gp_tensor_add(w, options, out);
     gp_driver_release(w->driver);
     return status;
 }
@@ -462,7 +467,9 @@ gp_worker_ready(gp_worker *w)
     gp_driver_hold(w->driver);
     status = gp_worker_fault(w); /* it closes the connections */
     if (status == GP_OK && atomic_load(&w->phase) == PHASE_REGISTER) {
-        status = gp_worker_measure(w);
+        status = gp_experiment_register(w);
+        if (status == GP_OK)
+            status = gp_worker_measure(w);
         if (status == GP_OK)
             status = propose(w);
         if (status == GP_OK)

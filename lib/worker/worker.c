@@ -113,6 +113,9 @@ configure(gp_worker *w, const gp_config *config)
     w->seed = (uint64_t)gp_config_int(w->config, "seed");
     snprintf(identity, sizeof(identity), "rank %u", w->rank);
     gp_log_identity(identity);
+    status = gp_experiment_open(w);
+    if (status != GP_OK)
+        return status;
     spin = gp_config_seconds(w->config, "spin");
     return gp_driver_create(identity, (uint64_t)(spin * 1e9), 0, &w->driver);
 }
@@ -454,6 +457,7 @@ gp_worker_destroy(gp_worker *w)
     gp_worker_close_conns(w);
     cancel_requests(w);
     gp_worker_free_tensors(w);
+    gp_experiment_close(w);
     for (uint32_t i = 0; w->conn && i < w->shards; i++)
         close_scratch(&w->conn[i]);
     for (int i = 0; i < w->links; i++)

@@ -69,6 +69,9 @@ typedef struct worker_link {
     gp_domain *domain;
 } worker_link;
 
+typedef struct gp_experiment gp_experiment;
+typedef struct gp_trial gp_trial;
+
 typedef struct gp_conn {
     struct gp_worker *worker;
     worker_link *link;
@@ -126,9 +129,12 @@ struct gp_request {
     uint8_t *registered;       /* the memory that mem[] stands for */
     gp_mem *mem[WORKER_LINKS]; /* by link; NULL: not registered */
     uint32_t *token;           /* by shard; 0: not exposed */
-    gp_status status;          /* valid once done */
-    atomic_bool done;          /* shared */
-    gp_op op[];                /* one per chunk of the tensor */
+    gp_trial *trial;           /* of an experiment, or NULL */
+    uint64_t wire_bytes;       /* pushed */
+    uint64_t encode_ns;
+    gp_status status; /* valid once done */
+    atomic_bool done; /* shared */
+    gp_op op[];       /* one per chunk of the tensor */
 };
 
 struct gp_tensor {
@@ -139,6 +145,7 @@ struct gp_tensor {
     gp_codec_set push;
     atomic_uint preferred; /* shared: what gp_tensor_choose() says */
     bool automatic;        /* codec=auto */
+    gp_tensor *truth;      /* in an experiment: pushes the same, dense */
     uint64_t warmup;       /* steps that go dense */
     gp_cost cost[GP_CODEC_SET_MAX];
     int direct; /* the alternative whose bytes are the user's, or -1 */
@@ -200,8 +207,9 @@ struct gp_worker {
     gp_status hearsay;
     char hearsay_text[GP_TEXT_MAX];
     gp_auto automatic;
-    bool added;  /* to the driver */
-    bool joined; /* all members were there */
+    gp_experiment *experiment; /* or NULL */
+    bool added;                /* to the driver */
+    bool joined;               /* all members were there */
     bool leaving;
     /* Shared. */
     pthread_mutex_t submit_lock;
@@ -249,6 +257,19 @@ void gp_worker_idle(gp_worker *w);
 /* From the next step on; any thread. */
 void gp_tensor_prefer(gp_tensor *t, uint32_t alternative);
 
+/* experiment.c: a tensor's gradients travel densely as well, in a tensor
+ * beside it, so that what codecs lose can be told. */
+gp_status gp_experiment_open(gp_worker *w);
+void gp_experiment_close(gp_worker *w);
+/* Registers the tensors beside those with codecs. Under the driver's hold. */
+gp_status gp_experiment_register(gp_worker *w);
+/* Before a push_pull is handed over. */
+gp_status gp_trial_begin(gp_request *r, const void *grad);
+bool gp_trial_done(const gp_trial *trial);
+/* After both are done, with what the request ended with: writes the line. */
+gp_status gp_trial_end(gp_request *r, gp_status status);
+void gp_trial_free(gp_trial *trial);
+
 /* encode.c */
 bool gp_encode_waits(const gp_op *op);
 gp_status gp_encode_begin(gp_op *op);
@@ -266,6 +287,9 @@ gp_status gp_memory_use(gp_tensor *t, uint32_t alternative);
 float *gp_memory_residual(gp_tensor *t);
 
 /* tensor.c */
+/* gp_tensor_register() under the driver's hold. */
+gp_status gp_tensor_add(gp_worker *w, const gp_tensor_options *options,
+                        gp_tensor **out);
 gp_status gp_worker_open_scratch(gp_worker *w, gp_conn *conn);
 void gp_worker_free_tensors(gp_worker *w);
 void gp_worker_free_map(gp_worker *w);
