@@ -144,7 +144,10 @@ gp_shard_send_due(gp_shard *s, gp_peer *peer)
     while (!gp_list_empty(&peer->backlog)) {
         gp_entry *e = GP_CONTAINER_OF(peer->backlog.next, gp_entry, due);
         bool ack = e->answer == ANSWER_ACK;
-        gp_status status = ack ? send_ack(s, peer, e) : send_result(s, peer, e);
+        bool agreed = e->answer == ANSWER_AGREE;
+        gp_status status = ack      ? send_ack(s, peer, e)
+                           : agreed ? gp_entry_send_agreed(s, peer, e)
+                                    : send_result(s, peer, e);
 
         if (status == GP_AGAIN || status == GP_ERR_PEER_LOST)
             return;
@@ -153,7 +156,7 @@ gp_shard_send_due(gp_shard *s, gp_peer *peer)
                           gp_last_error());
             return;
         }
-        if (!ack && peer->local && e->chunk->lent) {
+        if (!ack && !agreed && peer->local && e->chunk->lent) {
             e->chunk->lent = NULL;
             e->chunk->spent = true;
         }
@@ -245,8 +248,9 @@ waits(const gp_chunk *c, uint32_t rank)
 {
     const gp_entry *e = &c->entry[rank];
 
-    return e->pending || (e->answer == ANSWER_RESULT && !e->init_answer &&
-                          e->answer_version > c->version);
+    return e->pending || e->answer == ANSWER_AGREE ||
+           (e->answer == ANSWER_RESULT && !e->init_answer &&
+            e->answer_version > c->version);
 }
 
 /* Somebody who waits for a worker that has left would wait for ever. */

@@ -17,8 +17,8 @@ entry_of(gp_chunk *c, const gp_peer *peer)
     return &c->entry[peer->rank];
 }
 
-static gp_chunk *
-find_chunk(gp_shard *s, uint32_t number)
+gp_chunk *
+gp_shard_find_chunk(gp_shard *s, uint32_t number)
 {
     if (!s->agreed || number >= s->map.chunks || s->chunk_of[number] == 0)
         return NULL;
@@ -59,8 +59,8 @@ check_length(const gp_chunk *c, const gp_msg *m)
 }
 
 /* Who says it, and for which job. */
-static gp_status
-check_sender(const gp_shard *s, const gp_peer *peer, const gp_msg *m)
+gp_status
+gp_push_check_sender(const gp_shard *s, const gp_peer *peer, const gp_msg *m)
 {
     if (m->worker == peer->rank && m->incarnation == peer->incarnation &&
         m->epoch == s->epoch && m->job == s->job)
@@ -70,6 +70,22 @@ check_sender(const gp_shard *s, const gp_peer *peer, const gp_msg *m)
                    "worker %u incarnation %u epoch %u",
                    m->worker, m->incarnation, m->epoch, peer->rank,
                    peer->incarnation, s->epoch);
+}
+
+/* What needs an agreement was encoded with it. */
+static gp_status
+check_agreed(const gp_chunk *c, const gp_entry *e, const gp_msg *m)
+{
+    int codec = gp_codec_set_find(&c->tensor->push, m->pipeline);
+    bool needed = codec >= 0 && c->tensor->proposes >> codec & 1;
+
+    if (m->flags & GP_MSG_INIT || m->step < e->next_step ||
+        (e->answer != ANSWER_AGREE && (!needed || c->agreed == m->step + 1)))
+        return GP_OK;
+    return gp_fail(GP_ERR_PROTOCOL,
+                   "push of step %llu of chunk %u before what all workers must "
+                   "agree on",
+                   (unsigned long long)m->step, m->chunk);
 }
 
 /* The slots that a push says it lies in. */
@@ -142,7 +158,7 @@ check_push(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
     if (!c)
         return gp_fail(GP_ERR_PROTOCOL, "push of chunk %u, not on this shard",
                        m->chunk);
-    status = check_sender(s, peer, m);
+    status = gp_push_check_sender(s, peer, m);
     if (status == GP_OK)
         status = check_pipeline(c, m);
     if (status == GP_OK)
@@ -153,6 +169,8 @@ check_push(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
         status = check_destination(m);
     if (status == GP_OK)
         status = check_length(c, m);
+    if (status == GP_OK)
+        status = check_agreed(c, entry_of(c, peer), m);
     return status;
 }
 
@@ -203,6 +221,8 @@ take_pending(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
         c->since_ns = gp_clock_ns();
     if (!peer->full_since_ns && gp_peer_is_full(s, peer))
         peer->full_since_ns = gp_clock_ns();
+    if (c->tensor->proposes)
+        gp_chunk_agree(s, c, e->msg.step);
     gp_chunk_advance(s, c);
     if (!e->pending)
         return;
@@ -224,7 +244,7 @@ void
 gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
 {
     const gp_msg *m = &event->msg;
-    gp_chunk *c = find_chunk(s, m->chunk);
+    gp_chunk *c = gp_shard_find_chunk(s, m->chunk);
     gp_entry *e;
 
     if (peer->state == PEER_LEFT || s->fault != GP_OK) {
@@ -273,7 +293,7 @@ check_pull(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
     if (!c)
         return gp_fail(GP_ERR_PROTOCOL, "pull of chunk %u, not on this shard",
                        m->chunk);
-    status = check_sender(s, peer, m);
+    status = gp_push_check_sender(s, peer, m);
     if (status == GP_OK)
         status = check_destination(m);
     if (status == GP_OK && (e->pending || e->answer != ANSWER_NONE))
@@ -293,7 +313,7 @@ check_pull(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
 void
 gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *m)
 {
-    gp_chunk *c = find_chunk(s, m->chunk);
+    gp_chunk *c = gp_shard_find_chunk(s, m->chunk);
     gp_entry *e;
 
     if (check_pull(s, peer, c, m) != GP_OK) {

@@ -338,7 +338,8 @@ complete(gp_shard *s, gp_chunk *c)
     c->crc_valid = false;
     c->since_ns = 0;
     for (int64_t r = 0; r < s->size; r++)
-        if (is_next(c, (uint32_t)r) && !c->since_ns)
+        if (!c->since_ns &&
+            (is_next(c, (uint32_t)r) || c->entry[r].answer == ANSWER_AGREE))
             c->since_ns = gp_clock_ns();
     settle_results(s, c, false);
     settle_results(s, c, true);

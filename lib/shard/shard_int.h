@@ -61,7 +61,12 @@ typedef struct gp_peer {
     bool dead; /* waits to be freed at the end of the turn */
 } gp_peer;
 
-typedef enum answer_kind { ANSWER_NONE, ANSWER_ACK, ANSWER_RESULT } answer_kind;
+typedef enum answer_kind {
+    ANSWER_NONE,
+    ANSWER_ACK,
+    ANSWER_RESULT,
+    ANSWER_AGREE /* to a proposal; not due before all have made theirs */
+} answer_kind;
 
 typedef struct gp_entry {
     gp_list due; /* in the peer's backlog */
@@ -74,6 +79,7 @@ typedef struct gp_entry {
     uint64_t answer_version; /* RESULT is due at this version */
     answer_kind answer;
     int codec; /* of the pending push: which alternative */
+    float proposal;
     bool pending;
     bool init_answer;
     uint32_t in_flight; /* results handed to the transport, not yet SENT */
@@ -84,9 +90,10 @@ typedef struct shard_tensor {
     gp_tensor_spec *spec;
     gp_codec_set push;
     int dense; /* the alternative whose payloads are fp32 as they lie, or -1 */
-    uint32_t folds; /* bit i: alternative i folds many in one pass */
-    int summed;     /* the alternative that is the pull pipeline as well, and
-                       whose messages are summed undecoded, or -1 */
+    uint32_t folds;    /* bit i: alternative i folds many in one pass */
+    uint32_t proposes; /* bit i: it needs a number that all agree on */
+    int summed;        /* the alternative that is the pull pipeline as well, and
+                          whose messages are summed undecoded, or -1 */
     gp_pipeline *pull, *native;
     gp_updater updater;
     bool pull_dense; /* payload bytes are fp32 as they lie */
@@ -106,8 +113,9 @@ typedef struct gp_chunk {
     float *sum;   /* being folded; may be `value` */
     float *spare; /* second buffer, made when a result is still wanted */
     float *velocity;
-    float *history; /* of differences: what they add up to */
-    float shared;   /* what the workers agreed on for this step */
+    float *history;  /* of differences: what they add up to */
+    float shared;    /* what the workers agreed on last ... */
+    uint64_t agreed; /* ... which was for the step before this; 0: never */
     void *initial; /* value in the tensor's own type, when that is not pulled */
     size_t initial_length;
     gp_entry *initializer; /* a broadcast that waits for results to leave */
@@ -215,7 +223,15 @@ gp_codec_context gp_chunk_context(const gp_shard *s, const gp_chunk *c,
                                   uint64_t step, uint32_t rank);
 void gp_chunk_advance(gp_shard *s, gp_chunk *c);
 
+/* shard_agree.c */
+void gp_shard_propose(gp_shard *s, gp_peer *peer, const gp_msg *msg);
+void gp_chunk_agree(gp_shard *s, gp_chunk *c, uint64_t step);
+gp_status gp_entry_send_agreed(gp_shard *s, gp_peer *peer, gp_entry *e);
+
 /* shard_chunk.c */
+gp_chunk *gp_shard_find_chunk(gp_shard *s, uint32_t number);
+gp_status gp_push_check_sender(const gp_shard *s, const gp_peer *peer,
+                               const gp_msg *msg);
 void gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event);
 void gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *msg);
 void gp_shard_relieve(gp_shard *s, gp_peer *peer);

@@ -115,7 +115,8 @@ report_step(gp_shard *s, const gp_chunk *c, uint64_t now)
     char who[160], text[GP_TEXT_MAX];
 
     for (int64_t r = 0; r < s->size; r++)
-        if (!c->entry[r].pending && c->entry[r].next_step == c->version)
+        if (!c->entry[r].pending && c->entry[r].next_step == c->version &&
+            c->entry[r].answer != ANSWER_AGREE)
             add_rank(&late, r);
     if (late.count == 0)
         return;

@@ -18,13 +18,14 @@ find_dense(const gp_codec_set *set)
     return -1;
 }
 
+/* The alternatives, as bits, that ask for something. */
 static uint32_t
-find_folding(const gp_codec_set *set)
+find_needy(const gp_codec_set *set, uint32_t need)
 {
     uint32_t bits = 0;
 
     for (uint32_t i = 0; i < set->count; i++)
-        if (gp_pipeline_needs(set->pipeline[i]) & GP_PIPELINE_FOLDS)
+        if (gp_pipeline_needs(set->pipeline[i]) & need)
             bits |= 1u << i;
     return bits;
 }
@@ -58,7 +59,8 @@ open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
     if (status != GP_OK)
         return status;
     t->dense = find_dense(&t->push);
-    t->folds = find_folding(&t->push);
+    t->folds = find_needy(&t->push, GP_PIPELINE_FOLDS);
+    t->proposes = find_needy(&t->push, GP_PIPELINE_PROPOSES);
     t->summed = find_summed(s, t);
     t->pull_dense = strcmp(gp_pipeline_name(t->pull), "none") == 0;
     return GP_OK;

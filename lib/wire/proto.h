@@ -31,7 +31,9 @@ enum gp_msg_type {
     GP_MSG_CREDIT = 14,  /* shard: only the credits field matters */
     GP_MSG_BYE = 15,     /* worker: I leave in an orderly way */
     GP_MSG_FAULT = 16,   /* shard: status and why the job cannot go on */
-    GP_MSG_TYPE_MAX = 16
+    GP_MSG_PROPOSE = 17, /* worker: a number for a chunk and step */
+    GP_MSG_AGREE = 18,   /* shard: the largest of all */
+    GP_MSG_TYPE_MAX = 18
 };
 
 /* On PUSH: answer with RESULT rather than ACK. */

@@ -245,6 +245,8 @@ on_message(gp_conn *conn, const gp_event *event)
         gp_engine_result(conn, event);
     else if (msg->type == GP_MSG_ACK && conn->state == CONN_AGREED)
         gp_engine_ack(conn, msg);
+    else if (msg->type == GP_MSG_AGREE && conn->state == CONN_AGREED)
+        gp_engine_agree(conn, msg);
     else if (msg->type == GP_MSG_CREDIT)
         return;
     else if (msg->type == GP_MSG_BARRIER && conn->shard == 0)

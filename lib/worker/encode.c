@@ -84,6 +84,38 @@ gp_encode_begin(gp_op *op)
     return t->ordered && !t->begun ? begin_step(op->request) : GP_OK;
 }
 
+bool
+gp_encode_proposes(const gp_op *op)
+{
+    const gp_request *r = op->request;
+
+    return gp_pipeline_needs(r->tensor->push.pipeline[r->codec]) &
+           GP_PIPELINE_PROPOSES;
+}
+
+/* Once per chunk and step: the gradient is added to the residual here. */
+gp_status
+gp_encode_propose(gp_op *op)
+{
+    gp_request *r = op->request;
+    gp_tensor *t = r->tensor;
+    gp_worker *w = t->worker;
+    const gp_chunk_info *info = &w->map.chunk[op->chunk];
+    gp_codec_context context = context_of(t, info->offset, r->step, w->rank);
+    const float *values;
+    gp_status status;
+
+    if (op->measured)
+        return GP_OK;
+    status = read_values(r, info->offset, info->count, &values);
+    if (status == GP_OK)
+        status = gp_pipeline_propose(t->push.pipeline[r->codec], &context,
+                                     t->memory[r->codec], values, info->count,
+                                     &op->shared);
+    op->measured = status == GP_OK;
+    return status;
+}
+
 /* A step through a lossless pipeline pays what lossy ones before it owe. */
 static gp_status
 add_residual(gp_tensor *t, const gp_chunk_info *info, const float **values)
@@ -118,6 +150,7 @@ gp_encode_chunk(gp_op *op, uint8_t *out, size_t capacity, size_t *length)
         return status;
     if (memory)
         t->owes = true;
+    context.shared = op->shared;
     return gp_pipeline_encode(t->push.pipeline[r->codec], &context, memory,
                               values, info->count, out, capacity, length,
                               w->workspace);

@@ -156,6 +156,8 @@ start_request(gp_worker *w, gp_request *r)
         bool first = gp_list_empty(&w->chain[op->chunk]) && !w->held[op->chunk];
 
         op->sent = op->split = op->pushed = false;
+        op->measured = op->asking = op->agreed = false;
+        op->shared = 0;
         op->receive_piece = op->slot = op->send_piece = -1;
         op->conn->open++;
         gp_list_insert(&w->chain[op->chunk], &op->chain);
@@ -398,6 +400,35 @@ send_op(gp_op *op)
     return GP_OK;
 }
 
+/* Whether the next message of an operation is a proposal. */
+static bool
+sends_proposal(const gp_op *op)
+{
+    return sends_push(op) && !is_init(op->request->kind) && !op->agreed &&
+           gp_encode_proposes(op);
+}
+
+static gp_status
+send_proposal(gp_op *op)
+{
+    gp_conn *conn = op->conn;
+    gp_msg msg = {0};
+    gp_status status = gp_encode_begin(op);
+
+    if (status == GP_OK)
+        status = gp_encode_propose(op);
+    if (status != GP_OK)
+        return status;
+    op->cookie = ++conn->worker->next_cookie;
+    describe(op, &msg);
+    msg.type = GP_MSG_PROPOSE;
+    msg.flags = 0;
+    msg.aux = gp_float_bits(op->shared);
+    status = gp_conn_post(conn, &msg, NULL, NULL, 0);
+    op->asking = op->sent = status == GP_OK;
+    return status;
+}
+
 static bool
 is_starved(const gp_conn *conn)
 {
@@ -465,15 +496,16 @@ pump(gp_conn *conn)
         resume_split(conn);
     while (conn->state == CONN_AGREED && !gp_list_empty(&conn->ready)) {
         gp_op *op = GP_CONTAINER_OF(conn->ready.next, gp_op, ready);
+        bool asks = sends_proposal(op);
         gp_status status;
 
-        if (lacks_piece(op)) {
+        if (!asks && lacks_piece(op)) {
             if (!do_without_piece(op, starved))
                 break;
             if (!op->split)
                 continue;
         }
-        status = send_op(op);
+        status = asks ? send_proposal(op) : send_op(op);
         if (status == GP_AGAIN || status == GP_ERR_PEER_LOST) {
             op->split = false;
             break;
@@ -596,7 +628,7 @@ gp_engine_ack(gp_conn *conn, const gp_msg *msg)
     if (release_chain(conn, msg))
         return;
     op = find_op(conn, msg);
-    if (!op || (pulls(op->request->kind) && !op->split)) {
+    if (!op || op->asking || (pulls(op->request->kind) && !op->split)) {
         stray(conn, msg);
     } else if (!op->split) {
         if (msg->status == GP_PENDING)
@@ -607,6 +639,22 @@ gp_engine_ack(gp_conn *conn, const gp_msg *msg)
         op->pushed = true;
         gp_list_insert(&conn->unbuffered, &op->ready);
     }
+}
+
+/* All encode with this number. */
+void
+gp_engine_agree(gp_conn *conn, const gp_msg *msg)
+{
+    gp_op *op = find_op(conn, msg);
+
+    if (!op || !op->asking) {
+        stray(conn, msg);
+        return;
+    }
+    op->asking = op->sent = false;
+    op->agreed = true;
+    op->shared = gp_bits_float(msg->aux);
+    make_ready(op);
 }
 
 /* For the co-located shard: the user's memory that a result belongs in. */
@@ -640,7 +688,7 @@ gp_engine_result(gp_conn *conn, const gp_event *event)
     uint64_t plain;
     gp_status status = GP_OK;
 
-    if (!op || !pulls(r->kind) || op->split) {
+    if (!op || op->asking || !pulls(r->kind) || op->split) {
         stray(conn, msg);
         return;
     }

@@ -112,8 +112,12 @@ typedef struct gp_op {
     uint64_t length;
     uint64_t cookie;
     bool sent;
-    bool split;  /* of a push_pull, only the push was sent */
-    bool pushed; /* ... and answered: what is left is a pull */
+    bool split;    /* of a push_pull, only the push was sent */
+    bool pushed;   /* ... and answered: what is left is a pull */
+    bool measured; /* `shared` is what this worker proposes */
+    bool asking;   /* it was sent; the agreement is not here */
+    bool agreed;   /* `shared` is what all encode with */
+    float shared;
 } gp_op;
 
 struct gp_request {
@@ -239,6 +243,7 @@ void gp_conn_believe(gp_worker *w);
 gp_driven gp_worker_driven(gp_worker *w);
 void gp_engine_result(gp_conn *conn, const gp_event *event);
 void gp_engine_ack(gp_conn *conn, const gp_msg *msg);
+void gp_engine_agree(gp_conn *conn, const gp_msg *msg);
 void gp_engine_sent(gp_conn *conn, uint64_t cookie);
 float *gp_engine_destination(void *worker, uint32_t chunk, uint64_t cookie);
 void gp_engine_finish(gp_request *request, gp_status status);
@@ -273,6 +278,10 @@ void gp_trial_free(gp_trial *trial);
 /* encode.c */
 bool gp_encode_waits(const gp_op *op);
 gp_status gp_encode_begin(gp_op *op);
+/* Whether something must be agreed on before the chunk is encoded, and what
+ * this worker proposes. */
+bool gp_encode_proposes(const gp_op *op);
+gp_status gp_encode_propose(gp_op *op);
 gp_status gp_encode_chunk(gp_op *op, uint8_t *out, size_t capacity,
                           size_t *length);
 /* A push was sent. True: it was its step's last, the next one may begin. */
