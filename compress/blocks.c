@@ -17,7 +17,7 @@
 #include "compress/philox.h"
 #include "compress/reduce.h"
 
-#define PIECE        1280 /* elements: a multiple of 20 and of most blocks */
+#define PIECE        GP_BLOCKS_PIECE
 #define MEMBERS      (PIECE / 16)
 #define E4M3_NAN     0x7f
 #define E4M3_LARGEST 448.0f
@@ -189,23 +189,25 @@ power_scale(const gp_blocks *f, uint32_t absmax, float *inverse)
 static float
 e4m3_value(uint8_t code)
 {
-    int e = code >> 3, m = code & 7;
+    uint32_t e = code >> 3 > 1 ? (code >> 3) - 1u : 0;
 
-    return e ? ldexpf((float)(8 + m), e - 10) : ldexpf((float)m, -9);
+    return (float)(int)(code - (e << 3)) * gp_float((e + 118) << 23);
 }
 
-/* Nearest even, or up; t is in [0, 448]. */
+/* Nearest even, or up; t is in [0, 448]. The sum with a power of two rounds to
+ * a multiple of the step of t's binade. */
 static uint8_t
 e4m3_code(float t, bool up)
 {
-    uint32_t b = gp_bits(t), e = b >> 23;
-    float step, k;
+    uint32_t b = gp_bits(t), e = b >> 23 > 121 ? b >> 23 : 121, c, k;
+    float sum;
 
-    e = e > 121 ? e : 121; /* 2^-6 */
-    step = gp_float((e - 3) << 23);
-    k = t / step;
-    k = up ? ceilf(k) : nearbyintf(k);
-    return (uint8_t)((e - 121) * 8 + (uint32_t)k);
+    c = (e + 20) << 23;
+    sum = t + gp_float(c);
+    k = gp_bits(sum) - c;
+    if (up && sum - gp_float(c) < t)
+        k++;
+    return (uint8_t)(((e - 121) << 3) + k);
 }
 
 static uint8_t
@@ -324,9 +326,7 @@ header_of(const float *source, size_t count)
 static bool
 header_valid(uint32_t g)
 {
-    return g == 0 ||
-           (g >= gp_bits(HEADER_LEAST) &&
-            gp_float(g) <= 0x1.fffffp127f / (FP4_LARGEST * E4M3_LARGEST));
+    return g == 0 || (g >= gp_bits(HEADER_LEAST) && g <= gp_bits(HEADER_MOST));
 }
 
 /* ---- encode ---------------------------------------------------------- */

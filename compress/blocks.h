@@ -32,6 +32,9 @@ typedef enum gp_scale {
 } gp_scale;
 extern const char *const gp_scale_words[]; /* fp32 and bf16 */
 
+/* Most elements of a call to a loop: a multiple of 20 and of most blocks. */
+#define GP_BLOCKS_PIECE 1280
+
 #define GP_BLOCKS_DENSE 0 /* as `bits`: five codes of three values per byte */
 
 typedef struct gp_blocks {

@@ -19,6 +19,14 @@ NAME(unit)(uint32_t word, uint32_t shift)
     return (float)(int32_t)(((word >> 8) + shift) & 0xffffff) * 0x1p-24f;
 }
 
+BODY uint32_t
+NAME(choose)(int which, uint32_t yes, uint32_t no)
+{
+    uint32_t mask = 0u - (uint32_t)which;
+
+    return (yes & mask) | (no & ~mask);
+}
+
 BODY float
 NAME(clamp)(float y, float limit)
 {
@@ -31,10 +39,10 @@ BODY uint32_t
 NAME(stochastic)(float y, float u)
 {
     float sum = y + ROUNDER, f = sum - ROUNDER;
-    uint32_t k = gp_bits(sum) - ROUNDER_BITS, above = f > y;
+    int32_t k = (int32_t)(gp_bits(sum) - ROUNDER_BITS), above = f > y;
 
-    f = above ? f - 1 : f;
-    return k - above + (u < y - f ? 1u : 0u);
+    f -= (float)above;
+    return (uint32_t)(k - above + (u < y - f));
 }
 
 /* Code of a float of `mantissa` bits whose least normal has the biased
@@ -60,16 +68,35 @@ NAME(float_code)(float y, float u, bool nearest, int mantissa, uint32_t least)
 
 /* ---- codes ----------------------------------------------------------- */
 
+/* Below this many elements per block, or a quarter of it for decoders, loops
+ * run over all blocks of a piece with a factor per element, otherwise over one
+ * block with one factor. */
+#define SMALL 128
+
+BODY void
+NAME(spread)(const float *factors, size_t block, size_t at, size_t n,
+             float *each)
+{
+    size_t run = block - at % block;
+
+    factors += at / block;
+    for (size_t i = 0; i < n; i += run, run = block, factors++) {
+        run = n - i < run ? n - i : run;
+        for (size_t j = 0; j < run; j++)
+            each[i + j] = *factors;
+    }
+}
+
 BODY void
 NAME(integers)(const gp_blocks *f, gp_round round, const float *x,
-               const uint32_t *words, uint32_t shift, float inverse, size_t n,
-               uint8_t *codes)
+               const uint32_t *words, uint32_t shift, bool small, float factor,
+               const float *each, size_t n, uint8_t *codes)
 {
     const float limit = f->levels;
     const uint8_t mask = (uint8_t)(f->bits ? (1u << f->bits) - 1 : 3);
 
     for (size_t i = 0; i < n; i++) {
-        float y = NAME(clamp)(x[i] * inverse, limit);
+        float y = NAME(clamp)(x[i] * (small ? each[i] : factor), limit);
         uint32_t q;
 
         if (round == GP_ROUND_NEAREST)
@@ -85,15 +112,15 @@ NAME(integers)(const gp_blocks *f, gp_round round, const float *x,
 
 BODY void
 NAME(floats)(const gp_blocks *f, bool nearest, const float *x,
-             const uint32_t *words, uint32_t shift, float inverse, size_t n,
-             uint8_t *codes)
+             const uint32_t *words, uint32_t shift, bool small, float factor,
+             const float *each, size_t n, uint8_t *codes)
 {
     const float limit = f->levels;
     const int mantissa = f->mantissa;
     const uint32_t least = (uint32_t)(f->least + 127), bits = f->bits;
 
     for (size_t i = 0; i < n; i++) {
-        float y = NAME(clamp)(x[i] * inverse, limit);
+        float y = NAME(clamp)(x[i] * (small ? each[i] : factor), limit);
         float u = nearest ? 0 : NAME(unit)(words[i], shift);
         uint32_t code = NAME(float_code)(y, u, nearest, mantissa, least);
 
@@ -101,36 +128,46 @@ NAME(floats)(const gp_blocks *f, bool nearest, const float *x,
     }
 }
 
+#define EACH(call, ...) \
+    NAME(call)(f, __VA_ARGS__, x, words, shift, small, factor, each, n, codes)
+
 BODY void
 NAME(quantize_run)(const gp_blocks *f, const float *x, const uint32_t *words,
-                   uint32_t shift, float inverse, size_t n, uint8_t *codes)
+                   uint32_t shift, bool small, float factor, const float *each,
+                   size_t n, uint8_t *codes)
 {
     if (!f->integer && f->round == GP_ROUND_NEAREST)
-        NAME(floats)(f, true, x, words, shift, inverse, n, codes);
+        EACH(floats, true);
     else if (!f->integer)
-        NAME(floats)(f, false, x, words, shift, inverse, n, codes);
+        EACH(floats, false);
     else if (f->round == GP_ROUND_NEAREST)
-        NAME(integers)(f, GP_ROUND_NEAREST, x, words, shift, inverse, n, codes);
+        EACH(integers, GP_ROUND_NEAREST);
     else if (f->round == GP_ROUND_DITHER)
-        NAME(integers)(f, GP_ROUND_DITHER, x, words, shift, inverse, n, codes);
+        EACH(integers, GP_ROUND_DITHER);
     else
-        NAME(integers)
-    (f, GP_ROUND_STOCHASTIC, x, words, shift, inverse, n, codes);
+        EACH(integers, GP_ROUND_STOCHASTIC);
 }
+#undef EACH
 
 KERNEL
 NAME(quantize)
 (const gp_blocks *f, const float *x, const uint32_t *words, uint32_t shift,
  const float *inverse, size_t at, size_t n, uint8_t *codes)
 {
-    size_t block = f->block, run;
+    size_t block = f->block, run = block - at % block;
+    float each[GP_BLOCKS_PIECE];
 
+    if (block < SMALL) {
+        NAME(spread)(inverse, block, at, n, each);
+        NAME(quantize_run)(f, x, words, shift, true, 0, each, n, codes);
+        return;
+    }
     inverse += at / block;
-    run = block - at % block;
     for (size_t i = 0; i < n; i += run, run = block, inverse++) {
         run = n - i < run ? n - i : run;
         NAME(quantize_run)
-        (f, x + i, words ? words + i : NULL, shift, *inverse, run, codes + i);
+        (f, x + i, words ? words + i : NULL, shift, false, *inverse, NULL, run,
+         codes + i);
     }
 }
 
@@ -154,8 +191,8 @@ NAME(absmax)(const float *x, size_t n, size_t block, uint32_t *most)
 
 BODY void
 NAME(integer_values)(const gp_blocks *f, bool dither, const uint8_t *codes,
-                     const uint32_t *words, uint32_t shift, float s, size_t n,
-                     float *out)
+                     const uint32_t *words, uint32_t shift, bool small,
+                     float factor, const float *each, size_t n, float *out)
 {
     const int32_t half = f->bits ? 1 << (f->bits - 1) : 2;
 
@@ -164,13 +201,13 @@ NAME(integer_values)(const gp_blocks *f, bool dither, const uint8_t *codes,
 
         if (dither)
             q -= NAME(unit)(words[i], shift) - 0.5f;
-        out[i] = q * s;
+        out[i] = q * (small ? each[i] : factor);
     }
 }
 
 BODY void
-NAME(float_values)(const gp_blocks *f, const uint8_t *codes, float s, size_t n,
-                   float *out)
+NAME(float_values)(const gp_blocks *f, const uint8_t *codes, bool small,
+                   float factor, const float *each, size_t n, float *out)
 {
     const uint32_t half = 1u << (f->bits - 1), mantissa = (uint32_t)f->mantissa;
     const uint32_t base = (uint32_t)(f->least + 127 - f->mantissa);
@@ -184,8 +221,23 @@ NAME(float_values)(const gp_blocks *f, const uint8_t *codes, float s, size_t n,
         e = e > 1 ? e - 1 : 0;
         k = m - (e << mantissa);
         v = (float)(int32_t)k * gp_float((e + base) << 23);
-        out[i] = gp_float(gp_bits(v) | (c & half) << up) * s;
+        out[i] = gp_float(gp_bits(v) | (c & half) << up) *
+                 (small ? each[i] : factor);
     }
+}
+
+BODY void
+NAME(value_run)(const gp_blocks *f, const uint8_t *codes, const uint32_t *words,
+                uint32_t shift, bool small, float factor, const float *each,
+                size_t n, float *out)
+{
+    if (!f->integer)
+        NAME(float_values)(f, codes, small, factor, each, n, out);
+    else if (f->round == GP_ROUND_DITHER)
+        NAME(integer_values)
+    (f, true, codes, words, shift, small, factor, each, n, out);
+    else NAME(integer_values)(f, false, codes, words, shift, small, factor,
+                              each, n, out);
 }
 
 KERNEL
@@ -193,19 +245,20 @@ NAME(value)
 (const gp_blocks *f, const uint8_t *codes, const uint32_t *words,
  uint32_t shift, const float *scales, size_t at, size_t n, float *out)
 {
-    size_t block = f->block, run;
+    size_t block = f->block, run = block - at % block;
+    float each[GP_BLOCKS_PIECE];
 
+    if (block < SMALL / 4) {
+        NAME(spread)(scales, block, at, n, each);
+        NAME(value_run)(f, codes, words, shift, true, 0, each, n, out);
+        return;
+    }
     scales += at / block;
-    run = block - at % block;
     for (size_t i = 0; i < n; i += run, run = block, scales++) {
         run = n - i < run ? n - i : run;
-        if (!f->integer)
-            NAME(float_values)(f, codes + i, *scales, run, out + i);
-        else if (f->round == GP_ROUND_DITHER)
-            NAME(integer_values)
-        (f, true, codes + i, words + i, shift, *scales, run, out + i);
-        else NAME(integer_values)(f, false, codes + i, words, shift, *scales,
-                                  run, out + i);
+        NAME(value_run)
+        (f, codes + i, words ? words + i : NULL, shift, false, *scales, NULL,
+         run, out + i);
     }
 }
 
@@ -382,13 +435,13 @@ NAME(fp16)
 {
     for (size_t i = 0; i < n; i++) {
         uint32_t b = gp_bits(x[i]), a = b & GP_FP32_MAGNITUDE;
-        uint32_t m = a > GP_FP16_LARGEST ? GP_FP16_LARGEST : a, code;
-        uint32_t nan = 0x7e00 | (a >> 13 & 0x3ff);
+        uint32_t m = NAME(choose)(a > GP_FP16_LARGEST, GP_FP16_LARGEST, a);
+        uint32_t nan = 0x7e00 | (a >> 13 & 0x3ff), code;
 
         code = NAME(float_code)(gp_float(m), NAME(unit)(words[i], shift), false,
                                 10, 113);
-        code = a == GP_FP32_INFINITY ? 0x7c00 : code;
-        code = a > GP_FP32_INFINITY ? nan : code;
+        code = NAME(choose)(a == GP_FP32_INFINITY, 0x7c00, code);
+        code = NAME(choose)(a > GP_FP32_INFINITY, nan, code);
         out[i] = (uint16_t)(code | (b >> 16 & 0x8000));
     }
 }
@@ -419,6 +472,7 @@ static const gp_blocks_kernels NAME(table) = {
     .bf16 = NAME(bf16),
 };
 
+#undef SMALL
 #undef BODY
 #undef KERNEL
 #undef ROUNDER

@@ -8,18 +8,11 @@
 #include "compress/quant.h"
 
 const gp_codec_ops *const gp_codecs_quant[] = {
-    &gp_codec_none,
-    &gp_codec_fp16,
-    &gp_codec_bf16,
-    &gp_codec_q8,
-    &gp_codec_q4,
-    &gp_codec_q2,
-    &gp_codec_fp8,
-    &gp_codec_mxfp8,
-    &gp_codec_mxfp6,
-    &gp_codec_mxfp4,
-    &gp_codec_mxint8,
-    &gp_codec_nvfp4,
-    &gp_codec_uq,
-    NULL,
+    &gp_codec_none,   &gp_codec_fp16,
+    &gp_codec_bf16,   &gp_codec_q8,
+    &gp_codec_q4,     &gp_codec_q2,
+    &gp_codec_fp8,    &gp_codec_mxfp8,
+    &gp_codec_mxfp6,  &gp_codec_mxfp4,
+    &gp_codec_mxint8, &gp_codec_nvfp4,
+    &gp_codec_uq,     NULL,
 };
