@@ -149,6 +149,42 @@ version_1_of_q8(void **state)
 }
 
 static void
+version_1_of_block_formats(void **state)
+{
+    static const char *const names[] = {
+        "q8_stochastic",
+        "q8_stratified",
+        "q8_dither",
+        "q8_bf16",
+        "q4",
+        "q4_dither",
+        "q2",
+        "q2_dense",
+        "fp8_e4m3",
+        "fp8_e5m2",
+        "mxfp8_e4m3",
+        "mxfp8_e5m2",
+        "mxfp6_e2m3",
+        "mxfp6_e3m2",
+        "mxfp4",
+        "mxfp4_stochastic",
+        "mxint8",
+        "nvfp4",
+        "nvfp4_stochastic",
+        "fp16_stochastic",
+        "bf16_stratified",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(names); i++) {
+        char path[64];
+
+        snprintf(path, sizeof(path), "golden/codec_%s.hex", names[i]);
+        check_file(path, true);
+    }
+}
+
+static void
 version_1_of_lz4(void **state)
 {
     (void)state;
@@ -242,6 +278,7 @@ main(void)
         cmocka_unit_test(version_1_of_rotations),
         cmocka_unit_test(version_1_of_casts),
         cmocka_unit_test(version_1_of_q8),
+        cmocka_unit_test(version_1_of_block_formats),
         cmocka_unit_test(version_1_of_lz4),
         cmocka_unit_test(version_1_of_selections),
         cmocka_unit_test(version_1_of_indices),
