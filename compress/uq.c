@@ -113,6 +113,17 @@ uq_error_bound(const void *instance, size_t count)
     return square / (q->round == GP_UQ_DITHER ? 12 : 4);
 }
 
+/* Over a tensor, nearest errs by c^2 / 4 of its square at most. */
+static uint32_t
+uq_properties_of(const void *instance)
+{
+    const uq_instance *q = instance;
+
+    if (q->round != GP_UQ_NEAREST)
+        return GP_CODEC_UNBIASED;
+    return q->c < 2 ? GP_CODEC_CONTRACTS : 0;
+}
+
 static size_t
 sections_of(size_t count)
 {
@@ -616,6 +627,7 @@ const gp_codec_ops gp_codec_uq = {
     .open = uq_open,
     .close = free,
     .bound = uq_bound,
+    .properties_of = uq_properties_of,
     .scratch = uq_scratch,
     .error_bound = uq_error_bound,
     .encode = uq_encode,
