@@ -138,6 +138,8 @@ gp_bits_join(const uint8_t *planes, size_t apart, size_t n, uint8_t *out)
 #if defined(__x86_64__)
     if (gp_simd_get() >= GP_SIMD_AVX512)
         done = gp_bits_join_avx512(planes, apart, n, out);
+    else if (gp_simd_get() >= GP_SIMD_AVX2)
+        done = gp_bits_join_avx2(planes, apart, n, out);
 #endif
     bits_join_from(planes, apart, done, n, out);
 }

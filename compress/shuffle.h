@@ -33,6 +33,8 @@ size_t gp_bits_split_avx2(const uint8_t *source, size_t n, uint8_t *planes,
                           size_t apart);
 size_t gp_bits_split_avx512(const uint8_t *source, size_t n, uint8_t *planes,
                             size_t apart);
+size_t gp_bits_join_avx2(const uint8_t *planes, size_t apart, size_t n,
+                         uint8_t *out);
 size_t gp_bits_join_avx512(const uint8_t *planes, size_t apart, size_t n,
                            uint8_t *out);
 #endif

@@ -163,6 +163,34 @@ gp_bits_split_avx2(const uint8_t *source, size_t n, uint8_t *planes,
     return i;
 }
 
+/* Spreads the 32 bits of each plane over bytes and keeps bit k of those. */
+AVX2 size_t
+gp_bits_join_avx2(const uint8_t *planes, size_t apart, size_t n, uint8_t *out)
+{
+    const __m256i spread =
+        _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2,
+                         2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i place = _mm256_set1_epi64x((long long)0x8040201008040201u);
+    size_t i = 0;
+
+    for (; n - i >= 32; i += 32) {
+        __m256i v = _mm256_setzero_si256();
+
+        for (size_t k = 0; k < 8; k++) {
+            int bits;
+            __m256i b;
+
+            memcpy(&bits, planes + k * apart + i / 8, 4);
+            b = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), spread);
+            b = _mm256_cmpeq_epi8(_mm256_and_si256(b, place), place);
+            b = _mm256_and_si256(b, _mm256_set1_epi8((char)(1 << k)));
+            v = _mm256_or_si256(v, b);
+        }
+        store(out + i, v);
+    }
+    return i;
+}
+
 AVX512 size_t
 gp_bits_split_avx512(const uint8_t *source, size_t n, uint8_t *planes,
                      size_t apart)

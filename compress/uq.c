@@ -259,11 +259,12 @@ quantize_all(uq_encoder *e)
     for (size_t at = 0; at < e->count; at += GP_UQ_SECTION) {
         size_t n = GP_MIN(e->count - at, (size_t)GP_UQ_SECTION);
         unsigned shape;
+        bool escapes;
 
         gp_uq_quantize(&e->grid, at, e->source + at, e->codes + at, n);
-        shape = gp_uq_choose(e->codes + at, n);
+        shape = gp_uq_choose(e->codes + at, n, &escapes);
         e->shapes[at / GP_UQ_SECTION] = (uint8_t)shape;
-        if (shape && !escape_section(e, at, n, gp_uq_largest(shape)))
+        if (escapes && !escape_section(e, at, n, gp_uq_largest(shape)))
             return false;
         e->zeros = e->zeros && !shape;
     }

@@ -57,7 +57,8 @@ const gp_rans_decoder *gp_uq_decoder(unsigned shape);
 /* The largest magnitude that has a symbol; larger ones are escaped. */
 unsigned gp_uq_largest(unsigned shape);
 
-/* The shape under which a section takes the least bits. */
-unsigned gp_uq_choose(const int8_t *codes, size_t n);
+/* The shape under which a section takes the least bits, and whether it has
+ * codes that must be escaped. */
+unsigned gp_uq_choose(const int8_t *codes, size_t n, bool *escapes);
 
 #endif

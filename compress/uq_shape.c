@@ -135,12 +135,13 @@ nearest_shape(uint32_t zeros, size_t n)
 }
 
 unsigned
-gp_uq_choose(const int8_t *codes, size_t n)
+gp_uq_choose(const int8_t *codes, size_t n, bool *escapes)
 {
     uint32_t count[129];
     unsigned largest = count_magnitudes(codes, n, count), near, best = 0;
     uint64_t least = UINT64_MAX;
 
+    *escapes = false;
     if (largest == 0)
         return 0;
     near = nearest_shape(count[0], n);
@@ -153,5 +154,6 @@ gp_uq_choose(const int8_t *codes, size_t n)
             best = s;
         }
     }
+    *escapes = largest > gp_uq_largest(best);
     return best;
 }
