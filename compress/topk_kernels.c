@@ -120,7 +120,7 @@ collect_avx2(const float *x, size_t n, uint32_t base, uint32_t least,
              uint32_t *indices, float *values, size_t capacity)
 {
     /* Magnitudes are below 2^31, so signed comparison serves. */
-    __m256i below = _mm256_set1_epi32((int)least - 1);
+    __m256i below = _mm256_set1_epi32((int)(least - 1));
     __m256i all = _mm256_set1_epi32(GP_FP32_MAGNITUDE);
     __m256i at_x = _mm256_add_epi32(_mm256_set1_epi32((int)base),
                                     _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -184,7 +184,7 @@ count_avx2(const uint32_t *keys, size_t n, uint32_t pivot, size_t *equal)
 AVX2 static size_t
 keep_avx2(uint32_t *keys, size_t n, uint32_t least, uint32_t most)
 {
-    __m256i low = _mm256_set1_epi32((int)least - 1);
+    __m256i low = _mm256_set1_epi32((int)(least - 1));
     __m256i high = _mm256_set1_epi32((int)most);
     size_t at = 0, i = 0;
 

@@ -217,6 +217,14 @@ nonfinite(size_t i, size_t n)
     return (float)gauss(i);
 }
 
+/* The largest of all magnitudes, and often. */
+static float
+all_ones(size_t i, size_t n)
+{
+    (void)n;
+    return gp_float(i % 3 ? (uint32_t)i : 0xffffffffu);
+}
+
 static float
 denormal(size_t i, size_t n)
 {
@@ -225,8 +233,8 @@ denormal(size_t i, size_t n)
 }
 
 static const gp_shape_fn shapes[] = {
-    heavy,  negative,  equal,     zero,      ternary,
-    sparse, clustered, ascending, nonfinite, denormal,
+    heavy,     negative,  equal,     zero,     ternary,  sparse,
+    clustered, ascending, nonfinite, denormal, all_ones,
 };
 
 static void
