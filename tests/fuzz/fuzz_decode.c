@@ -47,6 +47,15 @@ static const char *const texts[] = {
     "mxint8",
     "nvfp4",
     "nvfp4:stochastic",
+    "topk:0.2+raw",
+    "topk:0.1,scope=tensor+rice",
+    "topk:0.3+q8:block=32+bitmap",
+    "topk:0.05+fp16",
+    "randk:0.3",
+    "randk:0.6+q8",
+    "threshold:1e-3+rice",
+    "zeros:block=32",
+    "zeros+q8",
 };
 
 static void
