@@ -48,7 +48,7 @@ void gp_bf16_to_fp32(float *out, const void *in, size_t n);
 /* The built-in codecs. */
 extern const gp_codec_ops gp_codec_none, gp_codec_fp16, gp_codec_bf16,
     gp_codec_q8;
-extern const gp_codec_ops gp_codec_intsum, gp_codec_powersgd;
+extern const gp_codec_ops gp_codec_intsum, gp_codec_thc, gp_codec_powersgd;
 #ifdef GP_HAVE_LZ4
 extern const gp_codec_ops gp_codec_lz4;
 #endif

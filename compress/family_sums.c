@@ -7,6 +7,7 @@
 
 const gp_codec_ops *const gp_codecs_sums[] = {
     &gp_codec_intsum,
+    &gp_codec_thc,
     &gp_codec_powersgd,
     NULL,
 };

@@ -6,6 +6,7 @@
  * No loop carries a floating-point sum, so that however a compiler vectorizes
  * them, every set gives the same bits.
  */
+#include <float.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -90,7 +91,10 @@ widen_unsigned_body(const uint8_t *in, unsigned width, int32_t *out, size_t n)
 {
     size_t i;
 
-    if (width == 4) {
+    if (width == 2) {
+        for (i = 0; i < n; i++)
+            out[i] = in[i / 4] >> 2 * (i % 4) & 3;
+    } else if (width == 4) {
         for (i = 0; i < n / 2; i++) {
             out[2 * i] = in[i] & 15;
             out[2 * i + 1] = in[i] >> 4;
@@ -114,7 +118,15 @@ narrow_body(const int32_t *in, unsigned width, uint8_t *out, size_t n)
 {
     size_t i;
 
-    if (width == 4) {
+    if (width == 2) {
+        for (i = 0; i < n / 4; i++)
+            out[i] =
+                (uint8_t)((in[4 * i] & 3) | (in[4 * i + 1] & 3) << 2 |
+                          (in[4 * i + 2] & 3) << 4 | (in[4 * i + 3] & 3) << 6);
+        for (i = n / 4 * 4; i < n; i++)
+            out[i / 4] = (uint8_t)((i % 4 ? out[i / 4] : 0) |
+                                   (in[i] & 3) << 2 * (i % 4));
+    } else if (width == 4) {
         for (i = 0; i < n / 2; i++)
             out[i] = (uint8_t)((in[2 * i] & 15) | (in[2 * i + 1] & 15) << 4);
         if (n % 2)
@@ -220,6 +232,41 @@ random_body(const float *x, const uint32_t *words, float inverse, float limit,
     return most;
 }
 
+INLINE void
+place_body(const gp_levels *levels, const float *x, const uint32_t *words,
+           float inverse, int32_t *q, size_t n)
+{
+    float most = levels->most;
+    int32_t last = (int32_t)most - 1;
+
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i] * inverse + 0.5f * most;
+        int32_t cell;
+
+        v = v > most ? most : v;
+        v = v < 0 ? 0 : v;
+        cell = (int32_t)v;
+        cell = cell < last ? cell : last;
+        q[i] =
+            levels->below[cell] + (gp_unit(words[i]) * levels->distance[cell] <
+                                   v - levels->level[cell]);
+    }
+}
+
+INLINE void
+look_up_body(const int32_t *table, int32_t *q, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        q[i] = table[q[i]];
+}
+
+INLINE void
+centre_body(const int32_t *q, int32_t middle, float step, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = limited((float)(2 * q[i] - middle) * step, FLT_MAX);
+}
+
 #define KERNELS(suffix, target)                                                \
     target static void widen_##suffix(const uint8_t *in, unsigned width,       \
                                       int32_t *out, size_t n)                  \
@@ -269,11 +316,28 @@ random_body(const float *x, const uint32_t *words, float inverse, float limit,
     {                                                                          \
         return random_body(x, words, inverse, limit, q, n);                    \
     }                                                                          \
+    target static void place_##suffix(const gp_levels *levels, const float *x, \
+                                      const uint32_t *words, float inverse,    \
+                                      int32_t *q, size_t n)                    \
+    {                                                                          \
+        place_body(levels, x, words, inverse, q, n);                           \
+    }                                                                          \
+    target static void look_up_##suffix(const int32_t *table, int32_t *q,      \
+                                        size_t n)                              \
+    {                                                                          \
+        look_up_body(table, q, n);                                             \
+    }                                                                          \
+    target static void centre_##suffix(const int32_t *q, int32_t middle,       \
+                                       float step, float *out, size_t n)       \
+    {                                                                          \
+        centre_body(q, middle, step, out, n);                                  \
+    }                                                                          \
     static const gp_lane_kernels lanes_##suffix = {                            \
         widen_##suffix,  widen_unsigned_##suffix, narrow_##suffix,             \
         add_##suffix,    most_##suffix,           most_magnitude_##suffix,     \
         scale_##suffix,  scale_add_##suffix,      nearest_##suffix,            \
-        random_##suffix,                                                       \
+        random_##suffix, place_##suffix,          look_up_##suffix,            \
+        centre_##suffix,                                                       \
     };
 
 KERNELS(scalar, )

@@ -34,6 +34,24 @@ shared_step_integers_meet_the_requirements(void **state)
         assert_int_equal(gp_codec_suite_claim(&claims[i]), 0);
 }
 
+/* Normal numbers lose 0.022 and 0.23 of their energy. */
+static void
+thc_meets_the_requirements(void **state)
+{
+    static const char *const texts[] = {
+        "thc",
+        "thc:levels=uniform,block=1024",
+        "thc:bits=2,block=32",
+#ifdef GP_HAVE_LZ4
+        "thc+lz4",
+#endif
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++)
+        assert_int_equal(gp_codec_suite(texts[i]), 0);
+}
+
 /* As matrices of several shapes, and as vectors, which travel as they are. */
 static void
 low_rank_factors_meet_the_requirements(void **state)
@@ -64,6 +82,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_step_integers_meet_the_requirements),
+        cmocka_unit_test(thc_meets_the_requirements),
         cmocka_unit_test(low_rank_factors_meet_the_requirements),
     };
 
