@@ -28,7 +28,7 @@ flip(const float *in, float *out, size_t n, const uint32_t *words, size_t first)
 }
 
 static void
-butterflies(float *x, size_t block)
+butterflies(float *x, size_t block, float factor)
 {
     for (size_t h = 1; h < block; h *= 2)
         for (size_t i = 0; i < block; i += 2 * h)
@@ -38,6 +38,8 @@ butterflies(float *x, size_t block)
                 x[j] = a + b;
                 x[j + h] = a - b;
             }
+    for (size_t i = 0; i < block; i++)
+        x[i] *= factor;
 }
 
 const gp_hadamard_kernels gp_hadamard_scalar = {flip, butterflies};
@@ -61,10 +63,10 @@ norm_of(size_t block)
 }
 
 static void
-saturating_scale(float *x, size_t n, float factor)
+enlarge(float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        float y = x[i] * factor * 0x1p32f;
+        float y = x[i] * 0x1p32f;
 
         y = y > 0x1.fffffep127f ? 0x1.fffffep127f : y;
         x[i] = y < -0x1.fffffep127f ? -0x1.fffffep127f : y;
@@ -84,12 +86,11 @@ transform(const gp_hadamard_kernels *k, float *x, size_t block)
     }
     if (most >= HUGE_BITS) {
         gp_scale_fp32(x, 0x1p-32f, block);
-        k->butterflies(x, block);
-        saturating_scale(x, block, norm_of(block));
+        k->butterflies(x, block, norm_of(block));
+        enlarge(x, block);
         return;
     }
-    k->butterflies(x, block);
-    gp_scale_fp32(x, norm_of(block), block);
+    k->butterflies(x, block, norm_of(block));
 }
 
 /* Signs are drawn for so many elements at once. */

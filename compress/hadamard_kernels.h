@@ -14,8 +14,9 @@ typedef struct gp_hadamard_kernels {
      * bits beyond the last one may be read. In place is fine. */
     void (*flip)(const float *in, float *out, size_t n, const uint32_t *words,
                  size_t first);
-    /* All stages over one block of a power of two, in place. */
-    void (*butterflies)(float *x, size_t block);
+    /* All stages over one block of a power of two, in place, and at last times
+     * the factor. */
+    void (*butterflies)(float *x, size_t block, float factor);
 } gp_hadamard_kernels;
 
 extern const gp_hadamard_kernels gp_hadamard_scalar;

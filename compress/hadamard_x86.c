@@ -60,10 +60,12 @@ within_avx2(__m256 x)
     return WITHIN_256(x, y, 0xf0);
 }
 
-/* The stages at distance h and 2h. */
+/* The stages at distance h and 2h, then times the factor. */
 AVX2 static void
-two_stages_avx2(float *x, size_t block, size_t h)
+two_stages_avx2(float *x, size_t block, size_t h, float factor)
 {
+    const __m256 by = _mm256_set1_ps(factor);
+
     for (size_t i = 0; i < block; i += 4 * h)
         for (float *p = x + i; p < x + i + h; p += 8) {
             __m256 a = _mm256_loadu_ps(p), b = _mm256_loadu_ps(p + h);
@@ -72,39 +74,45 @@ two_stages_avx2(float *x, size_t block, size_t h)
             __m256 e = _mm256_add_ps(a, b), f = _mm256_sub_ps(a, b);
             __m256 g = _mm256_add_ps(c, d), k = _mm256_sub_ps(c, d);
 
-            _mm256_storeu_ps(p, _mm256_add_ps(e, g));
-            _mm256_storeu_ps(p + h, _mm256_add_ps(f, k));
-            _mm256_storeu_ps(p + 2 * h, _mm256_sub_ps(e, g));
-            _mm256_storeu_ps(p + 3 * h, _mm256_sub_ps(f, k));
+            a = _mm256_mul_ps(_mm256_add_ps(e, g), by);
+            b = _mm256_mul_ps(_mm256_add_ps(f, k), by);
+            c = _mm256_mul_ps(_mm256_sub_ps(e, g), by);
+            d = _mm256_mul_ps(_mm256_sub_ps(f, k), by);
+            _mm256_storeu_ps(p, a);
+            _mm256_storeu_ps(p + h, b);
+            _mm256_storeu_ps(p + 2 * h, c);
+            _mm256_storeu_ps(p + 3 * h, d);
         }
 }
 
 AVX2 static void
-one_stage_avx2(float *x, size_t h)
+one_stage_avx2(float *x, size_t h, float factor)
 {
+    const __m256 by = _mm256_set1_ps(factor);
+
     for (float *p = x; p < x + h; p += 8) {
         __m256 a = _mm256_loadu_ps(p), b = _mm256_loadu_ps(p + h);
 
-        _mm256_storeu_ps(p, _mm256_add_ps(a, b));
-        _mm256_storeu_ps(p + h, _mm256_sub_ps(a, b));
+        _mm256_storeu_ps(p, _mm256_mul_ps(_mm256_add_ps(a, b), by));
+        _mm256_storeu_ps(p + h, _mm256_mul_ps(_mm256_sub_ps(a, b), by));
     }
 }
 
 AVX2 static void
-butterflies_avx2(float *x, size_t block)
+butterflies_avx2(float *x, size_t block, float factor)
 {
     size_t h = 8;
 
-    if (block < 8) {
-        gp_hadamard_scalar.butterflies(x, block);
+    if (block < 16) {
+        gp_hadamard_scalar.butterflies(x, block, factor);
         return;
     }
     for (size_t i = 0; i < block; i += 8)
         _mm256_storeu_ps(x + i, within_avx2(_mm256_loadu_ps(x + i)));
     for (; 4 * h <= block; h *= 4)
-        two_stages_avx2(x, block, h);
+        two_stages_avx2(x, block, h, 4 * h == block ? factor : 1);
     if (h < block)
-        one_stage_avx2(x, h);
+        one_stage_avx2(x, h, factor);
 }
 
 AVX512 static void
@@ -123,67 +131,92 @@ flip_avx512(const float *in, float *out, size_t n, const uint32_t *words,
     gp_hadamard_scalar.flip(in + i, out + i, n - i, words, first + i);
 }
 
-#define WITHIN_512(x, other, high) \
-    _mm512_mask_sub_ps(_mm512_add_ps(other, x), high, other, x)
-
+/* A product with 1 or -1 is exact, so this is an addition or subtraction. */
 AVX512 static inline __m512
 within_avx512(__m512 x)
 {
+    const __m512 one = _mm512_set1_ps(1), minus = _mm512_set1_ps(-1);
     __m512 y = _mm512_permute_ps(x, 0xb1);
 
-    x = WITHIN_512(x, y, 0xaaaa);
+    x = _mm512_fmadd_ps(x, _mm512_mask_mov_ps(one, 0xaaaa, minus), y);
     y = _mm512_permute_ps(x, 0x4e);
-    x = WITHIN_512(x, y, 0xcccc);
+    x = _mm512_fmadd_ps(x, _mm512_mask_mov_ps(one, 0xcccc, minus), y);
     y = _mm512_shuffle_f32x4(x, x, 0xb1);
-    x = WITHIN_512(x, y, 0xf0f0);
+    x = _mm512_fmadd_ps(x, _mm512_mask_mov_ps(one, 0xf0f0, minus), y);
     y = _mm512_shuffle_f32x4(x, x, 0x4e);
-    return WITHIN_512(x, y, 0xff00);
+    return _mm512_fmadd_ps(x, _mm512_mask_mov_ps(one, 0xff00, minus), y);
 }
 
-AVX512 static void
-two_stages_avx512(float *x, size_t block, size_t h)
+/* Two stages over four vectors at distance h, then times `by`. */
+AVX512 static inline void
+four_avx512(float *p, size_t h, __m512 a, __m512 b, __m512 c, __m512 d,
+            __m512 by)
 {
+    __m512 e = _mm512_add_ps(a, b), f = _mm512_sub_ps(a, b);
+    __m512 g = _mm512_add_ps(c, d), k = _mm512_sub_ps(c, d);
+
+    _mm512_storeu_ps(p, _mm512_mul_ps(_mm512_add_ps(e, g), by));
+    _mm512_storeu_ps(p + h, _mm512_mul_ps(_mm512_add_ps(f, k), by));
+    _mm512_storeu_ps(p + 2 * h, _mm512_mul_ps(_mm512_sub_ps(e, g), by));
+    _mm512_storeu_ps(p + 3 * h, _mm512_mul_ps(_mm512_sub_ps(f, k), by));
+}
+
+/* The stages at distances 1 to 32. */
+AVX512 static void
+first_stages_avx512(float *x, size_t block, float factor)
+{
+    const __m512 by = _mm512_set1_ps(factor);
+
+    for (float *p = x; p < x + block; p += 64) {
+        __m512 a = within_avx512(_mm512_loadu_ps(p));
+        __m512 b = within_avx512(_mm512_loadu_ps(p + 16));
+        __m512 c = within_avx512(_mm512_loadu_ps(p + 32));
+        __m512 d = within_avx512(_mm512_loadu_ps(p + 48));
+
+        four_avx512(p, 16, a, b, c, d, by);
+    }
+}
+
+/* The stages at distance h and 2h, then times the factor. */
+AVX512 static void
+two_stages_avx512(float *x, size_t block, size_t h, float factor)
+{
+    const __m512 by = _mm512_set1_ps(factor);
+
     for (size_t i = 0; i < block; i += 4 * h)
-        for (float *p = x + i; p < x + i + h; p += 16) {
-            __m512 a = _mm512_loadu_ps(p), b = _mm512_loadu_ps(p + h);
-            __m512 c = _mm512_loadu_ps(p + 2 * h);
-            __m512 d = _mm512_loadu_ps(p + 3 * h);
-            __m512 e = _mm512_add_ps(a, b), f = _mm512_sub_ps(a, b);
-            __m512 g = _mm512_add_ps(c, d), k = _mm512_sub_ps(c, d);
-
-            _mm512_storeu_ps(p, _mm512_add_ps(e, g));
-            _mm512_storeu_ps(p + h, _mm512_add_ps(f, k));
-            _mm512_storeu_ps(p + 2 * h, _mm512_sub_ps(e, g));
-            _mm512_storeu_ps(p + 3 * h, _mm512_sub_ps(f, k));
-        }
+        for (float *p = x + i; p < x + i + h; p += 16)
+            four_avx512(p, h, _mm512_loadu_ps(p), _mm512_loadu_ps(p + h),
+                        _mm512_loadu_ps(p + 2 * h), _mm512_loadu_ps(p + 3 * h),
+                        by);
 }
 
 AVX512 static void
-one_stage_avx512(float *x, size_t h)
+one_stage_avx512(float *x, size_t h, float factor)
 {
+    const __m512 by = _mm512_set1_ps(factor);
+
     for (float *p = x; p < x + h; p += 16) {
         __m512 a = _mm512_loadu_ps(p), b = _mm512_loadu_ps(p + h);
 
-        _mm512_storeu_ps(p, _mm512_add_ps(a, b));
-        _mm512_storeu_ps(p + h, _mm512_sub_ps(a, b));
+        _mm512_storeu_ps(p, _mm512_mul_ps(_mm512_add_ps(a, b), by));
+        _mm512_storeu_ps(p + h, _mm512_mul_ps(_mm512_sub_ps(a, b), by));
     }
 }
 
 AVX512 static void
-butterflies_avx512(float *x, size_t block)
+butterflies_avx512(float *x, size_t block, float factor)
 {
-    size_t h = 16;
+    size_t h = 64;
 
-    if (block < 16) {
-        gp_hadamard_scalar.butterflies(x, block);
+    if (block < 64) {
+        gp_hadamard_avx2.butterflies(x, block, factor);
         return;
     }
-    for (size_t i = 0; i < block; i += 16)
-        _mm512_storeu_ps(x + i, within_avx512(_mm512_loadu_ps(x + i)));
+    first_stages_avx512(x, block, block == 64 ? factor : 1);
     for (; 4 * h <= block; h *= 4)
-        two_stages_avx512(x, block, h);
+        two_stages_avx512(x, block, h, 4 * h == block ? factor : 1);
     if (h < block)
-        one_stage_avx512(x, h);
+        one_stage_avx512(x, h, factor);
 }
 
 const gp_hadamard_kernels gp_hadamard_avx2 = {flip_avx2, butterflies_avx2};

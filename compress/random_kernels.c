@@ -146,12 +146,16 @@ void
 gp_unpack_codes(const uint8_t *bytes, size_t n, unsigned width, int8_t *codes)
 {
     uint8_t group[8];
+    size_t i = 0;
 
     if (width == 8) {
         memcpy(codes, bytes, n);
         return;
     }
-    for (size_t i = 0; i < n; i += 8, bytes += width) {
+    /* Eight bytes are read, some of which are the next group's. */
+    for (; n - i >= 8 && (n - i) * width >= 64; i += 8, bytes += width)
+        gp_put64(codes + i, spread(gp_get64(bytes), width));
+    for (; i < n; i += 8, bytes += width) {
         size_t left = n - i < 8 ? n - i : 8;
 
         memset(group, 0, sizeof(group));

@@ -328,27 +328,36 @@ sign_decode_add(const void *instance, const gp_codec_context *context,
     return GP_OK;
 }
 
-/* A part of the target stays in the first-level cache while all messages are
- * added to it. */
-#define PART 2048
+/* One pass over a block, or over the whole, for all messages. */
+static void
+fold_block(const sign_instance *s, const gp_codec_input *input, size_t inputs,
+           bool add, size_t count, size_t at, size_t n, float *target)
+{
+    const uint8_t *bits[GP_CODEC_FOLD];
+    float levels[GP_CODEC_FOLD][2];
+
+    for (size_t j = 0; j < inputs; j++) {
+        const uint8_t *bytes = input[j].bytes;
+
+        read_levels(s, bytes + at / s->block * 4 * s->stored, levels[j]);
+        bits[j] = bytes + level_bytes(s, count) + at / 8;
+    }
+    gp_sign_kernels_get()->fold(bits, (const float(*)[2])levels, inputs, add,
+                                target + at, n);
+}
 
 static gp_status
 sign_fold(const void *instance, const gp_codec_input *input, size_t inputs,
           int add, float *target, size_t count)
 {
     const sign_instance *s = instance;
-    const gp_sign_kernels *k = gp_sign_kernels_get();
 
-    for (size_t i = 0; i < inputs; i++)
-        if (!sign_valid(s, input[i].bytes, input[i].length, count))
+    for (size_t j = 0; j < inputs; j++)
+        if (!sign_valid(s, input[j].bytes, input[j].length, count))
             return GP_ERR_CORRUPT;
     for (size_t at = 0, n; at < count; at += n) {
-        size_t left = s->block - at % s->block;
-
-        n = left < PART ? left : PART;
-        n = count - at < n ? count - at : n;
-        for (size_t i = 0; i < inputs; i++)
-            paint_part(s, k, input[i].bytes, count, at, n, i || add, target);
+        n = count - at < s->block ? count - at : s->block;
+        fold_block(s, input, inputs, add, count, at, n, target);
     }
     return GP_OK;
 }

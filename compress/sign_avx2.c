@@ -223,7 +223,37 @@ count(const uint8_t *planes, size_t stride, size_t digits, float most,
                          target + whole, n - whole);
 }
 
-const gp_sign_kernels gp_sign_avx2 = {scan, paint, paint_add, paint_sub, count};
+/* Two vectors at a time, so that a level is loaded once for both. */
+TARGET static void
+fold(const uint8_t *const *bits, const float (*levels)[2], size_t inputs,
+     bool add, float *target, size_t n)
+{
+    size_t i = 0;
+
+    for (; n - i >= 16; i += 16) {
+        __m256 a = _mm256_loadu_ps(target + i);
+        __m256 b = _mm256_loadu_ps(target + i + 8);
+
+        for (size_t j = 0; j < inputs; j++) {
+            const __m256 l0 = _mm256_broadcast_ss(&levels[j][0]);
+            const __m256 l1 = _mm256_broadcast_ss(&levels[j][1]);
+            const uint8_t *from = bits[j] + i / 8;
+            __m256 x = _mm256_blendv_ps(l0, l1, spread(from[0]));
+            __m256 y = _mm256_blendv_ps(l0, l1, spread(from[1]));
+
+            a = j || add ? _mm256_add_ps(a, x) : x;
+            b = j || add ? _mm256_add_ps(b, y) : y;
+        }
+        _mm256_storeu_ps(target + i, a);
+        _mm256_storeu_ps(target + i + 8, b);
+    }
+    for (size_t j = 0; i < n && j < inputs; j++)
+        (j || add ? gp_sign_scalar.paint_add : gp_sign_scalar.paint)(
+            bits[j] + i / 8, levels[j], target + i, n - i);
+}
+
+const gp_sign_kernels gp_sign_avx2 = {scan,      paint, paint_add,
+                                      paint_sub, count, fold};
 
 #else
 typedef int gp_sign_avx2_unused;

@@ -93,8 +93,16 @@ count(const uint8_t *planes, size_t stride, size_t digits, float most,
     }
 }
 
-const gp_sign_kernels gp_sign_scalar = {scan, paint, paint_add, paint_sub,
-                                        count};
+static void
+fold(const uint8_t *const *bits, const float (*levels)[2], size_t inputs,
+     bool add, float *target, size_t n)
+{
+    for (size_t j = 0; j < inputs; j++)
+        (j || add ? paint_add : paint)(bits[j], levels[j], target, n);
+}
+
+const gp_sign_kernels gp_sign_scalar = {scan,      paint, paint_add,
+                                        paint_sub, count, fold};
 
 const gp_sign_kernels *
 gp_sign_kernels_get(void)

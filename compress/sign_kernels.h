@@ -10,6 +10,7 @@
 #ifndef GP_SIGN_KERNELS_H
 #define GP_SIGN_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,6 +48,10 @@ typedef struct gp_sign_kernels {
      * numbers below 2^24. */
     void (*count)(const uint8_t *planes, size_t stride, size_t digits,
                   float most, float *target, size_t n);
+    /* target[i] = the sum of levels[j][bit i of bits[j]] over all j in their
+     * order, onto target[i] with `add`; `inputs` is at least 1. */
+    void (*fold)(const uint8_t *const *bits, const float (*levels)[2],
+                 size_t inputs, bool add, float *target, size_t n);
 } gp_sign_kernels;
 
 extern const gp_sign_kernels gp_sign_scalar;

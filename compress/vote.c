@@ -128,9 +128,12 @@ word_of(const uint8_t *plane, size_t n)
 static bool
 planes_valid(const uint8_t *planes, size_t stride, uint32_t votes, size_t count)
 {
-    size_t digits = digits_of(votes);
+    size_t digits = digits_of(votes), first = 0;
 
-    for (size_t i = 0; i < count; i += 64) {
+    /* Of 2^d - 1 votes every number of d digits is possible. */
+    if (votes && (votes & (votes + 1)) == 0)
+        first = count / 64 * 64;
+    for (size_t i = first; i < count; i += 64) {
         size_t n = count - i < 64 ? count - i : 64;
         uint64_t more = 0, equal = UINT64_MAX, any = 0;
 
@@ -254,14 +257,15 @@ count_part(tally *t, const gp_codec_input *input, size_t inputs, size_t count,
 {
     size_t stride = stride_of(count), bytes = (n + 7) / 8;
 
-    memset(t->plane, 0, sizeof(t->plane));
     t->votes = 0;
+    t->digits = 0;
     for (size_t i = 0; i < inputs; i++) {
         const uint8_t *message = input[i].bytes;
         uint32_t votes = gp_get32(message);
 
         t->votes += votes;
-        t->digits = digits_of(t->votes);
+        while (t->digits < digits_of(t->votes))
+            memset(t->plane[t->digits++], 0, sizeof(t->plane[0]));
         for (size_t k = 0; k < digits_of(votes); k++)
             add_plane(t, k, message + HEAD + k * stride + from / 8, bytes);
     }
@@ -293,49 +297,41 @@ all_valid(const vote_instance *v, const gp_codec_input *input, size_t inputs,
     return true;
 }
 
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-/* Sums of signs are small whole numbers, so counting gives the bits that adding
- * them one by one would. */
+/* Single votes in one pass, sums of votes one after the other. */
 static void
-fold_part(tally *t, const gp_codec_input *input, size_t inputs, size_t count,
+add_parts(const gp_codec_input *input, size_t inputs, bool add, size_t count,
           size_t from, size_t n, float *target)
 {
-    count_part(t, input, inputs, count, from, n);
-    gp_sign_kernels_get()->count((const uint8_t *)t->plane, PART / 8, t->digits,
-                                 (float)t->votes, target, n);
+    static const float one[] = {1, -1};
+    const uint8_t *bits[GP_CODEC_FOLD];
+    float levels[GP_CODEC_FOLD][2];
+
+    for (size_t i = 0; i < inputs; i++) {
+        const uint8_t *bytes = input[i].bytes;
+
+        memcpy(levels[i], one, sizeof(one));
+        bits[i] = bytes + HEAD + from / 8;
+        if (gp_get32(bytes) == 1)
+            continue;
+        if (!add)
+            decode_part(input[0].bytes, count, from, n, target);
+        for (size_t j = !add; j < inputs; j++)
+            add_part(input[j].bytes, count, from, n, target);
+        return;
+    }
+    gp_sign_kernels_get()->fold(bits, (const float(*)[2])levels, inputs, add,
+                                target, n);
 }
-#else
-static void
-fold_part(tally *t, const gp_codec_input *input, size_t inputs, size_t count,
-          size_t from, size_t n, float *target)
-{
-    (void)t;
-    decode_part(input[0].bytes, count, from, n, target);
-    for (size_t i = 1; i < inputs; i++)
-        add_part(input[i].bytes, count, from, n, target);
-}
-#endif
 
 static gp_status
 vote_fold(const void *instance, const gp_codec_input *input, size_t inputs,
           int add, float *target, size_t count)
 {
-    bool counts;
-    tally t;
-
     if (!all_valid(instance, input, inputs, count))
         return GP_ERR_CORRUPT;
-    counts = !add && all_votes(input, inputs);
     for (size_t at = 0, n; at < count; at += n) {
         n = count - at < PART ? count - at : PART;
-        if (counts) {
-            fold_part(&t, input, inputs, count, at, n, target + at);
-            continue;
-        }
-        if (!add)
-            decode_part(input[0].bytes, count, at, n, target + at);
-        for (size_t i = !add; i < inputs; i++)
-            add_part(input[i].bytes, count, at, n, target + at);
+        add_parts(input, inputs, add, count, at, n, target + at);
     }
     return GP_OK;
 }
