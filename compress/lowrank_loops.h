@@ -62,10 +62,10 @@ NAME(times_block)(const float *m, size_t columns, size_t n, const float *q,
                 sum[i][k][h] = (vector){0};
     for (j = 0; j + LANES <= n; j += LANES)
         NAME(times_step)
-        (m + j, columns, q + j, q_stride, rows, ranks, LANES, sum);
+    (m + j, columns, q + j, q_stride, rows, ranks, LANES, sum);
     if (j < n)
         NAME(times_step)
-        (m + j, columns, q + j, q_stride, rows, ranks, n - j, sum);
+    (m + j, columns, q + j, q_stride, rows, ranks, n - j, sum);
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < ranks; k++)
             p[k * p_stride + i] = NAME(by_halves)(sum[i][k]);
@@ -108,8 +108,8 @@ NAME(times)(const float *m, size_t rows, size_t columns, size_t n,
             }
             for (size_t r = 0; r < rows - i; r++)
                 NAME(times_ranks)
-                (row + r * columns, columns, n, from, q_stride, ranks, to + r,
-                 p_stride, 1);
+            (row + r * columns, columns, n, from, q_stride, ranks, to + r,
+             p_stride, 1);
         }
 }
 
@@ -142,10 +142,10 @@ NAME(transposed_block)(const float *m, size_t columns, size_t n, const float *p,
 
     for (j = 0; j + LANES <= n; j += LANES)
         NAME(transposed_step)
-        (m + j, columns, p, rank, q + j, q_stride, rows, ranks, LANES);
+    (m + j, columns, p, rank, q + j, q_stride, rows, ranks, LANES);
     if (j < n)
         NAME(transposed_step)
-        (m + j, columns, p, rank, q + j, q_stride, rows, ranks, n - j);
+    (m + j, columns, p, rank, q + j, q_stride, rows, ranks, n - j);
 }
 
 INLINE void
@@ -183,8 +183,8 @@ NAME(transposed)(const float *m, size_t rows, size_t columns, size_t n,
             }
             for (size_t r = 0; r < rows - i; r++)
                 NAME(transposed_ranks)
-                (row + r * columns, columns, n, from + r * rank, rank, to,
-                 q_stride, 1, ranks);
+            (row + r * columns, columns, n, from + r * rank, rank, to, q_stride,
+             1, ranks);
         }
 }
 
@@ -233,10 +233,10 @@ NAME(product_rows)(const uint8_t *p, const uint8_t *q, size_t stride,
         }
     for (j = 0; j + LANES <= n; j += LANES)
         NAME(product_step)
-        (factor, q + 4 * j, stride, rank, out + j, columns, rows, add, LANES);
+    (factor, q + 4 * j, stride, rank, out + j, columns, rows, add, LANES);
     if (j < n)
         NAME(product_step)
-        (factor, q + 4 * j, stride, rank, out + j, columns, rows, add, n - j);
+    (factor, q + 4 * j, stride, rank, out + j, columns, rows, add, n - j);
 }
 
 TARGET static void
@@ -247,12 +247,10 @@ NAME(product)(const uint8_t *p, const uint8_t *q, size_t stride, size_t rank,
 
     for (i = 0; i + 4 <= rows; i += 4)
         NAME(product_rows)
-        (p + 4 * i * rank, q, stride, rank, out + i * columns, columns, 4, n,
-         add);
+    (p + 4 * i * rank, q, stride, rank, out + i * columns, columns, 4, n, add);
     for (; i < rows; i++)
         NAME(product_rows)
-        (p + 4 * i * rank, q, stride, rank, out + i * columns, columns, 1, n,
-         add);
+    (p + 4 * i * rank, q, stride, rank, out + i * columns, columns, 1, n, add);
 }
 
 TARGET static void

@@ -72,10 +72,7 @@ const gp_codec_ops gp_codec_momentum = {
 };
 
 const gp_codec_ops *const gp_codecs_memory[] = {
-    &gp_codec_ef,
-    &gp_codec_ef21,
-    &gp_codec_momentum,
-    NULL,
+    &gp_codec_fake, &gp_codec_ef, &gp_codec_ef21, &gp_codec_momentum, NULL,
 };
 
 static gp_memory_kind

@@ -26,6 +26,7 @@ struct gp_pipeline {
     size_t count; /* of stages, at least 1 once parsed */
     gp_stage stages[GP_PIPELINE_STAGES];
     const gp_stage *memory, *zeros, *select, *transform, *array, *index;
+    bool fake;
     gp_stage_run values, whole; /* byte stages on values and on messages */
     char *name;
     uint32_t id;
@@ -44,6 +45,8 @@ uint32_t gp_stage_properties(const gp_stage *stage);
 
 /* Whether a stage has a pass over the whole tensor. */
 bool gp_stage_prepares(const gp_stage *stage);
+
+extern const gp_codec_ops gp_codec_fake;
 
 /* ---- memory.c -------------------------------------------------------- */
 
@@ -87,8 +90,6 @@ void gp_memory_sent_some(gp_codec_memory *m, size_t at, size_t count,
                          const uint32_t *indices, const float *decoded,
                          size_t selected);
 
-/* ---- pipeline_values.c ------------------------------------------------ */
-
 /* Where the parts of a workspace begin, and how large they are. */
 typedef struct gp_layout {
     size_t most;       /* elements that the selection can keep, or count */
@@ -110,6 +111,25 @@ typedef struct gp_work {
     gp_layout layout;
     uint8_t *at; /* the workspace */
 } gp_work;
+
+/* ---- pipeline_message.c: what goes on the wire, but for `fake` --------- */
+
+size_t gp_message_bound(const gp_pipeline *p, size_t count);
+size_t gp_message_workspace(const gp_pipeline *pipeline, size_t count);
+/* False: sizes overflow. */
+bool gp_work_begin(gp_work *w, const gp_pipeline *p,
+                   const gp_codec_context *context, size_t count,
+                   void *workspace);
+/* What stages that are asked next may see of a memory: 0 select, 1 array. */
+void gp_work_show(gp_work *w, const gp_codec_memory *m, size_t which);
+/* `u` is what a memory holds, or without one the elements. */
+gp_status gp_message_encode(gp_work *w, gp_codec_memory *m, const float *u,
+                            size_t count, void *out, size_t capacity,
+                            size_t *length);
+gp_status gp_message_decode(gp_work *w, const void *bytes, size_t length,
+                            float *target, size_t count, bool add);
+
+/* ---- pipeline_values.c ------------------------------------------------ */
 
 /* Bound of transform, array and value stages for `count` elements. */
 size_t gp_values_bound(const gp_pipeline *pipeline, size_t count);

@@ -25,6 +25,9 @@ find_parts(gp_pipeline *p)
         gp_stage_run *run = p->index ? &p->whole : &p->values;
 
         switch (stage->ops->kind) {
+        case GP_CODEC_FAKE:
+            p->fake = true;
+            break;
         case GP_CODEC_MEMORY:
             p->memory = stage;
             break;
@@ -85,6 +88,8 @@ chain_properties(const gp_pipeline *p)
         if (!(has & GP_CODEC_FIXED_RATE))
             all &= ~GP_CODEC_FIXED_RATE;
     }
+    if (p->fake)
+        return all | GP_CODEC_FIXED_RATE;
     return p->select || p->zeros ? all & ~GP_CODEC_FIXED_RATE : all;
 }
 
@@ -92,8 +97,8 @@ static uint32_t
 chain_needs(const gp_pipeline *p)
 {
     const gp_codec_ops *a = p->array->ops;
-    bool bare =
-        !p->zeros && !p->select && !p->transform && p->values.count == 0;
+    bool bare = !p->fake && !p->zeros && !p->select && !p->transform &&
+                p->values.count == 0;
     uint32_t needs = 0;
 
     if (gp_stage_prepares(p->select) || gp_stage_prepares(p->array))

@@ -247,9 +247,9 @@ static int
 place_of(const gp_codec_ops *ops)
 {
     static const int places[] = {
-        [GP_CODEC_MEMORY] = 0,    [GP_CODEC_ZEROS] = 1, [GP_CODEC_SELECT] = 2,
-        [GP_CODEC_TRANSFORM] = 3, [GP_CODEC_ARRAY] = 4, [GP_CODEC_BYTES] = 5,
-        [GP_CODEC_INDEX] = 6};
+        [GP_CODEC_FAKE] = -1,  [GP_CODEC_MEMORY] = 0,    [GP_CODEC_ZEROS] = 1,
+        [GP_CODEC_SELECT] = 2, [GP_CODEC_TRANSFORM] = 3, [GP_CODEC_ARRAY] = 4,
+        [GP_CODEC_BYTES] = 5,  [GP_CODEC_INDEX] = 6};
 
     return places[ops->kind];
 }
@@ -290,6 +290,8 @@ check_order(const parser *p, const char *at, const gp_codec_ops *ops)
                       "%s takes fp32 elements, but %s before it has made bytes "
                       "of them",
                       ops->name, last->name);
+    if (ops->kind == GP_CODEC_FAKE)
+        return reject(p, at, "fake stands before all other stages");
     if (before >= place || stage_of(pipeline, ops->kind))
         return reject(p, at, "%s %s; here it follows %s", ops->name,
                       works_on[place], last->name);

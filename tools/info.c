@@ -175,7 +175,7 @@ kind_name(gp_codec_kind kind)
         [GP_CODEC_ARRAY] = "array",    [GP_CODEC_BYTES] = "bytes",
         [GP_CODEC_SELECT] = "select",  [GP_CODEC_INDEX] = "index",
         [GP_CODEC_TRANSFORM] = "turn", [GP_CODEC_MEMORY] = "memory",
-        [GP_CODEC_ZEROS] = "zeros"};
+        [GP_CODEC_ZEROS] = "zeros",    [GP_CODEC_FAKE] = "fake"};
 
     return names[kind];
 }

@@ -5,6 +5,7 @@
  * A codec is one table. A pipeline chains stages of these kinds, in this
  * order; only the array stage must be there, and is `none` when left out:
  *
+ *   fake        sends what would be decoded, as fp32: for experiments
  *   memory      what is remembered between steps: ef, ef21, momentum
  *   zeros       leaves out blocks of zeros
  *   select      some of the elements: topk, randk, threshold
@@ -44,7 +45,8 @@ typedef enum gp_codec_kind {
     GP_CODEC_INDEX = 4,
     GP_CODEC_TRANSFORM = 5,
     GP_CODEC_MEMORY = 6, /**< built-in ones only */
-    GP_CODEC_ZEROS = 7   /**< built-in one only */
+    GP_CODEC_ZEROS = 7,  /**< built-in one only */
+    GP_CODEC_FAKE = 8    /**< likewise */
 } gp_codec_kind;
 
 /** Properties, for the engine's choices and for tests of the mathematics. */
@@ -444,6 +446,10 @@ GP_API GP_MUST_CHECK gp_status gp_pipeline_fold(const gp_pipeline *pipeline,
 GP_API GP_MUST_CHECK gp_status gp_pipeline_aggregate(
     const gp_pipeline *pipeline, const gp_codec_input *input, size_t inputs,
     size_t count, void *out, size_t capacity, size_t *length, void *workspace);
+
+/** Of a message: its length, or behind `fake` the length it would have had. */
+GP_API size_t gp_pipeline_real_length(const gp_pipeline *pipeline,
+                                      const void *bytes, size_t length);
 
 /**
  * Encode and decode in place: what the receiver would see, bit for bit.

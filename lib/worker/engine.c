@@ -318,6 +318,11 @@ encode_push(gp_op *op)
         return status;
     if (r->trial)
         r->encode_ns += gp_clock_ns() - begun;
+    /* Sending adds the length; behind `fake` another one counts. */
+    r->wire_bytes +=
+        gp_pipeline_real_length(p, s->base + (size_t)op->send_piece * s->bytes,
+                                length) -
+        length;
     shorten(s, op->send_piece, length);
     give_slots(op, bound, GP_MAX(length, 1));
     op->length = length;
