@@ -13,13 +13,24 @@
 #define INLINE static inline __attribute__((always_inline))
 
 /* The first `part` of 16 numbers, from or to any address; the rest are 0. */
-#define LOAD(v, p, part)               \
-    do {                               \
-        if ((part) < LANES)            \
-            memset((v), 0, 4 * LANES); \
-        memcpy((v), (p), 4 * (part));  \
+#define LOAD(v, p, part)                                          \
+    do {                                                          \
+        if ((part) < LANES) {                                     \
+            memset((v), 0, 4 * LANES);                            \
+            memcpy((v), (p), 4 * (part));                         \
+        } else {                                                  \
+            for (size_t h_ = 0; h_ < PARTS; h_++)                 \
+                (v)[h_] = ((const loose *)(const void *)(p))[h_]; \
+        }                                                         \
     } while (0)
-#define STORE(p, v, part) memcpy((p), (v), 4 * (part))
+#define STORE(p, v, part)                             \
+    do {                                              \
+        if ((part) < LANES)                           \
+            memcpy((p), (v), 4 * (part));             \
+        else                                          \
+            for (size_t h_ = 0; h_ < PARTS; h_++)     \
+                ((loose *)(void *)(p))[h_] = (v)[h_]; \
+    } while (0)
 
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #define TO_HOST(v)                                          \

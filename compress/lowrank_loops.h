@@ -13,9 +13,13 @@
  * end of a row is filled up with 0; adding 0 changes no sum that began with 0.
  */
 #define vector NAME(vector)
+#define loose  NAME(loose)
 #define PARTS  (LANES / WIDTH)
 
 typedef float vector __attribute__((vector_size(4 * WIDTH)));
+/* The same at any address. */
+typedef float loose
+    __attribute__((vector_size(4 * WIDTH), aligned(1), may_alias));
 
 INLINE float
 NAME(by_halves)(const vector *v)
@@ -264,6 +268,7 @@ static const gp_lowrank_kernels NAME(kernels) = {NAME(times), NAME(transposed),
                                                  NAME(product), NAME(subtract)};
 
 #undef vector
+#undef loose
 #undef PARTS
 #undef NAME
 #undef TARGET
