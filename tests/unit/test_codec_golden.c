@@ -28,7 +28,7 @@ typedef struct golden {
     uint8_t bytes[SECTIONS][2048];
     size_t lengths[SECTIONS];
     float input[512], decoded[512];
-    size_t count;
+    size_t count, columns; /* columns: of a matrix, or 0 */
 } golden;
 
 static void
@@ -70,7 +70,7 @@ read_golden(const char *path)
         if (line[0] != '#')
             read_bytes(&g, section, line);
         else if (++section == -1)
-            sscanf(line, "# %63s", g.pipeline);
+            sscanf(line, "# %63s columns=%zu", g.pipeline, &g.columns);
     }
     fclose(file);
     assert_int_equal(section, DECODED);
@@ -115,10 +115,11 @@ static void
 check_file(const char *path, bool encodes)
 {
     golden g = read_golden(path);
+    gp_codec_shape shape = {g.count, g.columns};
     gp_pipeline *p;
     void *workspace;
 
-    assert_int_equal(gp_pipeline_parse(g.pipeline, &p), GP_OK);
+    assert_int_equal(gp_pipeline_open(g.pipeline, &shape, &p), GP_OK);
     workspace = gp_alloc_aligned(gp_pipeline_workspace(p, g.count) + 64);
     assert_non_null(workspace);
     for (int level = 0; level < GP_SIMD_LEVELS; level++) {
@@ -269,6 +270,37 @@ version_1_of_rotations(void **state)
     check_file("golden/codec_eden_4.hex", true);
 }
 
+static void
+version_1_of_integers_of_one_step(void **state)
+{
+    (void)state;
+    check_file("golden/codec_intsum.hex", true);
+    check_file("golden/codec_intsum_4.hex", true);
+    check_file("golden/codec_intsum_16.hex", true);
+    check_file("golden/codec_intsum_huge.hex", true);
+    check_file("golden/codec_intsum_tiny.hex", true);
+    check_file("golden/codec_intsum_nan.hex", true);
+    check_file("golden/codec_intsum_sum.hex", false);
+}
+
+static void
+version_1_of_thc(void **state)
+{
+    (void)state;
+    check_file("golden/codec_thc.hex", true);
+    check_file("golden/codec_thc_uniform.hex", true);
+    check_file("golden/codec_thc_2.hex", true);
+}
+
+static void
+version_1_of_powersgd(void **state)
+{
+    (void)state;
+    check_file("golden/codec_powersgd_1.hex", true);
+    check_file("golden/codec_powersgd_2.hex", true);
+    check_file("golden/codec_powersgd_3.hex", true);
+}
+
 int
 main(void)
 {
@@ -284,6 +316,9 @@ main(void)
         cmocka_unit_test(version_1_of_indices),
         cmocka_unit_test(version_1_of_uq),
         cmocka_unit_test(version_1_of_byte_stages),
+        cmocka_unit_test(version_1_of_integers_of_one_step),
+        cmocka_unit_test(version_1_of_thc),
+        cmocka_unit_test(version_1_of_powersgd),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
