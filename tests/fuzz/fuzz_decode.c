@@ -56,7 +56,17 @@ static const char *const texts[] = {
     "threshold:1e-3+rice",
     "zeros:block=32",
     "zeros+q8",
+    "intsum",
+    "intsum:bits=4",
+    "intsum:bits=16,round=stochastic",
+    "thc:block=32",
+    "thc:bits=2,levels=uniform",
+    "powersgd:rank=1",
+    "powersgd:rank=2,factors=fp16",
 };
+
+/* Of the matrices that the elements are, for codecs that care. */
+#define COLUMNS 9
 
 static void
 require(int condition)
@@ -99,6 +109,33 @@ decode(const gp_pipeline *p, const uint8_t *bytes, size_t length, size_t count,
     free(sum);
 }
 
+/* What decodes adds up with itself to something that decodes as well. */
+static void
+aggregate(const gp_pipeline *p, const uint8_t *bytes, size_t length,
+          size_t count, void *workspace)
+{
+    size_t bound = gp_pipeline_bound(p, count), used;
+    float *decoded = need(malloc(4 * count + 1));
+    uint8_t *out = need(malloc(bound + 1));
+    gp_codec_context context = {.seed = 1, .size = 2};
+    gp_codec_input input[2] = {{&context, bytes, length},
+                               {&context, bytes, length}};
+    gp_status status = gp_pipeline_decode(p, &context, bytes, length, decoded,
+                                          count, workspace);
+    gp_status sum =
+        gp_pipeline_aggregate(p, input, 2, count, out, bound, &used, workspace);
+
+    if (status != GP_OK)
+        require(sum == status);
+    else if (sum == GP_OK)
+        require(gp_pipeline_decode(p, &context, out, used, decoded, count,
+                                   workspace) == GP_OK);
+    else
+        require(sum == GP_ERR_TOO_LARGE);
+    free(decoded);
+    free(out);
+}
+
 static void
 round_trip(const gp_pipeline *p, const uint8_t *bytes, size_t length,
            void *workspace)
@@ -128,18 +165,22 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static gp_pipeline *pipelines[GP_COUNT_OF(texts)];
     size_t which, count, room;
+    gp_codec_shape shape = {0, COLUMNS};
     void *workspace;
 
     if (size < 4 || size > 65536)
         return 0;
     which = data[0] % GP_COUNT_OF(texts);
     if (!pipelines[which])
-        require(gp_pipeline_parse(texts[which], &pipelines[which]) == GP_OK);
+        require(gp_pipeline_open(texts[which], &shape, &pipelines[which]) ==
+                GP_OK);
     (void)gp_simd_set((gp_simd)(data[1] % GP_SIMD_LEVELS));
     count = gp_get16(data + 2) % 4096;
     room = gp_pipeline_workspace(pipelines[which], GP_MAX(count, size / 4));
     workspace = need(gp_alloc_aligned(room + 1));
     decode(pipelines[which], data + 4, size - 4, count, workspace);
+    if (gp_pipeline_needs(pipelines[which]) & GP_PIPELINE_AGGREGATES)
+        aggregate(pipelines[which], data + 4, size - 4, count, workspace);
     round_trip(pipelines[which], data + 4, size - 4, workspace);
     free(workspace);
     return 0;
