@@ -83,7 +83,8 @@ read_list() { # GROUP: the pipelines of it that this build has
             -c 0 >/dev/null 2>"$out/why"; then
             echo "$codec"
         else
-            say "left out: $(head -1 "$out/why")"
+            say "left out: $codec: $(sed -n '1s/.*character/character/p' \
+                "$out/why")"
         fi
     done < <(grep -v '^#' "$list")
 }
@@ -110,9 +111,10 @@ measure() { # NAME ARGUMENT... -- CODEC...
 }
 
 # --- made inputs ------------------------------------------------------------
-measure gauss --input gauss --count "$count" -n "$iterations" -- "${plain[@]}"
-measure gauss-feedback --input gauss --count "$count" -n "$iterations" \
-    --feedback -- "${feedback[@]}"
+measure gauss --input gauss --columns 1024 --count "$count" \
+    -n "$iterations" -- "${plain[@]}"
+measure gauss-feedback --input gauss --columns 1024 --count "$count" \
+    -n "$iterations" --feedback -- "${feedback[@]}"
 measure laplace --input laplace --count "$count" -n 3 -- "${plain[@]}"
 sweep=()
 for codec in none bf16 q8 q4 sign topk:0.01+q8+rice uq:1; do
@@ -120,7 +122,7 @@ for codec in none bf16 q8 q4 sign topk:0.01+q8+rice uq:1; do
         [ "$codec" = "$have" ] && sweep+=("$codec")
     done
 done
-measure sizes -b 4K -e "$largest" -f 4 -n "$iterations" -- "${sweep[@]}"
+measure sizes --workers 1 -b 4K -e "$largest" -f 4 -n "$iterations" -- "${sweep[@]}"
 
 # torch.topk beside our own, in turn.
 python=

@@ -13,7 +13,7 @@
 #include "base/base.h"
 #include "bench.h"
 
-#define GP_CODEC_TEXTS  64  /* pipelines in one run */
+#define GP_CODEC_TEXTS  256 /* pipelines in one run */
 #define GP_CODEC_INPUTS 256 /* files in one run */
 
 typedef struct gp_codec_bench {
