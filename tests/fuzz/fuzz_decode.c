@@ -63,6 +63,18 @@ static const char *const texts[] = {
     "thc:bits=2,levels=uniform",
     "powersgd:rank=1",
     "powersgd:rank=2,factors=fp16",
+    "sign:block=32",
+    "sign:block=0,scale=unit",
+    "onebit:block=64",
+    "vote:workers=5",
+    "qsgd:block=32",
+    "qsgd:levels=2,norm=max,block=64",
+    "natural",
+    "natural-dither:block=32",
+    "terngrad",
+    "hadamard:block=32+q8:block=32",
+    "drive:block=64",
+    "eden:bits=3,block=32",
 };
 
 /* Of the matrices that the elements are, for codecs that care. */
