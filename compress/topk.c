@@ -78,8 +78,10 @@ topk_bound(const void *instance, size_t size)
     const topk_instance *z = instance;
     size_t most;
 
-    if (z->scope == SCOPE_CHUNK || z->total <= size)
+    if (z->scope == SCOPE_CHUNK)
         return gp_ratio_most(&z->ratio, size);
+    if (z->total == 0)
+        return size;
     most = gp_ratio_most(&z->ratio, (size_t)z->total);
     return most < size ? most : size;
 }

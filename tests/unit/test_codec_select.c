@@ -15,9 +15,11 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "base/bytes.h"
 #include "compress/index.h"
 #include "compress/kernels.h"
 #include "compress/ratio.h"
+#include "compress/rice.h"
 #include "compress/select.h"
 
 enum { COUNT = 20000, CHUNK = 4096 };
@@ -50,12 +52,12 @@ fill(void)
         x[i] = gauss(i) * (1 + (float)(i % 7));
 }
 
-/* Parses, encodes in chunks of `chunk` after preparing where that is asked for,
- * and decodes. With a memory the residual follows. */
+/* Encodes in chunks of `chunk`, after preparing where that is asked for, and
+ * decodes; the bytes of all messages. */
 static size_t
-pass(const char *text, uint64_t step, size_t count, size_t chunk, float *out)
+pass_shaped(const char *text, const gp_codec_shape *shape, uint64_t step,
+            size_t count, size_t chunk, float *out)
 {
-    const gp_codec_shape shape = {count, 0};
     gp_codec_context context = {.seed = 7, .step = step};
     gp_codec_memory *memory;
     gp_pipeline *p;
@@ -63,7 +65,7 @@ pass(const char *text, uint64_t step, size_t count, size_t chunk, float *out)
     uint8_t *bytes;
     void *workspace;
 
-    assert_int_equal(gp_pipeline_open(text, &shape, &p), GP_OK);
+    assert_int_equal(gp_pipeline_open(text, shape, &p), GP_OK);
     assert_int_equal(gp_codec_memory_create(p, 0, count, 0, &memory), GP_OK);
     bound = gp_pipeline_bound(p, chunk);
     bytes = malloc(bound);
@@ -89,6 +91,14 @@ pass(const char *text, uint64_t step, size_t count, size_t chunk, float *out)
     gp_codec_memory_destroy(memory);
     gp_pipeline_destroy(p);
     return total;
+}
+
+static size_t
+pass(const char *text, uint64_t step, size_t count, size_t chunk, float *out)
+{
+    const gp_codec_shape shape = {count, 0};
+
+    return pass_shaped(text, &shape, step, count, chunk, out);
 }
 
 static double
@@ -461,6 +471,49 @@ a_relative_threshold_has_a_meaning_without_a_mean(void **state)
     gp_codec_threshold.close(t);
 }
 
+static void
+a_message_is_what_its_stages_make(void **state)
+{
+    const size_t n = 9000;
+    gp_codec_context context = {.seed = 1};
+    void *topk = opened(&gp_codec_topk, 0.03, 0, 0, 0);
+    size_t k, bound, length, index, size;
+    uint8_t *message, *part;
+    gp_pipeline *p, *q8;
+    void *workspace;
+
+    (void)state;
+    fill();
+    k = chosen(&gp_codec_topk, topk, context, n);
+    gp_codec_topk.close(topk);
+    assert_int_equal(gp_pipeline_parse("topk:0.03+q8:block=64+rice", &p),
+                     GP_OK);
+    assert_int_equal(gp_pipeline_parse("q8:block=64", &q8), GP_OK);
+    bound = gp_pipeline_bound(p, n);
+    message = malloc(bound);
+    part = malloc(bound);
+    workspace = gp_alloc_aligned(gp_pipeline_workspace(p, n) + 64);
+    assert_true(message && part && workspace);
+    assert_int_equal(gp_pipeline_encode(p, &context, NULL, x, n, message, bound,
+                                        &length, workspace),
+                     GP_OK);
+    assert_int_equal(message[0], 0);
+    assert_int_equal(gp_get32(message + 1), k);
+    index = gp_rice_write(indices, k, part, bound);
+    assert_int_equal(gp_get32(message + 5), index);
+    assert_memory_equal(message + 9, part, index);
+    assert_int_equal(gp_pipeline_encode(q8, &context, NULL, values, k, part,
+                                        bound, &size, workspace),
+                     GP_OK);
+    assert_int_equal(length, 9 + index + size);
+    assert_memory_equal(message + 9 + index, part, size);
+    free(workspace);
+    free(message);
+    free(part);
+    gp_pipeline_destroy(p);
+    gp_pipeline_destroy(q8);
+}
+
 /* What is left out has less than value^2 of the energy. */
 static void
 bounds_hold(void **state)
@@ -484,6 +537,23 @@ bounds_hold(void **state)
             assert_true(gp_pipeline_error_bound(p, COUNT) < 1);
             gp_pipeline_destroy(p);
         }
+}
+
+/* All that is chosen may lie in one chunk. */
+static void
+a_tensor_of_unknown_size_may_be_one_chunk(void **state)
+{
+    const gp_codec_shape shapes[] = {{0, 0}, {COUNT, 0}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++)
+        x[i] = gauss(i) * (i / CHUNK == 2 ? 1e6f : 1);
+    pass("topk:0.02", 0, COUNT, COUNT, again);
+    for (size_t s = 0; s < 2; s++) {
+        pass_shaped("topk:0.02,scope=tensor", &shapes[s], 0, COUNT, CHUNK,
+                    decoded);
+        assert_memory_equal(decoded, again, sizeof(again));
+    }
 }
 
 static void
@@ -527,6 +597,8 @@ main(void)
         cmocka_unit_test(draws_do_not_hide_a_nan),
         cmocka_unit_test(a_threshold_takes_what_reaches_it),
         cmocka_unit_test(a_relative_threshold_has_a_meaning_without_a_mean),
+        cmocka_unit_test(a_message_is_what_its_stages_make),
+        cmocka_unit_test(a_tensor_of_unknown_size_may_be_one_chunk),
         cmocka_unit_test(bounds_hold),
         cmocka_unit_test(a_changed_tensor_is_refused),
     };
