@@ -153,10 +153,10 @@ gp_experiment_register(gp_worker *w)
     for (uint32_t i = 0; i < tensors && status == GP_OK; i++) {
         gp_tensor *t = w->tensor[i];
         gp_tensor_options o = GP_TENSOR_INIT;
-        char name[GP_NAME_MAX];
+        char name[GP_NAME_MAX + sizeof(TRUTH_SUFFIX)];
 
         if (t->truth || !has_truth(t) ||
-            strlen(t->spec.name) + sizeof(TRUTH_SUFFIX) > sizeof(name))
+            strlen(t->spec.name) + sizeof(TRUTH_SUFFIX) > GP_NAME_MAX)
             continue;
         snprintf(name, sizeof(name), "%s%s", t->spec.name, TRUTH_SUFFIX);
         o.name = name;
