@@ -50,6 +50,31 @@ save("proto_tensors.hex", "TENSORS: two tensors for 4 shards",
 save("proto_refuse.hex", "REFUSE, WAITING, FAULT: a text without terminator",
      b"rank 3 is taken by node7 pid 4711")
 
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def header(kind, worker, chunk, step, pipeline, elements, cookie, value):
+    aux = struct.unpack("<I", struct.pack("<f", value))[0]
+    data = struct.pack("<4sBBHQIIIIQIBBHQQIiQQQQI", b"GPM1", 1, kind, 0,
+                       0x0123456789abcdef, worker, 2, 3, chunk, step, pipeline,
+                       1 if elements else 0, 0, 0, elements, 0, 0, 0, 0, cookie,
+                       0, aux, 0)
+    return data + struct.pack("<I", crc32c(data))
+
+
+save("msg_propose.hex", "PROPOSE: worker 5, chunk 6, step 7, 4096 elements, 2.5",
+     header(17, 5, 6, 7, 0xfeedbeef, 4096, 99, 2.5))
+save("msg_agree.hex", "AGREE: shard 1, chunk 6, step 7, -0.75",
+     header(18, 1, 6, 7, 0, 0, 99, -0.75))
+
 # The shard map: tensors are cut, then placed by least load, largest first.
 QUANTUM, OVERHEAD, WIDE, ALIGNMENT = 4096, 256, 4 << 20, 64
 

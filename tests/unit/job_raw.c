@@ -4,6 +4,7 @@
  */
 #include "job_raw.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,17 +13,25 @@
 #define PATIENCE 60.0 /* ends what hangs */
 
 void
+raw_use(raw *w, const char *codec, const char *pipeline)
+{
+    gp_pipeline *p;
+
+    job_check(gp_pipeline_parse(pipeline, &p));
+    w->codec = codec;
+    w->pipeline = gp_pipeline_id(p);
+    gp_pipeline_destroy(p);
+}
+
+void
 raw_connect(raw *w, const char *transport, const char *address, uint32_t rank,
             uint32_t size)
 {
     gp_config *c;
-    gp_pipeline *p;
 
     *w = (raw){.ops = gp_transport_find(transport), .rank = rank, .size = size};
     w->job = gp_hash("gradpush", strlen("gradpush"));
-    job_check(gp_pipeline_parse("none", &p));
-    w->pipeline = gp_pipeline_id(p);
-    gp_pipeline_destroy(p);
+    raw_use(w, "none", "none");
     job_check(gp_config_create(&c));
     job_check(w->ops->open(c, &w->domain));
     gp_config_destroy(c);
@@ -125,7 +134,6 @@ raw_register(raw *w)
     gp_tensor_spec spec = {.name = "t",
                            .dtype = GP_FP32,
                            .count = RAW_COUNT,
-                           .push = "none",
                            .pull = "none",
                            .updater = "sum"};
     gp_tensor_list list = {.chunk_bytes = 1u << 20,
@@ -137,6 +145,7 @@ raw_register(raw *w)
     void *bytes;
     size_t size;
 
+    snprintf(spec.push, sizeof(spec.push), "%s", w->codec);
     job_check(gp_tensor_list_encode(&list, &bytes, &size));
     msg.payload = size;
     raw_send(w, &msg, bytes);

@@ -22,6 +22,7 @@ typedef struct raw {
     float result[RAW_COUNT]; /* what RESULT wrote */
     uint32_t token;          /* of `result` */
     uint32_t rank, size, pipeline;
+    const char *codec; /* push pipelines of the tensor */
     uint64_t job;
     gp_grant grant;
     uint64_t credits; /* slots that came back since the last look */
@@ -45,6 +46,10 @@ void raw_expect_closed(raw *w);
 
 /* Sends with the envelope filled in; fields that are set stay. */
 void raw_send(raw *w, gp_msg *msg, const void *payload);
+
+/* Registers the tensor with these push pipelines; pushes go through `pipeline`.
+ */
+void raw_use(raw *w, const char *codec, const char *pipeline);
 
 /* Says hello and waits for the welcome; then registers and waits for ready. */
 void raw_join(raw *w);

@@ -152,6 +152,7 @@ static void
 body(job *j, gp_worker *w, uint32_t rank)
 {
     const char *codec = j->data;
+    bool sparse = strstr(codec, "topk") != NULL;
     gp_tensor *t[TENSORS];
     float *in[TENSORS], *out[TENSORS];
 
@@ -163,7 +164,7 @@ body(job *j, gp_worker *w, uint32_t rank)
         o.name = name;
         o.count = k % 3 ? 100u * (uint32_t)k : 100000;
         o.codec = o.pull_codec = codec;
-        o.updater = k % 2 ? "mean" : "sgd:lr=0.1,momentum=0.9";
+        o.updater = k % 2 || sparse ? "mean" : "sgd:lr=0.1,momentum=0.9";
         job_check(gp_tensor_register(w, &o, &t[k]));
         in[k] = calloc(o.count, sizeof(float));
         out[k] = k % 2 ? in[k] : calloc(o.count, sizeof(float));
@@ -226,6 +227,16 @@ coded(void **state)
     run("tcp", 0, "fp16");
 }
 
+/* Passes over whole tensors, agreements, sums and memories on shards. */
+static void
+elaborate(void **state)
+{
+    (void)state;
+    run("loop", 2, "topk:0.05,scope=tensor+q8+rice");
+    run("tcp", 2, "intsum");
+    run("loop", 0, "intsum");
+}
+
 static void
 counter_counts(void **state)
 {
@@ -251,6 +262,7 @@ main(void)
         cmocka_unit_test(counter_counts),
         cmocka_unit_test(dense),
         cmocka_unit_test(coded),
+        cmocka_unit_test(elaborate),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

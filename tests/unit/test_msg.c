@@ -15,7 +15,9 @@
 #include "base/base.h"
 #include "base/bytes.h"
 
-#include <gradpush/transport.h>
+#include <gradpush/worker.h>
+
+#include "wire/proto.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -68,12 +70,39 @@ static const gp_msg limits = {
     .payload_crc = UINT32_MAX,
 };
 
+static const gp_msg propose = {
+    .type = GP_MSG_PROPOSE,
+    .dtype = GP_FP32,
+    .job = 0x0123456789abcdef,
+    .worker = 5,
+    .incarnation = 2,
+    .epoch = 3,
+    .chunk = 6,
+    .step = 7,
+    .pipeline = 0xfeedbeef,
+    .elements = 4096,
+    .cookie = 99,
+    .aux = 0x40200000, /* 2.5 */
+};
+
+static const gp_msg agree = {
+    .type = GP_MSG_AGREE,
+    .job = 0x0123456789abcdef,
+    .worker = 1,
+    .incarnation = 2,
+    .epoch = 3,
+    .chunk = 6,
+    .step = 7,
+    .cookie = 99,
+    .aux = 0xbf400000, /* -0.75 */
+};
+
 static const struct {
     const char *path;
     const gp_msg *msg;
 } golden[] = {
-    {"golden/msg_zero.hex", &zero},
-    {"golden/msg_fields.hex", &fields},
+    {"golden/msg_propose.hex", &propose}, {"golden/msg_agree.hex", &agree},
+    {"golden/msg_zero.hex", &zero},       {"golden/msg_fields.hex", &fields},
     {"golden/msg_limits.hex", &limits},
 };
 
