@@ -9,93 +9,6 @@
 
 #include "worker/worker_int.h"
 
-static size_t
-element_bytes(const gp_tensor *t)
-{
-    return gp_dtype_bytes((gp_dtype)t->spec.dtype);
-}
-
-static bool
-pushes(op_kind kind)
-{
-    return kind == OP_PUSH || kind == OP_PUSH_PULL || kind == OP_INIT_PUSH;
-}
-
-static bool
-pulls(op_kind kind)
-{
-    return kind == OP_PULL || kind == OP_PUSH_PULL || kind == OP_INIT_PULL;
-}
-
-/* What the next message of an operation is. */
-static bool
-sends_push(const gp_op *op)
-{
-    return pushes(op->request->kind) && !op->pushed;
-}
-
-static bool
-is_init(op_kind kind)
-{
-    return kind == OP_INIT_PUSH || kind == OP_INIT_PULL;
-}
-
-/* Initial values travel in the tensor's own type, whatever the pipelines. */
-static bool
-pull_is_direct(const gp_request *r)
-{
-    return is_init(r->kind) || r->tensor->pull_direct;
-}
-
-static bool
-push_is_direct(const gp_request *r)
-{
-    return is_init(r->kind) ||
-           ((int)r->codec == r->tensor->direct && !r->tensor->flushing);
-}
-
-/* Takes a run of pieces for a payload: the first, or -1. */
-static int
-take(scratch *s, size_t bytes)
-{
-    uint64_t count = gp_slots_for(bytes, s->bytes);
-    int first = gp_slots_find(s->free, count);
-
-    if (first < 0)
-        return -1;
-    s->run[first] = (uint8_t)count;
-    s->free &= ~gp_slots_mask((uint32_t)first, (uint32_t)count);
-    return first;
-}
-
-static void
-give(scratch *s, int first)
-{
-    if (first >= 0)
-        s->free |= gp_slots_mask((uint32_t)first, s->run[first]);
-}
-
-/* The payload turned out shorter than it might have been. */
-static void
-shorten(scratch *s, int first, size_t bytes)
-{
-    give(s, first);
-    s->run[first] = (uint8_t)gp_slots_for(bytes, s->bytes);
-    s->free &= ~gp_slots_mask((uint32_t)first, s->run[first]);
-}
-
-static const gp_chunk_info *
-info_of(const gp_op *op)
-{
-    return &op->conn->worker->map.chunk[op->chunk];
-}
-
-static size_t
-result_bound(const gp_op *op)
-{
-    return gp_pipeline_bound(op->request->tensor->pull, info_of(op)->count);
-}
-
 /* By priority, highest first; equal ones keep their order. New operations
  * usually belong at one of the two ends. */
 static void
@@ -114,13 +27,19 @@ make_ready(gp_op *op)
     gp_list_insert(at, &op->ready);
 }
 
+static bool
+is_gradient(const gp_op *op)
+{
+    return gp_op_sends_push(op) && !gp_kind_is_init(op->request->kind);
+}
+
 /* The first of its chunk's chain: it is the engine's turn. */
 static void
 release(gp_op *op)
 {
     gp_tensor *t = op->request->tensor;
 
-    if (sends_push(op) && !is_init(op->request->kind) && gp_encode_waits(op))
+    if (is_gradient(op) && gp_encode_waits(op))
         gp_list_insert(&t->parked, &op->ready);
     else
         make_ready(op);
@@ -191,249 +110,6 @@ take_submitted(gp_worker *w)
     return true;
 }
 
-/* The destination of a result: the user's memory, or a piece of scratch. */
-static gp_status
-find_destination(gp_op *op, uint64_t *out)
-{
-    gp_request *r = op->request;
-    gp_conn *conn = op->conn;
-    gp_worker *w = conn->worker;
-    const gp_chunk_info *info = &w->map.chunk[op->chunk];
-    size_t link = (size_t)(conn->link - w->link);
-    gp_status status;
-
-    if (!pull_is_direct(r)) {
-        int piece = take(&conn->receive, result_bound(op));
-
-        if (piece < 0)
-            return GP_AGAIN;
-        op->receive_piece = piece;
-        *out = gp_destination(conn->receive.region,
-                              (uint64_t)piece * conn->receive.bytes);
-        return GP_OK;
-    }
-    if (r->token[conn->shard] == 0) {
-        size_t bytes = r->tensor->spec.count * element_bytes(r->tensor);
-
-        status = conn->link->ops->expose(conn->ep, r->mem[link], 0, bytes, 0,
-                                         &r->token[conn->shard]);
-        if (status != GP_OK)
-            return status;
-    }
-    *out = gp_destination(r->token[conn->shard],
-                          info->offset * element_bytes(r->tensor));
-    return GP_OK;
-}
-
-static void
-count_sent(gp_worker *w, const gp_op *op, uint64_t payload)
-{
-    uint64_t plain = w->map.chunk[op->chunk].count * sizeof(float);
-
-    if (!sends_push(op)) {
-        atomic_fetch_add_explicit(&w->bytes_pulled, GP_MSG_BYTES,
-                                  memory_order_relaxed);
-        return;
-    }
-    op->request->wire_bytes += payload + GP_MSG_BYTES;
-    atomic_fetch_add_explicit(&w->bytes_pushed, payload + GP_MSG_BYTES,
-                              memory_order_relaxed);
-    atomic_fetch_add_explicit(&w->dense_bytes, plain, memory_order_relaxed);
-    atomic_fetch_add_explicit(&w->plain_pushed, plain, memory_order_relaxed);
-}
-
-static void
-describe(gp_op *op, gp_msg *msg)
-{
-    gp_request *r = op->request;
-    gp_tensor *t = r->tensor;
-    gp_worker *w = t->worker;
-
-    msg->type = sends_push(op) ? GP_MSG_PUSH : GP_MSG_PULL;
-    msg->dtype = t->spec.dtype;
-    msg->chunk = op->chunk;
-    msg->step = r->step + op->pushed;
-    msg->elements = w->map.chunk[op->chunk].count;
-    msg->pipeline =
-        is_init(r->kind) ? gp_pipeline_id(t->native) : t->push.id[r->codec];
-    msg->cookie = op->cookie;
-    if (is_init(r->kind))
-        msg->flags |= GP_MSG_INIT;
-    if (r->kind == OP_PUSH_PULL && sends_push(op))
-        msg->flags |= op->split ? GP_MSG_PATIENT : GP_MSG_WANT;
-}
-
-/* Landing slots for a payload. */
-static bool
-take_slots(gp_op *op, uint64_t bytes)
-{
-    gp_conn *conn = op->conn;
-    uint64_t count = gp_slots_for(bytes, conn->slot_bytes);
-
-    op->slot = gp_slots_find(conn->free_slots, count);
-    if (op->slot < 0)
-        return false;
-    conn->free_slots &= ~gp_slots_mask((uint32_t)op->slot, (uint32_t)count);
-    return true;
-}
-
-/* Gives back all but what `left` bytes need; 0: all. */
-static void
-give_slots(gp_op *op, uint64_t bytes, uint64_t left)
-{
-    uint64_t count = gp_slots_for(bytes, op->conn->slot_bytes);
-    uint64_t kept = left ? gp_slots_for(left, op->conn->slot_bytes) : 0;
-    uint32_t first = (uint32_t)op->slot + (uint32_t)kept;
-
-    if (count > kept)
-        op->conn->free_slots |= gp_slots_mask(first, (uint32_t)(count - kept));
-    if (!left)
-        op->slot = -1;
-}
-
-/* Puts the chunk through its pipeline. A push is encoded once only, because
- * error feedback must not be applied twice: so what it needs is taken before,
- * and kept until the transport has room. */
-static gp_status
-encode_push(gp_op *op)
-{
-    gp_request *r = op->request;
-    scratch *s = &op->conn->send;
-    const gp_pipeline *p = r->tensor->push.pipeline[r->codec];
-    size_t bound = gp_pipeline_bound(p, info_of(op)->count), length = 0;
-    uint64_t begun;
-    gp_status status;
-
-    if (!take_slots(op, bound))
-        return GP_AGAIN;
-    op->send_piece = take(s, bound);
-    if (op->send_piece < 0) {
-        give_slots(op, bound, 0);
-        return GP_AGAIN;
-    }
-    begun = r->trial ? gp_clock_ns() : 0;
-    status = gp_encode_chunk(op, s->base + (size_t)op->send_piece * s->bytes,
-                             bound, &length);
-    if (status != GP_OK)
-        return status;
-    if (r->trial)
-        r->encode_ns += gp_clock_ns() - begun;
-    /* Sending adds the length; behind `fake` another one counts. */
-    r->wire_bytes +=
-        gp_pipeline_real_length(p, s->base + (size_t)op->send_piece * s->bytes,
-                                length) -
-        length;
-    shorten(s, op->send_piece, length);
-    give_slots(op, bound, GP_MAX(length, 1));
-    op->length = length;
-    return GP_OK;
-}
-
-/* Payload of a push: the user's bytes or an encoded piece. */
-static gp_status
-attach_payload(gp_op *op, gp_msg *msg, const void **payload, gp_mem **mem)
-{
-    gp_request *r = op->request;
-    gp_conn *conn = op->conn;
-    const gp_chunk_info *info = info_of(op);
-    gp_status status = GP_OK;
-
-    if (!is_init(r->kind))
-        status = gp_encode_begin(op);
-    if (status != GP_OK)
-        return status;
-    if (push_is_direct(r)) {
-        op->length = info->count * element_bytes(r->tensor);
-        *payload = r->grad + info->offset * element_bytes(r->tensor);
-        if (!take_slots(op, op->length))
-            status = GP_AGAIN;
-    } else {
-        if (op->slot < 0)
-            status = encode_push(op);
-        if (status != GP_OK)
-            return status;
-        *payload = conn->send.base + (size_t)op->send_piece * conn->send.bytes;
-        *mem = conn->send.mem;
-    }
-    if (status != GP_OK)
-        return status;
-    msg->slot = (uint16_t)op->slot;
-    msg->region = conn->region;
-    msg->offset = msg->slot * conn->slot_bytes;
-    msg->payload = op->length;
-    return GP_OK;
-}
-
-/* Gives back what a failed attempt took and another need not find again. */
-static void
-put_back(gp_op *op)
-{
-    give(&op->conn->receive, op->receive_piece);
-    op->receive_piece = -1;
-    if (op->slot >= 0 && op->send_piece < 0)
-        give_slots(op, op->length, 0);
-}
-
-static gp_status
-send_op(gp_op *op)
-{
-    gp_request *r = op->request;
-    gp_conn *conn = op->conn;
-    gp_msg msg = {0};
-    const void *payload = NULL;
-    gp_mem *mem = NULL;
-    gp_status status = GP_OK;
-
-    op->cookie = ++conn->worker->next_cookie;
-    describe(op, &msg);
-    if (pulls(r->kind) && !op->split)
-        status = find_destination(op, &msg.aux);
-    if (status == GP_OK && sends_push(op))
-        status = attach_payload(op, &msg, &payload, &mem);
-    if (status == GP_OK)
-        status = gp_conn_post(conn, &msg, payload, mem,
-                              (uint64_t)(op->send_piece + 1));
-    if (status != GP_OK) {
-        put_back(op);
-        return status;
-    }
-    op->sent = true;
-    count_sent(conn->worker, op, msg.payload);
-    op->slot = op->send_piece = -1;
-    if (sends_push(op) && !is_init(r->kind) && gp_encode_end(op))
-        unpark(r->tensor);
-    return GP_OK;
-}
-
-/* Whether the next message of an operation is a proposal. */
-static bool
-sends_proposal(const gp_op *op)
-{
-    return sends_push(op) && !is_init(op->request->kind) && !op->agreed &&
-           gp_encode_proposes(op);
-}
-
-static gp_status
-send_proposal(gp_op *op)
-{
-    gp_conn *conn = op->conn;
-    gp_msg msg = {0};
-    gp_status status = gp_encode_begin(op);
-
-    if (status == GP_OK)
-        status = gp_encode_propose(op);
-    if (status != GP_OK)
-        return status;
-    op->cookie = ++conn->worker->next_cookie;
-    describe(op, &msg);
-    msg.type = GP_MSG_PROPOSE;
-    msg.flags = 0;
-    msg.aux = gp_float_bits(op->shared);
-    status = gp_conn_post(conn, &msg, NULL, NULL, 0);
-    op->asking = op->sent = status == GP_OK;
-    return status;
-}
-
 static bool
 is_starved(const gp_conn *conn)
 {
@@ -445,10 +121,10 @@ lacks_piece(const gp_op *op)
 {
     const gp_request *r = op->request;
 
-    return pulls(r->kind) && !pull_is_direct(r) &&
-           gp_slots_find(
-               op->conn->receive.free,
-               gp_slots_for(result_bound(op), op->conn->receive.bytes)) < 0;
+    return gp_kind_pulls(r->kind) && !gp_pull_is_direct(r) &&
+           gp_slots_find(op->conn->receive.free,
+                         gp_slots_for(gp_op_result_bound(op),
+                                      op->conn->receive.bytes)) < 0;
 }
 
 /* Pulls of split operations are older than whatever is ready. */
@@ -460,7 +136,7 @@ resume_split(gp_conn *conn)
 
     while (!gp_list_empty(&conn->unbuffered)) {
         gp_op *op = GP_CONTAINER_OF(conn->unbuffered.next, gp_op, ready);
-        uint64_t count = gp_slots_for(result_bound(op), s->bytes);
+        uint64_t count = gp_slots_for(gp_op_result_bound(op), s->bytes);
         int first = gp_slots_find(free, count);
 
         if (first < 0)
@@ -481,7 +157,7 @@ do_without_piece(gp_op *op, bool starved)
             conn->starved_ns = gp_clock_ns();
         return false;
     }
-    op->split = sends_push(op);
+    op->split = gp_op_sends_push(op);
     if (!op->split) {
         gp_list_remove(&op->ready);
         gp_list_insert(&conn->unbuffered, &op->ready);
@@ -501,7 +177,7 @@ pump(gp_conn *conn)
         resume_split(conn);
     while (conn->state == CONN_AGREED && !gp_list_empty(&conn->ready)) {
         gp_op *op = GP_CONTAINER_OF(conn->ready.next, gp_op, ready);
-        bool asks = sends_proposal(op);
+        bool asks = gp_op_sends_proposal(op);
         gp_status status;
 
         if (!asks && lacks_piece(op)) {
@@ -510,7 +186,7 @@ pump(gp_conn *conn)
             if (!op->split)
                 continue;
         }
-        status = asks ? send_proposal(op) : send_op(op);
+        status = gp_op_send(op);
         if (status == GP_AGAIN || status == GP_ERR_PEER_LOST) {
             op->split = false;
             break;
@@ -522,6 +198,8 @@ pump(gp_conn *conn)
         }
         gp_list_remove(&op->ready);
         sent++;
+        if (!asks && is_gradient(op) && gp_encode_end(op))
+            unpark(op->request->tensor);
     }
     return sent;
 }
@@ -575,7 +253,7 @@ finish_op(gp_op *op)
 
     op->conn->open--;
     if (op->receive_piece >= 0) {
-        give(&op->conn->receive, op->receive_piece);
+        gp_scratch_give(&op->conn->receive, op->receive_piece);
         op->conn->starved_ns = 0;
     }
     op->receive_piece = -1;
@@ -633,7 +311,7 @@ gp_engine_ack(gp_conn *conn, const gp_msg *msg)
     if (release_chain(conn, msg))
         return;
     op = find_op(conn, msg);
-    if (!op || op->asking || (pulls(op->request->kind) && !op->split)) {
+    if (!op || op->asking || (gp_kind_pulls(op->request->kind) && !op->split)) {
         stray(conn, msg);
     } else if (!op->split) {
         if (msg->status == GP_PENDING)
@@ -675,7 +353,7 @@ gp_engine_destination(void *worker, uint32_t chunk, uint64_t cookie)
         return NULL;
     op = GP_CONTAINER_OF(w->chain[chunk].next, gp_op, chain);
     r = op->request;
-    if (!op->sent || op->cookie != cookie || !pull_is_direct(r) ||
+    if (!op->sent || op->cookie != cookie || !gp_pull_is_direct(r) ||
         r->tensor->spec.dtype != GP_FP32 ||
         (uintptr_t)r->out % sizeof(float) != 0)
         return NULL;
@@ -693,17 +371,18 @@ gp_engine_result(gp_conn *conn, const gp_event *event)
     uint64_t plain;
     gp_status status = GP_OK;
 
-    if (!op || op->asking || !pulls(r->kind) || op->split) {
+    if (!op || op->asking || !gp_kind_pulls(r->kind) || op->split) {
         stray(conn, msg);
         return;
     }
     plain = w->map.chunk[op->chunk].count;
     if (msg->elements != plain ||
-        (pull_is_direct(r) && msg->payload != plain * element_bytes(r->tensor)))
+        (gp_pull_is_direct(r) &&
+         msg->payload != plain * gp_element_bytes(r->tensor)))
         status = gp_fail(GP_ERR_PROTOCOL, "%llu bytes for %llu elements",
                          (unsigned long long)msg->payload,
                          (unsigned long long)plain);
-    else if (!pull_is_direct(r))
+    else if (!gp_pull_is_direct(r))
         status =
             gp_decode_chunk(op, msg,
                             conn->receive.base + (size_t)op->receive_piece *
@@ -724,7 +403,7 @@ void
 gp_engine_sent(gp_conn *conn, uint64_t cookie)
 {
     if (cookie >= 1 && cookie <= conn->send.count)
-        give(&conn->send, (int)cookie - 1);
+        gp_scratch_give(&conn->send, (int)cookie - 1);
 }
 
 /* Each worker begins with another shard, so that not all of them hit the same

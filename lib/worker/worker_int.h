@@ -225,6 +225,63 @@ struct gp_worker {
         messages_sent, messages_received, requests, memory;
 };
 
+static inline size_t
+gp_element_bytes(const gp_tensor *t)
+{
+    return gp_dtype_bytes((gp_dtype)t->spec.dtype);
+}
+
+static inline bool
+gp_kind_pushes(op_kind kind)
+{
+    return kind == OP_PUSH || kind == OP_PUSH_PULL || kind == OP_INIT_PUSH;
+}
+
+static inline bool
+gp_kind_pulls(op_kind kind)
+{
+    return kind == OP_PULL || kind == OP_PUSH_PULL || kind == OP_INIT_PULL;
+}
+
+/* What the next message of an operation is. */
+static inline bool
+gp_op_sends_push(const gp_op *op)
+{
+    return gp_kind_pushes(op->request->kind) && !op->pushed;
+}
+
+static inline bool
+gp_kind_is_init(op_kind kind)
+{
+    return kind == OP_INIT_PUSH || kind == OP_INIT_PULL;
+}
+
+/* Initial values travel in the tensor's own type, whatever the pipelines. */
+static inline bool
+gp_pull_is_direct(const gp_request *r)
+{
+    return gp_kind_is_init(r->kind) || r->tensor->pull_direct;
+}
+
+static inline bool
+gp_push_is_direct(const gp_request *r)
+{
+    return gp_kind_is_init(r->kind) ||
+           ((int)r->codec == r->tensor->direct && !r->tensor->flushing);
+}
+
+static inline const gp_chunk_info *
+gp_op_info(const gp_op *op)
+{
+    return &op->conn->worker->map.chunk[op->chunk];
+}
+
+static inline size_t
+gp_op_result_bound(const gp_op *op)
+{
+    return gp_pipeline_bound(op->request->tensor->pull, gp_op_info(op)->count);
+}
+
 /* worker.c */
 gp_status gp_worker_fault(const gp_worker *w);
 /* GP_ERR_TIMEOUT: what did not happen within `timeout`, and who is late. */
@@ -274,6 +331,11 @@ bool gp_trial_done(const gp_trial *trial);
 /* After both are done, with what the request ended with: writes the line. */
 gp_status gp_trial_end(gp_request *r, gp_status status);
 void gp_trial_free(gp_trial *trial);
+
+/* send.c */
+bool gp_op_sends_proposal(const gp_op *op);
+gp_status gp_op_send(gp_op *op);
+void gp_scratch_give(scratch *s, int first);
 
 /* encode.c */
 bool gp_encode_waits(const gp_op *op);

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * send.c - the next message of an operation, and what it takes: landing slots,
+ * pieces of buffers, a place for the result.
+ *
+ * What is lacking is found out before anything is encoded; what was encoded
+ * stays where it is until the transport has room.
+ */
+#include <string.h>
+
+#include "worker/worker_int.h"
+
+/* Takes a run of pieces for a payload: the first, or -1. */
+static int
+take(scratch *s, size_t bytes)
+{
+    uint64_t count = gp_slots_for(bytes, s->bytes);
+    int first = gp_slots_find(s->free, count);
+
+    if (first < 0)
+        return -1;
+    s->run[first] = (uint8_t)count;
+    s->free &= ~gp_slots_mask((uint32_t)first, (uint32_t)count);
+    return first;
+}
+
+void
+gp_scratch_give(scratch *s, int first)
+{
+    if (first >= 0)
+        s->free |= gp_slots_mask((uint32_t)first, s->run[first]);
+}
+
+/* The payload turned out shorter than it might have been. */
+static void
+shorten(scratch *s, int first, size_t bytes)
+{
+    gp_scratch_give(s, first);
+    s->run[first] = (uint8_t)gp_slots_for(bytes, s->bytes);
+    s->free &= ~gp_slots_mask((uint32_t)first, s->run[first]);
+}
+
+/* The destination of a result: the user's memory, or a piece of scratch. */
+static gp_status
+find_destination(gp_op *op, uint64_t *out)
+{
+    gp_request *r = op->request;
+    gp_conn *conn = op->conn;
+    gp_worker *w = conn->worker;
+    const gp_chunk_info *info = &w->map.chunk[op->chunk];
+    size_t link = (size_t)(conn->link - w->link);
+    gp_status status;
+
+    if (!gp_pull_is_direct(r)) {
+        int piece = take(&conn->receive, gp_op_result_bound(op));
+
+        if (piece < 0)
+            return GP_AGAIN;
+        op->receive_piece = piece;
+        *out = gp_destination(conn->receive.region,
+                              (uint64_t)piece * conn->receive.bytes);
+        return GP_OK;
+    }
+    if (r->token[conn->shard] == 0) {
+        size_t bytes = r->tensor->spec.count * gp_element_bytes(r->tensor);
+
+        status = conn->link->ops->expose(conn->ep, r->mem[link], 0, bytes, 0,
+                                         &r->token[conn->shard]);
+        if (status != GP_OK)
+            return status;
+    }
+    *out = gp_destination(r->token[conn->shard],
+                          info->offset * gp_element_bytes(r->tensor));
+    return GP_OK;
+}
+
+static void
+count_sent(gp_worker *w, const gp_op *op, uint64_t payload)
+{
+    uint64_t plain = w->map.chunk[op->chunk].count * sizeof(float);
+
+    if (!gp_op_sends_push(op)) {
+        atomic_fetch_add_explicit(&w->bytes_pulled, GP_MSG_BYTES,
+                                  memory_order_relaxed);
+        return;
+    }
+    op->request->wire_bytes += payload + GP_MSG_BYTES;
+    atomic_fetch_add_explicit(&w->bytes_pushed, payload + GP_MSG_BYTES,
+                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->dense_bytes, plain, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->plain_pushed, plain, memory_order_relaxed);
+}
+
+static void
+describe(gp_op *op, gp_msg *msg)
+{
+    gp_request *r = op->request;
+    gp_tensor *t = r->tensor;
+    gp_worker *w = t->worker;
+
+    msg->type = gp_op_sends_push(op) ? GP_MSG_PUSH : GP_MSG_PULL;
+    msg->dtype = t->spec.dtype;
+    msg->chunk = op->chunk;
+    msg->step = r->step + op->pushed;
+    msg->elements = w->map.chunk[op->chunk].count;
+    msg->pipeline = gp_kind_is_init(r->kind) ? gp_pipeline_id(t->native)
+                                             : t->push.id[r->codec];
+    msg->cookie = op->cookie;
+    if (gp_kind_is_init(r->kind))
+        msg->flags |= GP_MSG_INIT;
+    if (r->kind == OP_PUSH_PULL && gp_op_sends_push(op))
+        msg->flags |= op->split ? GP_MSG_PATIENT : GP_MSG_WANT;
+}
+
+/* Landing slots for a payload. */
+static bool
+take_slots(gp_op *op, uint64_t bytes)
+{
+    gp_conn *conn = op->conn;
+    uint64_t count = gp_slots_for(bytes, conn->slot_bytes);
+
+    op->slot = gp_slots_find(conn->free_slots, count);
+    if (op->slot < 0)
+        return false;
+    conn->free_slots &= ~gp_slots_mask((uint32_t)op->slot, (uint32_t)count);
+    return true;
+}
+
+/* Gives back all but what `left` bytes need; 0: all. */
+static void
+give_slots(gp_op *op, uint64_t bytes, uint64_t left)
+{
+    uint64_t count = gp_slots_for(bytes, op->conn->slot_bytes);
+    uint64_t kept = left ? gp_slots_for(left, op->conn->slot_bytes) : 0;
+    uint32_t first = (uint32_t)op->slot + (uint32_t)kept;
+
+    if (count > kept)
+        op->conn->free_slots |= gp_slots_mask(first, (uint32_t)(count - kept));
+    if (!left)
+        op->slot = -1;
+}
+
+/* Puts the chunk through its pipeline. A push is encoded once only, because
+ * error feedback must not be applied twice: so what it needs is taken before,
+ * and kept until the transport has room. */
+static gp_status
+encode_push(gp_op *op)
+{
+    gp_request *r = op->request;
+    scratch *s = &op->conn->send;
+    const gp_pipeline *p = r->tensor->push.pipeline[r->codec];
+    size_t bound = gp_pipeline_bound(p, gp_op_info(op)->count), length = 0;
+    uint64_t begun;
+    gp_status status;
+
+    if (!take_slots(op, bound))
+        return GP_AGAIN;
+    op->send_piece = take(s, bound);
+    if (op->send_piece < 0) {
+        give_slots(op, bound, 0);
+        return GP_AGAIN;
+    }
+    begun = r->trial ? gp_clock_ns() : 0;
+    status = gp_encode_chunk(op, s->base + (size_t)op->send_piece * s->bytes,
+                             bound, &length);
+    if (status != GP_OK)
+        return status;
+    if (r->trial)
+        r->encode_ns += gp_clock_ns() - begun;
+    /* Sending adds the length; behind `fake` another one counts. */
+    r->wire_bytes +=
+        gp_pipeline_real_length(p, s->base + (size_t)op->send_piece * s->bytes,
+                                length) -
+        length;
+    shorten(s, op->send_piece, length);
+    give_slots(op, bound, GP_MAX(length, 1));
+    op->length = length;
+    return GP_OK;
+}
+
+/* Payload of a push: the user's bytes or an encoded piece. */
+static gp_status
+attach_payload(gp_op *op, gp_msg *msg, const void **payload, gp_mem **mem)
+{
+    gp_request *r = op->request;
+    gp_conn *conn = op->conn;
+    const gp_chunk_info *info = gp_op_info(op);
+    gp_status status = GP_OK;
+
+    if (!gp_kind_is_init(r->kind))
+        status = gp_encode_begin(op);
+    if (status != GP_OK)
+        return status;
+    if (gp_push_is_direct(r)) {
+        op->length = info->count * gp_element_bytes(r->tensor);
+        *payload = r->grad + info->offset * gp_element_bytes(r->tensor);
+        if (!take_slots(op, op->length))
+            status = GP_AGAIN;
+    } else {
+        if (op->slot < 0)
+            status = encode_push(op);
+        if (status != GP_OK)
+            return status;
+        *payload = conn->send.base + (size_t)op->send_piece * conn->send.bytes;
+        *mem = conn->send.mem;
+    }
+    if (status != GP_OK)
+        return status;
+    msg->slot = (uint16_t)op->slot;
+    msg->region = conn->region;
+    msg->offset = msg->slot * conn->slot_bytes;
+    msg->payload = op->length;
+    return GP_OK;
+}
+
+/* Gives back what a failed attempt took and another need not find again. */
+static void
+put_back(gp_op *op)
+{
+    gp_scratch_give(&op->conn->receive, op->receive_piece);
+    op->receive_piece = -1;
+    if (op->slot >= 0 && op->send_piece < 0)
+        give_slots(op, op->length, 0);
+}
+
+static gp_status
+send_push_or_pull(gp_op *op)
+{
+    gp_request *r = op->request;
+    gp_conn *conn = op->conn;
+    gp_msg msg = {0};
+    const void *payload = NULL;
+    gp_mem *mem = NULL;
+    gp_status status = GP_OK;
+
+    op->cookie = ++conn->worker->next_cookie;
+    describe(op, &msg);
+    if (gp_kind_pulls(r->kind) && !op->split)
+        status = find_destination(op, &msg.aux);
+    if (status == GP_OK && gp_op_sends_push(op))
+        status = attach_payload(op, &msg, &payload, &mem);
+    if (status == GP_OK)
+        status = gp_conn_post(conn, &msg, payload, mem,
+                              (uint64_t)(op->send_piece + 1));
+    if (status != GP_OK) {
+        put_back(op);
+        return status;
+    }
+    op->sent = true;
+    count_sent(conn->worker, op, msg.payload);
+    op->slot = op->send_piece = -1;
+    return GP_OK;
+}
+
+/* Whether the next message of an operation is a proposal. */
+bool
+gp_op_sends_proposal(const gp_op *op)
+{
+    return gp_op_sends_push(op) && !gp_kind_is_init(op->request->kind) &&
+           !op->agreed && gp_encode_proposes(op);
+}
+
+static gp_status
+send_proposal(gp_op *op)
+{
+    gp_conn *conn = op->conn;
+    gp_msg msg = {0};
+    gp_status status = gp_encode_begin(op);
+
+    if (status == GP_OK)
+        status = gp_encode_propose(op);
+    if (status != GP_OK)
+        return status;
+    op->cookie = ++conn->worker->next_cookie;
+    describe(op, &msg);
+    msg.type = GP_MSG_PROPOSE;
+    msg.flags = 0;
+    msg.aux = gp_float_bits(op->shared);
+    status = gp_conn_post(conn, &msg, NULL, NULL, 0);
+    op->asking = op->sent = status == GP_OK;
+    return status;
+}
+
+gp_status
+gp_op_send(gp_op *op)
+{
+    return gp_op_sends_proposal(op) ? send_proposal(op) : send_push_or_pull(op);
+}
