@@ -183,26 +183,28 @@ strip_of(size_t count, size_t at)
     return count - at < GP_STRIP ? count - at : GP_STRIP;
 }
 
-/* Codes of a strip; false when one of them is too large. */
-static bool
-read_strip(const gp_lane_kernels *k, const message *m, size_t at, size_t n,
-           int32_t *q)
+static const uint8_t *
+strip_at(const message *m, size_t at)
 {
-    const uint8_t *from = m->lanes + gp_lane_bytes(at, m->width);
+    return m->lanes + gp_lane_bytes(at, m->width);
+}
 
-    k->widen(from, m->width, q, n);
+/* No code of a strip is too large, and nothing follows the last. */
+static bool
+strip_valid(const gp_lane_kernels *k, const message *m, size_t at, size_t n)
+{
+    const uint8_t *from = strip_at(m, at);
+
     if (m->width == 4 && n % 2 && from[n / 2] >> 4)
         return false;
-    return k->most_magnitude(q, n) <= m->limit;
+    return k->within(from, m->width, (int32_t)m->limit, n);
 }
 
 static bool
 codes_valid(const gp_lane_kernels *k, const message *m, size_t count)
 {
-    int32_t q[GP_STRIP];
-
     for (size_t at = 0; at < count; at += GP_STRIP)
-        if (!read_strip(k, m, at, strip_of(count, at), q))
+        if (!strip_valid(k, m, at, strip_of(count, at)))
             return false;
     return true;
 }
@@ -298,8 +300,9 @@ intsum_decode(const void *instance, const gp_codec_context *context,
     for (size_t at = 0; at < count; at += GP_STRIP) {
         size_t n = strip_of(count, at);
 
-        if (!read_strip(k, &m, at, n, q))
+        if (!strip_valid(k, &m, at, n))
             return GP_ERR_CORRUPT;
+        k->widen(strip_at(&m, at), m.width, q, n);
         k->scale(q, m.step, target + at, n);
     }
     return GP_OK;
@@ -320,7 +323,7 @@ intsum_decode_add(const void *instance, const gp_codec_context *context,
     for (size_t at = 0; at < count; at += GP_STRIP) {
         size_t n = strip_of(count, at);
 
-        (void)!read_strip(k, &m, at, n, q);
+        k->widen(strip_at(&m, at), m.width, q, n);
         k->scale_add(q, m.step, target + at, n);
     }
     return GP_OK;
@@ -354,20 +357,13 @@ read_heads(const intsum *c, const gp_codec_input *input, size_t inputs,
 }
 
 /* Sums of the codes of a strip. */
-static bool
+static void
 sum_codes(const gp_lane_kernels *k, const messages *all, size_t at, size_t n,
           int32_t *sum)
 {
-    int32_t q[GP_STRIP];
-
-    if (!read_strip(k, &all->of[0], at, n, sum))
-        return false;
-    for (size_t i = 1; i < all->count; i++) {
-        if (!read_strip(k, &all->of[i], at, n, q))
-            return false;
-        k->add(sum, q, n);
-    }
-    return true;
+    k->widen(strip_at(&all->of[0], at), all->of[0].width, sum, n);
+    for (size_t i = 1; i < all->count; i++)
+        k->widen_add(strip_at(&all->of[i], at), all->of[i].width, sum, n);
 }
 
 /* No partial sum that fp32 would hold overflows it. */
@@ -387,7 +383,7 @@ fold_in_turn(const gp_lane_kernels *k, const messages *all, int add, size_t at,
     int32_t q[GP_STRIP];
 
     for (size_t i = 0; i < all->count; i++) {
-        (void)!read_strip(k, &all->of[i], at, n, q);
+        k->widen(strip_at(&all->of[i], at), all->of[i].width, q, n);
         if (i || add)
             k->scale_add(q, all->of[i].step, target + at, n);
         else
@@ -414,7 +410,7 @@ intsum_fold(const void *instance, const gp_codec_input *input, size_t inputs,
         size_t n = strip_of(count, at);
 
         if (exact) {
-            (void)!sum_codes(k, &all, at, n, sum);
+            sum_codes(k, &all, at, n, sum);
             k->scale(sum, all.of[0].step, target + at, n);
         } else {
             fold_in_turn(k, &all, add, at, n, target);
@@ -459,8 +455,10 @@ intsum_aggregate(const void *instance, const gp_codec_input *input,
     for (size_t at = 0; at < count; at += GP_STRIP) {
         size_t n = strip_of(count, at);
 
-        if (!sum_codes(k, &all, at, n, sum))
-            return GP_ERR_CORRUPT;
+        for (size_t i = 0; i < inputs; i++)
+            if (!strip_valid(k, &all.of[i], at, n))
+                return GP_ERR_CORRUPT;
+        sum_codes(k, &all, at, n, sum);
         if (isnan(step))
             memset(sum, 0, n * sizeof(*sum));
         k->narrow(sum, width, to + gp_lane_bytes(at, width), n);

@@ -87,6 +87,73 @@ widen_body(const uint8_t *in, unsigned width, int32_t *out, size_t n)
 }
 
 INLINE void
+widen_add_body(const uint8_t *in, unsigned width, int32_t *sum, size_t n)
+{
+    size_t i;
+
+    if (width == 4) {
+        for (i = 0; i < n / 2; i++) {
+            sum[2 * i] += ((in[i] & 15) ^ 8) - 8;
+            sum[2 * i + 1] += ((in[i] >> 4) ^ 8) - 8;
+        }
+        if (n % 2)
+            sum[n - 1] += ((in[i] & 15) ^ 8) - 8;
+    } else if (width == 8) {
+        for (i = 0; i < n; i++)
+            sum[i] += (int8_t)in[i];
+    } else if (width == 16) {
+        for (i = 0; i < n; i++)
+            sum[i] += (int16_t)load16(in + 2 * i);
+    } else {
+        for (i = 0; i < n; i++)
+            sum[i] += (int32_t)load32(in + 4 * i);
+    }
+}
+
+/* Compared in the lanes' own width, many at a time. */
+INLINE bool
+within_body(const uint8_t *in, unsigned width, int32_t limit, size_t n)
+{
+    uint32_t beyond = 0;
+
+    if (width <= 8) {
+        int8_t high = (int8_t)(limit < 127 ? limit : 127), low = (int8_t)-high;
+        uint8_t some = 0;
+
+        for (size_t i = 0; i < n && width == 8; i++) {
+            int8_t v = (int8_t)in[i];
+
+            some |= (uint8_t)((v > high) | (v < low));
+        }
+        for (size_t i = 0; i < n / 2 + n % 2 && width == 4; i++) {
+            int8_t v = (int8_t)(((in[i] & 15) ^ 8) - 8);
+            int8_t w = (int8_t)(((in[i] >> 4) ^ 8) - 8);
+
+            some |= (uint8_t)((v > high) | (v < low) | (w > high) | (w < low));
+        }
+        beyond = some;
+    } else if (width == 16) {
+        int16_t high = (int16_t)(limit < 32767 ? limit : 32767);
+        int16_t low = (int16_t)-high;
+        uint16_t some = 0;
+
+        for (size_t i = 0; i < n; i++) {
+            int16_t v = (int16_t)load16(in + 2 * i);
+
+            some |= (uint16_t)((v > high) | (v < low));
+        }
+        beyond = some;
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            int32_t v = (int32_t)load32(in + 4 * i);
+
+            beyond |= (uint32_t)((v > limit) | (v < -limit));
+        }
+    }
+    return beyond == 0;
+}
+
+INLINE void
 widen_unsigned_body(const uint8_t *in, unsigned width, int32_t *out, size_t n)
 {
     size_t i;
@@ -157,20 +224,6 @@ most_body(const int32_t *q, size_t n)
 
     for (size_t i = 0; i < n; i++)
         most = (uint32_t)q[i] > most ? (uint32_t)q[i] : most;
-    return most;
-}
-
-/* The magnitude of INT32_MIN is 2^31. */
-INLINE uint32_t
-most_magnitude_body(const int32_t *q, size_t n)
-{
-    uint32_t most = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        uint32_t u = (uint32_t)q[i], m = q[i] < 0 ? -u : u;
-
-        most = m > most ? m : most;
-    }
     return most;
 }
 
@@ -291,9 +344,15 @@ centre_body(const int32_t *q, int32_t middle, float step, float *out, size_t n)
     {                                                                          \
         return most_body(q, n);                                                \
     }                                                                          \
-    target static uint32_t most_magnitude_##suffix(const int32_t *q, size_t n) \
+    target static void widen_add_##suffix(const uint8_t *in, unsigned width,   \
+                                          int32_t *sum, size_t n)              \
     {                                                                          \
-        return most_magnitude_body(q, n);                                      \
+        widen_add_body(in, width, sum, n);                                     \
+    }                                                                          \
+    target static bool within_##suffix(const uint8_t *in, unsigned width,      \
+                                       int32_t limit, size_t n)                \
+    {                                                                          \
+        return within_body(in, width, limit, n);                               \
     }                                                                          \
     target static void scale_##suffix(const int32_t *q, float step,            \
                                       float *out, size_t n)                    \
@@ -333,11 +392,11 @@ centre_body(const int32_t *q, int32_t middle, float step, float *out, size_t n)
         centre_body(q, middle, step, out, n);                                  \
     }                                                                          \
     static const gp_lane_kernels lanes_##suffix = {                            \
-        widen_##suffix,  widen_unsigned_##suffix, narrow_##suffix,             \
-        add_##suffix,    most_##suffix,           most_magnitude_##suffix,     \
-        scale_##suffix,  scale_add_##suffix,      nearest_##suffix,            \
-        random_##suffix, place_##suffix,          look_up_##suffix,            \
-        centre_##suffix,                                                       \
+        widen_##suffix,     widen_unsigned_##suffix, narrow_##suffix,          \
+        widen_add_##suffix, within_##suffix,         add_##suffix,             \
+        most_##suffix,      scale_##suffix,          scale_add_##suffix,       \
+        nearest_##suffix,   random_##suffix,         place_##suffix,           \
+        look_up_##suffix,   centre_##suffix,                                   \
     };
 
 KERNELS(scalar, )

@@ -10,6 +10,7 @@
 #ifndef GP_LANES_H
 #define GP_LANES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,10 +33,14 @@ typedef struct gp_lane_kernels {
                            size_t n);
     /* The low bits of each; what is left of the last byte is 0. */
     void (*narrow)(const int32_t *in, unsigned width, uint8_t *out, size_t n);
+    /* sum[i] += a signed lane. */
+    void (*widen_add)(const uint8_t *in, unsigned width, int32_t *sum,
+                      size_t n);
+    /* All signed lanes are in [-limit, limit]. */
+    bool (*within)(const uint8_t *in, unsigned width, int32_t limit, size_t n);
     void (*add)(int32_t *sum, const int32_t *q, size_t n);
-    /* The largest q[i], or magnitude of q[i], as an unsigned number. */
+    /* The largest q[i] as an unsigned number. */
     uint32_t (*most)(const int32_t *q, size_t n);
-    uint32_t (*most_magnitude)(const int32_t *q, size_t n);
     /* out[i] = q[i] * step, and out[i] += q[i] * step */
     void (*scale)(const int32_t *q, float step, float *out, size_t n);
     void (*scale_add)(const int32_t *q, float step, float *out, size_t n);
