@@ -165,7 +165,7 @@ static void
 lay_out(const gp_powersgd *c, uint64_t origin, size_t count, void *out,
         gp_powersgd_factors *f)
 {
-    size_t first = (size_t)(origin % (c->columns ? c->columns : 1));
+    size_t first = (size_t)(origin % c->columns);
 
     *f = (gp_powersgd_factors){.origin = origin, .count = count, .mode = PLAIN};
     if (!may_pay(c, count))
@@ -186,6 +186,8 @@ powersgd_prepare(const void *instance, const gp_codec_context *context,
     const gp_powersgd *c = instance;
     gp_powersgd_factors f;
 
+    if (!c->columns)
+        return GP_OK;
     lay_out(c, context->offset, count, out, &f);
     if (f.mode == FACTORS)
         gp_powersgd_factorize(c, context, source, &f);
