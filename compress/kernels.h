@@ -46,8 +46,8 @@ typedef struct gp_q8_kernels {
     void (*decode_add)(const uint8_t *scales, const int8_t *codes,
                        float *target, size_t n, size_t block);
     /* target = the sum of the messages in their order, after target with add.
-     * At least one message. */
-    void (*fold)(const gp_q8_message *messages, size_t inputs, bool add,
+     * At least one message. False when a code is -128. */
+    bool (*fold)(const gp_q8_message *messages, size_t inputs, bool add,
                  float *target, size_t n, size_t block);
 } gp_q8_kernels;
 

@@ -14,6 +14,7 @@
 typedef __m256 vf;
 typedef __m256i vi;
 typedef __m128i vh;
+typedef __m256i vb;
 
 VECTOR vf
 load_f(const void *p)
@@ -173,6 +174,33 @@ VECTOR vf
 load_codes(const int8_t *p)
 {
     return float_i(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
+}
+
+VECTOR vb
+zero_b(void)
+{
+    return _mm256_setzero_si256();
+}
+
+VECTOR vb
+load_b(const int8_t *p)
+{
+    return _mm256_loadu_si256((const void *)p);
+}
+
+VECTOR vb
+min_b(vb a, vb b)
+{
+    return _mm256_min_epi8(a, b);
+}
+
+/* INT8_MIN or not, of bytes that are 0 or less. */
+VECTOR int
+least_b(vb a)
+{
+    vb low = _mm256_cmpeq_epi8(a, _mm256_set1_epi8(INT8_MIN));
+
+    return _mm256_testz_si256(low, low) ? 0 : INT8_MIN;
 }
 
 #include "compress/kernels_x86.h"

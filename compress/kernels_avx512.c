@@ -16,6 +16,7 @@
 typedef __m512 vf;
 typedef __m512i vi;
 typedef __m256i vh;
+typedef __m512i vb;
 
 VECTOR vf
 load_f(const void *p)
@@ -164,6 +165,31 @@ VECTOR vf
 load_codes(const int8_t *p)
 {
     return float_i(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+}
+
+VECTOR vb
+zero_b(void)
+{
+    return _mm512_setzero_si512();
+}
+
+VECTOR vb
+load_b(const int8_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+VECTOR vb
+min_b(vb a, vb b)
+{
+    return _mm512_min_epi8(a, b);
+}
+
+/* INT8_MIN or not, of bytes that are 0 or less. */
+VECTOR int
+least_b(vb a)
+{
+    return _mm512_cmpeq_epi8_mask(a, _mm512_set1_epi8(INT8_MIN)) ? INT8_MIN : 0;
 }
 
 #include "compress/kernels_x86.h"

@@ -259,25 +259,28 @@ q8_decode_add(const uint8_t *scales, const int8_t *codes, float *target,
     }
 }
 
-static float
-q8_value(const gp_q8_message *m, size_t i, size_t block)
-{
-    return gp_float(gp_get32(m->scales + i / block * 4)) * (float)m->codes[i];
-}
-
-static void
+/* Block by block, so that the sum stays in the first cache. */
+static bool
 q8_fold(const gp_q8_message *messages, size_t inputs, bool add_to,
         float *target, size_t n, size_t block)
 {
-    for (size_t i = 0; i < n; i++) {
-        float sum = q8_value(messages, i, block);
+    bool good = true;
 
-        if (add_to)
-            sum = target[i] + sum;
-        for (size_t k = 1; k < inputs; k++)
-            sum += q8_value(messages + k, i, block);
-        target[i] = sum;
+    for (size_t i = 0, b = 0; i < n; i += block, b++) {
+        size_t run = n - i < block ? n - i : block;
+
+        for (size_t k = 0; k < inputs; k++) {
+            const uint8_t *scale = messages[k].scales + 4 * b;
+            const int8_t *codes = messages[k].codes + i;
+
+            good &= q8_valid(codes, run);
+            if (k || add_to)
+                q8_decode_add(scale, codes, target + i, run, block);
+            else
+                (void)q8_decode(scale, codes, target + i, run, block);
+        }
     }
+    return good;
 }
 
 const gp_kernels gp_kernels_scalar = {

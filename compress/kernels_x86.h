@@ -4,7 +4,7 @@
  * per instruction set, by a file that defines
  *
  *     TARGET   the target attribute          LANES  fp32 elements per vector
- *     vf, vi   vectors of fp32 and of int32
+ *     vf, vi   vectors of fp32 and of int32     vb  vectors of 4 * LANES int8
  *
  * and the operations on them that are used below. What is left over after the
  * last whole vector goes through the reference. Loads and stores assume no
@@ -270,13 +270,17 @@ q8_term(const gp_q8_message *m, size_t b, size_t i)
                  load_codes(m->codes + i));
 }
 
-/* `width` vectors at element i, which all lie in block b. */
+/* `width` vectors at element i, which all lie in block b; *least becomes the
+ * least of its bytes and of those that the codes fill. */
 VECTOR void
 q8_fold_tile(const gp_q8_message *messages, size_t inputs, bool add_to,
-             float *target, size_t b, size_t i, size_t width)
+             float *target, size_t b, size_t i, size_t width, vb *least)
 {
-    vf sum[4];
+    vf sum[8];
 
+    for (size_t k = 0; k < inputs; k++)
+        for (size_t j = 0; j < width; j += 4)
+            *least = min_b(*least, load_b(messages[k].codes + i + j * LANES));
     for (size_t j = 0; j < width; j++)
         sum[j] = q8_term(messages, b, i + j * LANES);
     for (size_t j = 0; add_to && j < width; j++)
@@ -288,29 +292,44 @@ q8_fold_tile(const gp_q8_message *messages, size_t inputs, bool add_to,
         store_f(target + i + j * LANES, sum[j]);
 }
 
-/* The block after the last whole one goes through the reference. */
-KERNEL
+/* What is left of a block after whole tiles, or of the whole, goes through the
+ * reference. */
+TARGET static bool
+q8_fold_rest(const gp_q8_message *messages, size_t inputs, bool add_to,
+             float *target, size_t b, size_t i, size_t n, size_t block)
+{
+    gp_q8_message tail[GP_CODEC_FOLD];
+
+    for (size_t k = 0; k < inputs; k++)
+        tail[k] =
+            (gp_q8_message){messages[k].scales + 4 * b, messages[k].codes + i};
+    return rest->q8.fold(tail, inputs, add_to, target + i, n, block);
+}
+
+TARGET static bool
 q8_fold(const gp_q8_message *messages, size_t inputs, bool add_to,
         float *target, size_t n, size_t block)
 {
-    size_t whole = n / block, i = 0;
+    size_t i = 0, b = 0;
+    vb least = zero_b();
+    bool good = true;
 
-    for (size_t b = 0; b < whole; b++) {
+    for (; n - i >= block; b++) {
         size_t end = i + block;
 
+        for (; end - i >= 8 * LANES; i += 8 * LANES)
+            q8_fold_tile(messages, inputs, add_to, target, b, i, 8, &least);
         for (; end - i >= 4 * LANES; i += 4 * LANES)
-            q8_fold_tile(messages, inputs, add_to, target, b, i, 4);
-        for (; i < end; i += 2 * LANES)
-            q8_fold_tile(messages, inputs, add_to, target, b, i, 2);
+            q8_fold_tile(messages, inputs, add_to, target, b, i, 4, &least);
+        if (i < end)
+            good &= q8_fold_rest(messages, inputs, add_to, target, b, i,
+                                 end - i, block);
+        i = end;
     }
-    if (i < n) {
-        gp_q8_message tail[GP_CODEC_FOLD];
-
-        for (size_t k = 0; k < inputs; k++)
-            tail[k] = (gp_q8_message){messages[k].scales + 4 * whole,
-                                      messages[k].codes + i};
-        rest->q8.fold(tail, inputs, add_to, target + i, n - i, block);
-    }
+    if (i < n)
+        good &=
+            q8_fold_rest(messages, inputs, add_to, target, b, i, n - i, block);
+    return good && least_b(least) != INT8_MIN;
 }
 
 #define KERNEL_TABLE(which)                                                 \

@@ -153,13 +153,11 @@ q8_fold(const void *instance, const gp_codec_input *input, size_t inputs,
 
         if (!scales_valid(q, bytes, input[k].length, count))
             return GP_ERR_CORRUPT;
-        messages[k] = (gp_q8_message){bytes, (const int8_t *)bytes +
-                                                 (count ? scales : 0)};
-        if (count && !kernels->valid(messages[k].codes, count))
-            return GP_ERR_CORRUPT;
+        messages[k] = (gp_q8_message){bytes, (const int8_t *)bytes + scales};
     }
-    if (count)
-        kernels->fold(messages, inputs, add != 0, target, count, q->block);
+    if (count &&
+        !kernels->fold(messages, inputs, add != 0, target, count, q->block))
+        return GP_ERR_CORRUPT;
     return GP_OK;
 }
 

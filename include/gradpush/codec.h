@@ -184,8 +184,9 @@ typedef struct gp_codec_ops {
                             size_t length, float *target, size_t count);
     /** target[i] = ((d0[i] + d1[i]) + d2[i]) + ..., the decoded messages in
      *  one pass and with the same bits as decode and decode_add in that order;
-     *  with `add`, the first term is target[i]. Target is untouched after a
-     *  failure. `inputs` is at least 1 and at most GP_CODEC_FOLD. Optional. */
+     *  with `add`, the first term is target[i]. Target is unspecified after a
+     *  failure: messages need not be read twice. `inputs` is at least 1 and at
+     *  most GP_CODEC_FOLD. Optional. */
     gp_status (*fold)(const void *instance, const gp_codec_input *input,
                       size_t inputs, int add, float *target, size_t count);
     /** Sums messages without decoding: out is a message of this codec that
