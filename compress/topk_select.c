@@ -16,7 +16,7 @@
 
 #define SAMPLES 65536u
 /* One element in so many is sampled while that is not too much. */
-#define SPARSITY 16u
+#define SPARSITY 64u
 /* Up to here all elements are candidates. */
 #define SMALL 4096u
 #define BINS  2048u

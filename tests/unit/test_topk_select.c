@@ -19,7 +19,7 @@
 #include "compress/kernels.h"
 #include "compress/topk_select.h"
 
-enum { MOST = 60000, CANARY = 0x5a5a5a5a };
+enum { MOST = 600000, CANARY = 0x5a5a5a5a };
 
 static uint64_t
 random_of(uint64_t i)
@@ -85,9 +85,9 @@ check_chosen(size_t n, size_t k, size_t got, uint32_t base)
 }
 
 static void
-clear_out(void)
+clear_out(size_t n)
 {
-    for (size_t i = 0; i < MOST + 16; i++)
+    for (size_t i = 0; i < n + 16; i++)
         indices[i] = CANARY;
 }
 
@@ -97,7 +97,7 @@ check_parts(size_t n, size_t k, gp_topk_cut cut)
 {
     size_t parts[] = {0, n / 3 / 32 * 32, n / 2, n}, at = 0;
 
-    clear_out();
+    clear_out(n);
     for (size_t p = 0; p < 3; p++) {
         size_t from = parts[p], size = parts[p + 1] - from, end;
 
@@ -115,7 +115,7 @@ check(size_t n, size_t k)
     void *space = gp_alloc_aligned(gp_topk_workspace(n, k));
 
     assert_non_null(space);
-    memset(chosen, 0, sizeof(chosen));
+    memset(chosen, 0, n);
     for (size_t i = 0; i < k; i++)
         chosen[UINT32_MAX - (uint32_t)order[i]] = 1;
     for (int level = 0; level < GP_SIMD_LEVELS; level++) {
@@ -123,7 +123,7 @@ check(size_t n, size_t k)
 
         if (!gp_simd_set((gp_simd)level))
             continue;
-        clear_out();
+        clear_out(n);
         gp_topk_select(x, n, k, indices, values, space);
         check_chosen(n, k, k, 0);
         cut = gp_topk_find(x, n, k, space);
@@ -258,12 +258,23 @@ equals_a_full_sort(void **state)
         }
 }
 
+/* The sample is larger than what is selected. */
+static void
+few_of_many_are_found(void **state)
+{
+    (void)state;
+    fill(heavy, MOST);
+    sort_all(MOST);
+    check(MOST, 5);
+    check(MOST, 6001);
+}
+
 /* Large elements wherever the sample does not look, and only where it looks:
  * the bound is then far too low, and far too high. */
 static void
 a_sample_that_misleads_costs_time_only(void **state)
 {
-    size_t n = 57344, s = n / 16, stride = 16;
+    size_t n = 57344, s = n / 64, stride = 64;
 
     (void)state;
     for (int inside = 0; inside < 2; inside++) {
@@ -293,7 +304,7 @@ the_bound_takes_what_reaches_it(void **state)
     for (int level = 0; level < GP_SIMD_LEVELS; level++) {
         if (!gp_simd_set((gp_simd)level))
             continue;
-        clear_out();
+        clear_out(n);
         check_chosen(
             n, count,
             gp_topk_above(x, n, gp_bits(1.25f), indices, values, count), 0);
@@ -308,6 +319,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_a_full_sort),
+        cmocka_unit_test(few_of_many_are_found),
         cmocka_unit_test(a_sample_that_misleads_costs_time_only),
         cmocka_unit_test(the_bound_takes_what_reaches_it),
     };
