@@ -1,199 +1,144 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_decode.c - any bytes decode or are refused, without a step outside.
+ * fuzz_decode.c - any bytes decode or are refused, without a step outside, and
+ * all ways of decoding agree.
  *
- * Input: pipeline (u8), SIMD level (u8), count (u16), then the bytes. They are
- * decoded as a message, and encoded as if they were elements and decoded back.
- * Buffers have their exact sizes, for the address sanitizer.
+ * Input: pipeline (u16, an index of tests/conformance/pipelines.c), mode (u8:
+ * SIMD level, then what to do), count (u16), then the bytes. Buffers have their
+ * exact sizes, for the address sanitizer; the workspace begins with bytes that
+ * differ from run to run, for what reads before it writes.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
 #include "base/bytes.h"
-#include "compress/codec_internal.h"
-#include "tests/conformance/codec_residual.h"
+#include "tests/fuzz/pipeline_fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char *const texts[] = {
-    "none",
-    "fp16",
-    "bf16",
-    "q8",
-    "q8:block=32",
-    "q8:block=96",
-#ifdef GP_HAVE_LZ4
-    "none+lz4",
-    "q8:block=32+lz4",
-    "fp16+lz4+lz4",
-    "q8+lz4+lz4+lz4",
-#endif
-    "fp16:stochastic",
-    "bf16:stratified",
-    "q8:round=dither",
-    "q8:round=stochastic,scale=bf16",
-    "q4",
-    "q4:round=dither,scale=bf16",
-    "q2",
-    "q2:block=96,dense=1",
-    "fp8",
-    "fp8:e5m2,scale=bf16",
-    "mxfp8",
-    "mxfp8:e5m2",
-    "mxfp6",
-    "mxfp6:e3m2",
-    "mxfp4",
-    "mxint8",
-    "nvfp4",
-    "nvfp4:stochastic",
-    "topk:0.2+raw",
-    "topk:0.1,scope=tensor+rice",
-    "topk:0.3+q8:block=32+bitmap",
-    "topk:0.05+fp16",
-    "randk:0.3",
-    "randk:0.6+q8",
-    "threshold:1e-3+rice",
-    "zeros:block=32",
-    "zeros+q8",
-    "intsum",
-    "intsum:bits=4",
-    "intsum:bits=16,round=stochastic",
-    "thc:block=32",
-    "thc:bits=2,levels=uniform",
-    "powersgd:rank=1",
-    "powersgd:rank=2,factors=fp16",
-    "sign:block=32",
-    "sign:block=0,scale=unit",
-    "onebit:block=64",
-    "vote:workers=5",
-    "qsgd:block=32",
-    "qsgd:levels=2,norm=max,block=64",
-    "natural",
-    "natural-dither:block=32",
-    "terngrad",
-    "hadamard:block=32+q8:block=32",
-    "drive:block=64",
-    "eden:bits=3,block=32",
-};
+#define HEAD 5
 
-/* Of the matrices that the elements are, for codecs that care. */
-#define COLUMNS 9
+typedef struct message {
+    const gp_pipeline *pipeline;
+    const uint8_t *bytes;
+    size_t length, count;
+    void *workspace;
+} message;
 
-static void
-require(int condition)
+static const gp_codec_context context = {
+    .seed = 1, .size = 3, .rank = 1, .shared = 0.5f};
+
+static float *
+floats(size_t count)
 {
-    if (!condition)
-        abort();
+    return gp_fuzz_need(malloc(4 * count + 1));
 }
 
-static void *
-need(void *memory)
+static gp_status
+decode(const message *m, float *target)
 {
-    require(memory != NULL);
-    return memory;
+    gp_status status =
+        gp_pipeline_decode(m->pipeline, &context, m->bytes, m->length, target,
+                           m->count, m->workspace);
+
+    gp_fuzz_require(status == GP_OK || status == GP_ERR_CORRUPT);
+    return status;
 }
 
-/* decode and decode_add agree, also on what they refuse. */
+/* decode_add to zeros gives what decode does, or leaves them alone. */
 static void
-decode(const gp_pipeline *p, const uint8_t *bytes, size_t length, size_t count,
-       void *workspace)
+try_add(const message *m)
 {
-    float *decoded = need(malloc(4 * count + 1));
-    float *sum = need(calloc(count + 1, 4));
-    gp_codec_context context = {.seed = 1};
-    gp_status a, b;
+    float *decoded = floats(m->count), *sum = floats(m->count);
+    gp_status a = decode(m, decoded), b;
 
-    a = gp_pipeline_decode(p, &context, bytes, length, decoded, count,
-                           workspace);
-    b = gp_pipeline_decode_add(p, &context, bytes, length, sum, count,
-                               workspace);
-    require(a == b && (a == GP_OK || a == GP_ERR_CORRUPT));
-    for (size_t i = 0; i < count; i++) {
+    memset(sum, 0, 4 * m->count);
+    b = gp_pipeline_decode_add(m->pipeline, &context, m->bytes, m->length, sum,
+                               m->count, m->workspace);
+    gp_fuzz_require(a == b);
+    for (size_t i = 0; i < m->count; i++) {
         if (a)
-            require(sum[i] == 0);
+            gp_fuzz_require(sum[i] == 0);
         else if (decoded[i] == decoded[i])
-            require(sum[i] == decoded[i]);
+            gp_fuzz_require(sum[i] == decoded[i]);
         else
-            require(sum[i] != sum[i]);
+            gp_fuzz_require(sum[i] != sum[i]);
     }
     free(decoded);
     free(sum);
 }
 
-/* What decodes adds up with itself to something that decodes as well. */
+/* A fold of the message with itself and itself is two additions. */
 static void
-aggregate(const gp_pipeline *p, const uint8_t *bytes, size_t length,
-          size_t count, void *workspace)
+try_fold(const message *m)
 {
-    size_t bound = gp_pipeline_bound(p, count), used;
-    float *decoded = need(malloc(4 * count + 1));
-    uint8_t *out = need(malloc(bound + 1));
-    gp_codec_context context = {.seed = 1, .size = 2};
-    gp_codec_input input[2] = {{&context, bytes, length},
-                               {&context, bytes, length}};
-    gp_status status = gp_pipeline_decode(p, &context, bytes, length, decoded,
-                                          count, workspace);
-    gp_status sum =
-        gp_pipeline_aggregate(p, input, 2, count, out, bound, &used, workspace);
+    const gp_codec_input one = {&context, m->bytes, m->length};
+    const gp_codec_input three[3] = {one, one, one};
+    float *folded = floats(m->count), *sum = floats(m->count);
+    gp_status a = decode(m, sum), b;
 
-    if (status != GP_OK)
-        require(sum == status);
-    else if (sum == GP_OK)
-        require(gp_pipeline_decode(p, &context, out, used, decoded, count,
-                                   workspace) == GP_OK);
-    else
-        require(sum == GP_ERR_TOO_LARGE);
-    free(decoded);
-    free(out);
+    b = gp_pipeline_fold(m->pipeline, three, 3, 0, folded, m->count,
+                         m->workspace);
+    gp_fuzz_require(a == b);
+    for (int i = 0; a == GP_OK && i < 2; i++)
+        gp_fuzz_require(gp_pipeline_decode_add(m->pipeline, &context, m->bytes,
+                                               m->length, sum, m->count,
+                                               m->workspace) == GP_OK);
+    for (size_t i = 0; a == GP_OK && i < m->count; i++)
+        gp_fuzz_require(memcmp(&sum[i], &folded[i], 4) == 0 ||
+                        (sum[i] != sum[i] && folded[i] != folded[i]));
+    free(folded);
+    free(sum);
 }
 
+/* What two messages are summed to decodes. */
 static void
-round_trip(const gp_pipeline *p, const uint8_t *bytes, size_t length,
-           void *workspace)
+try_aggregate(const message *m)
 {
-    size_t count = length / 4, bound = gp_pipeline_bound(p, count), used;
-    float *source = need(malloc(4 * count + 1));
-    float *residual = need(calloc(count + 1, 4));
-    uint8_t *out = need(malloc(bound + 1));
-    gp_codec_context context = {.seed = 1};
+    const gp_codec_input one = {&context, m->bytes, m->length};
+    const gp_codec_input two[2] = {one, one};
+    size_t bound = gp_pipeline_bound(m->pipeline, m->count), length;
+    float *target = floats(m->count);
+    uint8_t *out;
+    message sum = *m;
 
-    if (count)
-        memcpy(source, bytes, 4 * count);
-    require(gp_encode_residual(p, &context, source, residual, count, out, bound,
-                               &used, workspace) == GP_OK);
-    require(used <= bound);
-    for (size_t i = 0; i < count; i++)
-        require(residual[i] - residual[i] == 0);
-    require(gp_pipeline_decode(p, &context, out, used, source, count,
-                               workspace) == GP_OK);
-    free(source);
-    free(residual);
+    if (!(gp_pipeline_needs(m->pipeline) & GP_PIPELINE_AGGREGATES)) {
+        (void)decode(m, target);
+        free(target);
+        return;
+    }
+    out = gp_fuzz_need(malloc(bound + 1));
+    if (gp_pipeline_aggregate(m->pipeline, two, 2, m->count, out, bound,
+                              &length, m->workspace) == GP_OK) {
+        gp_fuzz_require(length <= bound);
+        sum.bytes = out;
+        sum.length = length;
+        gp_fuzz_require(decode(&sum, target) == GP_OK);
+    }
     free(out);
+    free(target);
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static gp_pipeline *pipelines[GP_COUNT_OF(texts)];
-    size_t which, count, room;
-    gp_codec_shape shape = {0, COLUMNS};
-    void *workspace;
+    static void (*const tries[])(const message *) = {try_add, try_fold, try_add,
+                                                     try_aggregate};
+    message m;
+    size_t room;
 
-    if (size < 4 || size > 65536)
+    if (size < HEAD || size > 65536)
         return 0;
-    which = data[0] % GP_COUNT_OF(texts);
-    if (!pipelines[which])
-        require(gp_pipeline_open(texts[which], &shape, &pipelines[which]) ==
-                GP_OK);
-    (void)gp_simd_set((gp_simd)(data[1] % GP_SIMD_LEVELS));
-    count = gp_get16(data + 2) % 4096;
-    room = gp_pipeline_workspace(pipelines[which], GP_MAX(count, size / 4));
-    workspace = need(gp_alloc_aligned(room + 1));
-    decode(pipelines[which], data + 4, size - 4, count, workspace);
-    if (gp_pipeline_needs(pipelines[which]) & GP_PIPELINE_AGGREGATES)
-        aggregate(pipelines[which], data + 4, size - 4, count, workspace);
-    round_trip(pipelines[which], data + 4, size - 4, workspace);
-    free(workspace);
+    m = (message){.pipeline = gp_fuzz_pipeline(gp_get16(data)),
+                  .bytes = data + HEAD,
+                  .length = size - HEAD,
+                  .count = gp_fuzz_count(gp_get16(data + 3))};
+    room = gp_pipeline_workspace(m.pipeline, m.count);
+    m.workspace = gp_fuzz_need(gp_alloc_aligned(room + 1));
+    memset(m.workspace, data[size - 1] | 1, GP_MIN(room, (size_t)1024));
+    gp_fuzz_level(data[2] & 3);
+    tries[data[2] >> 2 & 3](&m);
+    free(m.workspace);
     return 0;
 }
