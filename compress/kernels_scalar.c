@@ -17,7 +17,9 @@ finite_bits(uint32_t b)
 static float
 remainder_of(float u, float d)
 {
-    return finite_bits(gp_bits(u)) && finite_bits(gp_bits(d)) ? u - d : 0;
+    float r = u - d;
+
+    return finite_bits(gp_bits(r)) ? r : 0;
 }
 
 /* Round to nearest even, saturating; NaN is made quiet and keeps its high

@@ -45,9 +45,9 @@ remainder_all(const float *u, const float *d, float *residual, size_t n)
     size_t whole = WHOLE(n);
 
     for (size_t i = 0; i < whole; i += LANES) {
-        vf a = load_f(u + i), b = load_f(d + i);
+        vf r = sub_f(load_f(u + i), load_f(d + i));
 
-        store_f(residual + i, where_finite(a, where_finite(b, sub_f(a, b))));
+        store_f(residual + i, where_finite(r, r));
     }
     rest->remainder(u + whole, d + whole, residual + whole, n - whole);
 }

@@ -340,10 +340,10 @@ gp_memory_sent_some(gp_codec_memory *m, size_t at, size_t count,
     }
     for (size_t j = 0; j < selected; j++) {
         float u = sum[indices[j]];
-        bool both = isfinite(u) && isfinite(decoded[j]);
+        float r = u - decoded[j];
 
-        sum[indices[j]] = both ? u - decoded[j] : 0;
-        finite &= both;
+        sum[indices[j]] = isfinite(r) ? r : 0;
+        finite &= isfinite(u) && isfinite(decoded[j]);
     }
     if (!finite)
         forget_nonfinite(sum, count);
