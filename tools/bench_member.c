@@ -14,10 +14,14 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <gradpush/server.h>
 
 #include "bench_pushpull.h"
+
+/* Of tensors that are large enough to be matrices. */
+#define COLUMNS 1024u
 
 #define MARKS          3
 #define TRIAL_ELEMENTS 4096
@@ -152,15 +156,27 @@ try_pipeline(const gp_pipeline *pipeline, float factor, double *out)
     return status;
 }
 
+/* The largest among alternatives. */
 static gp_status
-pipeline_error(const char *text, float factor, double *out)
+pipeline_error(const char *texts, float factor, double *out)
 {
-    gp_pipeline *pipeline = NULL;
-    gp_status status = gp_pipeline_parse(text, &pipeline);
+    gp_status status = GP_OK;
 
-    if (status == GP_OK)
-        status = try_pipeline(pipeline, factor, out);
-    gp_pipeline_destroy(pipeline);
+    for (const char *part = texts; part && status == GP_OK;) {
+        size_t length = strcspn(part, "|");
+        char *text = strndup(part, length);
+        gp_pipeline *pipeline = NULL;
+        double error = 0;
+
+        status = text ? gp_pipeline_parse(text, &pipeline)
+                      : gp_fail(GP_ERR_NO_MEMORY, "no memory for a text");
+        if (status == GP_OK)
+            status = try_pipeline(pipeline, factor, &error);
+        gp_pipeline_destroy(pipeline);
+        free(text);
+        *out = fmax(*out, error);
+        part = part[length] ? part + length + 1 : NULL;
+    }
     return status;
 }
 
@@ -368,6 +384,8 @@ register_tensors(gp_measure *m)
                  (unsigned long long)common->sizes[i]);
         options.name = name;
         options.count = common->sizes[i] / sizeof(float);
+        if (options.count % COLUMNS == 0)
+            options.columns = COLUMNS;
         status = gp_tensor_register(m->worker, &options, &m->tensors[i]);
     }
     if (status == GP_OK)
