@@ -134,6 +134,22 @@ topk_prepare(const void *instance, const gp_codec_context *context,
     return GP_OK;
 }
 
+/* Tensor scope with more of NaN and Inf than are to be sent: a chunk that has
+ * some and no share in what is chosen sends one, lest the step looks sound
+ * there and error feedback keeps them. */
+static size_t
+first_nonfinite(const float *source, size_t count, uint32_t *indices,
+                float *values)
+{
+    for (size_t i = 0; i < count; i++)
+        if ((gp_bits(source[i]) & GP_FP32_MAGNITUDE) >= GP_FP32_INFINITY) {
+            indices[0] = (uint32_t)i;
+            values[0] = source[i];
+            return 1;
+        }
+    return 0;
+}
+
 static gp_status
 topk_select(const void *instance, const gp_codec_context *context,
             const float *source, size_t count, uint32_t *indices, float *values,
@@ -156,6 +172,8 @@ topk_select(const void *instance, const gp_codec_context *context,
             return gp_fail(GP_ERR_INVALID,
                            "topk: elements changed after the tensor was "
                            "prepared");
+        if (k == 0 && prepared->cut.bits >= GP_FP32_INFINITY)
+            k = first_nonfinite(source, count, indices, values);
     }
     *selected = k;
     return GP_OK;

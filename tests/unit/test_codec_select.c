@@ -556,6 +556,63 @@ a_tensor_of_unknown_size_may_be_one_chunk(void **state)
     }
 }
 
+/* Far more than can be sent: every chunk shows it, and no residual keeps it. */
+static void
+nothing_not_finite_stays_in_a_residual(void **state)
+{
+    static const char *const texts[] = {"ef+topk:0.001,scope=tensor",
+                                        "ef+topk:0.001", "ef+randk:0.001"};
+
+    (void)state;
+    for (size_t t = 0; t < GP_COUNT_OF(texts); t++) {
+        gp_codec_context context = {.seed = 1};
+        gp_codec_memory *memory;
+        gp_pipeline *p;
+        const char *name;
+        float *residual;
+        uint8_t *bytes;
+        void *workspace;
+
+        fill();
+        for (size_t i = 100; i < COUNT; i += 3)
+            x[i] = i & 1 ? NAN : -INFINITY;
+        assert_int_equal(
+            gp_pipeline_open(texts[t], &(gp_codec_shape){COUNT, 0}, &p), GP_OK);
+        assert_int_equal(gp_codec_memory_create(p, 0, COUNT, 1, &memory),
+                         GP_OK);
+        bytes = malloc(gp_pipeline_bound(p, CHUNK));
+        workspace = gp_alloc_aligned(gp_pipeline_workspace(p, CHUNK) + 64);
+        assert_true(bytes && workspace);
+        if (gp_pipeline_needs(p) & GP_PIPELINE_PREPARES)
+            assert_int_equal(gp_pipeline_prepare(p, &context, memory, x, COUNT),
+                             GP_OK);
+        for (size_t at = 0; at < COUNT; at += CHUNK) {
+            size_t size = GP_MIN(CHUNK, COUNT - at), length, finite = 0;
+
+            context.offset = at;
+            assert_int_equal(gp_pipeline_encode(p, &context, memory, x + at,
+                                                size, bytes,
+                                                gp_pipeline_bound(p, CHUNK),
+                                                &length, workspace),
+                             GP_OK);
+            assert_int_equal(gp_pipeline_decode(p, &context, bytes, length,
+                                                decoded, size, workspace),
+                             GP_OK);
+            for (size_t i = 0; i < size; i++)
+                finite += isfinite(decoded[i]) != 0;
+            assert_true(finite < size);
+        }
+        assert_int_equal(gp_codec_memory_field(memory, 0, &name, &residual),
+                         COUNT);
+        for (size_t i = 0; i < COUNT; i++)
+            assert_true(isfinite(residual[i]));
+        free(workspace);
+        free(bytes);
+        gp_codec_memory_destroy(memory);
+        gp_pipeline_destroy(p);
+    }
+}
+
 static void
 a_changed_tensor_is_refused(void **state)
 {
@@ -600,6 +657,7 @@ main(void)
         cmocka_unit_test(a_message_is_what_its_stages_make),
         cmocka_unit_test(a_tensor_of_unknown_size_may_be_one_chunk),
         cmocka_unit_test(bounds_hold),
+        cmocka_unit_test(nothing_not_finite_stays_in_a_residual),
         cmocka_unit_test(a_changed_tensor_is_refused),
     };
 
