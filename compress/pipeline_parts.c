@@ -93,6 +93,17 @@ chain_properties(const gp_pipeline *p)
     return p->select || p->zeros ? all & ~GP_CODEC_FIXED_RATE : all;
 }
 
+/* Errors that may be more than twice what goes in are random, or meant (votes,
+ * signs alone): kept, they would come back larger. */
+static bool
+forgets(const gp_pipeline *p)
+{
+    const gp_codec_ops *a = p->array->ops;
+
+    return !p->select && a->error_bound &&
+           a->error_bound(p->array->instance, 4096) > 2;
+}
+
 static uint32_t
 chain_needs(const gp_pipeline *p)
 {
@@ -112,7 +123,8 @@ chain_needs(const gp_pipeline *p)
     if (p->memory || a->state_count ||
         (p->select && p->select->ops->state_count))
         needs |= GP_PIPELINE_REMEMBERS;
-    if (!(p->properties & (GP_CODEC_LOSSLESS | GP_CODEC_UNBIASED)))
+    if (!(p->properties & (GP_CODEC_LOSSLESS | GP_CODEC_UNBIASED)) &&
+        !forgets(p))
         needs |= GP_PIPELINE_FEEDBACK;
     if (p->select)
         needs |= GP_PIPELINE_SELECTS;

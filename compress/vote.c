@@ -74,6 +74,15 @@ vote_bound(const void *instance, size_t count)
     return bytes;
 }
 
+/* Of votes nothing is kept, unless asked for. */
+static double
+vote_error_bound(const void *instance, size_t count)
+{
+    (void)instance;
+    (void)count;
+    return INFINITY;
+}
+
 static gp_status
 vote_encode_feedback(const void *instance, const gp_codec_context *context,
                      const float *source, float *residual, size_t count,
@@ -381,6 +390,7 @@ const gp_codec_ops gp_codec_vote = {
     .open = vote_open,
     .close = free,
     .bound = vote_bound,
+    .error_bound = vote_error_bound,
     .encode = vote_encode,
     .encode_feedback = vote_encode_feedback,
     .decode = vote_decode,

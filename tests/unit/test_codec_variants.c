@@ -178,6 +178,39 @@ arguments_reach_the_codec(void **state)
     assert_non_null(strstr(gp_last_error(), "scale=unit"));
 }
 
+static bool
+is_fed_back(const char *text)
+{
+    gp_pipeline *p;
+    uint32_t needs;
+
+    assert_int_equal(gp_pipeline_parse(text, &p), GP_OK);
+    needs = gp_pipeline_needs(p);
+    gp_pipeline_destroy(p);
+    return needs & GP_PIPELINE_FEEDBACK;
+}
+
+/* What an encoder leaves out is kept where that converges. */
+static void
+feedback_is_for_what_contracts(void **state)
+{
+    static const char *const yes[] = {"sign",
+                                      "sign:scale=l2",
+                                      "onebit",
+                                      "drive:scale=mse",
+                                      "eden:bits=2,scale=mse",
+                                      "topk:0.1+vote"};
+    static const char *const no[] = {
+        "vote",           "signsgd",  "sign:scale=unit", "qsgd",  "natural",
+        "natural-dither", "terngrad", "terngrad:clip=0", "drive", "eden"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++)
+        assert_true(is_fed_back(yes[i]));
+    for (size_t i = 0; i < sizeof(no) / sizeof(no[0]); i++)
+        assert_false(is_fed_back(no[i]));
+}
+
 int
 main(void)
 {
@@ -190,6 +223,7 @@ main(void)
         cmocka_unit_test(qsgd_of_grace),
         cmocka_unit_test(terngrad_of_grace),
         cmocka_unit_test(arguments_reach_the_codec),
+        cmocka_unit_test(feedback_is_for_what_contracts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
