@@ -124,7 +124,8 @@ try_encode(const gp_pipeline *pipeline, gp_codec_context *context,
 
 /* The largest error of a pipeline on the benchmark's numbers times `factor`;
  * infinity when it is as large as the numbers: such pipelines leave elements
- * out, and what error feedback brings later has no limit. */
+ * out, or the lesser part of a matrix, and what error feedback brings later has
+ * no limit. */
 static gp_status
 try_pipeline(const gp_pipeline *pipeline, float factor, double *out)
 {
@@ -149,7 +150,8 @@ try_pipeline(const gp_pipeline *pipeline, float factor, double *out)
     *out = 0;
     for (size_t i = 0; i < TRIAL_ELEMENTS && status == GP_OK; i++)
         *out = fmax(*out, fabs((double)in[i] - (double)decoded[i]));
-    if (*out >= (double)factor * PATTERN_MOST / 2)
+    if (*out >= (double)factor * PATTERN_MOST / 2 ||
+        gp_pipeline_properties(pipeline) & GP_CODEC_WIDE)
         *out = (double)INFINITY;
     free(bytes);
     free(workspace);
