@@ -147,18 +147,12 @@ powersgd_state_count(const void *instance, size_t count)
     return may_pay(c, count) ? c->columns * c->rank : 0;
 }
 
+/* Encoders that nothing was prepared for do it there. */
 static size_t
 powersgd_scratch(const void *instance, size_t count)
 {
-    const gp_powersgd *c = instance;
-    size_t rows, expanded = 0;
-
-    if (!may_pay(c, count))
-        return 0;
-    rows = rows_touched(c, c->columns - 1, count);
-    if (c->format == FP16)
-        expanded = (rows + c->columns) * c->rank * sizeof(float);
-    return GP_MAX(expanded, powersgd_prepare_bytes(c, count));
+    return may_pay(instance, count) ? powersgd_prepare_bytes(instance, count)
+                                    : 0;
 }
 
 static void
@@ -340,27 +334,27 @@ powersgd_encode(const void *instance, const gp_codec_context *context,
 
 typedef struct message {
     int mode;
-    size_t rows;
-    const uint8_t *p, *q; /* fp32; plain elements: p */
-    float factor;         /* of what the product gives */
+    const uint8_t *p, *q; /* plain elements: p */
+    /* Q is to be multiplied by 2^shift as it is read, products by factor. */
+    int shift;
+    float factor;
 } message;
 
-/* All of these are finite and of a magnitude that `most` is the largest of. */
+/* All of these are of a magnitude that `most` is the largest of, as bits. */
 static bool
-within(const uint8_t *bytes, size_t n, uint32_t most)
+within(const gp_powersgd *c, const uint8_t *bytes, size_t n, uint32_t most)
 {
     uint32_t largest = 0;
 
     for (size_t i = 0; i < n; i++) {
-        uint32_t m = gp_get32(bytes + 4 * i) & GP_FP32_MAGNITUDE;
+        uint32_t m = c->format == FP16
+                         ? gp_get16(bytes + 2 * i) & 0x7fffu
+                         : gp_get32(bytes + 4 * i) & GP_FP32_MAGNITUDE;
 
         largest = GP_MAX(m, largest);
     }
     return largest <= most;
 }
-
-/* Elements of a basis are at most 1, but for rounding. */
-#define BASIS_MOST 0x3f804000u
 
 static bool
 plain_valid(const uint8_t *bytes, size_t count)
@@ -375,50 +369,24 @@ plain_valid(const uint8_t *bytes, size_t count)
     return valid;
 }
 
-/* Factors in fp16 become fp32 in the scratch space, Q times 2^shift. */
-static void
-expand(const gp_powersgd *c, const gp_codec_context *context, int shift,
-       message *m)
-{
-    size_t p = m->rows * c->rank, q = c->columns * c->rank;
-    float *to = context->scratch, strip[STRIP];
-
-    for (size_t at = 0; at < p + q; at += STRIP) {
-        size_t n = GP_MIN(p + q - at, (size_t)STRIP);
-
-        gp_fp16_to_fp32(strip, m->p + 2 * at, n);
-        for (size_t i = 0; i < n; i++) {
-            float x = at + i < p ? strip[i] : strip[i] * gp_power_of_two(shift);
-
-            gp_put32(to + at + i, gp_bits(x));
-        }
-    }
-    m->p = (const uint8_t *)to;
-    m->q = m->p + 4 * p;
-}
-
 static bool
-read_factors(const gp_powersgd *c, const gp_codec_context *context,
-             int exponent, message *m)
+read_factors(const gp_powersgd *c, size_t rows, int exponent, message *m)
 {
-    size_t p = m->rows * c->rank, q = c->columns * c->rank;
-    int shift = 0;
+    size_t p = rows * c->rank, q = c->columns * c->rank;
+    bool half = c->format == FP16;
+    int most = half ? 200 : 100, least = half ? -240 : -100;
 
-    if (c->format == FP16) {
-        if (exponent < -240 || exponent > 200)
-            return false;
-        shift = exponent < -100 ? -100 : exponent > 80 ? 80 : exponent;
-        expand(c, context, shift, m);
-    } else {
-        if (exponent < -100 || exponent > 100)
-            return false;
-        m->q = m->p + 4 * p;
-    }
-    m->factor = 1;
-    exponent -= shift;
+    if (exponent < least || exponent > most)
+        return false;
+    if (half)
+        m->shift = exponent < -100 ? -100 : exponent > 80 ? 80 : exponent;
+    exponent -= m->shift;
     if (exponent)
         m->factor = gp_power_of_two(GP_MAX(exponent, -126));
-    return within(m->p, p, BASIS_MOST) && within(m->q, q, GP_POWERSGD_LARGE);
+    m->q = m->p + p * (half ? 2 : 4);
+    /* Elements of a basis are at most 1, but for rounding. */
+    return within(c, m->p, p, half ? 0x3c02 : 0x3f804000) &&
+           within(c, m->q, q, half ? 0x7bff : GP_POWERSGD_LARGE);
 }
 
 static bool
@@ -431,10 +399,10 @@ read_message(const gp_powersgd *c, const gp_codec_context *context,
     if (length < HEAD || count > COUNT_MOST || bytes[1])
         return false;
     exponent = (int16_t)gp_get16(bytes + 2);
-    *m = (message){.mode = bytes[0], .rows = rows, .p = bytes + HEAD};
+    *m = (message){.mode = bytes[0], .p = bytes + HEAD, .factor = 1};
     if (m->mode == FACTORS)
         return rows && length == HEAD + factor_bytes(c, rows) &&
-               read_factors(c, context, exponent, m);
+               read_factors(c, rows, exponent, m);
     if (exponent)
         return false;
     if (m->mode == NOTHING)
@@ -443,68 +411,146 @@ read_message(const gp_powersgd *c, const gp_codec_context *context,
            plain_valid(m->p, count);
 }
 
+/* Products are computed by tiles that stay in the first-level cache. */
+#define TILE_ROWS    64
+#define TILE_COLUMNS 128
+
+/* Of a matrix: rows from `row` on, columns from `column` on. */
+typedef struct tile {
+    size_t row, rows, column, n;
+    float *target;
+    size_t stride;
+} tile;
+
+static void
+put_halves(const uint8_t *from, size_t n, float factor, float *out)
+{
+    gp_fp16_to_fp32(out, from, n);
+    for (size_t i = 0; i < n; i++) {
+        float x = out[i] * factor;
+
+        gp_put32(out + i, gp_bits(x));
+    }
+}
+
 /* Products beyond the usual range: one step more, and Inf becomes the largest
  * number. */
 static void
-product_scaled(const gp_powersgd *c, const message *m,
-               const gp_powersgd_span *s, float *target, bool add)
+scaled_product(const gp_powersgd *c, const message *m, const tile *t,
+               const uint8_t *p, const uint8_t *q, size_t stride, bool add)
 {
-    float strip[STRIP];
+    float row[TILE_COLUMNS];
 
-    for (size_t row = 0; row < s->rows; row++)
-        for (size_t at = 0; at < s->n; at += STRIP) {
-            size_t n = GP_MIN(s->n - at, (size_t)STRIP);
-            float *to = target + s->at + row * c->columns + at;
+    for (size_t i = 0; i < t->rows; i++) {
+        float *to = t->target + i * t->stride;
 
-            gp_lowrank_get()->product(m->p + 4 * (s->row + row) * c->rank,
-                                      m->q + 4 * (s->first + at), c->columns,
-                                      c->rank, strip, c->columns, 1, n, false);
-            for (size_t i = 0; i < n; i++) {
-                float x = strip[i] * m->factor;
+        gp_lowrank_get()->product(p + 4 * i * c->rank, q, stride, c->rank, row,
+                                  t->n, 1, t->n, false);
+        for (size_t j = 0; j < t->n; j++) {
+            float x = row[j] * m->factor;
 
-                x = x > FLT_MAX ? FLT_MAX : x < -FLT_MAX ? -FLT_MAX : x;
-                to[i] = add ? to[i] + x : x;
-            }
+            x = x > FLT_MAX ? FLT_MAX : x < -FLT_MAX ? -FLT_MAX : x;
+            to[j] = add ? to[j] + x : x;
+        }
+    }
+}
+
+static void
+tile_of_factors(const gp_powersgd *c, const message *m, const tile *t, bool add)
+{
+    float basis[TILE_ROWS * GP_RANK_MOST], part[TILE_COLUMNS * GP_RANK_MOST];
+    const uint8_t *p = m->p + 4 * t->row * c->rank, *q = m->q + 4 * t->column;
+    size_t stride = c->columns;
+
+    if (c->format == FP16) {
+        put_halves(m->p + 2 * t->row * c->rank, t->rows * c->rank, 1, basis);
+        for (size_t k = 0; k < c->rank; k++)
+            put_halves(m->q + 2 * (k * c->columns + t->column), t->n,
+                       gp_power_of_two(m->shift), part + k * TILE_COLUMNS);
+        p = (const uint8_t *)basis;
+        q = (const uint8_t *)part;
+        stride = TILE_COLUMNS;
+    }
+    if (m->factor != 1)
+        scaled_product(c, m, t, p, q, stride, add);
+    else
+        gp_lowrank_get()->product(p, q, stride, c->rank, t->target, t->stride,
+                                  t->rows, t->n, add);
+}
+
+static void
+tile_of_nan(const tile *t)
+{
+    for (size_t i = 0; i < t->rows; i++)
+        for (size_t j = 0; j < t->n; j++)
+            t->target[i * t->stride + j] = gp_float(GP_FP32_NAN);
+}
+
+/* Adds up messages in their order. */
+static void
+add_tile(const gp_powersgd *c, const message *m, size_t messages, bool add,
+         const tile *t)
+{
+    for (size_t i = 0; i < messages; i++)
+        if (m[i].mode == FACTORS)
+            tile_of_factors(c, &m[i], t, add || i);
+        else
+            tile_of_nan(t);
+}
+
+static void
+add_span(const gp_powersgd *c, const message *m, size_t messages, bool add,
+         const gp_powersgd_span *s, float *target)
+{
+    tile t = {.stride = c->columns};
+
+    for (size_t row = 0; row < s->rows; row += TILE_ROWS)
+        for (size_t at = 0; at < s->n; at += TILE_COLUMNS) {
+            t.row = s->row + row;
+            t.rows = GP_MIN(s->rows - row, (size_t)TILE_ROWS);
+            t.column = s->first + at;
+            t.n = GP_MIN(s->n - at, (size_t)TILE_COLUMNS);
+            t.target = target + s->at + row * c->columns + at;
+            add_tile(c, m, messages, add, &t);
         }
 }
 
 static void
-decode_factors(const gp_powersgd *c, const gp_codec_context *context,
-               const message *m, float *target, size_t count, bool add)
+add_plain(const message *m, size_t messages, bool add, float *target,
+          size_t count)
 {
-    gp_powersgd_span spans[3];
-    size_t n = gp_powersgd_split(c, context->offset, count, spans);
+    for (size_t k = 0; k < messages; k++)
+        for (size_t i = 0; i < count; i++) {
+            float x = gp_float(gp_get32(m[k].p + 4 * i));
 
-    for (size_t i = 0; i < n; i++) {
-        const gp_powersgd_span *s = &spans[i];
-
-        if (m->factor != 1)
-            product_scaled(c, m, s, target, add);
-        else
-            gp_lowrank_get()->product(
-                m->p + 4 * s->row * c->rank, m->q + 4 * s->first, c->columns,
-                c->rank, target + s->at, c->columns, s->rows, s->n, add);
-    }
+            target[i] = add || k ? target[i] + x : x;
+        }
 }
 
 static gp_status
-decode_all(const gp_powersgd *c, const gp_codec_context *context,
-           const void *bytes, size_t length, float *target, size_t count,
-           bool add)
+powersgd_fold(const void *instance, const gp_codec_input *input, size_t inputs,
+              int add, float *target, size_t count)
 {
-    message m;
+    const gp_powersgd *c = instance;
+    uint64_t offset = input[0].context->offset;
+    message m[GP_CODEC_FOLD];
+    gp_powersgd_span spans[3];
+    size_t n;
 
-    if (!read_message(c, context, bytes, length, count, &m))
-        return GP_ERR_CORRUPT;
-    if (m.mode == FACTORS) {
-        decode_factors(c, context, &m, target, count, add);
+    if (inputs == 0 || inputs > GP_CODEC_FOLD)
+        return GP_ERR_INVALID;
+    for (size_t i = 0; i < inputs; i++)
+        if (input[i].context->offset != offset ||
+            !read_message(c, input[i].context, input[i].bytes, input[i].length,
+                          count, &m[i]))
+            return GP_ERR_CORRUPT;
+    if (m[0].mode == PLAIN) {
+        add_plain(m, inputs, add, target, count);
         return GP_OK;
     }
-    for (size_t i = 0; i < count; i++) {
-        uint32_t b = m.mode == PLAIN ? gp_get32(m.p + 4 * i) : GP_FP32_NAN;
-
-        target[i] = add ? target[i] + gp_float(b) : gp_float(b);
-    }
+    n = gp_powersgd_split(c, offset, count, spans);
+    for (size_t i = 0; i < n; i++)
+        add_span(c, m, inputs, add, &spans[i], target);
     return GP_OK;
 }
 
@@ -512,7 +558,9 @@ static gp_status
 powersgd_decode(const void *instance, const gp_codec_context *context,
                 const void *bytes, size_t length, float *target, size_t count)
 {
-    return decode_all(instance, context, bytes, length, target, count, false);
+    gp_codec_input input = {context, bytes, length};
+
+    return powersgd_fold(instance, &input, 1, false, target, count);
 }
 
 static gp_status
@@ -520,7 +568,9 @@ powersgd_decode_add(const void *instance, const gp_codec_context *context,
                     const void *bytes, size_t length, float *target,
                     size_t count)
 {
-    return decode_all(instance, context, bytes, length, target, count, true);
+    gp_codec_input input = {context, bytes, length};
+
+    return powersgd_fold(instance, &input, 1, true, target, count);
 }
 
 const gp_codec_ops gp_codec_powersgd = {
@@ -539,6 +589,7 @@ const gp_codec_ops gp_codec_powersgd = {
     .encode = powersgd_encode,
     .decode = powersgd_decode,
     .decode_add = powersgd_decode_add,
+    .fold = powersgd_fold,
     .prepare = powersgd_prepare,
     .prepare_bytes = powersgd_prepare_bytes,
     .state_count = powersgd_state_count,

@@ -682,8 +682,71 @@ decode_add_adds_what_decode_gives(void **state)
         }
 }
 
-/* ---- hostile bytes
- * ------------------------------------------------------------ */
+/* Of usual matrices, with huge and tiny ones, with NaN, and plain ones. */
+static void
+check_fold(int format, size_t count, size_t inputs, const float *sizes)
+{
+    fixture f = fixture_make(3, 150, 77, count, 1, format);
+    uint8_t *bytes[8];
+    float *sum = room(count * 4), *folded = room(count * 4);
+    gp_codec_context context = context_of(&f, 0);
+    gp_codec_input input[8];
+
+    for (size_t w = 0; w < inputs; w++) {
+        fill_gauss(&f, 20 + w);
+        for (size_t i = 0; i < count; i++)
+            f.m[i] *= sizes[w];
+        run(&f, w);
+        bytes[w] = room(f.length);
+        memcpy(bytes[w], f.bytes, f.length);
+        input[w] = (gp_codec_input){&context, bytes[w], f.length};
+    }
+    for (int add = 0; add < 2; add++) {
+        for (size_t i = 0; i < count; i++)
+            sum[i] = folded[i] = (float)i;
+        for (size_t w = 0; w < inputs; w++)
+            assert_int_equal((w || add ? ops->decode_add : ops->decode)(
+                                 f.instance, &context, bytes[w],
+                                 input[w].length, sum, count),
+                             GP_OK);
+        assert_int_equal(
+            ops->fold(f.instance, input, inputs, add, folded, count), GP_OK);
+        for (size_t i = 0; i < count; i++)
+            assert_true(!memcmp(&sum[i], &folded[i], 4) ||
+                        (isnan(sum[i]) && isnan(folded[i])));
+    }
+    for (size_t i = 0; i < count; i++)
+        folded[i] = 5;
+    bytes[inputs - 1][1] = 1;
+    assert_int_equal(ops->fold(f.instance, input, inputs, 0, folded, count),
+                     GP_ERR_CORRUPT);
+    for (size_t i = 0; i < count; i++)
+        assert_true(folded[i] == 5);
+    for (size_t w = 0; w < inputs; w++)
+        free(bytes[w]);
+    free(sum);
+    free(folded);
+    fixture_free(&f);
+}
+
+static void
+folds_equal_adding_in_turn(void **state)
+{
+    static const float usual[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    static const float far[] = {1, 3e37f, 1e-30f, 1};
+    static const float bad[] = {1, NAN, 1};
+
+    (void)state;
+    for (int format = FP32; format <= FP16; format++) {
+        check_fold(format, 30000, 8, usual);
+        check_fold(format, 30000, 1, usual);
+        check_fold(format, 20000, 4, far);
+        check_fold(format, 20000, 3, bad);
+        check_fold(format, 100, 3, usual);
+    }
+}
+
+/* ---- hostile bytes ----------------------------------------------------- */
 
 static gp_status
 decode_status(fixture *f, size_t length, size_t count)
@@ -778,6 +841,7 @@ main(void)
         cmocka_unit_test(half_precision_factors_lose_little),
         cmocka_unit_test(sets_of_instructions_agree),
         cmocka_unit_test(decode_add_adds_what_decode_gives),
+        cmocka_unit_test(folds_equal_adding_in_turn),
         cmocka_unit_test(what_no_encoder_writes_is_refused),
         cmocka_unit_test(stages_that_break_rows_are_refused),
     };

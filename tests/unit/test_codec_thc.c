@@ -322,8 +322,7 @@ different_units_do_not_add(void **state)
     crew_free(&c);
 }
 
-/* ---- errors
- * ------------------------------------------------------------------ */
+/* ---- errors ------------------------------------------------------------ */
 
 /* Rounding averages out over workers, what is cut off does not. */
 static void
@@ -405,8 +404,7 @@ errors_do_not_depend_on_the_input(void **state)
     free(p.bytes);
 }
 
-/* ---- the rest
- * ------------------------------------------------------------------ */
+/* ---- the rest ---------------------------------------------------------- */
 
 static void
 extreme_magnitudes_stay_finite(void **state)
