@@ -130,10 +130,12 @@ gp_rans_put(gp_rans *r, const gp_rans_coder *coder, const uint8_t *symbols,
     size_t odd = n % GP_RANS_LANES;
 
 #if defined(__x86_64__)
-    if (r->lanes == GP_RANS_LANES && gp_simd_get() >= GP_SIMD_AVX512) {
+    if (r->lanes == GP_RANS_LANES && gp_simd_get() >= GP_SIMD_AVX2) {
         end = put_scalar(r, coder, symbols + (n - odd), odd, end);
         n -= odd;
-        n -= gp_rans_put_avx512(r, coder, symbols, n, &end);
+        n -= gp_simd_get() >= GP_SIMD_AVX512
+                 ? gp_rans_put_avx512(r, coder, symbols, n, &end)
+                 : gp_rans_put_avx2(r, coder, symbols, n, &end);
     }
 #else
     (void)odd;

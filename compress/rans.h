@@ -91,6 +91,8 @@ uint32_t gp_rans_cost(uint32_t frequency);
 #if defined(__x86_64__)
 size_t gp_rans_put_avx512(gp_rans *r, const gp_rans_coder *coder,
                           const uint8_t *symbols, size_t n, uint8_t **end);
+size_t gp_rans_put_avx2(gp_rans *r, const gp_rans_coder *coder,
+                        const uint8_t *symbols, size_t n, uint8_t **end);
 size_t gp_rans_get_avx512(gp_rans *r, const gp_rans_decoder *decoder,
                           uint8_t *symbols, size_t n, const uint8_t **at,
                           const uint8_t *end);

@@ -181,6 +181,80 @@ gp_rans_get_avx512(gp_rans *r, const gp_rans_decoder *decoder, uint8_t *symbols,
     return i;
 }
 
+/* Stores the words of 4 lanes that are in `mask` just below `end`. */
+AVX2 INLINE uint8_t *
+push4(__m128i words, unsigned mask, uint8_t *end)
+{
+#define WORD(w) ((uint64_t)(2 * (w) | (2 * (w) + 1) << 8))
+#define LAST(a, b, c, d) \
+    (WORD(a) | WORD(b) << 16 | WORD(c) << 32 | WORD(d) << 48)
+    static const uint64_t last[16] = {
+        LAST(0, 0, 0, 0), LAST(0, 0, 0, 0), LAST(0, 0, 0, 1), LAST(0, 0, 0, 1),
+        LAST(0, 0, 0, 2), LAST(0, 0, 0, 2), LAST(0, 0, 1, 2), LAST(0, 0, 1, 2),
+        LAST(0, 0, 0, 3), LAST(0, 0, 0, 3), LAST(0, 0, 1, 3), LAST(0, 0, 1, 3),
+        LAST(0, 0, 2, 3), LAST(0, 0, 2, 3), LAST(0, 1, 2, 3), LAST(0, 1, 2, 3),
+    };
+#undef WORD
+#undef LAST
+    __m128i order = _mm_loadl_epi64((const __m128i *)(const void *)&last[mask]);
+
+    _mm_storel_epi64((__m128i *)(void *)(end - 8),
+                     _mm_shuffle_epi8(words, order));
+    return end - 2 * _mm_popcnt_u32(mask);
+}
+
+AVX2 INLINE __m256i
+put8(__m256i x, const gp_rans_coder *coder, const uint8_t *symbols,
+     uint8_t **end)
+{
+    __m256i s = _mm256_cvtepu8_epi32(
+        _mm_loadl_epi64((const __m128i *)(const void *)symbols));
+    __m256i a = _mm256_i32gather_epi32((const int *)coder->reciprocal, s, 4);
+    __m256i rest = _mm256_i32gather_epi32((const int *)coder->rest, s, 4);
+    __m256i f = _mm256_and_si256(rest, _mm256_set1_epi32(4095));
+    __m256i stays = _mm256_cmpgt_epi32(_mm256_slli_epi32(f, 19), x);
+    unsigned mask =
+        ~(unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(stays)) & 255;
+    __m256i low = _mm256_and_si256(x, _mm256_set1_epi32(0xffff)), q;
+    __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(low),
+                                     _mm256_extracti128_si256(low, 1));
+
+    *end = push4(_mm_unpackhi_epi64(words, words), mask >> 4, *end);
+    *end = push4(words, mask & 15, *end);
+    x = _mm256_blendv_epi8(_mm256_srli_epi32(x, 16), x, stays);
+    q = _mm256_blend_epi32(
+        _mm256_srli_epi64(_mm256_mul_epu32(x, a), 32),
+        _mm256_mul_epu32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(a, 32)),
+        0xaa);
+    q = _mm256_srlv_epi32(q, _mm256_srli_epi32(rest, 25));
+    q = _mm256_mullo_epi32(q, _mm256_sub_epi32(_mm256_set1_epi32(4096), f));
+    rest =
+        _mm256_and_si256(_mm256_srli_epi32(rest, 12), _mm256_set1_epi32(8191));
+    return _mm256_add_epi32(_mm256_add_epi32(x, rest), q);
+}
+
+AVX2 size_t
+gp_rans_put_avx2(gp_rans *r, const gp_rans_coder *coder, const uint8_t *symbols,
+                 size_t n, uint8_t **end)
+{
+    __m256i x[4];
+    uint8_t *at = *end;
+
+    for (int k = 0; k < 4; k++)
+        x[k] =
+            _mm256_loadu_si256((const __m256i *)(const void *)(r->x + 8 * k));
+    for (size_t i = n; i; i -= 32) {
+        x[3] = put8(x[3], coder, symbols + i - 8, &at);
+        x[2] = put8(x[2], coder, symbols + i - 16, &at);
+        x[1] = put8(x[1], coder, symbols + i - 24, &at);
+        x[0] = put8(x[0], coder, symbols + i - 32, &at);
+    }
+    for (int k = 0; k < 4; k++)
+        _mm256_storeu_si256((__m256i *)(void *)(r->x + 8 * k), x[k]);
+    *end = at;
+    return n;
+}
+
 /* For each set of 8 lanes, which of 8 packed words each of them takes. */
 AVX2 INLINE __m256i
 spread(unsigned mask)
