@@ -73,6 +73,8 @@
       "first steps of each tensor that go dense whatever its pipeline")        \
     X(codec_candidates, STRING, "bf16|q8|q4|topk:0.01+q8+rice", NULL, 0, 0, 0, \
       "what codec=auto chooses from, beside none: at most 7 between '|'")      \
+    X(codec_threads, INT, "1", NULL, 1, 64, 0,                                 \
+      "threads that encode chunks of one tensor at once, in each worker")      \
     X(experiment, STRING, "", NULL, 0, 0, 0,                                   \
       "file for a JSON line per tensor and step: bytes, times, errors; %r is " \
       "the rank, without it rank 0 writes; gradients travel twice")            \

@@ -132,7 +132,8 @@ add_residual(gp_tensor *t, const gp_chunk_info *info, const float **values)
 }
 
 gp_status
-gp_encode_chunk(gp_op *op, uint8_t *out, size_t capacity, size_t *length)
+gp_encode_chunk(gp_op *op, uint8_t *out, size_t capacity, size_t *length,
+                unsigned thread)
 {
     gp_request *r = op->request;
     gp_tensor *t = r->tensor;
@@ -149,11 +150,11 @@ gp_encode_chunk(gp_op *op, uint8_t *out, size_t capacity, size_t *length)
     if (status != GP_OK)
         return status;
     if (memory)
-        t->owes = true;
+        atomic_store_explicit(&t->owes, true, memory_order_relaxed);
     context.shared = op->shared;
     return gp_pipeline_encode(t->push.pipeline[r->codec], &context, memory,
                               values, info->count, out, capacity, length,
-                              w->workspace);
+                              w->workspace + thread * w->workspace_bytes);
 }
 
 bool

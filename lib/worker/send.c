@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "base/pool.h"
 #include "worker/worker_int.h"
 
 /* Takes a run of pieces for a payload: the first, or -1. */
@@ -140,42 +141,132 @@ give_slots(gp_op *op, uint64_t bytes, uint64_t left)
         op->slot = -1;
 }
 
-/* Puts the chunk through its pipeline. A push is encoded once only, because
- * error feedback must not be applied twice: so what it needs is taken before,
- * and kept until the transport has room. */
+/* A push is encoded once only, because error feedback must not be applied
+ * twice: so what it needs is taken before, and kept until the transport has
+ * room. */
+static bool
+take_room(gp_op *op, size_t bound)
+{
+    if (!take_slots(op, bound))
+        return false;
+    op->send_piece = take(&op->conn->send, bound);
+    if (op->send_piece < 0)
+        give_slots(op, bound, 0);
+    return op->send_piece >= 0;
+}
+
+static size_t
+bound_of(const gp_op *op)
+{
+    const gp_request *r = op->request;
+
+    return gp_pipeline_bound(r->tensor->push.pipeline[r->codec],
+                             gp_op_info(op)->count);
+}
+
+static uint8_t *
+piece_of(const gp_op *op)
+{
+    const scratch *s = &op->conn->send;
+
+    return s->base + (size_t)op->send_piece * s->bytes;
+}
+
+/* Gives back what the message turned out not to need. */
+static void
+keep_room(gp_op *op, size_t bound, size_t length)
+{
+    gp_request *r = op->request;
+
+    /* Sending adds the length; behind `fake` another one counts. */
+    r->wire_bytes += gp_pipeline_real_length(r->tensor->push.pipeline[r->codec],
+                                             piece_of(op), length) -
+                     length;
+    shorten(&op->conn->send, op->send_piece, length);
+    give_slots(op, bound, GP_MAX(length, 1));
+    op->length = length;
+}
+
+/* Chunks of one step that several threads encode at once. */
+typedef struct batch {
+    size_t count;
+    gp_op *op[GP_SLOTS_MAX];
+    size_t bound[GP_SLOTS_MAX], length[GP_SLOTS_MAX];
+    gp_status status[GP_SLOTS_MAX];
+} batch;
+
+static void
+encode_part(void *arg, size_t part, unsigned thread)
+{
+    batch *b = arg;
+
+    b->status[part] = gp_encode_chunk(b->op[part], piece_of(b->op[part]),
+                                      b->bound[part], &b->length[part], thread);
+}
+
+static bool
+can_join(const gp_op *first, const gp_op *op)
+{
+    return op->request == first->request && gp_op_sends_push(op) &&
+           op->slot < 0 && !gp_op_sends_proposal(op) && !gp_encode_waits(op);
+}
+
+/* Whether chunks are encoded from the user's memory, without a shared copy. */
+static bool
+is_apart(const gp_tensor *t)
+{
+    return t->spec.dtype == GP_FP32 && !t->flushing;
+}
+
+/* The operations behind one that need nothing but room, as many as there are
+ * threads: fewer would leave some idle, more would hold room for long. */
+static void
+gather(batch *b, gp_op *first, size_t most)
+{
+    gp_list *head = &first->conn->ready;
+
+    b->op[b->count] = first;
+    b->bound[b->count++] = bound_of(first);
+    if (!is_apart(first->request->tensor))
+        return;
+    for (gp_list *item = first->ready.next; item != head && b->count < most;
+         item = item->next) {
+        gp_op *op = GP_CONTAINER_OF(item, gp_op, ready);
+
+        if (!can_join(first, op) || !take_room(op, bound_of(op)))
+            break;
+        b->op[b->count] = op;
+        b->bound[b->count++] = bound_of(op);
+    }
+}
+
 static gp_status
 encode_push(gp_op *op)
 {
+    gp_worker *w = op->conn->worker;
+    size_t most = w->pool ? gp_pool_size(w->pool) : 1;
     gp_request *r = op->request;
-    scratch *s = &op->conn->send;
-    const gp_pipeline *p = r->tensor->push.pipeline[r->codec];
-    size_t bound = gp_pipeline_bound(p, gp_op_info(op)->count), length = 0;
+    gp_status status = GP_OK;
+    batch b = {.count = 0};
     uint64_t begun;
-    gp_status status;
 
-    if (!take_slots(op, bound))
+    if (!take_room(op, bound_of(op)))
         return GP_AGAIN;
-    op->send_piece = take(s, bound);
-    if (op->send_piece < 0) {
-        give_slots(op, bound, 0);
-        return GP_AGAIN;
-    }
+    gather(&b, op, most);
     begun = r->trial ? gp_clock_ns() : 0;
-    status = gp_encode_chunk(op, s->base + (size_t)op->send_piece * s->bytes,
-                             bound, &length);
-    if (status != GP_OK)
-        return status;
+    if (b.count > 1)
+        gp_pool_run(w->pool, encode_part, &b, b.count);
+    else
+        encode_part(&b, 0, 0);
     if (r->trial)
         r->encode_ns += gp_clock_ns() - begun;
-    /* Sending adds the length; behind `fake` another one counts. */
-    r->wire_bytes +=
-        gp_pipeline_real_length(p, s->base + (size_t)op->send_piece * s->bytes,
-                                length) -
-        length;
-    shorten(s, op->send_piece, length);
-    give_slots(op, bound, GP_MAX(length, 1));
-    op->length = length;
-    return GP_OK;
+    for (size_t i = 0; i < b.count; i++) {
+        if (b.status[i] == GP_OK)
+            keep_room(b.op[i], b.bound[i], b.length[i]);
+        else if (status == GP_OK)
+            status = b.status[i];
+    }
+    return status;
 }
 
 /* Payload of a push: the user's bytes or an encoded piece. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pool.h"
 #include "shard/updater.h"
 #include "worker/worker_int.h"
 
@@ -345,6 +346,9 @@ open_workspace(gp_worker *w)
         work = GP_MAX(work, GP_MAX(push, GP_MAX(pull, native)));
         plain = GP_MAX(plain, plain_elements(t, info->count) * sizeof(float));
     }
+    work = (work + 63) & ~(size_t)63;
+    w->workspace_bytes = work;
+    work *= w->pool ? gp_pool_size(w->pool) : 1;
     w->workspace = gp_alloc_aligned(work);
     w->plain = plain ? gp_alloc_aligned(plain) : NULL;
     if (!w->workspace || (plain && !w->plain))

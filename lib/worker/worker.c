@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/pool.h"
 #include "worker/worker_int.h"
 
 gp_status
@@ -114,6 +115,9 @@ configure(gp_worker *w, const gp_config *config)
     snprintf(identity, sizeof(identity), "rank %u", w->rank);
     gp_log_identity(identity);
     status = gp_experiment_open(w);
+    if (status == GP_OK && gp_config_int(w->config, "codec_threads") > 1)
+        status = gp_pool_create(
+            (unsigned)gp_config_int(w->config, "codec_threads"), &w->pool);
     if (status != GP_OK)
         return status;
     spin = gp_config_seconds(w->config, "spin");
@@ -458,6 +462,7 @@ gp_worker_destroy(gp_worker *w)
     cancel_requests(w);
     gp_worker_free_tensors(w);
     gp_experiment_close(w);
+    gp_pool_destroy(w->pool);
     for (uint32_t i = 0; w->conn && i < w->shards; i++)
         close_scratch(&w->conn[i]);
     for (int i = 0; i < w->links; i++)

@@ -70,6 +70,7 @@ typedef struct worker_link {
 } worker_link;
 
 typedef struct gp_experiment gp_experiment;
+typedef struct gp_pool gp_pool;
 typedef struct gp_trial gp_trial;
 
 typedef struct gp_conn {
@@ -158,9 +159,9 @@ struct gp_tensor {
     float scale;      /* of sums that come undivided */
     int feedback;     /* of the options */
     gp_codec_memory *memory[GP_CODEC_SET_MAX]; /* by alternative, or NULL */
-    uint32_t holder; /* the alternative whose memory has the residual */
-    bool owes;       /* the residual may not be zero */
-    bool ordered;    /* one step is encoded after the other */
+    uint32_t holder;  /* the alternative whose memory has the residual */
+    atomic_bool owes; /* the residual may not be zero */
+    bool ordered;     /* one step is encoded after the other */
     bool begun, flushing;
     uint64_t encoding;  /* the step whose chunks are being encoded */
     uint32_t unencoded; /* chunks of it that are not */
@@ -201,9 +202,11 @@ struct gp_worker {
     gp_list *chain; /* by chunk */
     uint64_t *held; /* by chunk: the push that holds up its chain, or 0 */
     uint64_t next_cookie;
-    float *plain;    /* one chunk as fp32, for half types */
-    void *workspace; /* of pipelines */
-    gp_list active;  /* requests under way */
+    float *plain;           /* one chunk as fp32, for half types */
+    uint8_t *workspace;     /* of pipelines, one for each thread */
+    size_t workspace_bytes; /* of one */
+    gp_pool *pool;          /* of codec_threads, or NULL */
+    gp_list active;         /* requests under way */
     /* What has happened stays so when the job fails after it. */
     atomic_uint started, agreed; /* shards that have said so */
     atomic_uint barriers_entered, barriers_passed;
@@ -344,8 +347,9 @@ gp_status gp_encode_begin(gp_op *op);
  * this worker proposes. */
 bool gp_encode_proposes(const gp_op *op);
 gp_status gp_encode_propose(gp_op *op);
+/* @param thread  of the pool; 0 is whoever drives. */
 gp_status gp_encode_chunk(gp_op *op, uint8_t *out, size_t capacity,
-                          size_t *length);
+                          size_t *length, unsigned thread);
 /* A push was sent. True: it was its step's last, the next one may begin. */
 bool gp_encode_end(gp_op *op);
 gp_status gp_decode_chunk(gp_op *op, const gp_msg *msg, const void *bytes);

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <gradpush/transport.h>
+
 #include "base/base.h"
 #include "job_harness.h"
 
@@ -172,6 +174,67 @@ auto_decides(void **state)
     job_log_stop();
 }
 
+/* Bits do not depend on how many threads encode. */
+static uint32_t thread_crc;
+
+static void
+threads_body(job *j, gp_worker *w, uint32_t rank)
+{
+    const char *texts[] = {"q4:round=stochastic", "topk:0.01,scope=tensor+q8",
+                           "momentum+topk:0.05+rice", "uq:1", "q8|bf16"};
+    enum { LARGE = 200000 };
+    float *data = malloc(LARGE * sizeof(float));
+    uint32_t sum = 0;
+
+    (void)j;
+    for (uint32_t i = 0; i < GP_COUNT_OF(texts); i++) {
+        char name[8] = {(char)('a' + i), 0};
+        gp_tensor_options o = GP_TENSOR_INIT;
+        gp_tensor *t;
+
+        o.name = name;
+        o.count = LARGE;
+        o.codec = texts[i];
+        job_check(gp_tensor_register(w, &o, &t));
+        *(gp_tensor **)((char *)j->data + (rank * 8 + i) * sizeof(t)) = t;
+    }
+    for (uint64_t step = 0; step < 4; step++)
+        for (uint32_t i = 0; i < GP_COUNT_OF(texts); i++) {
+            gp_tensor *t = ((gp_tensor **)j->data)[rank * 8 + i];
+            gp_request *r;
+
+            for (uint64_t k = 0; k < LARGE; k++)
+                data[k] = job_value(rank, i, step, k);
+            job_check(gp_push_pull(t, data, data, &r));
+            job_check(gp_wait(&r, -1));
+            sum = gp_crc32c(sum, data, LARGE * sizeof(float));
+        }
+    if (rank == 0)
+        thread_crc = sum;
+    free(data);
+}
+
+static void
+threads_change_nothing(void **state)
+{
+    uint32_t one;
+    gp_tensor *tensors[16];
+    job j = {.transport = "loop",
+             .workers = 2,
+             .shards = 2,
+             .settings = {"chunk_bytes", "16K", "codec_threads", "1"},
+             .data = tensors,
+             .body = threads_body};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+    one = thread_crc;
+    thread_crc = 0;
+    j.settings[3] = "3";
+    assert_int_equal(run_job(&j), GP_OK);
+    assert_int_equal(thread_crc, one);
+}
+
 int
 main(void)
 {
@@ -180,6 +243,7 @@ main(void)
         cmocka_unit_test(a_bad_rule_is_found),
         cmocka_unit_test(warm_up_goes_dense),
         cmocka_unit_test(auto_decides),
+        cmocka_unit_test(threads_change_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
