@@ -8,6 +8,9 @@
  */
 #include <float.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "base/bytes.h"
 #include "compress/kernels.h"
@@ -375,6 +378,14 @@ centre_body(const int32_t *q, int32_t middle, float step, float *out, size_t n)
     {                                                                          \
         return random_body(x, words, inverse, limit, q, n);                    \
     }                                                                          \
+    target static void centre_##suffix(const int32_t *q, int32_t middle,       \
+                                       float step, float *out, size_t n)       \
+    {                                                                          \
+        centre_body(q, middle, step, out, n);                                  \
+    }
+
+/* Look-ups, which compilers turn into gathers. */
+#define LOOK_UPS(suffix, target)                                               \
     target static void place_##suffix(const gp_levels *levels, const float *x, \
                                       const uint32_t *words, float inverse,    \
                                       int32_t *q, size_t n)                    \
@@ -385,24 +396,82 @@ centre_body(const int32_t *q, int32_t middle, float step, float *out, size_t n)
                                         size_t n)                              \
     {                                                                          \
         look_up_body(table, q, n);                                             \
-    }                                                                          \
-    target static void centre_##suffix(const int32_t *q, int32_t middle,       \
-                                       float step, float *out, size_t n)       \
-    {                                                                          \
-        centre_body(q, middle, step, out, n);                                  \
-    }                                                                          \
-    static const gp_lane_kernels lanes_##suffix = {                            \
-        widen_##suffix,     widen_unsigned_##suffix, narrow_##suffix,          \
-        widen_add_##suffix, within_##suffix,         add_##suffix,             \
-        most_##suffix,      scale_##suffix,          scale_add_##suffix,       \
-        nearest_##suffix,   random_##suffix,         place_##suffix,           \
-        look_up_##suffix,   centre_##suffix,                                   \
+    }
+
+#define TABLE(suffix)                                                    \
+    static const gp_lane_kernels lanes_##suffix = {                      \
+        widen_##suffix,     widen_unsigned_##suffix, narrow_##suffix,    \
+        widen_add_##suffix, within_##suffix,         add_##suffix,       \
+        most_##suffix,      scale_##suffix,          scale_add_##suffix, \
+        nearest_##suffix,   random_##suffix,         place_##suffix,     \
+        look_up_##suffix,   centre_##suffix,                             \
     };
 
 KERNELS(scalar, )
+LOOK_UPS(scalar, )
+TABLE(scalar)
+
 #if defined(__x86_64__)
-KERNELS(avx2, __attribute__((target("avx2"))))
-KERNELS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))))
+#define AVX2   __attribute__((target("avx2")))
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+
+KERNELS(avx2, AVX2)
+LOOK_UPS(avx2, AVX2)
+TABLE(avx2)
+
+/* Tables of 32 fit two registers. */
+AVX512 static void
+place_avx512(const gp_levels *levels, const float *x, const uint32_t *words,
+             float inverse, int32_t *q, size_t n)
+{
+    __m512i below = _mm512_loadu_si512(levels->below);
+    __m512i below_high = _mm512_loadu_si512(levels->below + 16);
+    __m512 level = _mm512_loadu_ps(levels->level);
+    __m512 level_high = _mm512_loadu_ps(levels->level + 16);
+    __m512 distance = _mm512_loadu_ps(levels->distance);
+    __m512 distance_high = _mm512_loadu_ps(levels->distance + 16);
+    __m512 most = _mm512_set1_ps(levels->most);
+    __m512 middle = _mm512_set1_ps(0.5f * levels->most);
+    __m512i last = _mm512_set1_epi32((int)levels->most - 1);
+    size_t i;
+
+    for (i = 0; i + 16 <= n; i += 16) {
+        __m512 v =
+            _mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(inverse));
+        __m512i word = _mm512_srli_epi32(_mm512_loadu_si512(words + i), 8);
+        __m512 u =
+            _mm512_mul_ps(_mm512_cvtepi32_ps(word), _mm512_set1_ps(0x1p-24f));
+        __m512i cell;
+        __mmask16 up;
+
+        v = _mm512_min_ps(_mm512_add_ps(v, middle), most);
+        v = _mm512_max_ps(v, _mm512_setzero_ps());
+        cell = _mm512_min_epi32(_mm512_cvttps_epi32(v), last);
+        u = _mm512_mul_ps(
+            u, _mm512_permutex2var_ps(distance, cell, distance_high));
+        v = _mm512_sub_ps(v, _mm512_permutex2var_ps(level, cell, level_high));
+        up = _mm512_cmp_ps_mask(u, v, _CMP_LT_OQ);
+        cell = _mm512_permutex2var_epi32(below, cell, below_high);
+        _mm512_storeu_si512(
+            q + i, _mm512_mask_add_epi32(cell, up, cell, _mm512_set1_epi32(1)));
+    }
+    place_body(levels, x + i, words + i, inverse, q + i, n - i);
+}
+
+AVX512 static void
+look_up_avx512(const int32_t *table, int32_t *q, size_t n)
+{
+    __m512i all = _mm512_loadu_si512(table);
+    size_t i;
+
+    for (i = 0; i + 16 <= n; i += 16)
+        _mm512_storeu_si512(
+            q + i, _mm512_permutexvar_epi32(_mm512_loadu_si512(q + i), all));
+    look_up_body(table, q + i, n - i);
+}
+
+KERNELS(avx512, AVX512)
+TABLE(avx512)
 #endif
 
 const gp_lane_kernels *

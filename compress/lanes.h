@@ -55,7 +55,7 @@ typedef struct gp_lane_kernels {
      * from one level to the next with the probability of its place between. */
     void (*place)(const gp_levels *levels, const float *x,
                   const uint32_t *words, float inverse, int32_t *q, size_t n);
-    /* q[i] = table[q[i]] */
+    /* q[i] = table[q[i]], of 16 */
     void (*look_up)(const int32_t *table, int32_t *q, size_t n);
     /* out[i] = (2 * q[i] - middle) * step, limited to what is finite. */
     void (*centre)(const int32_t *q, int32_t middle, float step, float *out,
