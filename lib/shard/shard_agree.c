@@ -26,15 +26,20 @@ has_proposed(const gp_entry *e, uint64_t step)
     return e->answer == ANSWER_AGREE && e->next_step == step;
 }
 
+/* Its push of the step is here, and perhaps added already. */
+static bool
+has_pushed(const gp_entry *e, uint64_t step)
+{
+    return e->next_step > step || (e->pending && e->msg.step == step);
+}
+
 static bool
 all_are_in(const gp_shard *s, const gp_chunk *c, uint64_t step)
 {
-    for (int64_t r = 0; r < s->size; r++) {
-        const gp_entry *e = &c->entry[r];
-
-        if (!has_proposed(e, step) && !(e->pending && e->msg.step == step))
+    for (int64_t r = 0; r < s->size; r++)
+        if (!has_proposed(&c->entry[r], step) &&
+            !has_pushed(&c->entry[r], step))
             return false;
-    }
     return true;
 }
 

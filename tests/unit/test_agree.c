@@ -24,7 +24,10 @@
 static void
 start(job *j, raw *w, uint32_t workers, const char *transport)
 {
-    *j = (job){.transport = transport, .workers = workers, .shards = 1};
+    *j = (job){.transport = transport,
+               .workers = workers,
+               .shards = 1,
+               .settings = {"slots", "1"}};
     job_start_servers(j);
     for (uint32_t r = 0; r < workers; r++) {
         raw_connect(&w[r], transport, j->servers, r, workers);
@@ -154,8 +157,8 @@ the_largest_is_agreed_on(void **state)
             agreed = expect_agreed(&w[0], step);
             assert_true(agreed == 2 * value);
             assert_true(expect_agreed(&w[1], step) == agreed);
-            push(&w[1], (uint16_t)step, step, 2 * value, agreed);
-            push(&w[0], (uint16_t)step, step, value, agreed);
+            push(&w[1], 0, step, 2 * value, agreed);
+            push(&w[0], 0, step, value, agreed);
             expect_result(&w[0], step + 1, 3 * (double)value);
             expect_result(&w[1], step + 1, 3 * (double)value);
         }
@@ -217,13 +220,37 @@ others_need_not_propose(void **state)
     /* Also when the dense push comes last. */
     propose(&w[0], 1, 3);
     propose(&w[2], 1, 2);
-    push_dense(&w[1], 1, 1, 100);
+    push_dense(&w[1], 0, 1, 100);
     assert_true(expect_agreed(&w[0], 1) == 3);
     assert_true(expect_agreed(&w[2], 1) == 3);
-    push(&w[0], 1, 1, 3, 3);
-    push(&w[2], 1, 1, 2, 3);
+    push(&w[0], 0, 1, 3, 3);
+    push(&w[2], 0, 1, 2, 3);
     for (uint32_t r = 0; r < 3; r++)
         expect_result(&w[r], 2, 105);
+    leave(&j, w, GP_OK);
+}
+
+/* Also when its push has been added before the others spoke, because it filled
+ * all slots. */
+static void
+pushes_may_be_added_before(void **state)
+{
+    job j;
+    raw w[3];
+
+    (void)state;
+    start(&j, w, 3, "loop");
+    push_dense(&w[0], 0, 0, 100);
+    while (!(w[0].credits & 1))
+        raw_expect(&w[0], GP_MSG_CREDIT);
+    propose(&w[1], 0, 3);
+    propose(&w[2], 0, 2);
+    assert_true(expect_agreed(&w[1], 0) == 3);
+    assert_true(expect_agreed(&w[2], 0) == 3);
+    push(&w[1], 0, 0, 3, 3);
+    push(&w[2], 0, 0, 2, 3);
+    for (uint32_t r = 0; r < 3; r++)
+        expect_result(&w[r], 1, 105);
     leave(&j, w, GP_OK);
 }
 
@@ -426,6 +453,7 @@ main(void)
         cmocka_unit_test(the_largest_is_agreed_on),
         cmocka_unit_test(copies_change_nothing),
         cmocka_unit_test(others_need_not_propose),
+        cmocka_unit_test(pushes_may_be_added_before),
         cmocka_unit_test(liars_are_cut_off),
         cmocka_unit_test(departures_end_the_wait),
         cmocka_unit_test(workers_may_differ),
