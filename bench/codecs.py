@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import statistics
+import textwrap
 
 LINKS = (0.1, 1, 10, 25, 100, 400)  # Gbit/s
 KINDS = (("cast", ("none", "fp16", "bf16", "fp8")),
@@ -148,6 +149,16 @@ def torch_topk(folder):
             "topk_GBps": theirs[0]["count"] * 4 / us / 1e3}
 
 
+def wrapped(lines):
+    """Prose in lines of 80 columns; tables and pictures as they are."""
+    out = []
+    for line in lines:
+        prose = len(line) > 80 and not line.startswith(("|", "!"))
+        out += textwrap.wrap(line, 80, break_on_hyphens=False) if prose \
+            else [line]
+    return "\n".join(out)
+
+
 def write_markdown(data, topk, options):
     first = next(iter(data.values()))
     env = first["environment"]
@@ -191,7 +202,7 @@ def write_markdown(data, topk, options):
         links(lines, data["gauss"]["results"])
         lines += ["![speed-up](speedup.png)", ""]
     with open(os.path.join(options.folder, "codecs.md"), "w") as file:
-        file.write("\n".join(lines))
+        file.write(wrapped(lines))
 
 
 HEAD = """set terminal pngcairo size {width},{height} font "sans-serif,11"

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import statistics
+import textwrap
 
 
 def read_lines(folder):
@@ -96,6 +97,16 @@ def cell(row, key, form):
     return form % row[key] if row.get(key) is not None else "-"
 
 
+def wrapped(lines):
+    """Prose in lines of 80 columns; tables and pictures as they are."""
+    out = []
+    for line in lines:
+        prose = len(line) > 80 and not line.startswith(("|", "!"))
+        out += textwrap.wrap(line, 80, break_on_hyphens=False) if prose \
+            else [line]
+    return "\n".join(out)
+
+
 def write_markdown(data, options, path):
     rows, config = data["results"], data["config"]
     env = data["environment"]
@@ -139,7 +150,7 @@ def write_markdown(data, options, path):
     lines += ["", "![accuracy against bytes](accuracy-bytes.png)", "",
               "![accuracy against time](accuracy-time.png)", ""]
     with open(path, "w") as file:
-        file.write("\n".join(lines))
+        file.write(wrapped(lines))
 
 
 PLOT = """set terminal pngcairo size 1100,680 font "sans-serif,11"

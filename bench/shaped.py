@@ -5,6 +5,7 @@ import collections
 import json
 import os
 import statistics
+import textwrap
 
 UNITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 
@@ -38,6 +39,16 @@ def summarize(rate, documents, dense):
             "wire_bytes": wire, "link_use": least / median,
             "speedup": dense / median if dense else 1.0,
             "errors": sum(r["errors"] for r in rows)}
+
+
+def wrapped(lines):
+    """Prose in lines of 80 columns; tables and pictures as they are."""
+    out = []
+    for line in lines:
+        prose = len(line) > 80 and not line.startswith(("|", "!"))
+        out += textwrap.wrap(line, 80, break_on_hyphens=False) if prose \
+            else [line]
+    return "\n".join(out)
 
 
 def main():
@@ -82,7 +93,7 @@ def main():
                          r["min_us"] / 1e3, r["wire_bytes"],
                          100 * r["link_use"], r["speedup"], r["errors"]))
     with open(os.path.join(options.folder, "shaped.md"), "w") as file:
-        file.write("\n".join(lines) + "\n")
+        file.write(wrapped(lines) + "\n")
 
 
 if __name__ == "__main__":
