@@ -92,8 +92,11 @@ typedef struct gp_tensor_options {
     const char *pull_codec; /**< NULL: configuration's `pull_codec` */
     const char *updater;    /**< NULL: configuration's `updater` */
     int feedback; /**< error feedback on push: 1 on, 0 off, -1 when lossy */
-    int pull_feedback; /**< on shards, for the pull pipeline; likewise, but
-                            never for parameters (sgd) */
+    /** On shards, for the pull pipeline: 1 on, 0 off, -1 when it may lose more
+     *  than 1 % of a result's energy and 16 bits are not left. Never for
+     * parameters (sgd). What shards remember is not in checkpoints of workers.
+     */
+    int pull_feedback;
     /** Dense below this count: pipelines other than none are not applied to
      *  tensors with fewer elements. */
     uint64_t codec_minimum;

@@ -218,3 +218,15 @@ gp_codec_check_pull(const gp_pipeline *pull, const gp_updater *updater)
                          gp_pipeline_name(pull), why)
                : GP_OK;
 }
+
+bool
+gp_codec_loses_much(const gp_pipeline *p, size_t count)
+{
+    uint32_t needs = gp_pipeline_needs(p);
+    bool half = gp_pipeline_properties(p) & GP_CODEC_FIXED_RATE &&
+                gp_pipeline_bound(p, count) / 2 >= count;
+
+    return needs & GP_PIPELINE_FEEDBACK &&
+           (needs & GP_PIPELINE_SELECTS ||
+            (!half && !(gp_pipeline_error_bound(p, count) <= 0.01)));
+}

@@ -48,6 +48,10 @@ bool gp_codec_set_differs(const gp_codec_set *set);
 gp_status gp_codec_check_pull(const gp_pipeline *pull,
                               const gp_updater *updater);
 
+/* Whether feedback is worth its memory: less than 16 bits remain of each
+ * element and more than 1 % of their energy may be lost. */
+bool gp_codec_loses_much(const gp_pipeline *p, size_t count);
+
 /* Whether one of them, or the pull pipeline, wants chunks as large as can be.
  */
 bool gp_codec_set_is_wide(const gp_codec_set *set, const gp_pipeline *pull);

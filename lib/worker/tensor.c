@@ -131,10 +131,11 @@ static bool
 feeds_back(const gp_tensor_options *o, const gp_tensor *t,
            const gp_updater *updater)
 {
-    bool biased = gp_pipeline_needs(t->pull) & GP_PIPELINE_FEEDBACK;
-
-    return !t->pull_direct && updater->kind != GP_UPDATER_SGD &&
-           (o->pull_feedback < 0 ? biased : o->pull_feedback != 0);
+    if (t->pull_direct || updater->kind == GP_UPDATER_SGD)
+        return false;
+    if (o->pull_feedback >= 0)
+        return o->pull_feedback;
+    return gp_codec_loses_much(t->pull, o->count);
 }
 
 /* Pipelines, updater and residual, as the options say. */

@@ -210,10 +210,7 @@ compute(const reference_tensor *t, uint32_t index, uint32_t workers,
     float *value = room(t->count * sizeof(float));
     float *velocity = room(t->count * sizeof(float));
     float *pulled = room(t->count * sizeof(float));
-    float *owed = room(t->count * sizeof(float));
     const char *pull = effective(t, t->pull_codec);
-    bool feedback =
-        strcmp(pull, native(t)) != 0 && strncmp(t->updater, "sgd", 3);
     void *bytes = room(reference_bytes(t));
 
     for (uint32_t r = 0; r < workers; r++)
@@ -224,14 +221,13 @@ compute(const reference_tensor *t, uint32_t index, uint32_t workers,
     }
     for (uint32_t s = 0; s < steps; s++) {
         one_step(t, index, workers, s, residual, value, velocity);
-        pass(pull, value, feedback ? owed : NULL, pulled, t->count);
+        pass(pull, value, NULL, pulled, t->count);
         result[s] = room(reference_bytes(t));
         to_native(t, pulled, result[s]);
     }
     for (uint32_t r = 0; r < workers; r++)
         free(residual[r]);
     free(bytes);
-    free(owed);
     free(pulled);
     free(velocity);
     free(value);

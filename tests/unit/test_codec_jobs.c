@@ -21,6 +21,7 @@
 #include <gradpush/codec.h>
 
 #include "job_harness.h"
+#include "shard/codec_set.h"
 #include "shard/map.h"
 
 #define COLUMNS     128u
@@ -103,11 +104,9 @@ open_model(model *m, const plan *p, uint32_t shards)
     if (gp_pipeline_properties(m->push) & GP_CODEC_DIFFERENCE)
         m->history = room(COUNT * sizeof(float));
     m->chunk = room(m->map.chunks * sizeof(*m->chunk));
-    needs = gp_pipeline_needs(m->pull);
     for (uint32_t i = 0; i < m->map.chunks; i++) {
-        int feedback = p->pull_feedback < 0
-                           ? (needs & GP_PIPELINE_FEEDBACK) != 0
-                           : p->pull_feedback;
+        bool loses = gp_codec_loses_much(m->pull, COUNT);
+        int feedback = p->pull_feedback < 0 ? loses : p->pull_feedback;
 
         job_check(gp_codec_memory_create(m->pull, m->map.chunk[i].offset,
                                          m->map.chunk[i].count, feedback,
