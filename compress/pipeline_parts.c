@@ -153,6 +153,18 @@ gp_codec_alias_at(size_t index, const char **text, const char **what)
     return a->name;
 }
 
+/* Whether an alias can be what the stage says: arguments need a place. */
+static bool
+fits(const gp_codec_alias *a, const char *stage, size_t length)
+{
+    size_t size = strlen(a->name);
+
+    if (size > length || strncmp(stage, a->name, size) != 0)
+        return false;
+    return size == length ||
+           (strchr(",:", stage[size]) && strchr(a->text, '@'));
+}
+
 /* The longest alias that begins the stage, or NULL. */
 static const gp_codec_alias *
 find_alias(const char *stage, size_t length)
@@ -163,8 +175,7 @@ find_alias(const char *stage, size_t length)
     for (const gp_codec_alias *a = gp_codec_aliases; a->name; a++) {
         size_t size = strlen(a->name);
 
-        if (size <= length && strncmp(stage, a->name, size) == 0 &&
-            (size == length || strchr(",:", stage[size])) && size > longest) {
+        if (size > longest && fits(a, stage, length)) {
             best = a;
             longest = size;
         }

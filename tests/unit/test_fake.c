@@ -84,6 +84,7 @@ same_bits_as_the_wire(void **state)
         "uq:1",
         "powersgd:2",
         "intsum:8",
+        "thc:4",
     };
 
     (void)state;
