@@ -79,6 +79,18 @@ train "other settings" 1 --epochs 5 --loss mse --checkpoint "$work/saved" \
     --resume --quiet
 says "other settings" "$err" "was written with --loss ce"
 
+# Also what other codecs remember: velocities, factors.
+for codec in dgc:ratio=0.05 powersgd:rank=2; do
+    options=(--codec "$codec" --quiet)
+    rm -rf "$work/state"
+    train "$codec" 0 "${options[@]}" --epochs 2
+    digest=$(value params_sha256)
+    train "$codec, half" 0 "${options[@]}" --epochs 1 --checkpoint "$work/state"
+    train "$codec, resumed" 0 "${options[@]}" --epochs 2 \
+        --checkpoint "$work/state" --resume
+    same "a resumed run with $codec"
+done
+
 # JSON on standard output is nothing but JSON.
 timeout 60 "$trainer" --json - --epochs 1 >"$out" 2>"$err" </dev/null
 status=$?
