@@ -146,7 +146,8 @@ static void
 check_sum(const void *instance, size_t workers, size_t n)
 {
     packet *p = packets(workers + 3), *total = &p[workers];
-    const packet *all[GP_CODEC_FOLD] = {NULL}, *halves[2] = {total + 1, total + 2};
+    const packet *all[GP_CODEC_FOLD] = {NULL},
+                 *halves[2] = {total + 1, total + 2};
     float x[MOST], shared = 0, sum[MOST], decoded[MOST];
 
     for (size_t w = 0; w < workers; w++) {
