@@ -115,7 +115,8 @@ measure gauss --input gauss --columns 1024 --count "$count" \
     -n "$iterations" -- "${plain[@]}"
 measure gauss-feedback --input gauss --columns 1024 --count "$count" \
     -n "$iterations" --feedback -- "${feedback[@]}"
-measure laplace --input laplace --count "$count" -n 3 -- "${plain[@]}"
+measure laplace --input laplace --count "$count" -n 1 -w 0 --workers 1 \
+    --trials 2 -- "${plain[@]}"
 sweep=()
 for codec in none bf16 q8 q4 sign topk:0.01+q8+rice uq:1; do
     for have in "${plain[@]}"; do
