@@ -214,13 +214,27 @@ write_states(const gt_trainer *t, const states *s)
     return gt_st_write(path, s->items, s->count, text.text, text.count);
 }
 
+/* Whether a codec of some tensor remembers anything. */
+static bool
+has_states(const gt_trainer *t)
+{
+    for (size_t i = 0; t->comm && i < 2 * t->mlp.layers; i++) {
+        const char *name;
+        uint64_t count;
+
+        if (gt_comm_state(t->comm, i, 0, &name, &count) == GP_OK)
+            return true;
+    }
+    return false;
+}
+
 static gp_status
 save_states(const gt_trainer *t)
 {
     states s = {0};
     gp_status status = GP_OK;
 
-    if (!t->comm || strcmp(t->options->codec, "none") == 0)
+    if (!has_states(t))
         return GP_OK;
     for (size_t i = 0; i < 2 * t->mlp.layers && status == GP_OK; i++) {
         const char *name;
@@ -482,7 +496,7 @@ gt_checkpoint_load_states(gt_trainer *t)
     gt_st_file file;
     gp_status status;
 
-    if (!t->comm || strcmp(t->options->codec, "none") == 0)
+    if (!has_states(t))
         return GP_OK;
     status = path_of(t, t->epoch, (int)t->rank, path);
     if (status == GP_OK)

@@ -124,8 +124,8 @@ register_tensor(gt_comm *comm, const gt_options *o, size_t index)
     t.count = index % 2 ? layer->out : layer->in * layer->out;
     t.columns = index % 2 ? 0 : layer->in;
     t.priority = (int32_t)(comm->mlp->layers - index / 2);
-    t.codec = o->codec;
-    t.pull_codec = o->pull_codec;
+    t.codec = o->codec_given ? o->codec : NULL;
+    t.pull_codec = o->pull_codec_given ? o->pull_codec : NULL;
     t.updater = updater;
     return gp_tensor_register(comm->worker, &t, &comm->tensors[index]);
 }

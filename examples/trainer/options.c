@@ -404,9 +404,11 @@ apply_job(int key, const char *name, const char *text, gt_options *o)
         return parse_enum(name, text, updates, &o->update);
     case KEY_CODEC:
         o->codec = text;
+        o->codec_given = true;
         return GP_OK;
     case KEY_PULL_CODEC:
         o->pull_codec = text;
+        o->pull_codec_given = true;
         return GP_OK;
     case KEY_TRANSPORT:
         o->transport = text;
@@ -477,13 +479,25 @@ apply(int key, const char *text, gt_options *o)
 }
 
 static gp_status
-check_pipeline(const char *option, const char *text)
+check_codecs(gt_options *o)
 {
-    gp_pipeline *pipeline;
+    static char codec[1024], pull_codec[1024];
+    gp_config *c;
 
-    if (gp_pipeline_parse(text, &pipeline) != GP_OK)
-        return gt_fail(GP_ERR_CONFIG, "--%s: %s", option, gp_last_error());
-    gp_pipeline_destroy(pipeline);
+    if (o->codec_given && gp_codec_check(o->codec) != GP_OK)
+        return gt_fail(GP_ERR_CONFIG, "--codec: %s", gp_last_error());
+    if (o->pull_codec_given && gp_codec_check(o->pull_codec) != GP_OK)
+        return gt_fail(GP_ERR_CONFIG, "--pull-codec: %s", gp_last_error());
+    if (gp_config_create(&c) != GP_OK)
+        return gt_fail(GP_ERR_CONFIG, "%s", gp_last_error());
+    snprintf(codec, sizeof(codec), "%s", gp_config_get(c, "codec"));
+    snprintf(pull_codec, sizeof(pull_codec), "%s",
+             gp_config_get(c, "pull_codec"));
+    gp_config_destroy(c);
+    if (!o->codec_given)
+        o->codec = codec;
+    if (!o->pull_codec_given)
+        o->pull_codec = pull_codec;
     return GP_OK;
 }
 
@@ -499,7 +513,7 @@ check_together(const gt_options *o)
     if (alone && o->update == GT_UPDATE_SHARD)
         return gt_fail(GP_ERR_CONFIG,
                        "--update shard needs shards: give --shards 1 or more");
-    if (alone && (strcmp(o->codec, "none") || strcmp(o->pull_codec, "none")))
+    if (alone && (o->codec_given || o->pull_codec_given))
         return gt_fail(GP_ERR_CONFIG,
                        "nothing is sent with --workers 1 --shards 0, so "
                        "--codec and --pull-codec have no use: give --shards 1 "
@@ -667,9 +681,7 @@ gt_options_parse(int argc, char **argv, gt_options *out)
                 argv[optind]);
         return GT_ACTION_USAGE;
     }
-    if (check_pipeline("codec", o.codec) != GP_OK ||
-        check_pipeline("pull-codec", o.pull_codec) != GP_OK ||
-        check_together(&o) != GP_OK)
+    if (check_codecs(&o) != GP_OK || check_together(&o) != GP_OK)
         return GT_ACTION_USAGE;
     *out = o;
     return GT_ACTION_TRAIN;

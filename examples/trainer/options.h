@@ -37,7 +37,10 @@ typedef struct gt_options {
     size_t batch;
     uint64_t seed;
     uint32_t threads;
-    const char *codec, *pull_codec, *transport, *device;
+    /* Those of the configuration, unless given here. */
+    const char *codec, *pull_codec;
+    bool codec_given, pull_codec_given;
+    const char *transport, *device;
     const char *checkpoint;
     uint32_t checkpoint_every;
     bool resume;

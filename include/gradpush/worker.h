@@ -130,6 +130,14 @@ GP_API GP_MUST_CHECK gp_status gp_tensor_register(
     gp_worker *worker, const gp_tensor_options *options, gp_tensor **out);
 
 /**
+ * Whether a text can be a tensor's `codec`: a pipeline, alternatives between
+ * '|', or "auto".
+ *
+ * @return GP_OK; GP_ERR_CONFIG: gp_last_error() says what is wrong, and where.
+ */
+GP_API GP_MUST_CHECK gp_status gp_codec_check(const char *text);
+
+/**
  * The canonical text of the pipeline that the tensor's next pushes go through,
  * warm-up steps aside; with codec=auto it changes while the job runs. Lives as
  * long as the tensor. Any thread.

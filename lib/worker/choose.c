@@ -54,6 +54,22 @@ gp_tensor_push_text(gp_worker *w, const gp_tensor_options *o, gp_tensor *t,
     return GP_OK;
 }
 
+gp_status
+gp_codec_check(const char *text)
+{
+    const gp_codec_shape shape = {0, 0};
+    gp_codec_set set = {0};
+    gp_status status;
+
+    if (!text)
+        return gp_fail(GP_ERR_INVALID, "gp_codec_check: NULL");
+    if (strcmp(text, "auto") == 0)
+        return GP_OK;
+    status = gp_codec_set_open(text, "none", &shape, &set);
+    gp_codec_set_close(&set);
+    return status;
+}
+
 uint32_t
 gp_tensor_choose(gp_tensor *t, uint64_t step)
 {
@@ -130,7 +146,11 @@ decide_one(gp_worker *w, gp_tensor *t)
         best = gp_policy_best(t->cost, t->push.count, t->spec.count,
                               w->automatic.rate, decodes, seconds);
     gp_tensor_prefer(t, best);
-    if (w->automatic.rate > 0)
+    if (t->push.count > 1 && w->automatic.rate > 0 && best == 0)
+        GP_INFO("codec auto: tensor '%.60s' goes through none: %.3g ms a push, "
+                "nothing else is clearly faster (link %.3g MB/s)",
+                t->spec.name, seconds[0] * 1e3, w->automatic.rate * 1e-6);
+    else if (best > 0)
         GP_INFO("codec auto: tensor '%.60s' goes through %s: %.3g ms a push, "
                 "dense %.3g ms (link %.3g MB/s, encode %.3g GB/s, decode %.3g "
                 "GB/s)",
