@@ -146,6 +146,14 @@ eden_error_bound(const void *instance, size_t count)
     return e->bits == 1 && block ? 1 - 1 / (double)block : 1;
 }
 
+static uint32_t
+eden_properties(const void *instance)
+{
+    const eden_instance *e = instance;
+
+    return GP_CODEC_FIXED_RATE | (e->least ? GP_CODEC_CONTRACTS : 0);
+}
+
 /* One block of a message at work. */
 typedef struct work {
     gp_stream signs;
@@ -409,8 +417,9 @@ eden_decode_add(const void *instance, const gp_codec_context *context,
     .abi = GP_CODEC_ABI, .kind = GP_CODEC_ARRAY,                             \
     .nonfinite = GP_NONFINITE_PROPAGATE, .close = free, .bound = eden_bound, \
     .scratch = eden_scratch, .error_bound = eden_error_bound,                \
-    .encode = eden_encode, .encode_feedback = eden_encode_feedback,          \
-    .decode = eden_decode, .decode_add = eden_decode_add
+    .properties_of = eden_properties, .encode = eden_encode,                 \
+    .encode_feedback = eden_encode_feedback, .decode = eden_decode,          \
+    .decode_add = eden_decode_add
 
 const gp_codec_ops gp_codec_drive = {
     EDEN_CALLS,

@@ -157,6 +157,15 @@ random_error_bound(const void *instance, size_t count)
     return fmin(n / (s * s), sqrt(n) / s);
 }
 
+/* Clipping adds bias. */
+static uint32_t
+terngrad_properties(const void *instance)
+{
+    const random_instance *r = instance;
+
+    return GP_CODEC_FIXED_RATE | (r->clip > 0 ? 0 : GP_CODEC_UNBIASED);
+}
+
 /* In the order of reduce.h. */
 static double
 mean_of(const float *x, size_t n)
@@ -421,10 +430,10 @@ const gp_codec_ops gp_codec_natural_dither = {
     .open = dither_open,
 };
 
-/* Unbiased only without clipping, so it does not say so. */
 const gp_codec_ops gp_codec_terngrad = {
     RANDOM_CALLS,
     .properties = GP_CODEC_FIXED_RATE,
+    .properties_of = terngrad_properties,
     .name = "terngrad",
     .text = "random rounding to -1, 0 or 1 times the largest magnitude",
     .params = terngrad_params,

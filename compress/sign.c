@@ -115,6 +115,15 @@ sign_error_bound(const void *instance, size_t count)
     return block ? 1 - 1 / (double)block : 0;
 }
 
+static uint32_t
+sign_properties(const void *instance)
+{
+    const sign_instance *s = instance;
+    bool means = s->what == GP_SIGN_MAGNITUDES || s->what == GP_SIGN_CLASSES;
+
+    return GP_CODEC_FIXED_RATE | (means ? GP_CODEC_CONTRACTS : 0);
+}
+
 /* Levels below the smallest normal number become 0: a denormal's bits would
  * depend on the thread's flush-to-zero mode. */
 static float
@@ -373,6 +382,7 @@ sign_fold(const void *instance, const gp_codec_input *input, size_t inputs,
 const gp_codec_ops gp_codec_sign = {
     SIGN_CALLS,
     .properties = GP_CODEC_FIXED_RATE,
+    .properties_of = sign_properties,
     .name = "sign",
     .text = "the sign of each element times one magnitude per block",
     .params = sign_params,

@@ -154,8 +154,8 @@ typedef struct gp_codec_ops {
     size_t (*scratch)(const void *instance, size_t size);
 
     /** The NMSE |C(x)-x|^2/|x|^2 that no input of `count` elements exceeds (in
-     *  expectation, when unbiased). Optional: no bound. An array stage that
-     *  answers more than 2 gets no error feedback unless told to. */
+     *  expectation, when it draws random numbers). Optional: no bound. An array
+     *  stage that answers more than 2 gets no error feedback unless told to. */
     double (*error_bound)(const void *instance, size_t count);
 
     /* Array stages. */
