@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * codec_suite.h - what every codec and every pipeline must do.
- *
- * Registered codecs are checked like the built-in ones: call gp_codec_suite()
- * with a text that names yours. docs/codecs.md lists the requirements.
+ * codec_suite.h - the suite of gradpush/conformance.h as tests call it.
  */
 #ifndef GP_CODEC_SUITE_H
 #define GP_CODEC_SUITE_H
@@ -13,8 +10,8 @@
 /* What is claimed about a pipeline beyond its properties. */
 typedef struct gp_codec_claim {
     const char *pipeline;
-    /* |C(x)-x|^2 <= nmse |x|^2 on inputs whose magnitudes are ordinary (1e-4
-     * to 1e4 times gauss, laplace, student-t, spikes); negative: no claim. */
+    /* |C(x)-x|^2 <= nmse |x|^2 on inputs whose magnitudes are ordinary;
+     * negative: no claim. */
     double nmse;
 } gp_codec_claim;
 
@@ -24,5 +21,7 @@ int gp_codec_suite(const char *pipeline);
 int gp_codec_suite_claim(const gp_codec_claim *claim);
 /* All inputs are matrices with rows of so many elements. */
 int gp_codec_suite_matrix(const gp_codec_claim *claim, size_t columns);
+/* All texts of that family in pipelines.c; a family without texts fails. */
+int gp_codec_suite_family(const char *family);
 
 #endif

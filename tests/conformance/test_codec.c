@@ -13,6 +13,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -20,6 +21,7 @@
 #include "compress/codec_internal.h"
 #include "tests/conformance/codec_inputs.h"
 #include "tests/conformance/codec_suite.h"
+#include "tests/conformance/pipelines.h"
 
 /* A codec that keeps the high 16 bits of each element. */
 enum {
@@ -34,6 +36,14 @@ enum {
     KEEPS_RESIDUAL,
     ADDS_TWICE,
     BOUND_WRAPS,
+    CLAIMS_LOSSLESS,
+    CLAIMS_LINEAR,
+    CLAIMS_LESS_ERROR,
+    FOLDS_FEWER,
+    SUMS_ONE,
+    READS_SCRATCH,
+    COUNTS_CALLS,
+    FAKES_STATE,
     FLAWS
 };
 
@@ -161,6 +171,79 @@ cut_feedback(const void *instance, const gp_codec_context *context,
     return status;
 }
 
+static double
+cut_error(const void *instance, size_t count)
+{
+    (void)count;
+    return has(instance, CLAIMS_LESS_ERROR) ? 1e-9 : 0x1p-14;
+}
+
+/* Leaves out the last message. */
+static gp_status
+cut_fold(const void *instance, const gp_codec_input *input, size_t inputs,
+         int add, float *target, size_t count)
+{
+    gp_status status = GP_OK;
+
+    for (size_t i = 0; i + 1 < inputs && status == GP_OK; i++, add = 1)
+        status = (add ? cut_decode_add
+                      : cut_decode)(instance, input[i].context, input[i].bytes,
+                                    input[i].length, target, count);
+    return status;
+}
+
+static gp_status
+cut_aggregate(const void *instance, const gp_codec_input *input, size_t inputs,
+              size_t count, void *out, size_t capacity, size_t *length)
+{
+    (void)inputs;
+    if (input[0].length > capacity ||
+        input[0].length != cut_bound(instance, count))
+        return GP_ERR_CORRUPT;
+    memcpy(out, input[0].bytes, input[0].length);
+    *length = input[0].length;
+    return GP_OK;
+}
+
+static size_t
+cut_scratch(const void *instance, size_t count)
+{
+    (void)instance;
+    (void)count;
+    return 64;
+}
+
+static size_t
+cut_states(const void *instance, size_t count)
+{
+    (void)instance;
+    return count ? 1 : 0;
+}
+
+/* The lowest bit of the first element follows something that it must not. */
+static gp_status
+cut_encode_more(const void *instance, const gp_codec_context *context,
+                const float *source, size_t count, void *out, size_t capacity,
+                size_t *length)
+{
+    static uint8_t calls;
+    gp_status status =
+        cut_encode(instance, context, source, count, out, capacity, length);
+    uint8_t *bytes = out;
+
+    if (status != GP_OK || count == 0 || !(bytes[0] | bytes[1]))
+        return status;
+    if (has(instance, COUNTS_CALLS))
+        bytes[0] ^= __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) & 1;
+    if (has(instance, READS_SCRATCH))
+        bytes[0] ^= *(const uint8_t *)context->scratch & 1;
+    if (has(instance, FAKES_STATE) && context->state) {
+        context->state[0] += 1;
+        bytes[0] ^= (uint8_t)context->state[0] & 1;
+    }
+    return status;
+}
+
 /* Offers only what it must: the pipeline composes the rest. */
 static const gp_codec_ops cut_least = {
     .abi = GP_CODEC_ABI,
@@ -178,6 +261,32 @@ static const gp_codec_ops cut_least = {
 
 static gp_codec_ops cut_most;
 
+/* The table for a flaw. */
+static void
+spoil(int flaw)
+{
+    cut_most = cut_least;
+    cut_most.name = "flawed";
+    cut_most.decode_add = cut_decode_add;
+    cut_most.error_bound = cut_error;
+    if (flaw == KEEPS_RESIDUAL)
+        cut_most.encode_feedback = cut_feedback;
+    if (flaw == CLAIMS_LOSSLESS)
+        cut_most.properties |= GP_CODEC_LOSSLESS;
+    if (flaw == CLAIMS_LINEAR)
+        cut_most.properties |= GP_CODEC_LINEAR;
+    if (flaw == FOLDS_FEWER)
+        cut_most.fold = cut_fold;
+    if (flaw == SUMS_ONE)
+        cut_most.aggregate = cut_aggregate;
+    if (flaw == READS_SCRATCH)
+        cut_most.scratch = cut_scratch;
+    if (flaw == READS_SCRATCH || flaw == COUNTS_CALLS || flaw == FAKES_STATE)
+        cut_most.encode = cut_encode_more;
+    if (flaw == FAKES_STATE)
+        cut_most.state_count = cut_states;
+}
+
 static const void *
 none_instance(void)
 {
@@ -191,19 +300,26 @@ none_instance(void)
  * quite right. Large numbers stay. */
 static const gp_codec_param dither_params[] = {
     {"shift", 0, 0, 1, 0, "bias of the random numbers", NULL},
+    {"shared", 0, 0, 1, 1, "1: all ranks draw the same", NULL},
     {NULL, 0, 0, 0, 0, NULL, NULL},
 };
 
-static double shifts[2];
+typedef struct dithering {
+    double shift;
+    uint64_t ranks; /* factor of the rank in the key */
+} dithering;
+
+static dithering ditherings[3];
 
 static gp_status
 dither_open(const double *values, const gp_codec_shape *shape, void **instance)
 {
-    double *shift = &shifts[values[0] > 0];
+    dithering *d = &ditherings[values[0] > 0 ? 1 : values[1] > 0 ? 2 : 0];
 
     (void)shape;
-    *shift = values[0];
-    *instance = shift;
+    d->shift = values[0];
+    d->ranks = values[1] > 0 ? 0 : 1;
+    *instance = d;
     return GP_OK;
 }
 
@@ -219,13 +335,15 @@ dither_encode(const void *instance, const gp_codec_context *context,
               const float *source, size_t count, void *out, size_t capacity,
               size_t *length)
 {
+    const dithering *d = instance;
+
     if (capacity < dither_bound(instance, count))
         return GP_ERR_TOO_LARGE;
     for (size_t i = 0; i < count; i++) {
-        uint64_t key = (context->step << 32) + context->offset + i;
+        uint64_t key = (context->step << 32) +
+                       (d->ranks * context->rank << 56) + context->offset + i;
         double u = (double)(gp_codec_random(key) >> 11) * 0x1p-53;
-        float q =
-            (float)(floor(source[i] * 4.0 + u + *(const double *)instance) / 4);
+        float q = (float)(floor(source[i] * 4.0 + u + d->shift) / 4);
         float x = fabsf(source[i]) < 1000 ? q : source[i];
 
         memcpy((char *)out + 4 * i, &x, 4);
@@ -257,33 +375,157 @@ static const gp_codec_ops dither = {
     .decode = dither_decode,
 };
 
-/* E / (1 + E) with E = (block - 1) / (4 * 127^2), and fp32 rounding. */
-#define Q8_ERROR(block) \
-    (((block)-1) / (4 * 127.0 * 127.0 + (block)-1) * (1 + 1e-5))
+/* Whether a pipeline's canonical text names a codec. */
+static bool
+names(const char *text, size_t columns, const char *codec)
+{
+    gp_codec_shape shape = {0, columns};
+    size_t length = strlen(codec);
+    gp_pipeline *p;
+    bool found = false;
+
+    assert_int_equal(gp_pipeline_open(text, &shape, &p), GP_OK);
+    for (const char *at = gp_pipeline_name(p); at && !found;) {
+        found = strncmp(at, codec, length) == 0 && strchr(":+", at[length]);
+        at = strchr(at, '+');
+        at += at != NULL;
+    }
+    gp_pipeline_destroy(p);
+    return found;
+}
 
 static void
-pipelines_meet_the_requirements(void **state)
+every_built_in_codec_is_in_a_text(void **state)
 {
-    static const gp_codec_claim claims[] = {
-        {"none", 0},
-        {"fp16", 0x1p-22},
-        {"bf16", 0x1p-16},
-        {"q8", Q8_ERROR(256)},
-        {"q8:block=64", Q8_ERROR(64)},
-        {"q8:block=32", Q8_ERROR(32)},
-        {"q8:block=65536", Q8_ERROR(65536)},
-        {"q8:block=4064", Q8_ERROR(4064)},
-#ifdef GP_HAVE_LZ4
-        {"q8+lz4", Q8_ERROR(256)},
-        {"none+lz4", 0},
-        {"lz4:acceleration=50", 0},
-        {"bf16+lz4+lz4+lz4", 0x1p-16},
-#endif
-    };
+    const gp_codec_ops *ops;
 
     (void)state;
-    for (size_t i = 0; i < GP_COUNT_OF(claims); i++)
-        assert_int_equal(gp_codec_suite_claim(&claims[i]), 0);
+    for (size_t i = 0; (ops = gp_codec_at(i)); i++) {
+        bool found = false;
+
+        for (size_t j = 0; j < gp_test_pipeline_count && !found; j++)
+            found = names(gp_test_pipelines[j].text,
+                          gp_test_pipelines[j].columns, ops->name);
+        if (!found)
+            fail_msg("no text of pipelines.c has %s", ops->name);
+    }
+}
+
+static void
+every_name_is_in_a_text(void **state)
+{
+    const char *name, *text, *what;
+
+    (void)state;
+    for (size_t i = 0; (name = gp_codec_alias_at(i, &text, &what)); i++) {
+        bool found = false;
+
+        for (size_t j = 0; j < gp_test_pipeline_count && !found; j++)
+            found = strncmp(gp_test_pipelines[j].text, name, strlen(name)) == 0;
+        if (!found)
+            fail_msg("no text of pipelines.c has %s", name);
+    }
+}
+
+static void
+codecs_claim_what_is_proven(void **state)
+{
+    static const struct {
+        const char *text;
+        uint32_t claims, denies;
+    } proven[] = {
+        {"none", GP_CODEC_LOSSLESS | GP_CODEC_LINEAR, 0},
+        {"bf16", GP_CODEC_CONTRACTS, GP_CODEC_UNBIASED},
+        {"fp16", 0, GP_CODEC_CONTRACTS | GP_CODEC_UNBIASED},
+        {"q8", GP_CODEC_CONTRACTS, GP_CODEC_UNBIASED},
+        {"q8:round=stochastic", GP_CODEC_UNBIASED, 0},
+        {"q4:round=dither", GP_CODEC_UNBIASED, 0},
+        {"q2", GP_CODEC_CONTRACTS, GP_CODEC_UNBIASED},
+        {"q2:round=stochastic", GP_CODEC_UNBIASED, GP_CODEC_CONTRACTS},
+        {"uq:round=stochastic", GP_CODEC_UNBIASED, 0},
+        {"sign:scale=l1", GP_CODEC_CONTRACTS, GP_CODEC_UNBIASED},
+        {"sign:scale=l2", 0, GP_CODEC_CONTRACTS | GP_CODEC_UNBIASED},
+        {"sign:scale=unit", 0, GP_CODEC_CONTRACTS},
+        {"onebit", GP_CODEC_CONTRACTS, GP_CODEC_UNBIASED},
+        {"qsgd", GP_CODEC_UNBIASED, 0},
+        {"natural", GP_CODEC_UNBIASED, 0},
+        {"natural-dither", GP_CODEC_UNBIASED, 0},
+        {"terngrad:clip=0", GP_CODEC_UNBIASED, GP_CODEC_CONTRACTS},
+        {"terngrad:clip=2.5", 0, GP_CODEC_UNBIASED | GP_CODEC_CONTRACTS},
+        {"drive:scale=mse", GP_CODEC_CONTRACTS, GP_CODEC_UNBIASED},
+        {"eden:scale=mse", GP_CODEC_CONTRACTS, GP_CODEC_UNBIASED},
+        {"topk:0.1", GP_CODEC_CONTRACTS, GP_CODEC_UNBIASED},
+        {"randk:0.1,scale=unbiased", GP_CODEC_UNBIASED, GP_CODEC_CONTRACTS},
+        {"topk:0.1+q8", GP_CODEC_CONTRACTS, GP_CODEC_UNBIASED},
+        {"hadamard+q8", GP_CODEC_CONTRACTS, GP_CODEC_UNBIASED},
+    };
+    int wrong = 0;
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(proven); i++) {
+        gp_pipeline *p;
+        uint32_t has_all;
+
+        assert_int_equal(gp_pipeline_parse(proven[i].text, &p), GP_OK);
+        has_all = gp_pipeline_properties(p);
+        if (~has_all & proven[i].claims || has_all & proven[i].denies) {
+            print_error("%s claims 0x%x\n", proven[i].text, has_all);
+            wrong++;
+        }
+        gp_pipeline_destroy(p);
+    }
+    assert_int_equal(wrong, 0);
+}
+
+/* C(C(x)) is C(x), bit for bit, where codes stand for fixed numbers. */
+static void
+what_is_rounded_once_stays(void **state)
+{
+    static const char *const texts[] = {
+        "none",
+        "fp16",
+        "bf16",
+        "mxfp8",
+        "mxfp6",
+        "mxfp4",
+        "topk:0.1",
+        "topk:0.1+bf16",
+        "threshold:0.5",
+        "zeros",
+        "zeros+bf16",
+        "natural",
+        "sign:scale=unit",
+    };
+    enum { COUNT = 1003 };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
+        gp_codec_context context = {.seed = 42};
+        float x[COUNT], once[COUNT];
+        gp_pipeline *p;
+        size_t bound, length;
+        void *bytes, *workspace;
+
+        assert_int_equal(gp_pipeline_parse(texts[i], &p), GP_OK);
+        bound = gp_pipeline_bound(p, COUNT);
+        bytes = malloc(bound);
+        workspace = gp_alloc_aligned(gp_pipeline_workspace(p, COUNT) + 1);
+        assert_true(bytes && workspace);
+        gp_codec_fill(&gp_codec_inputs[2], x, COUNT);
+        assert_int_equal(gp_pipeline_fake(p, &context, NULL, x, COUNT, bytes,
+                                          bound, &length, workspace),
+                         GP_OK);
+        memcpy(once, x, sizeof(x));
+        context.step = 1;
+        assert_int_equal(gp_pipeline_fake(p, &context, NULL, x, COUNT, bytes,
+                                          bound, &length, workspace),
+                         GP_OK);
+        if (memcmp(x, once, sizeof(x)) != 0)
+            fail_msg("%s changes what it has rounded", texts[i]);
+        free(bytes);
+        free(workspace);
+        gp_pipeline_destroy(p);
+    }
 }
 
 static void
@@ -303,15 +545,13 @@ every_flaw_is_found(void **state)
 {
     (void)state;
     fprintf(stderr, "what follows is found in flawed codecs on purpose:\n");
-    cut_most = cut_least;
-    cut_most.name = "flawed";
-    cut_most.decode_add = cut_decode_add;
+    spoil(SOUND);
     assert_int_equal(gp_codec_register(&cut_most), GP_OK);
     assert_int_equal(gp_codec_suite("flawed:flaw=0"), 0);
     for (int flaw = 1; flaw < FLAWS; flaw++) {
         char text[32];
 
-        cut_most.encode_feedback = flaw == KEEPS_RESIDUAL ? cut_feedback : NULL;
+        spoil(flaw);
         snprintf(text, sizeof(text), "flawed:flaw=%d", flaw);
         if (gp_codec_suite(text) == 0)
             fail_msg("the suite does not see flaw %d", flaw);
@@ -325,6 +565,7 @@ a_bias_is_found(void **state)
     assert_int_equal(gp_codec_register(&dither), GP_OK);
     assert_int_equal(gp_codec_suite("dither"), 0);
     assert_true(gp_codec_suite("dither:shift=0.02") > 0);
+    assert_true(gp_codec_suite("dither:shared=1") > 0);
 }
 
 static void
@@ -338,7 +579,10 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pipelines_meet_the_requirements),
+        cmocka_unit_test(every_built_in_codec_is_in_a_text),
+        cmocka_unit_test(every_name_is_in_a_text),
+        cmocka_unit_test(codecs_claim_what_is_proven),
+        cmocka_unit_test(what_is_rounded_once_stays),
         cmocka_unit_test(a_codec_that_offers_the_least_passes),
         cmocka_unit_test(every_flaw_is_found),
         cmocka_unit_test(a_bias_is_found),

@@ -6,9 +6,10 @@
 install_here
 
 cxx=$(find_cxx)
-mkdir "$work/source"
+mkdir -p "$work/source/examples"
 cp "$here"/CMakeLists.txt "$here"/consumer.c "$here"/consumer.cpp \
-    "$work/source"
+    "$here"/conformance.c "$work/source"
+cp "$here"/../../examples/03_custom_codec.c "$work/source/examples"
 "$CMAKE" -S "$work/source" -B "$work/build" -DCMAKE_C_COMPILER="$CC" \
     -DCMAKE_PREFIX_PATH="$prefix" -DWITH_CXX="${cxx:+ON}" \
     ${cxx:+-DCMAKE_CXX_COMPILER="$cxx"} >"$work/configure.log" ||
@@ -16,7 +17,7 @@ cp "$here"/CMakeLists.txt "$here"/consumer.c "$here"/consumer.cpp \
 "$CMAKE" --build "$work/build" >"$work/build.log" ||
     { cat "$work/build.log"; exit 1; }
 
-for program in shared_c static_c ${cxx:+shared_cxx static_cxx}; do
+for program in shared_c static_c conformance ${cxx:+shared_cxx static_cxx}; do
     expect_version "$work/build/$program"
 done
 expect_library "$work/build/shared_c" yes

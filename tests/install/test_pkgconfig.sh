@@ -19,6 +19,12 @@ read -ra libs <<<"$(pkg-config --static --libs gradpush |
 expect_library "$work/static" no
 expect_version "$work/static"
 
+# A codec of its own, proven with the installed suite.
+read -ra flags <<<"$(pkg-config --cflags --libs gradpush-conformance)"
+"$CC" -std=gnu11 -I "$here/../.." "$here/conformance.c" \
+    -o "$work/conformance" "${flags[@]}"
+expect_version env LD_LIBRARY_PATH="$libdir" "$work/conformance"
+
 cxx=$(find_cxx)
 [ -n "$cxx" ] || { echo "skipped: no C++ compiler; C is fine"; exit 77; }
 read -ra libs <<<"$(pkg-config --libs gradpush)"

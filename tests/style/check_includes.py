@@ -2,7 +2,7 @@
 """Dependencies point one way:
 
     include <- lib/base <- lib/wire <- transports, compress <- lib
-            <- tools, examples, bench, tests
+            <- tools, examples, conformance, bench, tests
 
 A room may include itself and the rooms named beside it. The engine knows a
 transport or a codec through its table: it may include transports/NAME.h, but
@@ -22,9 +22,10 @@ ROOMS = {
     "lib": ("include", "lib/base", "lib/wire", "transports", "compress"),
     "tools": ("include",),
     "examples": ("include",),
+    "conformance": ("include",),
     "bench": ("include",),
     "tests": ("include", "lib/base", "lib/wire", "lib", "transports",
-              "compress", "tools", "examples", "bench"),
+              "compress", "tools", "examples", "conformance", "bench"),
 }
 
 # (who includes, what, reason); a folder ends with a slash.

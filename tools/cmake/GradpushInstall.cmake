@@ -11,10 +11,14 @@ install(TARGETS gradpush_shared EXPORT gradpushTargets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS gradpush_static EXPORT gradpushStaticTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS gradpush_conformance EXPORT gradpushConformanceTargets
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${GP_PUBLIC_HEADERS}
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/gradpush)
 install(EXPORT gradpushTargets NAMESPACE gradpush:: DESTINATION ${package})
 install(EXPORT gradpushStaticTargets NAMESPACE gradpush::
+  DESTINATION ${package})
+install(EXPORT gradpushConformanceTargets NAMESPACE gradpush::
   DESTINATION ${package})
 
 configure_package_config_file(
@@ -58,10 +62,12 @@ if(GP_WITH_TLS)
   list(APPEND GP_PC_REQUIRES libcrypto)
 endif()
 string(REPLACE ";" ", " GP_PC_REQUIRES "${GP_PC_REQUIRES}")
-configure_file(${CMAKE_CURRENT_LIST_DIR}/gradpush.pc.in
-  ${generated}/gradpush.pc @ONLY)
-install(FILES ${generated}/gradpush.pc
-  DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+foreach(name gradpush gradpush-conformance)
+  configure_file(${CMAKE_CURRENT_LIST_DIR}/${name}.pc.in
+    ${generated}/${name}.pc @ONLY)
+  install(FILES ${generated}/${name}.pc
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()
 
 install(FILES README.md LICENSE CHANGELOG.md
   DESTINATION ${CMAKE_INSTALL_DOCDIR})
