@@ -30,7 +30,7 @@
 #define SHARD_REPORT_NS   500000000u  /* how often workers hear who is late */
 #define SHARD_LOG_NS      4000000000u /* ... and how often it is logged */
 #define SHARD_RELIEF_NS   5000000u
-#define SHARD_FLUSH_BYTES 32768u /* payloads from here on leave at once */
+#define SHARD_FLUSH_BYTES 32768u /* data from here on leaves at once */
 
 typedef enum peer_state {
     PEER_STRANGER, /* connected, has not proven anything */

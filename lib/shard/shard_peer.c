@@ -27,7 +27,7 @@ gp_peer_post(gp_shard *s, gp_peer *peer, gp_msg *msg, const void *payload,
     if (status != GP_OK)
         return status;
     peer->free_credits = 0;
-    if (msg->payload >= SHARD_FLUSH_BYTES)
+    if (gp_msg_is_work(msg, SHARD_FLUSH_BYTES))
         (void)peer->ops->flush(peer->ep);
     else
         peer->flush = true;

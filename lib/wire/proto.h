@@ -106,6 +106,15 @@ typedef struct gp_grant {
 } gp_grant;
 #define GP_GRANT_BYTES 16u
 
+/* Whether a message stands for so much data that it should not wait for others
+ * to leave with: what was encoded to little took as long as what was not. */
+static inline bool
+gp_msg_is_work(const gp_msg *msg, uint64_t bytes)
+{
+    return msg->payload > 0 &&
+           (msg->payload >= bytes || msg->elements >= bytes / sizeof(float));
+}
+
 /* Each returns the number of bytes written; capacity is the caller's duty. */
 size_t gp_challenge_encode(const gp_challenge *c, void *out);
 size_t gp_hello_encode(const gp_hello *h, void *out);

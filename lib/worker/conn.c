@@ -27,7 +27,7 @@ gp_conn_post(gp_conn *conn, gp_msg *msg, const void *payload, gp_mem *mem,
     if (status != GP_OK)
         return status;
     atomic_fetch_add_explicit(&w->messages_sent, 1, memory_order_relaxed);
-    if (msg->payload >= FLUSH_BYTES)
+    if (gp_msg_is_work(msg, FLUSH_BYTES))
         (void)conn->link->ops->flush(conn->ep);
     else
         conn->flush = true;

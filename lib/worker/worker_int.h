@@ -39,7 +39,7 @@
 #define WORKER_EVENTS    32
 #define SCRATCH_BUDGET   (24u << 20) /* bytes per direction, all shards */
 #define SCRATCH_PAYLOADS 8u
-#define FLUSH_BYTES      32768u /* payloads from here on leave at once */
+#define FLUSH_BYTES      32768u /* data from here on leaves at once */
 #define STARVED_NS       5000000u
 #define HEARSAY_NS       5000000u
 
