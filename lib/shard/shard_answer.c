@@ -39,7 +39,7 @@ send_ack(gp_shard *s, gp_peer *peer, gp_entry *e)
 /* The result through the pull pipeline, once for all workers. A version is
  * encoded once only, because of what is remembered. */
 static gp_status
-encode_result(gp_shard *s, gp_chunk *c)
+encode_values(gp_shard *s, gp_chunk *c, const float *values)
 {
     gp_codec_context context =
         gp_chunk_context(s, c, c->version, GP_RANK_SHARD);
@@ -54,17 +54,28 @@ encode_result(gp_shard *s, gp_chunk *c)
     c->encoded_is_sum = false;
     context.shared = 0;
     if (needs & GP_PIPELINE_PREPARES)
-        status = gp_pipeline_prepare(p, &context, c->memory, c->value,
-                                     c->info->count);
+        status =
+            gp_pipeline_prepare(p, &context, c->memory, values, c->info->count);
     if (status == GP_OK && needs & GP_PIPELINE_PROPOSES)
-        status = gp_pipeline_propose(p, &context, c->memory, c->value,
+        status = gp_pipeline_propose(p, &context, c->memory, values,
                                      c->info->count, &context.shared);
     if (status != GP_OK)
         return status;
     c->encoded_shared = context.shared;
-    return gp_pipeline_encode(p, &context, c->memory, c->value, c->info->count,
+    return gp_pipeline_encode(p, &context, c->memory, values, c->info->count,
                               c->encoded, bound, &c->encoded_length,
                               s->workspace);
+}
+
+gp_status
+gp_chunk_encode(gp_shard *s, gp_chunk *c, const float *values)
+{
+    gp_status status = encode_values(s, c, values);
+
+    if (status != GP_OK)
+        gp_shard_fail(s, status, "result of tensor '%.60s': %.300s",
+                      c->tensor->spec->name, gp_last_error());
+    return status;
 }
 
 /* Initial values go out in the tensor's own type. They have a buffer of their
@@ -116,7 +127,7 @@ send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
         status = encode_initial(s, c, &payload, &length);
         msg.flags |= GP_MSG_INIT;
     } else if (!c->tensor->pull_dense) {
-        status = encode_result(s, c);
+        status = encode_values(s, c, c->value);
         payload = c->encoded;
         length = c->encoded_length;
         msg.aux = gp_float_bits(c->encoded_shared);

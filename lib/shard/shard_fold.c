@@ -10,6 +10,10 @@
  * be summed as they are, and results travel in the same form, nothing is
  * decoded at all; then the run must not be broken, or results would depend on
  * the moment.
+ *
+ * A sum whose result travels encoded is formed in a buffer of the shard's, one
+ * for all chunks, when all pushes are there at once: it stays in the cache, and
+ * nobody needs the sum once it is encoded.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +88,8 @@ begin_step(gp_shard *s, gp_chunk *c)
     if (all_next(s, c)) {
         float *target = c->sending == 0 ? lendable(s, c) : NULL;
 
+        if (!c->tensor->pull_dense && c->info->count <= s->hot_count)
+            target = s->hot;
         if (target)
             c->sum = target;
         return c->sending == 0;
@@ -327,8 +333,12 @@ settle_results(gp_shard *s, gp_chunk *c, bool local)
 static void
 complete(gp_shard *s, gp_chunk *c)
 {
+    bool hot = c->sum == s->hot && !c->summed;
+
     if (!c->summed)
         finish_sum(s, c);
+    if (c->sum == s->hot)
+        c->sum = c->value;
     take_sum(c);
     c->version++;
     c->next_rank = 0;
@@ -337,6 +347,8 @@ complete(gp_shard *s, gp_chunk *c)
     c->summed = false;
     c->crc_valid = false;
     c->since_ns = 0;
+    if (hot && gp_chunk_encode(s, c, s->hot) != GP_OK)
+        return;
     for (int64_t r = 0; r < s->size; r++)
         if (!c->since_ns &&
             (is_next(c, (uint32_t)r) || c->entry[r].answer == ANSWER_AGREE))

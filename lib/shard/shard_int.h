@@ -169,6 +169,8 @@ struct gp_shard {
     uint32_t chunks;
     uint64_t slot_bytes;
     void *workspace;
+    float *hot; /* the sum of a step whose result travels encoded */
+    size_t hot_count;
     gp_codec_input input[GP_CODEC_FOLD]; /* of a run that is being folded */
     gp_codec_context context[GP_CODEC_FOLD];
     uint64_t created_ns; /* when the first worker came */
@@ -222,6 +224,8 @@ bool gp_shard_is_local(const gp_shard *s, int64_t rank);
 gp_codec_context gp_chunk_context(const gp_shard *s, const gp_chunk *c,
                                   uint64_t step, uint32_t rank);
 void gp_chunk_advance(gp_shard *s, gp_chunk *c);
+/* Puts the result through the pull pipeline. A failure ends the job. */
+gp_status gp_chunk_encode(gp_shard *s, gp_chunk *c, const float *values);
 
 /* shard_agree.c */
 void gp_shard_propose(gp_shard *s, gp_peer *peer, const gp_msg *msg);

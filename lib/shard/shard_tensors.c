@@ -133,6 +133,9 @@ measure_chunk(const gp_chunk *c, size_t *largest, size_t *workspace)
     *workspace = GP_MAX(*workspace, native);
 }
 
+/* More does not stay in a cache. */
+#define HOT_COUNT (1u << 18)
+
 /* Landing slots of a peer: room for a few pushes of ordinary chunks, and for
  * one of the largest. */
 static gp_status
@@ -175,12 +178,16 @@ open_chunks(gp_shard *s)
         c->tensor = &s->tensor[c->info->tensor];
         s->chunk_of[i] = ++at;
         measure_chunk(c, &largest, &workspace);
+        if (!c->tensor->pull_dense && c->info->count <= HOT_COUNT)
+            s->hot_count = GP_MAX(s->hot_count, c->info->count);
         status = open_chunk(s, c);
         if (status != GP_OK)
             return status;
     }
     s->workspace = gp_alloc_aligned(workspace);
-    if (!s->workspace)
+    if (s->hot_count)
+        s->hot = gp_alloc_aligned(s->hot_count * sizeof(float));
+    if (!s->workspace || (s->hot_count && !s->hot))
         return gp_fail(GP_ERR_NO_MEMORY, "workspace");
     return s->chunks ? cut_slots(s, largest) : GP_OK;
 }
@@ -272,6 +279,9 @@ gp_shard_forget(gp_shard *s)
     free(s->chunk_of);
     free(s->tensor);
     free(s->workspace);
+    free(s->hot);
+    s->hot = NULL;
+    s->hot_count = 0;
     s->chunk = NULL;
     s->chunk_of = NULL;
     s->tensor = NULL;
