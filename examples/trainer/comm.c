@@ -265,6 +265,12 @@ gt_comm_stats(const gt_comm *comm, gp_stats *out)
     gp_worker_stats(comm->worker, out);
 }
 
+const char *
+gt_comm_codec(const gt_comm *comm, size_t tensor)
+{
+    return gp_tensor_codec(comm->tensors[tensor]);
+}
+
 gp_status
 gt_comm_state(gt_comm *comm, size_t tensor, size_t index, const char **name,
               uint64_t *count)

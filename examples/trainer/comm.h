@@ -42,6 +42,8 @@ gp_status gt_comm_sum(gt_comm *comm, uint64_t *values, size_t count);
 
 /* Counters of this worker. */
 void gt_comm_stats(const gt_comm *comm, gp_stats *out);
+/* The pipeline that a tensor's pushes go through now; codec=auto changes it. */
+const char *gt_comm_codec(const gt_comm *comm, size_t tensor);
 
 /* What codecs remember of a tensor: tensor 2 * layer is the weight, 2 * layer +
  * 1 the bias. As gp_tensor_state() and its companions. */

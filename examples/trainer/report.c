@@ -241,6 +241,22 @@ epochs_of(const gt_trainer *t)
     return list;
 }
 
+/* What each tensor's pushes went through in the end. */
+static json_t *
+codecs_of(const gt_trainer *t)
+{
+    json_t *codecs = json_object();
+
+    for (size_t i = 0; t->comm && i < 2 * t->mlp.layers; i++) {
+        char name[64];
+
+        snprintf(name, sizeof(name), "layer%zu.%s", i / 2,
+                 i % 2 ? "bias" : "weight");
+        set_text(codecs, name, gt_comm_codec(t->comm, i));
+    }
+    return codecs;
+}
+
 static json_t *
 final_of(const gt_trainer *t, const char *sha256)
 {
@@ -253,6 +269,7 @@ final_of(const gt_trainer *t, const char *sha256)
     set_count(f, "bytes_pushed", t->stats.bytes_pushed);
     set_count(f, "bytes_pulled", t->stats.bytes_pulled);
     set_count(f, "dense_bytes", t->stats.dense_bytes);
+    json_object_set_new(f, "codecs", codecs_of(t));
     set_text(f, "params_sha256", sha256);
     return f;
 }
