@@ -383,6 +383,7 @@ vote_aggregate(const void *instance, const gp_codec_input *input, size_t inputs,
 const gp_codec_ops gp_codec_vote = {
     .abi = GP_CODEC_ABI,
     .kind = GP_CODEC_ARRAY,
+    .properties = GP_CODEC_VOTES,
     .nonfinite = GP_NONFINITE_PROPAGATE,
     .name = "vote",
     .text = "signs, which a shard counts: majority vote",

@@ -60,6 +60,9 @@ typedef enum gp_codec_kind {
 /** Sends differences to what the receiver holds (ef21): a shard adds up all
  *  steps, not the pushes of one. */
 #define GP_CODEC_DIFFERENCE 0x40u
+/** Encodes signs: as a pull codec it stands for the sign of the sum, 1 for a
+ *  tie, also where the messages of workers were summed encoded. */
+#define GP_CODEC_VOTES 0x80u
 
 /** What a codec does with NaN and Inf; each has a test. */
 typedef enum gp_nonfinite {

@@ -30,11 +30,22 @@ find_needy(const gp_codec_set *set, uint32_t need)
     return bits;
 }
 
+/* A majority that makes up for earlier ones takes the sum itself. */
+static bool
+corrects_votes(const shard_tensor *t)
+{
+    bool remembers =
+        t->spec->feedback || gp_pipeline_needs(t->pull) & GP_PIPELINE_REMEMBERS;
+
+    return remembers && gp_pipeline_properties(t->pull) & GP_CODEC_VOTES;
+}
+
 static int
 find_summed(const gp_shard *s, const shard_tensor *t)
 {
     bool sums = gp_pipeline_needs(t->pull) & GP_PIPELINE_AGGREGATES &&
-                t->updater.kind != GP_UPDATER_SGD && s->size <= GP_CODEC_FOLD;
+                t->updater.kind != GP_UPDATER_SGD && s->size <= GP_CODEC_FOLD &&
+                !corrects_votes(t);
 
     return sums ? gp_codec_set_find(&t->push, gp_pipeline_id(t->pull)) : -1;
 }

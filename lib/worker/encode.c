@@ -7,6 +7,7 @@
  * other, and operations of later steps are parked until then. Other tensors are
  * encoded chunk by chunk as buffers allow.
  */
+#include <math.h>
 #include <string.h>
 
 #include "compress/codec_internal.h"
@@ -172,6 +173,25 @@ gp_encode_end(gp_op *op)
     return true;
 }
 
+/* The majority, which is 1 where as many are for it as against. */
+static void
+take_signs(float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!isnan(values[i]))
+            values[i] = values[i] < 0 ? -1.0f : 1.0f;
+}
+
+/* From the workers' messages as one to what the updater makes of their sum. */
+static void
+finish_sum(const gp_tensor *t, float *values, size_t count)
+{
+    if (gp_pipeline_properties(t->pull) & GP_CODEC_VOTES)
+        take_signs(values, count);
+    else if (t->scale != 1.0f)
+        gp_scale_fp32(values, t->scale, count);
+}
+
 gp_status
 gp_decode_chunk(gp_op *op, const gp_msg *msg, const void *bytes)
 {
@@ -195,8 +215,8 @@ gp_decode_chunk(gp_op *op, const gp_msg *msg, const void *bytes)
                                 info->count, w->workspace);
     if (status != GP_OK)
         return status;
-    if (sum && t->scale != 1.0f)
-        gp_scale_fp32(values, t->scale, info->count);
+    if (sum)
+        finish_sum(t, values, info->count);
     if (t->spec.dtype == GP_FP16)
         gp_fp32_to_fp16(out, values, info->count);
     else if (half)

@@ -45,7 +45,7 @@ typedef struct model {
     const plan *plan;
     gp_pipeline *push, *pull;
     gp_map map;
-    bool mean, summed;
+    bool mean, summed, votes;
     gp_codec_memory *memory[WORKERS], **chunk; /* by rank; by chunk, of pulls */
     float *history, *gradient[WORKERS], *sum;
     uint8_t *bytes[WORKERS], *out;
@@ -86,6 +86,7 @@ open_model(model *m, const plan *p, uint32_t shards)
     needs = gp_pipeline_needs(m->push);
     m->summed = needs & GP_PIPELINE_AGGREGATES &&
                 gp_pipeline_id(m->push) == gp_pipeline_id(m->pull);
+    m->votes = gp_pipeline_properties(m->pull) & GP_CODEC_VOTES;
     m->bound = at_least(gp_pipeline_bound(m->push, COUNT),
                         gp_pipeline_bound(m->pull, COUNT));
     m->work = room(at_least(gp_pipeline_workspace(m->push, COUNT),
@@ -207,7 +208,9 @@ pull_sum(model *m, const gp_chunk_info *c, uint64_t step, float shared,
     context[0].rank = GP_RANK_SHARD;
     job_check(gp_pipeline_decode(m->pull, &context[0], m->out, size, out,
                                  c->count, m->work));
-    for (uint64_t i = 0; i < c->count && m->mean; i++)
+    for (uint64_t i = 0; i < c->count && m->votes; i++)
+        out[i] = out[i] < 0 ? -1.0f : 1.0f;
+    for (uint64_t i = 0; i < c->count && m->mean && !m->votes; i++)
         out[i] *= 1.0f / (float)WORKERS;
 }
 
@@ -443,6 +446,7 @@ sums(void **state)
     check("intsum:bits=4", "q8", "mean", -1);
     check("q8", "intsum", "mean", -1);
     check("vote:workers=3", "vote:workers=3", "sum", -1);
+    check("vote", "vote", "mean", -1);
 }
 
 /* A telescope: all that was ever pulled, and what the shard still owes, is all
