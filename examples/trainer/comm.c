@@ -111,7 +111,8 @@ updater_text(const gt_options *o, char *out, size_t capacity)
 }
 
 static gp_status
-register_tensor(gt_comm *comm, const gt_options *o, size_t index)
+register_tensor(gt_comm *comm, const gt_options *o, uint64_t steps,
+                size_t index)
 {
     const gt_layer *layer = &comm->mlp->layer[index / 2];
     gp_tensor_options t = GP_TENSOR_INIT;
@@ -127,6 +128,7 @@ register_tensor(gt_comm *comm, const gt_options *o, size_t index)
     t.codec = o->codec_given ? o->codec : NULL;
     t.pull_codec = o->pull_codec_given ? o->pull_codec : NULL;
     t.updater = updater;
+    t.first_step = steps;
     return gp_tensor_register(comm->worker, &t, &comm->tensors[index]);
 }
 
@@ -176,13 +178,14 @@ broadcast_all(gt_comm *comm)
 }
 
 gp_status
-gt_comm_start(gt_comm *comm, const gt_options *options, gt_mlp *mlp)
+gt_comm_start(gt_comm *comm, const gt_options *options, uint64_t steps,
+              gt_mlp *mlp)
 {
     gp_status status = GP_OK;
 
     comm->mlp = mlp;
     for (size_t i = 0; i < 2 * mlp->layers && status == GP_OK; i++)
-        status = register_tensor(comm, options, i);
+        status = register_tensor(comm, options, steps, i);
     if (status == GP_OK)
         status = register_sums(comm);
     if (status == GP_OK)

@@ -119,7 +119,7 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
     if (status == GP_OK && options->resume)
         status = resume(t);
     if (status == GP_OK && t->comm)
-        status = gt_comm_start(t->comm, options, &t->mlp);
+        status = gt_comm_start(t->comm, options, t->steps, &t->mlp);
     if (status == GP_OK && options->resume)
         status = gt_checkpoint_load_states(t);
     if (status == GP_OK && t->rank == 0 && options->logdir)

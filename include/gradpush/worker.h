@@ -100,12 +100,16 @@ typedef struct gp_tensor_options {
     /** Dense below this count: pipelines other than none are not applied to
      *  tensors with fewer elements. */
     uint64_t codec_minimum;
+    /** Number of the first push, at most 2^63 - 1, equal on all workers: what
+     *  was pushed before a job that this one continues, so that schedules,
+     *  codec_warmup and random codecs go on where they were. */
+    uint64_t first_step;
 } gp_tensor_options;
 
 #define GP_TENSOR_INIT                                                       \
     {                                                                        \
         sizeof(gp_tensor_options), NULL, GP_FP32, 0, 0, 0, NULL, NULL, NULL, \
-            -1, -1, 1024                                                     \
+            -1, -1, 1024, 0                                                  \
     }
 
 /**
@@ -159,7 +163,8 @@ GP_API GP_MUST_CHECK gp_status gp_worker_ready(gp_worker *worker);
 /**
  * Pushes a gradient and pulls the result of the same step.
  *
- * The n-th push of a tensor belongs to its step n. In sync mode the request
+ * The n-th push of a tensor, counted from its first_step, belongs to its step
+ * n. In sync mode the request
  * ends when all workers have pushed that step.
  *
  * Does not block (the first operation does, see gp_worker_ready()).

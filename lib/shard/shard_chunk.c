@@ -199,8 +199,8 @@ gp_shard_relieve(gp_shard *s, gp_peer *peer)
 static void
 take_initial(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
 {
-    if (c->version > 0 || c->next_rank > 0 || c->initialized ||
-        c->initializer) {
+    if (c->version > c->tensor->spec->first_step || c->next_rank > 0 ||
+        c->initialized || c->initializer) {
         gp_entry_free(s, peer, e);
         gp_shard_fail(s, GP_ERR_STATE,
                       "worker %u broadcast tensor '%.60s' twice or after a "

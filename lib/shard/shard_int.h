@@ -104,7 +104,7 @@ typedef struct gp_chunk {
     shard_tensor *tensor;
     uint32_t number;
     uint32_t next_rank; /* whose push is folded next */
-    uint64_t version;   /* completed steps */
+    uint64_t version;   /* completed steps, from the first one's number */
     uint32_t sending;   /* results of this version not yet SENT */
     bool scaled;        /* the updater's scale is in the sum already */
     bool summed;        /* the sum is in `encoded`, and nowhere else */

@@ -122,9 +122,11 @@ open_chunk(gp_shard *s, gp_chunk *c)
         (momentum && !c->velocity) || (differs && !c->history))
         return gp_fail(GP_ERR_NO_MEMORY, "chunk of %zu bytes", bytes);
     memset(c->value, 0, bytes);
+    c->version = t->spec->first_step;
     for (int64_t r = 0; r < s->size; r++) {
         gp_list_init(&c->entry[r].due);
         c->entry[r].chunk = c;
+        c->entry[r].next_step = t->spec->first_step;
     }
     return t->pull_dense ? GP_OK : open_pull_memory(c);
 }

@@ -15,7 +15,7 @@
 #include <gradpush/worker.h>
 
 /* The shortest encoded row: four empty texts and the numbers. */
-#define TENSOR_BYTES_MIN (2 + 1 + 1 + 8 + 8 + 2 + 2 + 2)
+#define TENSOR_BYTES_MIN (2 + 1 + 1 + 8 + 8 + 8 + 2 + 2 + 2)
 
 static gp_status
 whole(const gp_reader *r, const char *what)
@@ -179,6 +179,7 @@ gp_tensor_list_encode(const gp_tensor_list *list, void **out, size_t *size)
         gp_write8(&w, t->feedback);
         gp_write64(&w, t->count);
         gp_write64(&w, t->columns);
+        gp_write64(&w, t->first_step);
         gp_write_text(&w, t->push);
         gp_write_text(&w, t->pull);
         gp_write_text(&w, t->updater);
@@ -202,10 +203,12 @@ spec_decode(gp_reader *r, gp_tensor_spec *t)
     t->feedback = gp_read8(r);
     t->count = gp_read64(r);
     t->columns = gp_read64(r);
+    t->first_step = gp_read64(r);
     gp_read_text(r, t->push, sizeof(t->push));
     gp_read_text(r, t->pull, sizeof(t->pull));
     gp_read_text(r, t->updater, sizeof(t->updater));
     return r->ok && is_shape(t->count, t->columns) && t->feedback <= 1 &&
+           t->first_step <= GP_FIRST_STEP_MAX &&
            gp_dtype_bytes((gp_dtype)t->dtype) > 0;
 }
 
@@ -247,7 +250,7 @@ dtype_name(uint8_t dtype)
 /* The first field in which two rows differ, and both values; NULL for none. */
 static const char *
 spec_difference(const gp_tensor_spec *a, const gp_tensor_spec *b,
-                const char **left, const char **right, char text[4][24])
+                const char **left, const char **right, char text[6][24])
 {
     static const char *const on_or_off[] = {"off", "on"};
     const struct {
@@ -255,6 +258,7 @@ spec_difference(const gp_tensor_spec *a, const gp_tensor_spec *b,
     } fields[] = {{"dtype", dtype_name(a->dtype), dtype_name(b->dtype)},
                   {"count", text[0], text[1]},
                   {"columns", text[2], text[3]},
+                  {"first step", text[4], text[5]},
                   {"codec", a->push, b->push},
                   {"pull codec", a->pull, b->pull},
                   {"pull feedback", on_or_off[a->feedback & 1],
@@ -265,6 +269,8 @@ spec_difference(const gp_tensor_spec *a, const gp_tensor_spec *b,
     snprintf(text[1], 24, "%llu", (unsigned long long)b->count);
     snprintf(text[2], 24, "%llu", (unsigned long long)a->columns);
     snprintf(text[3], 24, "%llu", (unsigned long long)b->columns);
+    snprintf(text[4], 24, "%llu", (unsigned long long)a->first_step);
+    snprintf(text[5], 24, "%llu", (unsigned long long)b->first_step);
     for (size_t i = 0; i < GP_COUNT_OF(fields); i++)
         if (strcmp(fields[i].a, fields[i].b) != 0) {
             *left = fields[i].a;
@@ -283,7 +289,7 @@ row_differs(uint32_t i, const gp_tensor_spec *a, uint32_t rank_a,
     static const char advice[] =
         "register the same tensors in the same order on all workers";
     const char *left, *right, *what;
-    char text[4][24];
+    char text[6][24];
 
     if (strcmp(a->name, b->name) != 0) {
         snprintf(out, capacity,

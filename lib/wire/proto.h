@@ -130,6 +130,9 @@ gp_status gp_grant_decode(const void *in, size_t size, gp_grant *out);
  * GP_TEXT_MAX; line breaks become spaces, other unprintable bytes '?'. */
 void gp_text_decode(const void *in, size_t size, char *out);
 
+/* Steps count from a first one up to here, and never come to their end. */
+#define GP_FIRST_STEP_MAX (UINT64_MAX / 2)
+
 /* One row of the tensor list, in canonical form. */
 typedef struct gp_tensor_spec {
     char name[GP_NAME_MAX];
@@ -137,6 +140,7 @@ typedef struct gp_tensor_spec {
     uint8_t feedback; /* 1: shards keep what the pull pipeline loses */
     uint64_t count;
     uint64_t columns;         /* length of its rows; 0: a vector */
+    uint64_t first_step;      /* number of the first push */
     char push[GP_CODECS_MAX]; /* canonical texts, alternatives between '|' */
     char pull[GP_CODECS_MAX];
     char updater[GP_NAME_MAX]; /* canonical updater text */

@@ -163,6 +163,7 @@ gp_experiment_register(gp_worker *w)
         o.dtype = (gp_dtype)t->spec.dtype;
         o.count = t->spec.count;
         o.priority = t->priority;
+        o.first_step = t->spec.first_step;
         o.codec = o.pull_codec = "none";
         o.updater = t->spec.updater;
         status = gp_tensor_add(w, &o, &t->truth);

@@ -205,7 +205,7 @@ gp_tensor_reset_state(gp_tensor *t)
     if (!t)
         return gp_fail(GP_ERR_INVALID, "gp_tensor_reset_state: NULL");
     gp_driver_hold(t->worker->driver);
-    if (t->steps > 0 &&
+    if (t->steps > t->spec.first_step &&
         find_field(t->memory[t->holder], "history", &values) > 0)
         status = gp_fail(GP_ERR_STATE,
                          "tensor '%.60s': shards hold the same history and "

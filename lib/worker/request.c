@@ -176,7 +176,7 @@ was_pulled(gp_tensor *t)
     if (strncmp(t->spec.updater, "sgd", 3) == 0)
         return false;
     pthread_mutex_lock(&w->submit_lock);
-    was = t->steps > 0 && t->pulled == t->steps;
+    was = t->steps > t->spec.first_step && t->pulled == t->steps;
     pthread_mutex_unlock(&w->submit_lock);
     return was;
 }

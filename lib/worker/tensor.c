@@ -78,6 +78,11 @@ check_options(gp_worker *w, const gp_tensor_options *o)
                        "%llu columns",
                        o->name, (unsigned long long)o->count,
                        (unsigned long long)o->columns);
+    if (o->first_step > GP_FIRST_STEP_MAX)
+        return gp_fail(GP_ERR_INVALID,
+                       "tensor '%.60s': first_step is %llu; the most is %llu",
+                       o->name, (unsigned long long)o->first_step,
+                       (unsigned long long)GP_FIRST_STEP_MAX);
     if (atomic_load(&w->phase) != PHASE_REGISTER)
         return gp_fail(GP_ERR_STATE,
                        "tensor '%.60s' is registered after the "
@@ -207,6 +212,8 @@ gp_tensor_add(gp_worker *w, const gp_tensor_options *options, gp_tensor **out)
     t->spec.dtype = (uint8_t)options->dtype;
     t->spec.count = options->count;
     t->spec.columns = options->columns > 1 ? options->columns : 0;
+    t->spec.first_step = options->first_step;
+    t->steps = t->pulled = t->encoding = options->first_step;
     status = open_tensor(w, options, t);
     if (status == GP_OK)
         status = append(w, t);

@@ -166,7 +166,7 @@ struct gp_tensor {
     uint64_t encoding;  /* the step whose chunks are being encoded */
     uint32_t unencoded; /* chunks of it that are not */
     gp_list parked;     /* operations of later steps */
-    uint64_t steps;     /* shared, under submit_lock: pushes so far */
+    uint64_t steps;     /* shared, under submit_lock: of the next push */
     uint64_t pulled;    /* shared likewise: results given out, in steps */
     uint32_t first, chunks;
     gp_list unused; /* shared, under submit_lock: requests to reuse */

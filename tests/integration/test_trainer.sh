@@ -79,8 +79,10 @@ train "other settings" 1 --epochs 5 --loss mse --checkpoint "$work/saved" \
     --resume --quiet
 says "other settings" "$err" "was written with --loss ce"
 
-# Also what other codecs remember: velocities, factors.
-for codec in dgc:ratio=0.05 powersgd:rank=2; do
+# Also what other codecs remember (velocities, factors), and where random ones
+# and schedules were.
+for codec in powersgd:rank=2 q4:round=stochastic randk:0.1 \
+    dgc:0.01,start=0.25,over=30; do
     options=(--codec "$codec" --quiet)
     rm -rf "$work/state"
     train "$codec" 0 "${options[@]}" --epochs 2

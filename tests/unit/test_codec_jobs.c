@@ -33,6 +33,7 @@
 typedef struct plan {
     const char *push, *pull, *updater;
     int feedback, pull_feedback;
+    uint64_t first; /* number of the first step */
     float *result[STEPS];
     const char *field; /* of the worker's memory, compared at the end */
     float *kept[WORKERS];
@@ -288,7 +289,7 @@ compute(plan *p, uint32_t shards)
     open_model(&m, p, shards);
     for (uint32_t s = 0; s < STEPS; s++) {
         p->result[s] = room(COUNT * sizeof(float));
-        model_step(&m, s, p->result[s]);
+        model_step(&m, p->first + s, p->result[s]);
     }
     for (uint32_t r = 0; r < WORKERS; r++)
         keep_field(p, r, m.memory[r]);
@@ -314,6 +315,7 @@ body(job *j, gp_worker *w, uint32_t rank)
     const plan *p = j->data;
     gp_tensor_options o = GP_TENSOR_INIT;
     float *data = room(COUNT * sizeof(float));
+    gp_request *request;
     gp_tensor *t;
 
     o.name = "t";
@@ -324,12 +326,13 @@ body(job *j, gp_worker *w, uint32_t rank)
     o.updater = p->updater;
     o.feedback = p->feedback;
     o.pull_feedback = p->pull_feedback;
+    o.first_step = p->first;
     job_check(gp_tensor_register(w, &o, &t));
+    job_check(gp_broadcast(t, data, 0, &request));
+    job_check(gp_wait(&request, -1));
     for (uint32_t s = 0; s < STEPS; s++) {
-        gp_request *request;
-
         for (uint32_t i = 0; i < COUNT; i++)
-            data[i] = job_value(rank, 0, s, i);
+            data[i] = job_value(rank, 0, p->first + s, i);
         job_check(gp_push_pull(t, data, data, &request));
         job_check(gp_wait(&request, -1));
         for (uint32_t i = 0; i < COUNT; i++)
@@ -372,13 +375,15 @@ run(plan *p, const char *transport, uint32_t shards, const char *slots)
 /* The same model holds whatever the number of shards, and wherever they are,
  * where chunks are alike. */
 static void
-check(const char *push, const char *pull, const char *updater, int feedback)
+check_from(uint64_t first, const char *push, const char *pull,
+           const char *updater, int feedback)
 {
     plan p = {.push = push,
               .pull = pull,
               .updater = updater,
               .feedback = feedback,
-              .pull_feedback = feedback};
+              .pull_feedback = feedback,
+              .first = first};
     bool wide = strstr(push, "powersgd") || strstr(pull, "powersgd");
 
     print_message("%s, pulled as %s\n", push, pull);
@@ -393,6 +398,22 @@ check(const char *push, const char *pull, const char *updater, int feedback)
     run(&p, "loop", 3, "2");
     run(&p, "loop", 0, "64");
     forget(&p);
+}
+
+static void
+check(const char *push, const char *pull, const char *updater, int feedback)
+{
+    check_from(0, push, pull, updater, feedback);
+}
+
+/* A job that continues another one: random numbers and schedules go on. */
+static void
+later_steps(void **state)
+{
+    (void)state;
+    check_from(1000, "q4:round=stochastic", "bf16:round=stochastic", "mean", 1);
+    check_from(27, "dgc:ratio=0.01,start=0.25,over=30", "none", "mean", -1);
+    check_from(UINT64_MAX / 2, "randk:0.1", "none", "sum", 1);
 }
 
 static void
@@ -497,9 +518,13 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quantizers),  cmocka_unit_test(selections),
-        cmocka_unit_test(differences), cmocka_unit_test(factors),
-        cmocka_unit_test(sums),        cmocka_unit_test(pulls_lose_nothing),
+        cmocka_unit_test(later_steps),
+        cmocka_unit_test(quantizers),
+        cmocka_unit_test(selections),
+        cmocka_unit_test(differences),
+        cmocka_unit_test(factors),
+        cmocka_unit_test(sums),
+        cmocka_unit_test(pulls_lose_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

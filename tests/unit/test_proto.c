@@ -57,9 +57,9 @@ make_hello(void)
 }
 
 static gp_tensor_spec rows[] = {
-    {"encoder.weight", 1, 1, 1234567890123, 3, "none|q8:block=256",
-     "q8:block=256", "mean"},
-    {"h", 3, 0, 1, 0, "bf16", "bf16",
+    {"encoder.weight", 1, 1, 1234567890123, 3, 0x2122232425262728,
+     "none|q8:block=256", "q8:block=256", "mean"},
+    {"h", 3, 0, 1, 0, 0, "bf16", "bf16",
      "sgd:lr=0.100000001,momentum=0,nesterov=0,weight_decay=0"},
 };
 
@@ -322,7 +322,8 @@ enum {
     AT_DTYPE = 40,
     AT_FEEDBACK = 41,
     AT_ELEMENTS = 42,
-    AT_COLUMNS = 50
+    AT_COLUMNS = 50,
+    AT_FIRST_STEP = 58
 };
 
 static void
@@ -374,6 +375,8 @@ hostile_fields_of_tensors(void **state)
         {AT_COLUMNS, 8, 2},
         {AT_COLUMNS, 8, 1234567890124},
         {AT_COLUMNS, 8, UINT64_MAX},
+        {AT_FIRST_STEP, 8, 1ull << 63},
+        {AT_FIRST_STEP, 8, UINT64_MAX},
         {AT_ELEMENTS, 8, 0},
         {AT_ELEMENTS, 8, 1ull << 63},
         {AT_ELEMENTS, 8, UINT64_MAX},
@@ -464,6 +467,8 @@ change(gp_tensor_spec *t, int field)
         t->feedback = 1;
     else if (field == 6)
         t->columns = 1;
+    else if (field == 7)
+        t->first_step = 12;
     else
         strcpy(t->updater, "sum");
 }
@@ -481,6 +486,7 @@ the_first_difference_is_named(void **state)
         "tensor 1 'h' has pull codec bf16 on worker 0, but none on worker 5: ",
         "tensor 1 'h' has pull feedback off on worker 0, but on on worker 5: ",
         "tensor 1 'h' has columns 0 on worker 0, but 1 on worker 5: register",
+        "tensor 1 'h' has first step 0 on worker 0, but 12 on worker 5: ",
         "tensor 1 'h' has updater sgd:lr=0.100000001,momentum=0,nesterov=0,"
         "weight_decay=0 on worker 0, but sum on worker 5: register",
     };

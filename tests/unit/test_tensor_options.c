@@ -109,6 +109,10 @@ dtypes_and_counts(void **state)
     assert_refused(worker, &o, GP_ERR_INVALID, "no whole rows of 3 columns");
     o.columns = 10000;
     assert_refused(worker, &o, GP_ERR_INVALID, "no whole rows of 10000");
+    o = good_options();
+    o.first_step = 1ull << 63;
+    assert_refused(worker, &o, GP_ERR_INVALID,
+                   "the most is 9223372036854775807");
     gp_worker_destroy(worker);
 }
 
