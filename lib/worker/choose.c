@@ -22,16 +22,107 @@ with_dense(const char *text, char *out, size_t capacity)
     return GP_OK;
 }
 
+static gp_status
+check_rule(void *user, const char *rule, const char *pipeline)
+{
+    char why[512];
+
+    (void)user;
+    if (gp_codec_check(pipeline) == GP_OK)
+        return GP_OK;
+    snprintf(why, sizeof(why), "%s", gp_last_error());
+    return gp_fail(GP_ERR_CONFIG, "codec_rules, rule '%.80s': %s", rule, why);
+}
+
+/* A fault in a rule that holds for no tensor is one all the same. */
+static gp_status
+check_rules(gp_worker *w)
+{
+    gp_status status = GP_OK;
+
+    if (!w->rules_checked)
+        status = gp_policy_each(gp_config_get(w->config, "codec_rules"),
+                                check_rule, NULL);
+    w->rules_checked = status == GP_OK;
+    return status;
+}
+
+static gp_status
+warn_unused(void *user, const char *rule, const char *pipeline)
+{
+    const gp_worker *w = user;
+    char out[GP_POLICY_RULE_MAX];
+
+    (void)pipeline;
+    for (uint32_t i = 0; i < w->tensors; i++) {
+        const gp_tensor_spec *spec = &w->tensor[i]->spec;
+        gp_status status = gp_policy_rule(rule, spec->name, spec->count,
+                                          spec->columns, out, sizeof(out));
+
+        if (status != GP_OK || out[0])
+            return status;
+    }
+    GP_WARN("codec_rules: the rule '%.200s' holds for none of %u tensors", rule,
+            w->tensors);
+    return GP_OK;
+}
+
+gp_status
+gp_worker_check_rules(gp_worker *w)
+{
+    const char *rules = gp_config_get(w->config, "codec_rules");
+
+    return gp_policy_each(rules, warn_unused, w);
+}
+
+/* Dense steps and differences cannot be mixed. */
+static gp_status
+check_dense_begin(const char *text, const char *what)
+{
+    const gp_codec_shape shape = {0, 0};
+    gp_codec_set set = {0};
+    gp_status status = gp_codec_set_open(text, "none", &shape, &set);
+    bool differs = status == GP_OK && gp_codec_set_differs(&set);
+
+    gp_codec_set_close(&set);
+    if (differs)
+        return gp_fail(GP_ERR_CONFIG,
+                       "codec '%.100s': ef21 and %s cannot be combined, "
+                       "because ef21 sends differences from the first step on "
+                       "and %s begins with dense steps",
+                       text, what, what);
+    return status;
+}
+
+static gp_status
+add_dense(gp_worker *w, gp_tensor *t, char *out, size_t capacity)
+{
+    const char *candidates = gp_config_get(w->config, "codec_candidates");
+    uint64_t warmup = (uint64_t)gp_config_int(w->config, "codec_warmup");
+    char text[GP_CODECS_MAX];
+    gp_status status;
+
+    t->automatic = strcmp(out, "auto") == 0;
+    if (!t->automatic && warmup == 0)
+        return GP_OK;
+    snprintf(text, sizeof(text), "%s", t->automatic ? candidates : out);
+    status = check_dense_begin(text, t->automatic ? "auto" : "codec_warmup");
+    if (status != GP_OK)
+        return status;
+    t->warmup = t->automatic ? 0 : warmup;
+    return with_dense(text, out, capacity);
+}
+
 gp_status
 gp_tensor_push_text(gp_worker *w, const gp_tensor_options *o, gp_tensor *t,
                     char *out, size_t capacity)
 {
     const char *text = o->codec;
-    uint64_t warmup = (uint64_t)gp_config_int(w->config, "codec_warmup");
-    gp_status status =
-        gp_policy_rule(gp_config_get(w->config, "codec_rules"), o->name,
-                       o->count, o->columns, out, capacity);
+    gp_status status = check_rules(w);
 
+    if (status == GP_OK)
+        status = gp_policy_rule(gp_config_get(w->config, "codec_rules"),
+                                o->name, o->count, o->columns, out, capacity);
     if (status != GP_OK)
         return status;
     if (!text && out[0] == '\0')
@@ -40,18 +131,7 @@ gp_tensor_push_text(gp_worker *w, const gp_tensor_options *o, gp_tensor *t,
         return gp_fail(GP_ERR_CONFIG, "codec '%.100s...' is too long", text);
     if (text)
         strcpy(out, text);
-    t->automatic = strcmp(out, "auto") == 0;
-    if (t->automatic)
-        return with_dense(gp_config_get(w->config, "codec_candidates"), out,
-                          capacity);
-    if (warmup > 0) {
-        char rest[GP_CODECS_MAX];
-
-        t->warmup = warmup;
-        snprintf(rest, sizeof(rest), "%s", out);
-        return with_dense(rest, out, capacity);
-    }
-    return GP_OK;
+    return add_dense(w, t, out, capacity);
 }
 
 gp_status

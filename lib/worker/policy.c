@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <fnmatch.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,14 +53,14 @@ reject(span rule, const char *what)
                    (int)GP_MIN(rule.length, (size_t)80), rule.at, what);
 }
 
-/* Digits and at most one of K, M, G. */
+/* Digits and at most one of K, M, G, or k, m, g. */
 static bool
 read_count(span s, uint64_t *out)
 {
     uint64_t value = 0, unit = 1;
 
-    if (s.length && strchr("KMG", s.at[s.length - 1])) {
-        char suffix = s.at[--s.length];
+    if (s.length && strchr("KMGkmg", s.at[s.length - 1])) {
+        int suffix = toupper((unsigned char)s.at[--s.length]);
 
         unit = suffix == 'K'   ? 1ull << 10
                : suffix == 'M' ? 1ull << 20
@@ -76,16 +77,17 @@ read_count(span s, uint64_t *out)
     return value <= UINT64_MAX / unit;
 }
 
+/* What follows the word count. */
 static gp_status
-test_count(span rule, span test, const subject *t, bool *holds)
+test_count(span rule, span bound, const subject *t, bool *holds)
 {
-    bool least = test.length > 6 && strncmp(test.at + 5, ">=", 2) == 0;
-    bool below = test.length > 5 && test.at[5] == '<' && test.at[6] != '=';
-    size_t skip = least ? 7 : 6;
+    bool least = bound.length > 2 && strncmp(bound.at, ">=", 2) == 0;
+    bool below = bound.length > 1 && *bound.at == '<';
+    size_t skip = least ? 2 : 1;
     uint64_t limit;
 
     if ((!least && !below) ||
-        !read_count(trim(test.at + skip, test.length - skip), &limit))
+        !read_count(trim(bound.at + skip, bound.length - skip), &limit))
         return reject(rule, "expected count<N or count>=N");
     *holds = least ? t->count >= limit : t->count < limit;
     return GP_OK;
@@ -100,6 +102,10 @@ test_name(span rule, span test, const subject *t, bool *holds)
         return reject(rule, "a test is empty");
     if (test.length >= sizeof(pattern))
         return reject(rule, "a name pattern is longer than 255 characters");
+    for (size_t i = 0; i < test.length; i++)
+        if (strchr("<>=", test.at[i]))
+            return reject(rule, "a name pattern cannot have '<', '>' or '='; "
+                                "the one thing to compare is count");
     memcpy(pattern, test.at, test.length);
     pattern[test.length] = '\0';
     *holds = fnmatch(pattern, t->name, 0) == 0;
@@ -110,14 +116,16 @@ static gp_status
 run_test(span rule, span test, const subject *t, bool *holds)
 {
     bool matrix = t->columns > 1 && t->count > t->columns;
+    span bound = {NULL, 0};
 
+    if (test.length > 5 && strncmp(test.at, "count", 5) == 0)
+        bound = trim(test.at + 5, test.length - 5);
     if (is_word(test, "vector") || is_word(test, "matrix")) {
         *holds = matrix == is_word(test, "matrix");
         return GP_OK;
     }
-    if (test.length > 5 && strncmp(test.at, "count", 5) == 0 &&
-        strchr("<>=", test.at[5]))
-        return test_count(rule, test, t, holds);
+    if (bound.length && strchr("<>=", *bound.at))
+        return test_count(rule, bound, t, holds);
     return test_name(rule, test, t, holds);
 }
 
@@ -183,6 +191,34 @@ gp_policy_rule(const char *rules, const char *name, uint64_t count,
         memcpy(out, found.at, found.length);
     out[found.length] = '\0';
     return GP_OK;
+}
+
+gp_status
+gp_policy_each(const char *rules, gp_policy_visit visit, void *user)
+{
+    char text[GP_POLICY_RULE_MAX], pipeline[GP_POLICY_RULE_MAX];
+    const subject nobody = {"", 0, 0};
+    gp_status status = GP_OK;
+
+    while (*rules && status == GP_OK) {
+        size_t length = strcspn(rules, ";");
+        span rule = trim(rules, length), found;
+        bool holds;
+
+        rules += length + (rules[length] == ';');
+        if (rule.length == 0)
+            continue;
+        if (rule.length >= sizeof(text))
+            return reject(rule, "the rule is too long");
+        status = run_rule(rule, &nobody, &found, &holds);
+        if (status != GP_OK)
+            return status;
+        snprintf(text, sizeof(text), "%.*s", (int)rule.length, rule.at);
+        snprintf(pipeline, sizeof(pipeline), "%.*s", (int)found.length,
+                 found.at);
+        status = visit(user, text, pipeline);
+    }
+    return status;
 }
 
 uint32_t

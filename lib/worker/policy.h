@@ -4,8 +4,8 @@
  *
  * Rules: "condition => pipeline; condition => pipeline", the first that holds
  * counts. A condition is tests joined by '&': a name pattern with * and ?,
- * "count<N", "count>=N" (suffixes K, M, G of 1024), "vector" or "matrix" (of
- * rows and columns).
+ * "count<N", "count>=N" (suffixes K, M, G of 1024, or k, m, g), "vector" or
+ * "matrix" (of rows and columns).
  */
 #ifndef GP_POLICY_H
 #define GP_POLICY_H
@@ -20,6 +20,15 @@
  * GP_ERR_CONFIG: the message shows the rule and what is expected. */
 gp_status gp_policy_rule(const char *rules, const char *name, uint64_t count,
                          uint64_t columns, char *out, size_t capacity);
+
+/* Longest rule, with the end of the text. */
+#define GP_POLICY_RULE_MAX 2048
+
+/* Calls `visit` with every rule and its pipeline text, until one call fails.
+ * gp_policy_rule() with such a rule alone tells for whom it holds. */
+typedef gp_status (*gp_policy_visit)(void *user, const char *rule,
+                                     const char *pipeline);
+gp_status gp_policy_each(const char *rules, gp_policy_visit visit, void *user);
 
 /* What one element costs with a pipeline. */
 typedef struct gp_cost {

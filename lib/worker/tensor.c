@@ -43,10 +43,10 @@ open_pull(const gp_tensor_options *o, const char *text, gp_tensor *t)
     gp_codec_set set = {0};
     gp_status status;
 
-    if (strchr(text, '|'))
+    if (strchr(text, '|') || strcmp(text, "auto") == 0)
         return gp_fail(GP_ERR_CONFIG,
                        "pull codec '%.100s': there is one for all workers, "
-                       "without alternatives",
+                       "without alternatives; auto and '|' are for pushes",
                        text);
     status = open_codecs(o, text, &set, t->spec.pull);
     t->pull = set.pipeline[0];
@@ -479,7 +479,9 @@ gp_worker_ready(gp_worker *w)
     gp_driver_hold(w->driver);
     status = gp_worker_fault(w); /* it closes the connections */
     if (status == GP_OK && atomic_load(&w->phase) == PHASE_REGISTER) {
-        status = gp_experiment_register(w);
+        status = gp_worker_check_rules(w);
+        if (status == GP_OK)
+            status = gp_experiment_register(w);
         if (status == GP_OK)
             status = gp_worker_measure(w);
         if (status == GP_OK)

@@ -214,6 +214,7 @@ struct gp_worker {
     gp_status hearsay;
     char hearsay_text[GP_TEXT_MAX];
     gp_auto automatic;
+    bool rules_checked; /* all of codec_rules can be read */
     gp_experiment *experiment; /* or NULL */
     bool added;                /* to the driver */
     bool joined;               /* all members were there */
@@ -314,6 +315,8 @@ uint32_t gp_tensor_choose(gp_tensor *t, uint64_t step);
 /* The text of a tensor's alternatives, and what the tensor needs for them. */
 gp_status gp_tensor_push_text(gp_worker *w, const gp_tensor_options *o,
                               gp_tensor *t, char *out, size_t capacity);
+/* Warns of rules that hold for no tensor; after the last is registered. */
+gp_status gp_worker_check_rules(gp_worker *w);
 /* Before the first operation, when some tensor has codec=auto. */
 gp_status gp_worker_measure(gp_worker *w);
 /* Requests are under way, or none is any more. */

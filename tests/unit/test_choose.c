@@ -118,6 +118,100 @@ a_bad_rule_is_found(void **state)
     assert_int_equal(run_job(&j), GP_OK);
 }
 
+/* A pipeline that cannot be read is found whatever its rule holds for. */
+static void
+bad_pipeline_body(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_tensor_options o = GP_TENSOR_INIT;
+    gp_tensor *t;
+
+    (void)j;
+    (void)rank;
+    o.name = "t";
+    o.count = COUNT;
+    job_require(gp_tensor_register(w, &o, &t) == GP_ERR_CONFIG);
+    job_require(strstr(gp_last_error(), "rule 'other => q9'"));
+    job_require(strstr(gp_last_error(), "did you mean 'q8'"));
+}
+
+static void
+a_bad_pipeline_is_found(void **state)
+{
+    job j = {.transport = "loop",
+             .workers = 1,
+             .shards = 1,
+             .settings = {"codec_rules", "t => auto; other => q9"},
+             .body = bad_pipeline_body};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+}
+
+static void
+unused_body(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_tensor *t = register_as(w, "fc", NULL);
+
+    (void)j;
+    for (uint64_t step = 0; step < 2; step++)
+        job_require(step_error(t, rank, step) < 0.5);
+}
+
+static void
+rules_without_tensors_are_told(void **state)
+{
+    job j = {.transport = "loop",
+             .workers = 2,
+             .shards = 1,
+             .settings = {"codec_rules", "fcc* => bf16; fc => q8; f* => none"},
+             .body = unused_body};
+
+    (void)state;
+    job_log_start();
+    assert_int_equal(run_job(&j), GP_OK);
+    assert_true(job_log_has("'fcc* => bf16' holds for none of 1 tensors"));
+    assert_false(job_log_has("'fc => q8' holds for none"));
+    assert_false(job_log_has("'f* => none' holds for none"));
+    job_log_stop();
+}
+
+static void
+differences_body(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_tensor_options o = GP_TENSOR_INIT;
+    gp_tensor *t;
+
+    (void)rank;
+    o.name = "t";
+    o.count = COUNT;
+    o.codec = j->data;
+    job_require(gp_tensor_register(w, &o, &t) == GP_ERR_CONFIG);
+    job_require(strstr(gp_last_error(), "ef21 and "));
+    job_require(strstr(gp_last_error(), "cannot be combined"));
+    o.codec = "none";
+    o.pull_codec = "auto";
+    job_require(gp_tensor_register(w, &o, &t) == GP_ERR_CONFIG);
+    job_require(strstr(gp_last_error(), "auto and '|' are for pushes"));
+}
+
+static void
+differences_need_all_steps(void **state)
+{
+    job j = {.transport = "loop",
+             .workers = 1,
+             .shards = 1,
+             .settings = {"codec_warmup", "3"},
+             .data = "ef21+topk:0.01",
+             .body = differences_body};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+    j.settings[0] = "codec_candidates";
+    j.settings[1] = "ef21+topk:0.01";
+    j.data = "auto";
+    assert_int_equal(run_job(&j), GP_OK);
+}
+
 static void
 warm_body(job *j, gp_worker *w, uint32_t rank)
 {
@@ -241,6 +335,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rules_give_pipelines),
         cmocka_unit_test(a_bad_rule_is_found),
+        cmocka_unit_test(a_bad_pipeline_is_found),
+        cmocka_unit_test(rules_without_tensors_are_told),
+        cmocka_unit_test(differences_need_all_steps),
         cmocka_unit_test(warm_up_goes_dense),
         cmocka_unit_test(auto_decides),
         cmocka_unit_test(threads_change_nothing),

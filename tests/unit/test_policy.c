@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -41,6 +42,11 @@ first_match_counts(void **state)
     assert_string_equal(rule(rules, "fc12", 1 << 20, 1024), "powersgd:rank=4");
     assert_string_equal(rule(rules, "fc12", 1 << 20, 1 << 20), "q8");
     assert_string_equal(rule(rules, "fc12", 1 << 19, 512), "");
+    assert_string_equal(rule("count < 4k => q8", "a", 4095, 0), "q8");
+    assert_string_equal(rule("count >= 4k => q8", "a", 4095, 0), "");
+    assert_string_equal(rule("count  >=2m=>q8", "a", 2 << 20, 0), "q8");
+    assert_string_equal(rule("count>=1g => q8", "a", 1 << 30, 0), "q8");
+    assert_string_equal(rule("count* => q8", "counter", 1, 0), "q8");
     assert_string_equal(rule("", "a", 1, 0), "");
     assert_string_equal(rule(" ; ", "a", 1, 0), "");
 }
@@ -72,7 +78,37 @@ faults_are_shown(void **state)
     refused("count< => q8", "expected count<N");
     refused("count<5KK => q8", "expected count<N");
     refused("count<99999999999999999999 => q8", "expected count<N");
+    refused("count <= 5 => q8", "expected count<N");
+    refused("counts<5 => q8", "a name pattern cannot have '<'");
+    refused("size>=5 => q8", "a name pattern cannot have '<'");
+    refused("fc=1 & vector => q8", "a name pattern cannot have '<'");
     refused("fc => topk:ratio=0.01,scope=tensor", "too long");
+}
+
+static gp_status
+note(void *user, const char *one, const char *pipeline)
+{
+    char *all = user;
+
+    if (strcmp(pipeline, "stop") == 0)
+        return GP_ERR_CONFIG;
+    sprintf(all + strlen(all), "[%s|%s]", one, pipeline);
+    return GP_OK;
+}
+
+static void
+every_rule_is_visited(void **state)
+{
+    char all[200] = "";
+
+    (void)state;
+    assert_int_equal(gp_policy_each(" a* => q8 ;; count<1k=>none;", note, all),
+                     GP_OK);
+    assert_string_equal(all, "[a* => q8|q8][count<1k=>none|none]");
+    assert_int_equal(gp_policy_each("a => stop; b => q8", note, all),
+                     GP_ERR_CONFIG);
+    assert_int_equal(gp_policy_each("b => q8; a =", note, all), GP_ERR_CONFIG);
+    assert_non_null(strstr(gp_last_error(), "rule 'a ='"));
 }
 
 /* Dense 4 bytes, q8 1 byte at 20 GB/s, top-k 0.02 bytes at 10 GB/s. */
@@ -116,6 +152,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(first_match_counts),
         cmocka_unit_test(faults_are_shown),
+        cmocka_unit_test(every_rule_is_visited),
         cmocka_unit_test(slow_links_want_few_bytes),
         cmocka_unit_test(fast_links_want_none),
     };
