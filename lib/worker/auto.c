@@ -23,10 +23,12 @@ gp_auto_begin(gp_auto *a, const gp_auto_sample *s)
         a->busy = (gp_busy){s->now_ns, s->pushed, s->plain};
 }
 
+/* All dense is what it was before: slower then is noise. */
 static bool
 judge(gp_auto *a)
 {
-    if (a->periods == WATCH_PERIODS && a->chosen_speed < a->dense_speed) {
+    if (a->coded && a->periods == WATCH_PERIODS &&
+        a->chosen_speed < a->dense_speed) {
         a->gave_up = true;
         a->rate = 0;
         return true;

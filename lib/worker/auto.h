@@ -39,6 +39,7 @@ typedef struct gp_auto {
     double rate;      /* bytes pushed per second, the best dense period */
     double dense_speed, chosen_speed; /* fp32 bytes per second, best period */
     gp_busy busy;
+    bool coded;   /* something was chosen: the decision's to say */
     bool gave_up; /* what was chosen was slower */
 } gp_auto;
 

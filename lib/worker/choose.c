@@ -254,6 +254,7 @@ decide(gp_worker *w)
         all++;
         coded += t->preferred > 0;
     }
+    w->automatic.coded = coded > 0;
     if (w->automatic.gave_up)
         GP_WARN("codec auto: what was chosen moved %.3g GB/s of gradients, "
                 "dense %.3g GB/s: compression does not pay here, all tensors "

@@ -38,6 +38,7 @@ start(gp_auto *a)
     assert_false(period(a, 1 << 20, 1 << 20, 1000000));
     assert_true(period(a, 1 << 20, 1 << 20, 4000000));
     assert_int_equal(a->phase, GP_AUTO_CHOSEN);
+    a->coded = true; /* something pays at that rate */
     assert_true(a->rate > 1.04e9 && a->rate < 1.05e9);
 }
 
@@ -73,6 +74,21 @@ what_does_not_pay_is_left(void **state)
     assert_true(a.gave_up && a.rate == 0);
     for (int i = 0; i < 100; i++)
         assert_false(period(&a, 1 << 20, 1 << 20, 1000000));
+}
+
+/* Where all tensors went dense there is nothing to give up. */
+static void
+dense_is_not_judged(void **state)
+{
+    gp_auto a;
+
+    (void)state;
+    start(&a);
+    a.coded = false;
+    for (int i = 0; i < 100; i++)
+        assert_false(period(&a, 1 << 20, 1 << 20, 1100000));
+    assert_false(a.gave_up);
+    assert_true(a.rate > 0);
 }
 
 static void
@@ -112,6 +128,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_pays_stays),
         cmocka_unit_test(what_does_not_pay_is_left),
+        cmocka_unit_test(dense_is_not_judged),
         cmocka_unit_test(off_is_off),
         cmocka_unit_test(codecs_are_measured),
     };
