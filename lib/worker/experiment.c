@@ -127,21 +127,41 @@ gp_experiment_close(gp_worker *w)
 {
     FILE *f = w->experiment ? w->experiment->file : NULL;
 
-    if (f && (fflush(f) != 0 || ferror(f) || fclose(f) != 0))
-        GP_WARN("experiment: its file is not complete: %s", strerror(errno));
+    if (f) {
+        bool whole = fflush(f) == 0 && !ferror(f);
+        int error = errno;
+
+        if (fclose(f) != 0 && whole) {
+            whole = false;
+            error = errno;
+        }
+        if (!whole)
+            GP_WARN("experiment: its file is not complete: %s",
+                    strerror(error));
+    }
     free(w->experiment);
     w->experiment = NULL;
 }
 
 /* ---- tensors and requests -------------------------------------------- */
 
+/* Which tensors get one beside them. Those left out are named, where the lines
+ * go that lack them. */
 static bool
 has_truth(const gp_tensor *t)
 {
     bool coded = (int)t->preferred != t->direct || !t->pull_direct ||
                  t->automatic || t->warmup > 0;
+    const char *why = NULL;
 
-    return coded && strncmp(t->spec.updater, "sgd", 3) != 0;
+    if (strncmp(t->spec.updater, "sgd", 3) == 0)
+        why = "its result is parameters (updater sgd)";
+    else if (strlen(t->spec.name) + sizeof(TRUTH_SUFFIX) > GP_NAME_MAX)
+        why = "its name is too long for " TRUTH_SUFFIX " behind it";
+    if (coded && why && t->worker->experiment->file)
+        GP_WARN("experiment: no lines for tensor '%.255s': %s", t->spec.name,
+                why);
+    return coded && !why;
 }
 
 gp_status
@@ -155,8 +175,7 @@ gp_experiment_register(gp_worker *w)
         gp_tensor_options o = GP_TENSOR_INIT;
         char name[GP_NAME_MAX + sizeof(TRUTH_SUFFIX)];
 
-        if (t->truth || !has_truth(t) ||
-            strlen(t->spec.name) + sizeof(TRUTH_SUFFIX) > GP_NAME_MAX)
+        if (t->truth || !has_truth(t))
             continue;
         snprintf(name, sizeof(name), "%s%s", t->spec.name, TRUTH_SUFFIX);
         o.name = name;

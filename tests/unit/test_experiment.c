@@ -169,6 +169,87 @@ every_rank_may_write(void **state)
     path[strlen(path) - 3] = '\0';
 }
 
+static gp_tensor *
+add_special(gp_worker *w, const char *name, const char *updater)
+{
+    gp_tensor_options o = GP_TENSOR_INIT;
+    gp_tensor *t;
+
+    o.name = name;
+    o.count = COUNT;
+    o.codec = "q8";
+    o.updater = updater;
+    job_check(gp_tensor_register(w, &o, &t));
+    return t;
+}
+
+/* One with the longest name that has lines, and two that have none. */
+static void
+special_body(job *j, gp_worker *w, uint32_t rank)
+{
+    char longest[250] = {0}, longer[251] = {0};
+    float *data = calloc(COUNT, sizeof(float));
+    gp_tensor *t[3];
+
+    (void)j;
+    (void)rank;
+    memset(longest, 'x', sizeof(longest) - 1);
+    memset(longer, 'y', sizeof(longer) - 1);
+    t[0] = add_special(w, longest, "mean");
+    t[1] = add_special(w, longer, "mean");
+    t[2] = add_special(w, "parameters", "sgd:lr=0.1");
+    for (int i = 0; i < 3; i++) {
+        gp_request *r;
+
+        job_check(gp_push_pull(t[i], data, data, &r));
+        job_check(gp_wait(&r, -1));
+    }
+    free(data);
+}
+
+static void
+tensors_left_out_are_named(void **state)
+{
+    job j = {
+        .transport = "loop", .workers = 2, .shards = 1, .body = special_body};
+    char line[8192];
+    uint32_t lines = 0;
+    FILE *f;
+
+    (void)state;
+    setenv("GRADPUSH_EXPERIMENT", path, 1);
+    job_log_start();
+    assert_int_equal(run_job(&j), GP_OK);
+    unsetenv("GRADPUSH_EXPERIMENT");
+    assert_true(job_log_has("no lines for tensor 'parameters': its result is"));
+    assert_true(job_log_has("yyy': its name is too long"));
+    assert_false(job_log_has("xxx"));
+    job_log_stop();
+    f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f))
+        lines++;
+    fclose(f);
+    assert_int_equal(lines, 2);
+}
+
+/* What does not fit on the disk is told, once, and nothing is leaked. */
+static void
+a_full_disk_is_told(void **state)
+{
+    job j = {.transport = "loop", .workers = 1, .shards = 1, .body = body};
+
+    (void)state;
+    if (access("/dev/full", W_OK) != 0)
+        skip();
+    setenv("GRADPUSH_EXPERIMENT", "/dev/full", 1);
+    job_log_start();
+    assert_int_equal(run_job(&j), GP_OK);
+    unsetenv("GRADPUSH_EXPERIMENT");
+    assert_true(job_log_has("its file is not complete: No space left"));
+    job_log_stop();
+}
+
 static int
 set_up(void **state)
 {
@@ -193,6 +274,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_say_what_was_lost),
         cmocka_unit_test(every_rank_may_write),
+        cmocka_unit_test(tensors_left_out_are_named),
+        cmocka_unit_test(a_full_disk_is_told),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
