@@ -231,11 +231,16 @@ has_states(const gt_trainer *t)
 static gp_status
 save_states(const gt_trainer *t)
 {
+    char path[PATH_SIZE];
     states s = {0};
     gp_status status = GP_OK;
 
-    if (!has_states(t))
+    if (!has_states(t)) {
+        /* Of an earlier run with other codecs: not this one's. */
+        if (path_of(t, t->epoch, (int)t->rank, path) == GP_OK)
+            unlink(path);
         return GP_OK;
+    }
     for (size_t i = 0; i < 2 * t->mlp.layers && status == GP_OK; i++) {
         const char *name;
         uint64_t count;
@@ -452,7 +457,7 @@ gt_checkpoint_load(gt_trainer *t)
 
 static gp_status
 restore_state(gt_trainer *t, const gt_st_file *file, size_t tensor,
-              const char *name, uint64_t count)
+              const char *name, uint64_t count, bool *anew)
 {
     gt_st_item item = {.dims = 0};
     float *values;
@@ -464,14 +469,16 @@ restore_state(gt_trainer *t, const gt_st_file *file, size_t tensor,
     status = gt_st_read(file, item.name, item.shape, item.dims, values);
     if (status == GP_OK)
         status = gt_comm_load_state(t->comm, tensor, name, values);
-    else if (status == GP_ERR_NOT_FOUND)
-        status = GP_OK; /* the codec had no such state then */
+    else if (status == GP_ERR_NOT_FOUND || status == GP_ERR_MISMATCH) {
+        status = GP_OK; /* it was another codec */
+        *anew = true;
+    }
     free(values);
     return status;
 }
 
 static gp_status
-restore_states(gt_trainer *t, const gt_st_file *file)
+restore_states(gt_trainer *t, const gt_st_file *file, bool *anew)
 {
     gp_status status = GP_OK;
 
@@ -482,32 +489,57 @@ restore_states(gt_trainer *t, const gt_st_file *file)
         for (size_t k = 0; status == GP_OK &&
                            gt_comm_state(t->comm, i, k, &name, &count) == GP_OK;
              k++)
-            status = restore_state(t, file, i, name, count);
+            status = restore_state(t, file, i, name, count, anew);
     }
     return status;
 }
 
-gp_status
-gt_checkpoint_load_states(gt_trainer *t)
+/* Of this rank; *anew tells whether something begins with zeros. */
+static gp_status
+load_states(gt_trainer *t, bool *anew)
 {
     char path[PATH_SIZE];
     uint8_t *bytes;
     size_t length;
     gt_st_file file;
-    gp_status status;
+    gp_status status = path_of(t, t->epoch, (int)t->rank, path);
 
-    if (!has_states(t))
-        return GP_OK;
-    status = path_of(t, t->epoch, (int)t->rank, path);
     if (status == GP_OK)
         status = gt_file_read(path, FILE_MAX, &bytes, &length);
+    if (status == GP_ERR_NOT_FOUND) {
+        *anew = true; /* no such rank then, or no codec that remembers */
+        return GP_OK;
+    }
     if (status != GP_OK)
         return status;
     status = gt_st_parse(bytes, length, path, &file);
     if (status == GP_OK) {
-        status = restore_states(t, &file);
+        status = restore_states(t, &file, anew);
         gt_st_free(&file);
     }
     free(bytes);
+    return status;
+}
+
+/* All workers have the same tensors: either all of them come here, or none. */
+gp_status
+gt_checkpoint_load_states(gt_trainer *t)
+{
+    bool anew = false;
+    uint64_t count;
+    gp_status status;
+
+    if (!has_states(t))
+        return GP_OK;
+    status = load_states(t, &anew);
+    count = anew;
+    if (status == GP_OK)
+        status = gt_comm_sum(t->comm, &count, 1);
+    if (status == GP_OK && count > 0 && t->rank == 0)
+        fprintf(stderr,
+                "gradpush-train: the checkpoint has nothing, or not all, of "
+                "what the codecs of %llu of %u workers remember: that begins "
+                "with zeros\n",
+                (unsigned long long)count, t->size);
     return status;
 }

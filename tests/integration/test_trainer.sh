@@ -93,6 +93,38 @@ for codec in powersgd:rank=2 q4:round=stochastic randk:0.1 \
     same "a resumed run with $codec"
 done
 
+# Another codec, or more workers, begin with what fits; one line says so.
+resumed() { # WHAT EPOCHS OPTION...: a copy of $work/first goes on
+    local what=$1 epochs=$2
+    shift 2
+    rm -rf "$work/state"
+    cp -r "$work/first" "$work/state"
+    train "$what" 0 --epochs "$epochs" --checkpoint "$work/state" --resume \
+        --quiet "$@"
+}
+anew() { # WHAT WORKERS: so many of them have begun anew
+    equals "$1: lines about it" "$(grep -c "begins with zeros" "$err")" 1
+    says "$1" "$err" "the codecs of $2 workers remember"
+}
+first() { # OPTION...: one epoch
+    rm -rf "$work/first"
+    train "first epoch" 0 --epochs 1 --checkpoint "$work/first" --quiet "$@"
+}
+first --codec none
+resumed "a codec that remembers" 2 --codec q8
+anew "a codec that remembers" "2 of 2"
+resumed "none" 2 --codec none
+equals "the same codec says nothing" "$(cat "$err")" ""
+first --codec powersgd:rank=2
+resumed "another rank" 2 --codec powersgd:rank=4
+anew "another rank" "2 of 2"
+first --codec q8
+resumed "more workers" 2 --codec q8 --workers 3
+says "more workers" "$err" "--workers was 2, now it is 3"
+anew "more workers" "1 of 3"
+resumed "the same" 2 --codec q8
+equals "the same settings say nothing" "$(cat "$err")" ""
+
 # JSON on standard output is nothing but JSON.
 timeout 60 "$trainer" --json - --epochs 1 >"$out" 2>"$err" </dev/null
 status=$?
