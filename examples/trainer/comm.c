@@ -16,6 +16,7 @@
 #define DIGITS      6 /* of 12 bits: 72 bits */
 #define DIGIT_BITS  12
 #define WORKERS_MAX 4096
+#define SEED_MAX    (((uint64_t)1 << 53) - 1) /* of the configuration */
 
 struct gt_comm {
     gp_worker *worker;
@@ -25,6 +26,19 @@ struct gt_comm {
     gp_tensor *sums;
     float digits[GT_COMM_SUMS * DIGITS];
 };
+
+/* One seed for all that is drawn, unless the library was given its own. */
+static gp_status
+set_seed(const gt_options *o, gp_config *config)
+{
+    char text[32];
+
+    if (strcmp(gp_config_origin(config, "seed"), "default") != 0)
+        return GP_OK;
+    snprintf(text, sizeof(text), "%llu",
+             (unsigned long long)(o->seed & SEED_MAX));
+    return gp_config_set(config, "seed", text);
+}
 
 static gp_status
 configure(const gt_options *o, gp_config **out)
@@ -36,6 +50,8 @@ configure(const gt_options *o, gp_config **out)
         return status;
     if (strcmp(o->transport, "auto") != 0)
         status = gp_config_set(config, "transport", o->transport);
+    if (status == GP_OK)
+        status = set_seed(o, config);
     if (status != GP_OK) {
         gp_config_destroy(config);
         return status;

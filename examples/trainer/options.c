@@ -86,7 +86,7 @@ static const struct row {
     {"weight-decay", KEY_WEIGHT_DECAY, "F", "L2 penalty (0)"},
     {"epochs", KEY_EPOCHS, "N", "passes over the training part (10)"},
     {"batch", KEY_BATCH, "N", "samples per worker and step (64)"},
-    {"seed", KEY_SEED, "N", "of initial weights and sample order (1)"},
+    {"seed", KEY_SEED, "N", "of weights, order and random codecs (1)"},
     {"update", KEY_UPDATE, "WHERE",
      "worker (default): pull mean gradients; shard: pull parameters"},
     {"overlap", KEY_OVERLAP, "WHEN",

@@ -125,6 +125,17 @@ anew "more workers" "1 of 3"
 resumed "the same" 2 --codec q8
 equals "the same settings say nothing" "$(cat "$err")" ""
 
+# --seed is the one of random codecs too, unless that is given.
+options=(--codec randk:0.1 --epochs 1 --seed 5 --quiet)
+train "seed" 0 "${options[@]}"
+digest=$(value params_sha256)
+GRADPUSH_SEED=5 train "the codecs' seed" 0 "${options[@]}"
+same "the same seed for codecs"
+GRADPUSH_SEED=1 train "another seed" 0 "${options[@]}"
+checks=$((checks + 1))
+[ "$(value params_sha256)" != "$digest" ] ||
+    fail "random codecs do not use GRADPUSH_SEED"
+
 # JSON on standard output is nothing but JSON.
 timeout 60 "$trainer" --json - --epochs 1 >"$out" 2>"$err" </dev/null
 status=$?
