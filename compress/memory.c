@@ -250,6 +250,8 @@ add_residual(gp_codec_memory *m, const float *source, size_t at, size_t count)
     gp_add_fp32(sum, source, count);
 }
 
+/* What is not finite is sent once. That a difference of finite numbers is too
+ * large to be one is not. */
 static void
 add_difference(gp_codec_memory *m, const float *source, size_t at, size_t count)
 {
@@ -259,7 +261,7 @@ add_difference(gp_codec_memory *m, const float *source, size_t at, size_t count)
     for (size_t i = 0; i < count; i++) {
         float d = source[i] - history[i];
 
-        sum[i] = isfinite(d) ? d : 0;
+        sum[i] = isfinite(d) || !isfinite(source[i]) ? d : 0;
     }
 }
 
@@ -307,12 +309,23 @@ gp_memory_add(gp_codec_memory *m, const gp_codec_context *context,
         add_velocity(m, context, source, at, count);
 }
 
+/* As on the shard: history takes what leaves it finite. */
+static void
+add_history(float *history, const float *decoded, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        float h = history[i] + decoded[i];
+
+        history[i] = isfinite(h) ? h : history[i];
+    }
+}
+
 void
 gp_memory_sent(gp_codec_memory *m, size_t at, const float *decoded,
                size_t count)
 {
     if (m->kind == GP_MEMORY_EF21)
-        gp_add_fp32(m->history + at, decoded, count);
+        add_history(m->history + at, decoded, count);
     else
         gp_kernels_get()->remainder(m->sum + at, decoded, m->sum + at, count);
 }
@@ -335,7 +348,7 @@ gp_memory_sent_some(gp_codec_memory *m, size_t at, size_t count,
 
     if (m->kind == GP_MEMORY_EF21) {
         for (size_t j = 0; j < selected; j++)
-            m->history[at + indices[j]] += decoded[j];
+            add_history(&m->history[at + indices[j]], &decoded[j], 1);
         return;
     }
     for (size_t j = 0; j < selected; j++) {

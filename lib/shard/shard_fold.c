@@ -15,6 +15,7 @@
  * for all chunks, when all pushes are there at once: it stays in the cache, and
  * nobody needs the sum once it is encoded.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -286,8 +287,20 @@ folded(gp_shard *s, gp_chunk *c, uint32_t rank)
         gp_entry_settle(s, c, rank);
 }
 
-/* The sum as the updater wants it. Differences add up to what they are
- * differences to. */
+/* Differences add up to what they are differences to. What is not finite is in
+ * the result of its step, and not in those after it. */
+static void
+add_history(float *history, float *sum, float scale, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        float h = history[i] + sum[i];
+
+        history[i] = isfinite(h) ? h : history[i];
+        sum[i] = h * scale;
+    }
+}
+
+/* The sum as the updater wants it. */
 static void
 finish_sum(gp_shard *s, gp_chunk *c)
 {
@@ -295,8 +308,7 @@ finish_sum(gp_shard *s, gp_chunk *c)
     size_t n = c->info->count;
 
     if (c->history) {
-        gp_fold_add(c->history, c->history, c->sum, 1.0f, n);
-        gp_fold_scale(c->sum, c->history, scale, n);
+        add_history(c->history, c->sum, scale, n);
     } else if (!c->scaled && scale != 1.0f) {
         gp_fold_scale(c->sum, c->sum, scale, n);
     }
