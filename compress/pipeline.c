@@ -299,6 +299,15 @@ gp_pipeline_fold(const gp_pipeline *pipeline, const gp_codec_input *input,
     return status;
 }
 
+size_t
+gp_pipeline_most_summed(const gp_pipeline *pipeline)
+{
+    const gp_stage *array = pipeline->array;
+
+    return array->ops->most_summed ? array->ops->most_summed(array->instance)
+                                   : SIZE_MAX;
+}
+
 gp_status
 gp_pipeline_aggregate(const gp_pipeline *pipeline, const gp_codec_input *input,
                       size_t inputs, size_t count, void *out, size_t capacity,

@@ -380,6 +380,12 @@ vote_aggregate(const void *instance, const gp_codec_input *input, size_t inputs,
     return GP_OK;
 }
 
+static size_t
+vote_most_summed(const void *instance)
+{
+    return ((const vote_instance *)instance)->workers;
+}
+
 const gp_codec_ops gp_codec_vote = {
     .abi = GP_CODEC_ABI,
     .kind = GP_CODEC_ARRAY,
@@ -398,4 +404,5 @@ const gp_codec_ops gp_codec_vote = {
     .decode_add = vote_decode_add,
     .fold = vote_fold,
     .aggregate = vote_aggregate,
+    .most_summed = vote_most_summed,
 };

@@ -200,6 +200,9 @@ typedef struct gp_codec_ops {
     gp_status (*aggregate)(const void *instance, const gp_codec_input *input,
                            size_t inputs, size_t count, void *out,
                            size_t capacity, size_t *length);
+    /** Most messages of single workers that one sum can hold; a tensor whose
+     *  pushes would be summed is refused in larger jobs. Optional: any. */
+    size_t (*most_summed)(const void *instance);
     /** What must agree between workers before this chunk is encoded, such as
      *  the largest magnitude. All encode with the largest answer in
      *  context.shared. A NaN counts as largest. Optional. */
@@ -446,6 +449,9 @@ GP_API GP_MUST_CHECK gp_status gp_pipeline_fold(const gp_pipeline *pipeline,
                                                 size_t inputs, int add,
                                                 float *target, size_t count,
                                                 void *workspace);
+
+/** With AGGREGATES: most messages of workers that one sum can hold. */
+GP_API size_t gp_pipeline_most_summed(const gp_pipeline *pipeline);
 
 /** With AGGREGATES: one message that decodes to the exact sum. */
 GP_API GP_MUST_CHECK gp_status gp_pipeline_aggregate(

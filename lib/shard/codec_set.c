@@ -9,6 +9,8 @@
 
 #include <gradpush/worker.h>
 
+#include "compress/pipeline.h"
+
 #define TEXT_MAX 1024u
 
 const char *
@@ -191,6 +193,74 @@ gp_codec_set_differs(const gp_codec_set *set)
     return set->count > 0 && sends_differences(set->pipeline[0]);
 }
 
+/* A majority that makes up for earlier ones takes the sum itself. */
+static bool
+corrects_votes(const gp_pipeline *pull, bool feedback)
+{
+    return gp_pipeline_properties(pull) & GP_CODEC_VOTES &&
+           (feedback || gp_pipeline_needs(pull) & GP_PIPELINE_REMEMBERS);
+}
+
+int
+gp_codec_set_summed(const gp_codec_set *push, const gp_pipeline *pull,
+                    const gp_updater *updater, bool feedback, uint32_t workers)
+{
+    bool sums = gp_pipeline_needs(pull) & GP_PIPELINE_AGGREGATES &&
+                updater->kind != GP_UPDATER_SGD && workers <= GP_CODEC_FOLD &&
+                !corrects_votes(pull, feedback);
+
+    return sums ? gp_codec_set_find(push, gp_pipeline_id(pull)) : -1;
+}
+
+gp_status
+gp_codec_set_check_sum(const gp_codec_set *push, int summed, uint32_t workers)
+{
+    size_t most =
+        summed < 0 ? workers : gp_pipeline_most_summed(push->pipeline[summed]);
+
+    if (most >= workers)
+        return GP_OK;
+    return gp_fail(GP_ERR_CONFIG,
+                   "codec '%.100s': a sum holds the pushes of %zu workers, and "
+                   "the job has %u; give it a parameter that holds all",
+                   gp_pipeline_name(push->pipeline[summed]), most, workers);
+}
+
+/* Casts have a range to lose, and so no bound, but are what parameters of
+ * mixed precision are kept in. */
+static bool
+is_half(const gp_pipeline *p)
+{
+    return p->array->ops == &gp_codec_fp16 || p->array->ops == &gp_codec_bf16;
+}
+
+#define PULL_COUNT 4096
+/* q8 in its largest blocks passes, four bits of any kind do not. */
+#define PULL_ERROR 0.02
+
+/* Whether parameters would not survive. */
+static bool
+ruins(const gp_pipeline *pull)
+{
+    return !(gp_pipeline_properties(pull) & GP_CODEC_LOSSLESS) &&
+           !is_half(pull) &&
+           !(gp_pipeline_error_bound(pull, PULL_COUNT) <= PULL_ERROR);
+}
+
+static gp_status
+check_precision(const gp_pipeline *pull)
+{
+    if (!ruins(pull))
+        return GP_OK;
+    return gp_fail(GP_ERR_CONFIG,
+                   "pull codec '%.100s': with the updater sgd a pull returns "
+                   "parameters, and this codec may lose a part of %g of their "
+                   "energy, more than %g; pull them with none, fp16, bf16 or "
+                   "q8",
+                   gp_pipeline_name(pull),
+                   gp_pipeline_error_bound(pull, PULL_COUNT), PULL_ERROR);
+}
+
 gp_status
 gp_codec_check_pull(const gp_pipeline *pull, const gp_updater *updater)
 {
@@ -216,7 +286,7 @@ gp_codec_check_pull(const gp_pipeline *pull, const gp_updater *updater)
                          "returns parameters, of which %s would be wrong ones; "
                          "pull them with none, fp16, bf16 or q8",
                          gp_pipeline_name(pull), why)
-               : GP_OK;
+               : check_precision(pull);
 }
 
 bool

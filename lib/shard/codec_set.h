@@ -48,6 +48,17 @@ bool gp_codec_set_differs(const gp_codec_set *set);
 gp_status gp_codec_check_pull(const gp_pipeline *pull,
                               const gp_updater *updater);
 
+/* The alternative that is the pull pipeline as well, and whose messages shards
+ * sum undecoded; -1: none.
+ * @param feedback  of pulls. */
+int gp_codec_set_summed(const gp_codec_set *push, const gp_pipeline *pull,
+                        const gp_updater *updater, bool feedback,
+                        uint32_t workers);
+
+/* Whether such sums can hold all workers: GP_ERR_CONFIG says why not. */
+gp_status gp_codec_set_check_sum(const gp_codec_set *push, int summed,
+                                 uint32_t workers);
+
 /* Whether feedback is worth its memory: less than 16 bits remain of each
  * element and more than 1 % of their energy may be lost. */
 bool gp_codec_loses_much(const gp_pipeline *p, size_t count);

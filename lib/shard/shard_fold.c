@@ -223,21 +223,36 @@ pipeline_of(const gp_chunk *c, uint32_t rank)
     return c->tensor->push.pipeline[c->entry[rank].codec];
 }
 
-/* A run could not be decoded: finds out whose message it was. */
+static gp_status
+try_decode(gp_shard *s, const gp_chunk *c, uint32_t rank)
+{
+    const gp_entry *e = &c->entry[rank];
+    gp_codec_context context = gp_chunk_context(s, c, e->msg.step, rank);
+
+    return gp_pipeline_decode(pipeline_of(c, rank), &context, e->payload,
+                              e->length, c->sum, c->info->count, s->workspace);
+}
+
+/* A run could not be folded: finds out whose message it was. */
 static void
 blame(gp_shard *s, gp_chunk *c, uint32_t first, uint32_t count,
       gp_status status)
 {
     uint32_t rank = first;
 
-    for (; rank + 1 < first + count; rank++)
-        if (gp_pipeline_decode(pipeline_of(c, rank), &s->context[rank - first],
-                               c->entry[rank].payload, c->entry[rank].length,
-                               c->sum, c->info->count, s->workspace) != GP_OK)
-            break;
-    gp_shard_fail(s, status,
-                  "worker %u pushed damaged data for tensor '%.60s': %.200s",
-                  rank, c->tensor->spec->name, gp_last_error());
+    while (rank < first + count && try_decode(s, c, rank) == GP_OK)
+        rank++;
+    if (rank < first + count)
+        gp_shard_fail(s, status,
+                      "worker %u pushed damaged data for tensor '%.60s': "
+                      "%.200s",
+                      rank, c->tensor->spec->name, gp_last_error());
+    else
+        gp_shard_fail(s, status,
+                      "tensor '%.60s': codec %.100s cannot sum the pushes of "
+                      "%u workers, each of which is sound",
+                      c->tensor->spec->name,
+                      gp_pipeline_name(pipeline_of(c, first)), count);
 }
 
 /* Sums messages as they are, into what will be sent. */

@@ -30,26 +30,6 @@ find_needy(const gp_codec_set *set, uint32_t need)
     return bits;
 }
 
-/* A majority that makes up for earlier ones takes the sum itself. */
-static bool
-corrects_votes(const shard_tensor *t)
-{
-    bool remembers =
-        t->spec->feedback || gp_pipeline_needs(t->pull) & GP_PIPELINE_REMEMBERS;
-
-    return remembers && gp_pipeline_properties(t->pull) & GP_CODEC_VOTES;
-}
-
-static int
-find_summed(const gp_shard *s, const shard_tensor *t)
-{
-    bool sums = gp_pipeline_needs(t->pull) & GP_PIPELINE_AGGREGATES &&
-                t->updater.kind != GP_UPDATER_SGD && s->size <= GP_CODEC_FOLD &&
-                !corrects_votes(t);
-
-    return sums ? gp_codec_set_find(&t->push, gp_pipeline_id(t->pull)) : -1;
-}
-
 static gp_status
 open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
 {
@@ -72,9 +52,10 @@ open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
     t->dense = find_dense(&t->push);
     t->folds = find_needy(&t->push, GP_PIPELINE_FOLDS);
     t->proposes = find_needy(&t->push, GP_PIPELINE_PROPOSES);
-    t->summed = find_summed(s, t);
+    t->summed = gp_codec_set_summed(&t->push, t->pull, &t->updater,
+                                    spec->feedback, (uint32_t)s->size);
     t->pull_dense = strcmp(gp_pipeline_name(t->pull), "none") == 0;
-    return GP_OK;
+    return gp_codec_set_check_sum(&t->push, t->summed, (uint32_t)s->size);
 }
 
 static gp_status

@@ -143,6 +143,16 @@ feeds_back(const gp_tensor_options *o, const gp_tensor *t,
     return gp_codec_loses_much(t->pull, o->count);
 }
 
+static gp_status
+check_sum(const gp_tensor *t, const gp_updater *updater)
+{
+    uint32_t workers = t->worker->size;
+    int summed = gp_codec_set_summed(&t->push, t->pull, updater,
+                                     t->spec.feedback, workers);
+
+    return gp_codec_set_check_sum(&t->push, summed, workers);
+}
+
 /* Pipelines, updater and residual, as the options say. */
 static gp_status
 open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
@@ -173,7 +183,8 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
     t->pull_direct = strcmp(t->spec.pull, gp_pipeline_name(t->native)) == 0;
     t->spec.feedback = feeds_back(o, t, &updater);
     t->ordered = is_ordered(t);
-    return gp_memory_open(t, o->feedback);
+    status = check_sum(t, &updater);
+    return status == GP_OK ? gp_memory_open(t, o->feedback) : status;
 }
 
 static gp_status
