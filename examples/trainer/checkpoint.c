@@ -113,6 +113,26 @@ offset_of(const gt_trainer *t, size_t tensor)
     return (size_t)((tensor % 2 ? layer->bias : layer->weight) - t->mlp.params);
 }
 
+/* Once a run: that it will not, or does not, go on bit for bit. */
+static void
+tell_unsaved(gt_trainer *t)
+{
+    const char *what = NULL;
+    size_t i = 0;
+
+    if (!t->comm || t->rank != 0 || t->told_unsaved)
+        return;
+    t->told_unsaved = true;
+    while (i < 2 * t->mlp.layers && !(what = gt_comm_unsaved(t->comm, i)))
+        i++;
+    if (what)
+        fprintf(stderr,
+                "gradpush-train: checkpoints do not have %s (layer%zu.%s): it "
+                "begins anew in a resumed run, which is not bit for bit the "
+                "same\n",
+                what, i / 2, part_name(i));
+}
+
 /* --- saving --- */
 
 static gp_status
@@ -299,6 +319,7 @@ gt_checkpoint_save(gt_trainer *t)
 {
     gp_status status = GP_OK;
 
+    tell_unsaved(t);
     if (mkdir(t->options->checkpoint, 0777) != 0 && errno != EEXIST)
         return gt_fail_errno(GP_ERR_SYSTEM, errno,
                              "cannot create the checkpoint folder %s",
@@ -529,6 +550,7 @@ gt_checkpoint_load_states(gt_trainer *t)
     uint64_t count;
     gp_status status;
 
+    tell_unsaved(t);
     if (!has_states(t))
         return GP_OK;
     status = load_states(t, &anew);

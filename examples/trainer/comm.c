@@ -318,3 +318,9 @@ gt_comm_load_state(gt_comm *comm, size_t tensor, const char *name,
                ? GP_OK
                : gt_fail_engine(status, "cannot restore a codec's state");
 }
+
+const char *
+gt_comm_unsaved(const gt_comm *comm, size_t tensor)
+{
+    return gp_tensor_unsaved(comm->tensors[tensor]);
+}

@@ -36,6 +36,7 @@ typedef struct gt_trainer {
     bool pending[GT_LAYERS_MAX]; /* gradients not applied yet */
     uint32_t epoch;              /* epochs done, since the very start */
     uint64_t steps;              /* steps done, since the very start */
+    bool told_unsaved;           /* that checkpoints do not have everything */
     gt_progress progress;
     gt_events events; /* rank 0 with --logdir */
     gt_epoch *epochs; /* of this run */

@@ -247,7 +247,7 @@ GP_API void gp_worker_stats(const gp_worker *worker, gp_stats *out);
  * codec. Of the alternatives of the push pipeline it is the one that was used
  * last, at first the last. Only between requests.
  *
- * What ef21 remembers is not there: shards remember it too. It begins anew.
+ * See gp_tensor_unsaved() for what is not there.
  *
  * @param index  from 0.
  * @param name   receives a text that lives as long as the process.
@@ -270,6 +270,14 @@ GP_API GP_MUST_CHECK gp_status gp_tensor_save_state(gp_tensor *tensor,
 GP_API GP_MUST_CHECK gp_status gp_tensor_load_state(gp_tensor *tensor,
                                                     const char *name,
                                                     const float *values);
+
+/**
+ * What a tensor's codecs remember that is not among them, since shards remember
+ * it (too): what ef21 does, or the pull pipeline. It begins anew with a job.
+ *
+ * @return words for people that live as long as the process, or NULL: nothing.
+ */
+GP_API const char *gp_tensor_unsaved(const gp_tensor *tensor);
 
 /**
  * Forgets all of them. Only between requests.

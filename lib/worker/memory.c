@@ -196,6 +196,22 @@ gp_tensor_load_state(gp_tensor *t, const char *name, const float *values)
     return copy_state(t, name, NULL, values);
 }
 
+const char *
+gp_tensor_unsaved(const gp_tensor *t)
+{
+    static const char *const words[] = {
+        NULL, "what ef21 remembers", "what shards remember of the pull codec",
+        "what ef21 and, on shards, the pull codec remember"};
+    bool history, pull;
+
+    if (!t)
+        return NULL;
+    history = gp_codec_set_differs(&t->push);
+    pull =
+        t->spec.feedback || gp_pipeline_needs(t->pull) & GP_PIPELINE_REMEMBERS;
+    return words[history + 2 * pull];
+}
+
 gp_status
 gp_tensor_reset_state(gp_tensor *t)
 {

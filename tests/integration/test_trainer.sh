@@ -125,6 +125,18 @@ anew "more workers" "1 of 3"
 resumed "the same" 2 --codec q8
 equals "the same settings say nothing" "$(cat "$err")" ""
 
+# What a checkpoint cannot have is said once.
+unsaved() { # WHAT WORDS
+    equals "$1: lines about it" "$(grep -c "checkpoints do not have" "$err")" 1
+    says "$1" "$err" "do not have $2 (layer0.weight): it begins anew"
+}
+first --codec ef21+topk:0.1
+unsaved "ef21 is saved" "what ef21 remembers"
+resumed "ef21 goes on" 3 --codec ef21+topk:0.1
+unsaved "ef21 goes on" "what ef21 remembers"
+first --pull-codec topk:0.1
+unsaved "a pull codec is saved" "what shards remember of the pull codec"
+
 # --seed is the one of random codecs too, unless that is given.
 options=(--codec randk:0.1 --epochs 1 --seed 5 --quiet)
 train "seed" 0 "${options[@]}"
