@@ -33,4 +33,9 @@ extern const gp_codec_alias gp_codec_aliases[];
 /* Writes `text` with its aliases replaced; false when that is too long. */
 bool gp_alias_expand(const char *text, char *out, size_t capacity);
 
+/* Where a character of the expanded text comes from: `at` receives its place in
+ * `text`. Otherwise the answer is the name in whose longer text it lies, and
+ * `at` the place of that name. */
+const char *gp_alias_place(const char *text, size_t place, size_t *at);
+
 #endif

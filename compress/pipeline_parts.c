@@ -239,3 +239,54 @@ gp_alias_expand(const char *text, char *out, size_t capacity)
         text++;
     }
 }
+
+/* The same for one stage, `place` being counted from its beginning; moves it
+ * back by what the stage expands to when it lies behind. */
+static bool
+place_in_alias(const gp_codec_alias *a, size_t length, size_t *place,
+               size_t *from, const char **inside)
+{
+    size_t name = strlen(a->name);
+
+    for (const char *c = a->text; *c; c++) {
+        if (*c != '@' && *place == 0) {
+            *from = 0;
+            *inside = a->name;
+            return true;
+        }
+        if (*c != '@') {
+            (*place)--;
+        } else if (length > name) {
+            if (*place < length - name) {
+                *from = name + 1 + *place;
+                return true;
+            }
+            *place -= length - name;
+        }
+    }
+    *from = length;
+    return *place == 0; /* what follows the stage */
+}
+
+const char *
+gp_alias_place(const char *text, size_t place, size_t *at)
+{
+    const char *stage = text, *inside = NULL;
+
+    for (;;) {
+        size_t length = strcspn(stage, "+"), from = place;
+        const gp_codec_alias *a = find_alias(stage, length);
+        bool here = place <= length;
+
+        if (a)
+            here = place_in_alias(a, length, &place, &from, &inside);
+        else
+            place -= here ? 0 : length;
+        if (here || stage[length] == '\0') {
+            *at = (size_t)(stage - text) + GP_MIN(from, length);
+            return inside;
+        }
+        place--; /* the plus */
+        stage += length + 1;
+    }
+}

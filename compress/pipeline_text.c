@@ -3,8 +3,10 @@
  * pipeline_text.c - from a pipeline's text to its stages and back.
  *
  * Every refusal goes through reject(), which shows the text with a caret under
- * the place. Numbers are read and written in the C locale, whatever the
- * process uses. The canonical text parses to the same pipeline and to itself.
+ * the place. Names that stand for longer texts are replaced first; a caret in
+ * what the user did not write is under the longer text, and the message says
+ * so. Numbers are read and written in the C locale, whatever the process uses.
+ * The canonical text parses to the same pipeline and to itself.
  */
 #include <errno.h>
 #include <locale.h>
@@ -23,10 +25,12 @@
 #define TEXT_MAX  1000
 #define TOKEN_MAX 63
 #define SHOW      64 /* characters of the text that a message repeats */
+#define SHOWN     (3 + SHOW + 1)
 
 typedef struct parser {
     const char *text;
     const char *at;
+    const char *written; /* by the user, when not `text` */
     gp_pipeline *pipeline;
     gp_codec_shape shape;
 } parser;
@@ -34,24 +38,46 @@ typedef struct parser {
 static gp_status reject(const parser *p, const char *at, const char *format,
                         ...) GP_PRINTF(3, 4);
 
+/* A text, or the part of a long one about a place, fit to be printed; returns
+ * the place's column in it. */
+static int
+show(const char *text, const char *at, char out[SHOWN])
+{
+    bool cut = strlen(text) > SHOW && at - text > SHOW / 2;
+    const char *from = cut ? at - SHOW / 2 : text;
+    size_t n = cut ? 3 : 0;
+
+    memcpy(out, "...", n);
+    for (size_t i = 0; i < SHOW && from[i]; i++)
+        out[n++] = (char)(from[i] >= ' ' && from[i] <= '~' ? from[i] : '?');
+    out[n] = '\0';
+    return (int)(at - from) + (cut ? 3 : 0);
+}
+
 static gp_status
 reject(const parser *p, const char *at, const char *format, ...)
 {
-    bool cut = strlen(p->text) > SHOW && at - p->text > SHOW / 2;
-    const char *from = cut ? at - SHOW / 2 : p->text;
-    char reason[256], shown[SHOW + 1];
+    const char *text = p->written ? p->written : p->text, *name = NULL;
+    size_t place = (size_t)(at - p->text);
+    char reason[256], shown[SHOWN], written[SHOWN];
     va_list args;
-    size_t n;
+    int column;
 
     va_start(args, format);
     vsnprintf(reason, sizeof(reason), format, args);
     va_end(args);
-    for (n = 0; n < SHOW && from[n]; n++)
-        shown[n] = (char)(from[n] >= ' ' && from[n] <= '~' ? from[n] : '?');
-    shown[n] = '\0';
-    return gp_fail(GP_ERR_CONFIG, "pipeline, character %zu: %s\n  %s%s\n  %*s^",
-                   (size_t)(at - p->text) + 1, reason, cut ? "..." : "", shown,
-                   (int)(at - from) + (cut ? 3 : 0), "");
+    if (p->written)
+        name = gp_alias_place(text, place, &place);
+    if (name) {
+        show(text, text, written);
+        column = show(p->text, at, shown);
+        return gp_fail(GP_ERR_CONFIG,
+                       "pipeline '%s', in what %s stands for: %s\n  %s\n  %*s^",
+                       written, name, reason, shown, column, "");
+    }
+    column = show(text, text + place, shown);
+    return gp_fail(GP_ERR_CONFIG, "pipeline, character %zu: %s\n  %s\n  %*s^",
+                   place + 1, reason, shown, column, "");
 }
 
 /* The characters up to one of ":,=+" or the end, made printable. A long token
@@ -533,7 +559,7 @@ static gp_status
 parse(const char *text, const gp_codec_shape *shape, gp_pipeline *pipeline)
 {
     char expanded[TEXT_MAX + 1];
-    parser p = {text, text, pipeline, {0, 0}};
+    parser p = {text, text, NULL, pipeline, {0, 0}};
     gp_status status;
 
     if (shape)
@@ -546,6 +572,7 @@ parse(const char *text, const gp_codec_shape *shape, gp_pipeline *pipeline)
                       "longer than %d characters with its names written out",
                       TEXT_MAX);
     p.text = p.at = expanded;
+    p.written = strcmp(text, expanded) == 0 ? NULL : text;
     status = read_stages(&p);
     if (status == GP_OK)
         status = complete(&p);

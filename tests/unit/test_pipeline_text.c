@@ -187,6 +187,28 @@ messages_point_at_the_place(void **state)
             59, "more than 12 stages");
 }
 
+/* A caret under what the user wrote, or under the longer text, which is said.
+ */
+static void
+names_for_longer_texts(void **state)
+{
+    (void)state;
+    refused("dgc:2", 5, "ratio of topk takes 1e-09 to 1, not 2");
+    refused("dgc:0.1,rato=3", 9, "topk has no parameter 'rato'");
+    refused("dgc+q9", 5, "did you mean 'q8'");
+    refused("dgc+q8:blok=3+rice", 8, "no parameter 'blok'");
+    refused("dgc:0.01+q8+rice:1", 18, "takes no parameters");
+    refused("q8+onebit:grace", 4,
+            "pipeline 'q8+onebit:grace', in what onebit:grace stands for: "
+            "onebit takes fp32 elements, but q8 before it");
+    refused("efsignsgd+q9", 11, "did you mean 'q8'");
+    refused("q8+efsignsgd", 4, "in what efsignsgd stands for: ef remembers");
+    refused("efsignsgd:block=64", 18,
+            "in what efsignsgd stands for: block of "
+            "sign is given twice");
+    refused("onebit:deepspeed+", 18, "expected the name of a codec");
+}
+
 static void
 long_and_unprintable_texts(void **state)
 {
@@ -244,6 +266,7 @@ main(void)
         cmocka_unit_test(texts_become_canonical),
         cmocka_unit_test(locale_does_not_matter),
         cmocka_unit_test(messages_point_at_the_place),
+        cmocka_unit_test(names_for_longer_texts),
         cmocka_unit_test(long_and_unprintable_texts),
         cmocka_unit_test(null_is_refused),
         cmocka_unit_test(properties_of_a_chain),
