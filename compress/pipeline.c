@@ -355,6 +355,10 @@ bound_of(const gp_stage *stage, size_t count)
                : INFINITY;
 }
 
+/* Norm, in parts of the input's, of what a transform and its inverse may round:
+ * each of 2 (log2(32768) + 2) steps at most an ulp's half of all, and some. */
+#define ROUNDING 0x1p-18
+
 /* What a selection keeps is at most everything, and its error comes on top;
  * for unbiased stages the errors are uncorrelated but scale one another. */
 double
@@ -363,7 +367,9 @@ gp_pipeline_error_bound(const gp_pipeline *pipeline, size_t count)
     double a = bound_of(pipeline->select, count);
     double b = bound_of(pipeline->array, count);
 
-    if (pipeline->properties & GP_CODEC_UNBIASED)
-        return (1 + a) * (1 + b) - 1;
-    return a + b;
+    double e = pipeline->properties & GP_CODEC_UNBIASED ? (1 + a) * (1 + b) - 1
+                                                        : a + b;
+    double root = sqrt(e) + ROUNDING;
+
+    return pipeline->transform ? root * root : e;
 }
