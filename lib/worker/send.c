@@ -6,6 +6,8 @@
  * What is lacking is found out before anything is encoded; what was encoded
  * stays where it is until the transport has room.
  */
+#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/pool.h"
@@ -193,6 +195,10 @@ typedef struct batch {
     gp_op *op[GP_SLOTS_MAX];
     size_t bound[GP_SLOTS_MAX], length[GP_SLOTS_MAX];
     gp_status status[GP_SLOTS_MAX];
+    /* Of whoever failed first: texts of errors belong to threads. */
+    atomic_bool failed;
+    gp_status first;
+    char why[GP_TEXT_MAX];
 } batch;
 
 static void
@@ -202,6 +208,10 @@ encode_part(void *arg, size_t part, unsigned thread)
 
     b->status[part] = gp_encode_chunk(b->op[part], piece_of(b->op[part]),
                                       b->bound[part], &b->length[part], thread);
+    if (b->status[part] != GP_OK && !atomic_exchange(&b->failed, true)) {
+        b->first = b->status[part];
+        snprintf(b->why, sizeof(b->why), "%s", gp_last_error());
+    }
 }
 
 static bool
@@ -246,12 +256,13 @@ encode_push(gp_op *op)
     gp_worker *w = op->conn->worker;
     size_t most = w->pool ? gp_pool_size(w->pool) : 1;
     gp_request *r = op->request;
-    gp_status status = GP_OK;
-    batch b = {.count = 0};
     uint64_t begun;
+    batch b; /* too large to be cleared each time */
 
     if (!take_room(op, bound_of(op)))
         return GP_AGAIN;
+    b.count = 0;
+    atomic_init(&b.failed, false);
     gather(&b, op, most);
     begun = r->trial ? gp_clock_ns() : 0;
     if (b.count > 1)
@@ -260,13 +271,10 @@ encode_push(gp_op *op)
         encode_part(&b, 0, 0);
     if (r->trial)
         r->encode_ns += gp_clock_ns() - begun;
-    for (size_t i = 0; i < b.count; i++) {
+    for (size_t i = 0; i < b.count; i++)
         if (b.status[i] == GP_OK)
             keep_room(b.op[i], b.bound[i], b.length[i]);
-        else if (status == GP_OK)
-            status = b.status[i];
-    }
-    return status;
+    return atomic_load(&b.failed) ? gp_fail(b.first, "%s", b.why) : GP_OK;
 }
 
 /* Payload of a push: the user's bytes or an encoded piece. */

@@ -329,6 +329,89 @@ threads_change_nothing(void **state)
     assert_int_equal(thread_crc, one);
 }
 
+/* A codec that encodes the first chunk only. */
+static size_t
+stubborn_bound(const void *instance, size_t count)
+{
+    (void)instance;
+    return 4 * count;
+}
+
+static gp_status
+stubborn_encode(const void *instance, const gp_codec_context *context,
+                const float *source, size_t count, void *out, size_t capacity,
+                size_t *length)
+{
+    (void)instance;
+    (void)capacity;
+    if (context->offset)
+        return GP_ERR_UNSUPPORTED;
+    memcpy(out, source, 4 * count);
+    *length = 4 * count;
+    return GP_OK;
+}
+
+static gp_status
+stubborn_decode(const void *instance, const gp_codec_context *context,
+                const void *bytes, size_t length, float *target, size_t count)
+{
+    (void)instance;
+    (void)context;
+    if (length != 4 * count)
+        return GP_ERR_CORRUPT;
+    memcpy(target, bytes, length);
+    return GP_OK;
+}
+
+static const gp_codec_ops stubborn = {.abi = GP_CODEC_ABI,
+                                      .kind = GP_CODEC_ARRAY,
+                                      .nonfinite = GP_NONFINITE_EXACT,
+                                      .name = "stubborn",
+                                      .text = "encodes the first chunk only",
+                                      .bound = stubborn_bound,
+                                      .encode = stubborn_encode,
+                                      .decode = stubborn_decode};
+
+static void
+stubborn_body(job *j, gp_worker *w, uint32_t rank)
+{
+    enum { LARGE = 200000 };
+    float *data = calloc(LARGE, sizeof(float));
+    gp_tensor_options o = GP_TENSOR_INIT;
+    gp_tensor *t;
+    gp_request *r;
+    gp_status status;
+
+    (void)rank;
+    o.name = "t";
+    o.count = LARGE;
+    o.codec = "stubborn";
+    o.feedback = 0;
+    job_check(gp_tensor_register(w, &o, &t));
+    status = gp_push_pull(t, data, data, &r);
+    if (status == GP_OK)
+        status = gp_wait(&r, -1);
+    job_require(status == GP_ERR_UNSUPPORTED);
+    job_require(strstr(gp_last_error(), "codec stubborn cannot encode 4096 "));
+    j->ended[rank] = status;
+    free(data);
+}
+
+/* Whichever thread it happens in, the error's text is not lost. */
+static void
+errors_of_threads_are_told(void **state)
+{
+    job j = {.transport = "loop",
+             .workers = 1,
+             .shards = 1,
+             .settings = {"chunk_bytes", "16K", "codec_threads", "3"},
+             .body = stubborn_body};
+
+    (void)state;
+    assert_int_equal(gp_codec_register(&stubborn), GP_OK);
+    assert_int_equal(run_job(&j), GP_ERR_UNSUPPORTED);
+}
+
 int
 main(void)
 {
@@ -341,6 +424,7 @@ main(void)
         cmocka_unit_test(warm_up_goes_dense),
         cmocka_unit_test(auto_decides),
         cmocka_unit_test(threads_change_nothing),
+        cmocka_unit_test(errors_of_threads_are_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
