@@ -185,11 +185,16 @@ static int
 check_texts(const gp_codec_bench *bench)
 {
     for (uint32_t i = 0; i < bench->codec_count; i++) {
+        const char *text = bench->codecs[i];
         gp_pipeline *pipeline = NULL;
 
-        if (gp_pipeline_parse(bench->codecs[i], &pipeline) != GP_OK)
-            return gp_say_usage("--codec %s: %s", bench->codecs[i],
-                                gp_last_error());
+        if (!strcmp(text, "auto") || strchr(text, '|'))
+            return gp_say_usage("--codec %s: one pipeline is measured at a "
+                                "time; give --codec several times, once for "
+                                "each alternative",
+                                text);
+        if (gp_pipeline_parse(text, &pipeline) != GP_OK)
+            return gp_say_usage("--codec %s: %s", text, gp_last_error());
         gp_pipeline_destroy(pipeline);
     }
     return GP_EXIT_NONE;

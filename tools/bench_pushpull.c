@@ -133,6 +133,13 @@ check_names(gp_pushpull *bench)
         return gp_say_usage("'%s' is not a transport; see gradpush info "
                             "--transports",
                             bench->transport);
+    if (!strcmp(bench->codec, "auto"))
+        return gp_say_usage("--codec auto chooses while a job runs: bench the "
+                            "candidates one by one");
+    if (!strcmp(bench->pull_codec, "auto") || strchr(bench->pull_codec, '|'))
+        return gp_say_usage("--pull-codec %s: results have one pipeline; "
+                            "alternatives between '|' are for --codec",
+                            bench->pull_codec);
     if (gp_pushpull_tolerance(bench, &ignored) != GP_OK)
         return gp_say_usage("%s", gp_last_error());
     return GP_EXIT_NONE;

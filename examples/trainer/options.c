@@ -478,6 +478,20 @@ apply(int key, const char *text, gt_options *o)
     return status;
 }
 
+/* Results are encoded once for all workers, so there is nothing to choose. */
+static gp_status
+check_pull_codec(const char *text)
+{
+    if (strcmp(text, "auto") == 0 || strchr(text, '|'))
+        return gt_fail(GP_ERR_CONFIG,
+                       "--pull-codec %s: results have one pipeline; auto and "
+                       "alternatives between '|' are for --codec",
+                       text);
+    if (gp_codec_check(text) != GP_OK)
+        return gt_fail(GP_ERR_CONFIG, "--pull-codec: %s", gp_last_error());
+    return GP_OK;
+}
+
 static gp_status
 check_codecs(gt_options *o)
 {
@@ -486,8 +500,8 @@ check_codecs(gt_options *o)
 
     if (o->codec_given && gp_codec_check(o->codec) != GP_OK)
         return gt_fail(GP_ERR_CONFIG, "--codec: %s", gp_last_error());
-    if (o->pull_codec_given && gp_codec_check(o->pull_codec) != GP_OK)
-        return gt_fail(GP_ERR_CONFIG, "--pull-codec: %s", gp_last_error());
+    if (o->pull_codec_given && check_pull_codec(o->pull_codec) != GP_OK)
+        return GP_ERR_CONFIG;
     if (gp_config_create(&c) != GP_OK)
         return gt_fail(GP_ERR_CONFIG, "%s", gp_last_error());
     snprintf(codec, sizeof(codec), "%s", gp_config_get(c, "codec"));

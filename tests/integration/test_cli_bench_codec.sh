@@ -24,6 +24,8 @@ for input in gauss laplace student lognormal spike zeros; do
     equals "$input: none loses nothing" "$(field 14)" 0
 done
 codec "the default pipelines" 3 --count 1000
+codec "a rotation, undone" 2 --count 70000 --codec hadamard \
+    --codec hadamard:32768
 codec "one element" 1 --count 1 --codec q8 --workers 1
 codec "sizes" 3 -b 4K -e 64K -f 4 --codec bf16
 equals "sizes: first" "$(field 1)" 4096
@@ -122,6 +124,9 @@ nonsense() { # SAYS ARGUMENT...
 }
 nonsense "did you mean 'q8'" --codec q9
 nonsense "q8:blok=64" --codec q8:blok=64
+nonsense "one pipeline is measured at a time" --codec auto
+nonsense "--codec none|q8: one pipeline" --codec 'none|q8'
+nonsense "in what efsignsgd stands for" --codec efsignsgd:block=64
 nonsense "--count is '0'" --count 0
 nonsense "--count is 'many'" --count many
 nonsense "one size" --count 10 -b 4K

@@ -97,6 +97,9 @@ wrong_usage_is_told(void **state)
         {"--parallel", "tensor", "not in this version"},
         {"--device", "cuda:1", "computes on the CPU in this version"},
         {"--codec", "q8+nosuch", "--codec: pipeline, character 4"},
+        {"--pull-codec", "q8+nosuch", "--pull-codec: pipeline, character 4"},
+        {"--pull-codec", "auto", "auto and alternatives"},
+        {"--pull-codec", "none|q8", "--pull-codec none|q8: results have one"},
         {"--device", "tpu", "it takes: auto, cpu"},
         {"--resume", NULL, "--resume needs --checkpoint"},
     };
