@@ -214,7 +214,7 @@ struct gp_worker {
     gp_status hearsay;
     char hearsay_text[GP_TEXT_MAX];
     gp_auto automatic;
-    bool rules_checked; /* all of codec_rules can be read */
+    bool rules_checked;        /* all of codec_rules can be read */
     gp_experiment *experiment; /* or NULL */
     bool added;                /* to the driver */
     bool joined;               /* all members were there */
