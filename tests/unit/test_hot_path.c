@@ -234,8 +234,8 @@ elaborate(void **state)
 {
     (void)state;
     run("loop", 2, "topk:0.05,scope=tensor+q8+rice");
-    run("tcp", 2, "intsum");
-    run("loop", 0, "intsum");
+    run("tcp", 2, "intsum:bits=16");
+    run("loop", 0, "intsum:bits=16");
 }
 
 static void
