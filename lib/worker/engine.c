@@ -361,6 +361,29 @@ gp_engine_destination(void *worker, uint32_t chunk, uint64_t cookie)
     return out + w->map.chunk[chunk].offset;
 }
 
+/* Whether a result is one that the operation may get, and lies where it said.
+ */
+static gp_status
+check_result(const gp_op *op, const gp_msg *msg)
+{
+    const gp_request *r = op->request;
+    uint64_t count = gp_op_info(op)->count;
+    uint64_t plain = count * gp_element_bytes(r->tensor);
+    bool fits = gp_pull_is_direct(r) ? msg->payload == plain
+                                     : msg->payload <= gp_op_result_bound(op);
+
+    if (msg->elements != count || !fits)
+        return gp_fail(GP_ERR_PROTOCOL, "%llu bytes for %llu elements",
+                       (unsigned long long)msg->payload,
+                       (unsigned long long)count);
+    if (msg->offset % GP_DESTINATION_UNIT ||
+        gp_destination(msg->region, msg->offset) != op->destination)
+        return gp_fail(GP_ERR_PROTOCOL,
+                       "it lies in region %u at %llu, which was not asked for",
+                       msg->region, (unsigned long long)msg->offset);
+    return GP_OK;
+}
+
 void
 gp_engine_result(gp_conn *conn, const gp_event *event)
 {
@@ -369,20 +392,15 @@ gp_engine_result(gp_conn *conn, const gp_event *event)
     gp_worker *w = conn->worker;
     const gp_request *r = op ? op->request : NULL;
     uint64_t plain;
-    gp_status status = GP_OK;
+    gp_status status;
 
     if (!op || op->asking || !gp_kind_pulls(r->kind) || op->split) {
         stray(conn, msg);
         return;
     }
     plain = w->map.chunk[op->chunk].count;
-    if (msg->elements != plain ||
-        (gp_pull_is_direct(r) &&
-         msg->payload != plain * gp_element_bytes(r->tensor)))
-        status = gp_fail(GP_ERR_PROTOCOL, "%llu bytes for %llu elements",
-                         (unsigned long long)msg->payload,
-                         (unsigned long long)plain);
-    else if (!gp_pull_is_direct(r))
+    status = check_result(op, msg);
+    if (status == GP_OK && !gp_pull_is_direct(r))
         status =
             gp_decode_chunk(op, msg,
                             conn->receive.base + (size_t)op->receive_piece *

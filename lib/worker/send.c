@@ -346,6 +346,7 @@ send_push_or_pull(gp_op *op)
         return status;
     }
     op->sent = true;
+    op->destination = msg.aux;
     count_sent(conn->worker, op, msg.payload);
     op->slot = op->send_piece = -1;
     return GP_OK;

@@ -112,6 +112,7 @@ typedef struct gp_op {
     int send_piece;    /* where it lies */
     uint64_t length;
     uint64_t cookie;
+    uint64_t destination; /* of the result that was asked for */
     bool sent;
     bool split;    /* of a push_pull, only the push was sent */
     bool pushed;   /* ... and answered: what is left is a pull */
