@@ -142,6 +142,8 @@ calls_fault(const gp_codec_ops *ops)
 {
     if (!ops->prepare != !ops->prepare_bytes)
         return "prepare and prepare_bytes go together";
+    if (ops->state_count && !ops->prepare)
+        return "state_count without prepare, which alone may change the state";
     if (ops->kind == GP_CODEC_INDEX)
         return index_fault(ops);
     if (ops->kind == GP_CODEC_TRANSFORM)
@@ -176,12 +178,25 @@ codec_fault(const gp_codec_ops *ops)
     return fault ? fault : params_fault(ops->params);
 }
 
+/* A text cannot name what stands for another. */
+static bool
+is_alias(const char *name)
+{
+    const char *alias, *text, *what;
+
+    for (size_t i = 0; (alias = gp_codec_alias_at(i, &text, &what)); i++)
+        if (strcmp(alias, name) == 0)
+            return true;
+    return false;
+}
+
 static gp_status
 append(const gp_codec_ops *ops)
 {
     codec_node *last = &registered, *next, *node;
 
-    if (gp_codec_find(ops->name) || gp_codec_absent(ops->name))
+    if (gp_codec_find(ops->name) || gp_codec_absent(ops->name) ||
+        is_alias(ops->name))
         return gp_fail(GP_ERR_EXISTS, "codec '%s' exists; choose another name",
                        ops->name);
     node = calloc(1, sizeof(*node));

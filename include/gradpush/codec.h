@@ -214,11 +214,13 @@ typedef struct gp_codec_ops {
      *  Optional. */
     gp_status (*prepare)(const void *instance, const gp_codec_context *context,
                          const float *source, size_t count, void *out);
-    /** 0: this instance has chunk scope after all. */
+    /** 0, for every count: this instance has chunk scope after all, and
+     *  prepare() is not called. Otherwise at least 1, for every count. */
     size_t (*prepare_bytes)(const void *instance, size_t count);
     /** fp32 numbers kept between steps for a tensor of `count` elements, all 0
-     *  at first; prepare(), or without one encode(), changes them. Saved in
-     *  checkpoints. Optional. */
+     *  at first. Only prepare() changes them, which must be there and have
+     *  bytes: chunks are encoded by several threads at once, which all see the
+     *  same state. Saved in checkpoints. Optional. */
     size_t (*state_count)(const void *instance, size_t count);
 
     /* Select stages. They may offer prepare and state too. */

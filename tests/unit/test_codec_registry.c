@@ -96,6 +96,8 @@ incomplete_tables_are_refused(void **state)
     refused(&ops, GP_ERR_INVALID, "close");
     ops = gp_codec_q8, ops.name = "q9", ops.prepare_bytes = bound;
     refused(&ops, GP_ERR_INVALID, "prepare");
+    ops = gp_codec_q8, ops.name = "q9", ops.state_count = bound;
+    refused(&ops, GP_ERR_INVALID, "state_count without prepare");
     assert_null(gp_codec_find("q9"));
 }
 
@@ -128,6 +130,8 @@ names_are_taken_once(void **state)
     refused(&ops, GP_ERR_EXISTS, "q8");
     ops.name = "lz4";
     refused(&ops, GP_ERR_EXISTS, "lz4");
+    ops.name = "dgc";
+    refused(&ops, GP_ERR_EXISTS, "dgc");
 }
 
 static void
