@@ -270,12 +270,52 @@ gp_pipeline_decode_add(const gp_pipeline *pipeline,
                           workspace);
 }
 
+/* Messages whose contexts have the array stage's scratch, at most GP_CODEC_FOLD
+ * at a time: those of callers are not written to. */
+typedef struct scratched {
+    gp_codec_context context[GP_CODEC_FOLD];
+    gp_codec_input input[GP_CODEC_FOLD];
+} scratched;
+
+/* The inputs with scratch, where the stage wants some; NULL: sizes overflow. */
+static const gp_codec_input *
+with_scratch(const gp_pipeline *p, const gp_codec_input *input, size_t inputs,
+             size_t count, void *workspace, scratched *out)
+{
+    gp_work w;
+
+    if (!p->array->ops->scratch)
+        return input;
+    for (size_t i = 0; i < inputs; i++) {
+        if (!gp_work_begin(&w, p, input[i].context, count, workspace))
+            return NULL;
+        out->context[i] = w.context;
+        out->input[i] = input[i];
+        out->input[i].context = &out->context[i];
+    }
+    return out->input;
+}
+
+static gp_status
+fold_some(const gp_pipeline *p, const gp_codec_input *input, size_t inputs,
+          int add, float *target, size_t count, void *workspace)
+{
+    scratched s;
+    const gp_codec_input *in =
+        with_scratch(p, input, inputs, count, workspace, &s);
+    gp_status status = GP_ERR_CORRUPT;
+
+    if (in)
+        status = p->array->ops->fold(p->array->instance, in, inputs, add,
+                                     target, count);
+    return status ? fail_decode(p, status, input->length, count) : GP_OK;
+}
+
 gp_status
 gp_pipeline_fold(const gp_pipeline *pipeline, const gp_codec_input *input,
                  size_t inputs, int add, float *target, size_t count,
                  void *workspace)
 {
-    const gp_stage *array = pipeline->array;
     gp_status status = GP_OK;
 
     for (size_t i = 0; i < inputs && status == GP_OK;) {
@@ -285,9 +325,7 @@ gp_pipeline_fold(const gp_pipeline *pipeline, const gp_codec_input *input,
             size_t some = GP_MIN(inputs - i, (size_t)GP_CODEC_FOLD);
 
             status =
-                array->ops->fold(array->instance, in, some, add, target, count);
-            if (status != GP_OK)
-                return fail_decode(pipeline, status, in->length, count);
+                fold_some(pipeline, in, some, add, target, count, workspace);
             i += some;
         } else {
             status = decode_message(pipeline, in->context, in->bytes,
@@ -314,14 +352,20 @@ gp_pipeline_aggregate(const gp_pipeline *pipeline, const gp_codec_input *input,
                       size_t *length, void *workspace)
 {
     const gp_stage *array = pipeline->array;
-    gp_status status;
+    gp_status status = GP_ERR_TOO_LARGE;
+    const gp_codec_input *in;
+    scratched s;
 
-    (void)workspace;
     if (!(pipeline->needs & GP_PIPELINE_AGGREGATES))
         return gp_fail(GP_ERR_UNSUPPORTED, "codec %s cannot be summed encoded",
                        pipeline->name);
-    status = array->ops->aggregate(array->instance, input, inputs, count, out,
-                                   capacity, length);
+    if (inputs > GP_CODEC_FOLD)
+        return gp_fail(GP_ERR_INVALID, "codec %s sums at most %d messages",
+                       pipeline->name, GP_CODEC_FOLD);
+    in = with_scratch(pipeline, input, inputs, count, workspace, &s);
+    if (in)
+        status = array->ops->aggregate(array->instance, in, inputs, count, out,
+                                       capacity, length);
     return status == GP_OK
                ? GP_OK
                : gp_fail(status, "codec %s cannot sum %zu messages: %s",
