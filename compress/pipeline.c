@@ -417,3 +417,18 @@ gp_pipeline_error_bound(const gp_pipeline *pipeline, size_t count)
 
     return pipeline->transform ? root * root : e;
 }
+
+bool
+gp_pipeline_overshoots(const gp_pipeline *pipeline)
+{
+    return pipeline->properties & GP_CODEC_UNBIASED &&
+           !(pipeline->properties & GP_CODEC_LOSSLESS) &&
+           gp_pipeline_error_bound(pipeline, 4096) >= 1;
+}
+
+bool
+gp_array_contracts(const gp_pipeline *pipeline)
+{
+    return gp_stage_properties(pipeline->array) & GP_CODEC_CONTRACTS ||
+           bound_of(pipeline->array, 4096) < 1;
+}

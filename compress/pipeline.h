@@ -43,6 +43,13 @@ void gp_pipeline_settle(gp_pipeline *pipeline);
 /* Properties of a stage: of its instance, where parameters decide. */
 uint32_t gp_stage_properties(const gp_stage *stage);
 
+/* Whether errors may exceed what goes in, so that they would grow if they were
+ * fed back. Biased codecs of that kind (votes) are fed back where asked for. */
+bool gp_pipeline_overshoots(const gp_pipeline *pipeline);
+
+/* Whether the array stage leaves less than it gets, in the sense of EF21. */
+bool gp_array_contracts(const gp_pipeline *pipeline);
+
 /* Whether a stage has a pass over the whole tensor. */
 bool gp_stage_prepares(const gp_stage *stage);
 

@@ -527,13 +527,16 @@ check_chain(const parser *p)
                       "%s needs the same elements on all workers: nothing may "
                       "stand before it but ef",
                       l->array->ops->name);
-    if (l->memory && l->properties & GP_CODEC_UNBIASED &&
-        !(l->properties & GP_CODEC_LOSSLESS) &&
-        gp_pipeline_error_bound(l, 4096) >= 1)
+    if (l->memory && gp_pipeline_overshoots(l))
         return reject(p, p->text,
                       "%s with a codec whose error may exceed its input grows "
                       "without bound: choose the biased variant",
                       l->memory->ops->name);
+    if (l->properties & GP_CODEC_DIFFERENCE && !gp_array_contracts(l))
+        return reject(p, p->text,
+                      "ef21 never arrives with %s, whose error may be as large "
+                      "as its input: choose a codec with a bound below 1",
+                      l->array->ops->name);
     return GP_OK;
 }
 

@@ -289,6 +289,18 @@ gp_codec_check_pull(const gp_pipeline *pull, const gp_updater *updater)
                : check_precision(pull);
 }
 
+gp_status
+gp_codec_check_feedback(const gp_pipeline *p, bool feedback)
+{
+    if (!feedback || !gp_pipeline_overshoots(p))
+        return GP_OK;
+    return gp_fail(GP_ERR_CONFIG,
+                   "codec '%.100s': error feedback with a codec whose error "
+                   "may exceed its input grows without bound: choose the "
+                   "biased variant, or feedback 0",
+                   gp_pipeline_name(p));
+}
+
 bool
 gp_codec_loses_much(const gp_pipeline *p, size_t count)
 {

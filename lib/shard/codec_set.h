@@ -48,6 +48,10 @@ bool gp_codec_set_differs(const gp_codec_set *set);
 gp_status gp_codec_check_pull(const gp_pipeline *pull,
                               const gp_updater *updater);
 
+/* Whether error feedback, when it is asked for, can go with a pipeline:
+ * GP_ERR_CONFIG says why not. */
+gp_status gp_codec_check_feedback(const gp_pipeline *p, bool feedback);
+
 /* The alternative that is the pull pipeline as well, and whose messages shards
  * sum undecoded; -1: none.
  * @param feedback  of pulls. */

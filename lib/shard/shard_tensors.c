@@ -46,6 +46,8 @@ open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
     if (status == GP_OK)
         status = gp_codec_check_pull(t->pull, &t->updater);
     if (status == GP_OK)
+        status = gp_codec_check_feedback(t->pull, spec->feedback);
+    if (status == GP_OK)
         status = gp_pipeline_parse(native, &t->native);
     if (status != GP_OK)
         return status;

@@ -69,6 +69,13 @@ destroy(gp_tensor *t, uint32_t i)
 gp_status
 gp_memory_open(gp_tensor *t, int feedback)
 {
+    for (uint32_t i = 0; i < t->push.count; i++) {
+        gp_status status =
+            gp_codec_check_feedback(t->push.pipeline[i], feedback > 0);
+
+        if (status != GP_OK)
+            return status;
+    }
     t->feedback = feedback;
     t->holder = t->push.count - 1;
     return create(t, t->holder);

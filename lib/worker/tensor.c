@@ -184,6 +184,8 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
     t->spec.feedback = feeds_back(o, t, &updater);
     t->ordered = is_ordered(t);
     status = check_sum(t, &updater);
+    if (status == GP_OK)
+        status = gp_codec_check_feedback(t->pull, t->spec.feedback);
     return status == GP_OK ? gp_memory_open(t, o->feedback) : status;
 }
 

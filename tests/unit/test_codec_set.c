@@ -130,6 +130,26 @@ corrected_majorities_are_not_summed(void **state)
     close_sides(&s);
 }
 
+static void
+feedback_does_not_grow(void **state)
+{
+    static const char *const grows[] = {"randk:ratio=0.1,scale=unbiased",
+                                        "randk:ratio=0.1,scale=unbiased+qsgd"};
+    gp_pipeline *p = open_pipeline("q8");
+
+    (void)state;
+    assert_int_equal(gp_codec_check_feedback(p, true), GP_OK);
+    gp_pipeline_destroy(p);
+    for (size_t i = 0; i < GP_COUNT_OF(grows); i++) {
+        p = open_pipeline(grows[i]);
+        assert_int_equal(gp_codec_check_feedback(p, false), GP_OK);
+        assert_int_equal(gp_codec_check_feedback(p, true), GP_ERR_CONFIG);
+        gp_pipeline_destroy(p);
+    }
+    assert_int_equal(gp_pipeline_parse("ef21+vote", &p), GP_ERR_CONFIG);
+    assert_non_null(strstr(gp_last_error(), "never arrives with vote"));
+}
+
 int
 main(void)
 {
@@ -137,6 +157,7 @@ main(void)
         cmocka_unit_test(parameters_survive_their_pull),
         cmocka_unit_test(sums_hold_all_workers),
         cmocka_unit_test(corrected_majorities_are_not_summed),
+        cmocka_unit_test(feedback_does_not_grow),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
