@@ -4,6 +4,7 @@ import argparse
 import glob
 import json
 import os
+import shlex
 import statistics
 import textwrap
 
@@ -314,7 +315,7 @@ def main():
             os.path.basename(i) for i in document["config"]["input"]]
     with open(os.path.join(options.folder, "codecs.json"), "w") as file:
         json.dump({"schema": "gradpush.codecs/1",
-                   "command": options.command.strip(), "torch_topk": topk,
+                   "command": shlex.split(options.command), "torch_topk": topk,
                    "runs": data}, file, indent=1)
         file.write("\n")
     plots = {"rate-distortion": (plot_distortion, "gauss"),

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import statistics
 import textwrap
 
@@ -116,7 +117,7 @@ def write_markdown(data, options, path):
         "`%s` on %s, %d cores, %s; %s. %d workers x batch %d, %d shards, "
         "hidden %s, %s, lr %g, %d epochs, %d parameters, link: %s. Seeds are "
         "paired: \"to %s\" is the mean difference seed by seed." % (
-            data["command"], env["cpu"], env["cpus"], env["system"],
+            shlex.join(data["command"]), env["cpu"], env["cpus"], env["system"],
             env["time"][:10], config["workers"], config["batch"],
             config["shards"], ",".join(map(str, config["hidden"])),
             config["optimizer"], config["lr"], config["epochs"],
@@ -204,7 +205,7 @@ def main():
                          lines[0][0])
     baseline = {s: 100 * r["final"]["test_accuracy"] for s, r in first.items()}
     report = next(iter(first.values()))
-    data = {"schema": "gradpush.convergence/1", "command": options.command,
+    data = {"schema": "gradpush.convergence/1", "command": shlex.split(options.command),
             "link": options.link, "config": report["config"],
             "environment": report["environment"], "results": []}
     data["config"].pop("logdir", None)

@@ -4,6 +4,7 @@ import argparse
 import collections
 import json
 import os
+import shlex
 import statistics
 import textwrap
 
@@ -71,7 +72,7 @@ def main():
     env, config = first["environment"], first["config"]
     env.pop("settings", None)
     config.pop("netns", None)
-    data = {"schema": "gradpush.shaped/1", "command": options.command,
+    data = {"schema": "gradpush.shaped/1", "command": shlex.split(options.command),
             "config": config, "environment": env, "results": results}
     with open(os.path.join(options.folder, "shaped.json"), "w") as file:
         json.dump(data, file, indent=1)
