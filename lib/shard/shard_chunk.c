@@ -224,10 +224,10 @@ take_pending(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
     if (c->tensor->proposes)
         gp_chunk_agree(s, c, e->msg.step);
     gp_chunk_advance(s, c);
-    if (!e->pending)
-        return;
-    if (e->answer == ANSWER_ACK && !(e->msg.flags & GP_MSG_PATIENT))
+    if (e->pending && e->answer == ANSWER_ACK &&
+        !(e->msg.flags & GP_MSG_PATIENT))
         gp_entry_owe(peer, e);
+    /* Also when it was folded: the result may wait for one who has left. */
     if (s->departed > 0)
         gp_shard_check_left(s);
 }
