@@ -21,7 +21,7 @@
 #include "base/base.h"
 #include "base/bytes.h"
 #include "compress/codec_internal.h"
-#include "tests/conformance/codec_inputs.h"
+#include "conformance/suite.h"
 #include "tests/conformance/codec_suite.h"
 #include "tests/conformance/pipelines.h"
 
@@ -335,7 +335,7 @@ dither_encode(const void *instance, const gp_codec_context *context,
     for (size_t i = 0; i < count; i++) {
         uint64_t key = (context->step << 32) +
                        (d->ranks * context->rank << 56) + context->offset + i;
-        double u = (double)(gp_codec_random(key) >> 11) * 0x1p-53;
+        double u = (double)(gp_suite_random(key) >> 11) * 0x1p-53;
         float q = (float)(floor(source[i] * 4.0 + u + d->shift) / 4);
         float x = fabsf(source[i]) < 1000 ? q : source[i];
 
@@ -504,7 +504,7 @@ what_is_rounded_once_stays(void **state)
         bytes = malloc(bound);
         workspace = gp_alloc_aligned(gp_pipeline_workspace(p, COUNT) + 1);
         assert_true(bytes && workspace);
-        gp_codec_fill(&gp_codec_inputs[2], x, COUNT);
+        gp_suite_fill(&gp_suite_inputs[2], x, COUNT);
         assert_int_equal(gp_pipeline_fake(p, &context, NULL, x, COUNT, bytes,
                                           bound, &length, workspace),
                          GP_OK);

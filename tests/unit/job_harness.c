@@ -118,6 +118,7 @@ run_member(void *arg)
         snprintf(j->message[m->rank], sizeof(j->message[0]), "%s",
                  gp_last_error());
     gp_worker_destroy(w);
+    atomic_store(&j->gone[m->rank], true);
     gp_config_destroy(c);
     return NULL;
 }

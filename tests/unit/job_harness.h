@@ -10,6 +10,7 @@
 #define JOB_HARNESS_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -38,7 +39,8 @@ typedef struct job {
     gp_status created[JOB_WORKERS];
     char message[JOB_WORKERS][600];
     gp_status ended[JOB_WORKERS]; /* a body may leave what it ended with here */
-    gp_status server_status;      /* the first that is not GP_OK */
+    atomic_bool gone[JOB_WORKERS]; /* its worker is destroyed */
+    gp_status server_status;       /* the first that is not GP_OK */
     char server_message[600];
 } job;
 

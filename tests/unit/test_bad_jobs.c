@@ -235,6 +235,53 @@ fewer_batches(void **state)
     }
 }
 
+/* The same, when the one with fewer has long left before the other pushes. */
+static void
+gone_body(job *j, gp_worker *w, uint32_t rank)
+{
+    const char *codec = j->data;
+    gp_tensor_options o = GP_TENSOR_INIT;
+    float *data = calloc(5000, sizeof(float));
+    double patience = job_seconds() + 20;
+    gp_status status = GP_OK;
+    gp_request *r;
+    gp_tensor *t;
+
+    o.name = "weights";
+    o.count = 5000;
+    o.codec = codec;
+    o.pull_codec = "none";
+    job_check(gp_tensor_register(w, &o, &t));
+    for (uint32_t s = 0; s < (rank == 1 ? 3 : 4) && status == GP_OK; s++) {
+        while (s == 3 && !atomic_load(&j->gone[1]))
+            job_require(job_seconds() < patience);
+        status = gp_push_pull(t, data, data, &r);
+        if (status == GP_OK)
+            status = gp_wait(&r, -1);
+    }
+    note(j, rank, status);
+    free(data);
+}
+
+static void
+one_left_long_ago(void **state)
+{
+    static const char *const codecs[4] = {"none", "q8", "topk:0.1", "intsum"};
+
+    (void)state;
+    for (uint32_t i = 0; i < 8; i++) {
+        job j = {.transport = i % 2 ? "tcp" : "loop",
+                 .workers = 2,
+                 .shards = 2,
+                 .data = (void *)(uintptr_t)codecs[i / 2],
+                 .body = gone_body};
+
+        (void)run_job(&j);
+        assert_int_equal(j.ended[1], GP_OK);
+        expect_end(&j, 0, GP_ERR_PEER_LEFT, "worker 1 left the job after 3");
+    }
+}
+
 static void
 barrier_left_body(job *j, gp_worker *w, uint32_t rank)
 {
@@ -773,6 +820,7 @@ main(void)
         cmocka_unit_test(lists_differ),
         cmocka_unit_test(settings_differ),
         cmocka_unit_test(fewer_batches),
+        cmocka_unit_test(one_left_long_ago),
         cmocka_unit_test(barrier_without_one),
         cmocka_unit_test(wrong_token),
         cmocka_unit_test(surplus_token),
