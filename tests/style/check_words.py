@@ -14,6 +14,8 @@ UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
 MACHINE = re.compile(r"(?<![\w.])/(ho" + r"me|ro" + r"ot|wo" + r"rk|Us" +
                      r"ers|tmp/[lw])/")
 
+ONE_TEXT = re.compile(r'\s*("[^"]*": )?"[^"]*",?$')
+
 
 def check(name, number, line):
     if UNFINISHED.search(line):
@@ -24,9 +26,11 @@ def check(name, number, line):
         yield "white space at the end of the line"
     if "\t" in line and not name.endswith((".md", ".json")):
         yield "tab"
-    # Tables, links and what a program printed cannot be broken.
+    # Tables, links, what a program printed, and a text in JSON cannot be
+    # broken.
     table = name.endswith(".md") and (
         line.startswith(("|", "    ")) or "](" in line)
+    table |= name.endswith(".json") and ONE_TEXT.match(line) is not None
     if len(line) > COLUMNS and not table and "://" not in line:
         yield f"{len(line)} columns, at most {COLUMNS}"
 
