@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * verbs_int.h - what the files of the verbs transport share.
+ *
+ * An endpoint is a group of lanes. A lane is one reliable queue pair with its
+ * rdma_cm_id; it can be lost and come back, or stay lost while the others go
+ * on. What is posted waits in the endpoint's queues, is put into frames of one
+ * lane, and is kept until the frame's completion says that the peer's device
+ * has it; when a lane is lost, the peer says which frames arrived, and the rest
+ * goes back into the queues. So a message is delivered once, whatever happens
+ * to queue pairs.
+ *
+ * Three things make receiver-not-ready, full send queues and completion queue
+ * overruns impossible rather than handled: a frame is sent only against a
+ * receive that the peer said it posted; a work request only into a counted
+ * free place of the send queue; and a lane is opened only on a completion queue
+ * with room for all that the lane can have outstanding.
+ *
+ * Everything belongs to one domain, and a domain to one thread at a time. Only
+ * gp_vb_device_async() touches what domains share: see verbs_device.c.
+ *
+ *   verbs.c         table, domain, epoll and timers, progress(), arm()
+ *   verbs_device.c  what a domain holds per device: queues, protection domains;
+ *                   asynchronous events
+ *   verbs_cm.c      rdma_cm: listening, connecting, losing and regaining lanes
+ *   verbs_hello.c   the private data of a connection
+ *   verbs_ep.c      endpoints: opening, failing, closing, lingering
+ *   verbs_lane.c    a lane's queue pair and memory: open, fence, resume
+ *   verbs_post.c    queues, frames, work requests, flush
+ *   verbs_recv.c    completions, frames received, events
+ *   verbs_frame.c   frames and records as bytes
+ *   verbs_mem.c     registered memory, exposed and remote regions, windows
+ *   verbs_error.c   what a failed completion means, in words
+ */
+#ifndef GP_VERBS_INT_H
+#define GP_VERBS_INT_H
+
+#include <sys/socket.h>
+
+#include <gradpush/transport.h>
+
+#include "base/base.h"
+#include "base/list.h"
+#include "transports/region.h"
+#include "transports/verbs/verbs_api.h"
+
+#define GP_VB_LANES_MAX    16u
+#define GP_VB_HELLO_BYTES  56u
+#define GP_VB_FRAME_HEADER 16u
+#define GP_VB_PATH_MAX     4u /* rails */
+
+/* What post() takes before GP_AGAIN: data, and what control may use beyond. */
+#define GP_VB_DATA_DEPTH    1024u
+#define GP_VB_CONTROL_DEPTH 256u
+#define GP_VB_CONTROL_BYTES (16u << 20)
+/* Control payloads up to this lie inside the queue entry. */
+#define GP_VB_INLINE 96u
+/* Receives that only frames without messages may use, so that credits and the
+ * farewell always pass: two for credits, one for BYE. */
+#define GP_VB_RESERVE 3u
+/* Completions taken at a time. */
+#define GP_VB_BATCH 16
+/* The longest wait for a fenced queue pair's last completions. */
+#define GP_VB_DRAIN_NS 1000000000u
+
+typedef struct gp_vb_lane gp_vb_lane;
+typedef struct gp_vb_device gp_vb_device;
+
+/* ------------------------------------------------------------------ hello */
+
+/* Flags of a hello. */
+#define GP_VB_HELLO_IWARP  0x01u /* no WRITE_WITH_IMM here */
+#define GP_VB_HELLO_IMM    0x02u /* asks for, or answers, notify = imm */
+#define GP_VB_HELLO_RESUME 0x04u /* the group is known: a lost lane is back */
+
+/* Private data of connect and accept, 56 bytes; docs/transports.md has the
+ * layout. `proof` is the first 8 bytes of HMAC-SHA256 over the rest with the
+ * job token as key, zero without a token: it keeps strangers from taking
+ * queue pairs; the engine's handshake proves more. */
+typedef struct gp_vb_hello {
+    uint16_t version;
+    uint8_t flags;
+    uint8_t lane, lanes;   /* this one; how many the connecting side wants */
+    uint64_t group;        /* random, the same on all lanes of an endpoint */
+    uint32_t epoch;        /* of this lane: counts its queue pairs */
+    uint32_t next_frame;   /* the first one that did not arrive here */
+    uint16_t frames;       /* receives posted */
+    uint32_t frame_bytes;  /* of each */
+    uint64_t ring_address; /* imm: where frames are written */
+    uint32_t ring_key;
+    uint64_t proof;
+} gp_vb_hello;
+
+/* Reasons in the private data of a reject: `GPVR`, then one of these. */
+typedef enum gp_vb_reject {
+    GP_VB_REJECT_VERSION = 1,
+    GP_VB_REJECT_PROOF = 2, /* another token */
+    GP_VB_REJECT_GONE = 3,  /* the group is closed, or was never here */
+    GP_VB_REJECT_BUSY = 4,  /* no resources now: try again */
+} gp_vb_reject;
+
+void gp_vb_hello_encode(const gp_vb_hello *hello, const char *token, void *out);
+/* `length` as rdma_cm gave it (padding allowed). GP_ERR_PROTOCOL,
+ * GP_ERR_VERSION, GP_ERR_AUTH; sets no error text. */
+gp_status gp_vb_hello_decode(const void *bytes, size_t length,
+                             const char *token, gp_vb_hello *out);
+
+/* ----------------------------------------------------------------- frames */
+
+/*
+ * A frame is what one SEND carries, or one WRITE_WITH_IMM into the peer's ring:
+ *
+ *   0  u32  number of the frame on this lane, from 0
+ *   4  u32  receives posted so far on this lane by the sender of the frame
+ *   8  u32  bytes of records
+ *  12  u32  CRC32C of bytes 0 to 11 and of the records
+ *  16  records, each: u8 kind, u8 flags, u16 bytes that follow, then those
+ */
+typedef enum gp_vb_record {
+    /* The header of a data message whose payload was written before. */
+    GP_VB_RECORD_DATA = 1,
+    /* A header and the first bytes of its payload, or all of them: control,
+     * short data, and data for a region that the sender does not know. */
+    GP_VB_RECORD_VALUE = 2,
+    GP_VB_RECORD_MORE = 3, /* the next bytes of it */
+    /* u32 token, u32 key, u64 address, u64 bytes: write there (flags bit 0: on
+     * this lane only). */
+    GP_VB_RECORD_EXPOSE = 4,
+    GP_VB_RECORD_UNEXPOSE = 5, /* u32 token: not any more */
+    /* Nothing was lost in the sender's words before this one: from now on the
+     * receiver may write into regions on this lane. First on every lane after
+     * each connect. */
+    GP_VB_RECORD_SYNC = 6,
+    /* u8 lane, u8[3] zero, u32 first frame that did not arrive: that lane will
+     * not come back. */
+    GP_VB_RECORD_LOST = 7,
+    /* Addresses of the sender's other rails: u16 family (4 or 6), u16 port,
+     * then 4 or 16 bytes, repeated. */
+    GP_VB_RECORD_RAILS = 8,
+    GP_VB_RECORD_BYE = 9, /* nothing follows: the endpoint ends in order */
+} gp_vb_record;
+
+typedef struct gp_vb_frame {
+    uint32_t number, granted;
+    const uint8_t *records;
+    size_t bytes;
+} gp_vb_frame;
+
+/* GP_ERR_PROTOCOL, GP_ERR_CHECKSUM. Reads from a copy of the header. */
+gp_status gp_vb_frame_decode(const void *bytes, size_t length,
+                             gp_vb_frame *out);
+/* Finishes a frame whose records lie at out + GP_VB_FRAME_HEADER. */
+void gp_vb_frame_encode(uint32_t number, uint32_t granted, size_t records,
+                        void *out);
+
+/* ----------------------------------------------------------- work requests */
+
+/* wr_id: kind 8, lane's slot in the domain 16, its generation 8, index 32. */
+typedef enum gp_vb_wr {
+    GP_VB_WR_WRITE = 1,   /* index: send queue position (posted count) */
+    GP_VB_WR_FRAME = 2,   /* likewise */
+    GP_VB_WR_RECEIVE = 3, /* index: buffer */
+    GP_VB_WR_BIND = 4,
+    GP_VB_WR_PROBE = 5, /* an empty WRITE: is the peer's host there? */
+} gp_vb_wr;
+
+/* ---------------------------------------------------------------- devices */
+
+/* Completion queue of a device; a lane reserves what it can have outstanding.
+ */
+typedef struct gp_vb_cq {
+    gp_list link;
+    gp_vb_device *device;
+    struct ibv_cq *cq;
+    uint32_t capacity, reserved;
+    uint32_t unacked; /* events */
+} gp_vb_cq;
+
+/* What one domain holds of one device. */
+struct gp_vb_device {
+    gp_list link;
+    gp_domain *domain;
+    struct ibv_context *verbs; /* of rdma_cm: shared, not ours to close */
+    struct ibv_device_attr attr;
+    char name[64];
+    bool iwarp;
+    bool windows; /* type 2B, and wanted */
+    uint32_t max_inline;
+    struct ibv_comp_channel *channel;
+    gp_list cqs;
+    struct ibv_pd *shared; /* with ib_domains=shared */
+    uint32_t lanes;
+};
+
+/* Protection domain of one endpoint on one device (or shared). `slot` is dense
+ * in the domain: gp_vb_mem.key[] is indexed by it. */
+typedef struct gp_vb_pd {
+    struct ibv_pd *pd;
+    gp_vb_device *device;
+    uint32_t slot;
+    uint32_t users;
+} gp_vb_pd;
+
+/* ----------------------------------------------------------------- memory */
+
+typedef struct gp_vb_key {
+    struct ibv_mr *mr; /* for sending; made when first needed */
+} gp_vb_key;
+
+/* What gp_mem points to here: the noted range comes first. */
+typedef struct gp_vb_mem {
+    gp_mem note;
+    gp_list link; /* domain->mems */
+    gp_domain *domain;
+    uint32_t keys; /* length of key[] */
+    gp_vb_key *key;
+} gp_vb_mem;
+
+/* A region exposed to the peer: beside gp_regions' range, what the device knows
+ * of it. Index: as in the token. */
+typedef struct gp_vb_exposure {
+    uint32_t token; /* 0: none */
+    struct ibv_mr *mr[GP_VB_PATH_MAX];
+    struct ibv_mw *window[GP_VB_LANES_MAX];
+    bool told; /* an EXPOSE may have left */
+} gp_vb_exposure;
+
+/* A region that the peer exposed to us. */
+typedef struct gp_vb_remote {
+    uint32_t token; /* 0: none */
+    bool withdrawn;
+    uint64_t address, bytes;
+    uint32_t key[GP_VB_LANES_MAX];
+    uint32_t lanes; /* bit: key valid there */
+} gp_vb_remote;
+
+/* ------------------------------------------------------------------ lanes */
+
+typedef enum gp_vb_lane_state {
+    GP_VB_LANE_IDLE,       /* never connected, or given up */
+    GP_VB_LANE_RESOLVING,  /* address, then route */
+    GP_VB_LANE_CONNECTING, /* connect or accept was called */
+    GP_VB_LANE_SYNCING,    /* frames flow; no WRITE before the peer's SYNC */
+    GP_VB_LANE_UP,
+    GP_VB_LANE_LOST, /* fenced; the connecting side tries to regain it */
+} gp_vb_lane_state;
+
+struct gp_vb_lane {
+    gp_list retry; /* domain->retries while LOST or before the next attempt */
+    gp_endpoint *ep;
+    uint32_t index;     /* in the endpoint */
+    uint16_t slot;      /* in domain->lanes[] */
+    uint8_t generation; /* counts queue pairs: stale completions are dropped */
+    gp_vb_lane_state state;
+    uint32_t epoch;
+    struct rdma_cm_id *id;
+    struct ibv_qp *qp; /* NULL unless there is one */
+    gp_vb_device *device;
+    gp_vb_pd *pd;
+    gp_vb_cq *cq;
+    uint32_t cq_reserved;
+
+    /* Attempts (verbs_cm.c). */
+    struct sockaddr_storage source, target; /* source.ss_family 0: any */
+    uint64_t deadline_ns; /* of the attempt, or of being LOST */
+    uint64_t retry_ns;    /* when to try next; 0: trying */
+    uint64_t backoff_ns;
+    bool disconnected; /* the peer ended it (DISCONNECTED) */
+    bool established;  /* accept side: ESTABLISHED, or a frame came first */
+
+    /* Agreed geometry. */
+    bool imm;
+    uint32_t peer_frames, peer_frame_bytes;
+    uint64_t peer_ring;
+    uint32_t peer_ring_key;
+    uint32_t max_inline;
+
+    /* Sending (verbs_post.c). */
+    uint32_t sq_depth, sq_posted, sq_retired; /* free: depth - difference */
+    uint32_t unsignaled;
+    uint32_t next_frame, done_frame; /* numbers; done: all before it arrived */
+    uint32_t granted;                /* receives the peer has posted so far */
+    uint32_t sent_frames;            /* on this queue pair, against granted */
+    uint8_t *tx;                     /* ring of frames: index number % count */
+    uint32_t tx_frames;
+    gp_list flying; /* entries in frames, by frame number */
+    uint64_t queued_bytes;
+    uint64_t probe_ns; /* last sign of life asked for or seen */
+    bool probing;
+
+    /* Receiving (verbs_recv.c). */
+    uint8_t *rx;        /* rx_frames buffers of frame_bytes, or the imm ring */
+    uint32_t rx_frames; /* ours */
+    uint32_t posted;    /* receives posted so far on this queue pair */
+    uint32_t told;      /* of those, what the peer was told */
+    uint32_t expected;  /* number of the next frame */
+    uint32_t held[2];   /* verbs_recv.c: buffers that events point to */
+    gp_list received;   /* frames taken off the queue, not yet delivered */
+    bool synced;        /* the peer's SYNC was seen */
+    uint32_t memory_slot;
+    struct ibv_mr *mr; /* of this lane's share of the endpoint's slab */
+};
+
+/* -------------------------------------------------------------- endpoints */
+
+typedef struct gp_vb_entry gp_vb_entry; /* verbs_post.c */
+typedef struct gp_vb_entries {
+    gp_list waiting; /* not wholly in frames yet */
+    uint32_t count;  /* with those flying */
+} gp_vb_entries;
+
+typedef enum gp_vb_state {
+    GP_VB_CONNECTING,
+    GP_VB_OPEN,
+    GP_VB_LINGERING, /* closed by its owner; BYE is on its way */
+    GP_VB_CLOSED
+} gp_vb_state;
+
+struct gp_endpoint {
+    gp_list link;  /* domain->endpoints, lingering, or retired */
+    gp_list event; /* domain->opened or closed */
+    gp_list ready; /* domain->ready while something can be sent or delivered */
+    gp_domain *domain;
+    void *user;
+    gp_vb_state state;
+    bool accepted, trusted;
+    bool announced; /* ACCEPTED or CONNECTED was reported */
+    bool bye_sent, bye_seen;
+    gp_status status;
+    uint64_t group;
+    uint64_t deadline_ns; /* CONNECTING: give up; LINGERING: likewise */
+    uint64_t start_ns, report_ns;
+    char peer[GP_ADDRESS_MAX];
+    char why[200];
+
+    uint32_t lane_count;
+    gp_vb_lane *lane[GP_VB_LANES_MAX];
+    uint32_t control_lane; /* of those UP, the lowest */
+    gp_vb_pd *pd[GP_VB_PATH_MAX];
+    uint8_t *slab; /* receive and send frames of all lanes */
+    size_t slab_bytes;
+    uint8_t *bounce; /* verbs_post.c: for payloads outside registered memory */
+
+    gp_vb_entries control, data;
+    gp_list free_entries;
+    gp_vb_entry *pool;
+    size_t control_bytes;
+    gp_list sent; /* completed entries whose SENT is to be reported */
+
+    gp_regions regions; /* exposed to the peer */
+    gp_vb_exposure *exposure;
+    uint32_t exposures;
+    gp_vb_remote *remote; /* exposed by the peer */
+    uint32_t remotes;
+
+    /* A message of several VALUE/MORE records being put together. */
+    gp_msg assembling;
+    uint8_t *assembly;
+    uint64_t assembled;
+    bool assembly_discarded;
+};
+
+/* ----------------------------------------------------------------- domain */
+
+struct gp_domain {
+    const gp_verbs_api *api;
+    int epoll_fd, timer_fd;
+    uint64_t timer_ns;
+    struct rdma_event_channel *channel;
+    struct rdma_cm_id *listener;
+    char token[256]; /* the job's; for hello proofs */
+
+    /* configuration */
+    uint32_t lanes_wanted, rails_wanted;
+    uint32_t frames, frame_bytes, queue, eager;
+    size_t piece;
+    bool checksum, separate_domains, windows_off;
+    int windows, relaxed, notify; /* auto 0, off/send -1, on/imm 1 */
+    int traffic_class, ack_timeout, retry_count;
+    double reconnect_seconds, handshake_seconds;
+    uint64_t keepalive_ns;
+
+    gp_list devices;
+    gp_list endpoints, lingering, retired;
+    gp_list opened, closed, ready, retries;
+    gp_list mems;
+    gp_vb_lane **lanes; /* by slot */
+    uint32_t lane_slots;
+    gp_vb_pd **pds; /* by slot */
+    uint32_t pd_slots;
+    uint32_t pending_accepts;
+    uint64_t tick, last_work_ns;
+    uint32_t skipped;
+    bool armed;
+    uint64_t log_window_ns;
+    uint32_t log_lines, log_dropped;
+
+    /* counters, for describe() and tests */
+    uint64_t work_requests, doorbells, completions, empty_polls, credit_stalls,
+        queue_stalls, bounced_bytes, reconnects;
+};
+
+typedef struct gp_vb_out {
+    gp_event *events;
+    int count, max;
+} gp_vb_out;
+
+/* verbs.c */
+gp_event *gp_vb_emit(gp_vb_out *out, gp_endpoint *ep, gp_event_type type);
+void gp_vb_ready(gp_endpoint *ep);
+gp_status gp_vb_watch(gp_domain *d, int fd, void *what);
+void gp_vb_unwatch(gp_domain *d, int fd);
+void gp_vb_wake_at(gp_domain *d, uint64_t when_ns);
+bool gp_vb_may_log(gp_domain *d);
+
+/* verbs_device.c */
+/* The domain's entry for the device of an id, made when new. */
+gp_status gp_vb_device_get(gp_domain *d, struct ibv_context *verbs,
+                           gp_vb_device **out);
+void gp_vb_device_close(gp_vb_device *device);
+/* A completion queue with room for `entries` more; gp_vb_cq_leave() gives the
+ * room back. */
+gp_status gp_vb_cq_join(gp_vb_device *device, uint32_t entries, gp_vb_cq **out);
+void gp_vb_cq_leave(gp_vb_cq *cq, uint32_t entries);
+gp_status gp_vb_pd_get(gp_endpoint *ep, gp_vb_device *device, gp_vb_pd **out);
+void gp_vb_pd_put(gp_domain *d, gp_vb_pd *pd);
+/* Reads asynchronous events: a port or queue pair in trouble. */
+void gp_vb_device_async(gp_vb_device *device);
+
+/* verbs_ep.c */
+gp_endpoint *gp_vb_ep_create(gp_domain *d, uint32_t lanes);
+/* The first lane is up: ACCEPTED or CONNECTED is due. */
+void gp_vb_ep_opened(gp_endpoint *ep);
+/* Ends an endpoint: fences all lanes, keeps the first cause, logs once, queues
+ * CLOSED. GP_OK: the peer said BYE. */
+void gp_vb_ep_fail(gp_endpoint *ep, gp_status status, const char *format, ...)
+    GP_PRINTF(3, 4);
+void gp_vb_ep_close(gp_endpoint *ep); /* the table's ep_close */
+void gp_vb_ep_free(gp_endpoint *ep);
+
+/* verbs_cm.c */
+gp_status gp_vb_listen(gp_domain *d, const char *address, char *bound,
+                       size_t capacity);
+gp_status gp_vb_connect(gp_domain *d, const char *address, uint64_t deadline_ns,
+                        gp_endpoint **out);
+void gp_vb_cm_events(gp_domain *d);
+void gp_vb_cm_timers(gp_domain *d, uint64_t now);
+/* A completion or an event says that the lane's queue pair is of no use any
+ * more. Fences it, then tries to regain it, or ends the endpoint when it was
+ * the last and cannot be regained. The text is what ended it. */
+void gp_vb_lane_failed(gp_vb_lane *lane, gp_status status, const char *format,
+                       ...) GP_PRINTF(3, 4);
+/* The peer told its other rails (RAILS), or how far a lane got (LOST). */
+void gp_vb_cm_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length);
+void gp_vb_cm_lost(gp_endpoint *ep, uint32_t lane, uint32_t next_frame);
+/* Destroys id and queue pair of a lane that is fenced or never was up. */
+void gp_vb_lane_drop_id(gp_vb_lane *lane);
+
+/* verbs_lane.c: called by verbs_cm.c and verbs_ep.c in this order. */
+gp_status gp_vb_lane_create(gp_endpoint *ep, uint32_t index, gp_vb_lane **out);
+/* The id is bound to a device: memory, completion queue, queue pair in INIT
+ * with all receives posted. */
+gp_status gp_vb_lane_prepare(gp_vb_lane *lane);
+/* What this side says of the lane. */
+void gp_vb_lane_describe(const gp_vb_lane *lane, gp_vb_hello *out);
+/* The peer's hello has come: before rdma_accept, and on the connecting side
+ * when ESTABLISHED. Checks the geometry (GP_ERR_PROTOCOL), takes the peer's
+ * next_frame into account (frames before it arrived, the others' entries go
+ * back to the queues), queues SYNC and all EXPOSEs. */
+gp_status gp_vb_lane_meet(gp_vb_lane *lane, const gp_vb_hello *peer);
+/* The queue pair is in RTS: sets what rdma_cm leaves wrong (min_rnr_timer). */
+gp_status gp_vb_lane_open(gp_vb_lane *lane);
+/* After this the queue pair is gone: no payload of ours is read, nothing of
+ * the peer is written, and `expected` is final. Frames that had arrived are
+ * in `received`. Bounded by GP_VB_DRAIN_NS. */
+void gp_vb_lane_fence(gp_vb_lane *lane);
+/* A lane that is given up for good: the peer has all frames before this one. */
+void gp_vb_lane_forget(gp_vb_lane *lane, uint32_t next_frame);
+void gp_vb_lane_free(gp_vb_lane *lane);
+
+/* verbs_post.c */
+gp_status gp_vb_post(gp_endpoint *ep, const gp_msg *msg, const void *payload,
+                     gp_mem *mem, uint64_t cookie);
+gp_status gp_vb_flush(gp_endpoint *ep);
+/* Sends what resources allow; called from flush() and progress(). */
+void gp_vb_send(gp_endpoint *ep);
+/* Queues a record of our own, before what waits. GP_AGAIN never. */
+gp_status gp_vb_note(gp_endpoint *ep, gp_vb_record kind, uint8_t flags,
+                     const void *bytes, size_t length);
+void gp_vb_credit(gp_vb_lane *lane); /* tells receives when it is time to */
+void gp_vb_retire(gp_vb_lane *lane, uint32_t position); /* a completion */
+/* Entries of a fenced lane: frames before `next` are done, others wait again.
+ */
+void gp_vb_requeue(gp_vb_lane *lane, uint32_t next);
+void gp_vb_report_sent(gp_endpoint *ep, gp_vb_out *out);
+bool gp_vb_has_unsent(const gp_endpoint *ep);
+void gp_vb_entries_free(gp_endpoint *ep);
+
+/* verbs_recv.c */
+/* Takes completions of all queues; returns how many, or a negative status. */
+int gp_vb_poll(gp_domain *d);
+/* Delivers received frames of an endpoint as events. */
+void gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out);
+bool gp_vb_has_received(const gp_endpoint *ep);
+/* Start of progress(): what the last events pointed to may be overwritten. */
+void gp_vb_renew(gp_domain *d);
+
+/* verbs_mem.c */
+gp_status gp_vb_mem_reg(gp_domain *d, void *base, size_t bytes, gp_mem **out);
+void gp_vb_mem_dereg(gp_mem *mem);
+/* Local key for sending from `mem` in a protection domain; registers when it
+ * is the first time there. */
+gp_status gp_vb_mem_key(gp_vb_mem *mem, const gp_vb_pd *pd, uint32_t *lkey);
+gp_status gp_vb_expose(gp_endpoint *ep, gp_mem *mem, size_t offset,
+                       size_t bytes, uint32_t flags, uint32_t *token);
+void gp_vb_unexpose(gp_endpoint *ep, uint32_t token);
+/* Queues EXPOSE of all live regions, for a lane that is new. */
+gp_status gp_vb_expose_all(gp_vb_lane *lane);
+/* EXPOSE and UNEXPOSE from the peer. */
+gp_status gp_vb_remote_set(gp_vb_lane *lane, uint8_t flags,
+                           const uint8_t *bytes, size_t length);
+gp_status gp_vb_remote_clear(gp_endpoint *ep, const uint8_t *bytes,
+                             size_t length);
+/* The region a data message names: NULL when the peer never told of it or the
+ * range is outside (then it goes by value and the peer judges). */
+const gp_vb_remote *gp_vb_remote_find(const gp_endpoint *ep, uint32_t token,
+                                      uint64_t offset, uint64_t length,
+                                      bool *withdrawn);
+void gp_vb_mem_close(gp_endpoint *ep);
+
+/* verbs_error.c */
+/* "the peer's device did not answer (transport retry counter exceeded)", then a
+ * hint when there is a likely cause. */
+void gp_vb_explain(const gp_vb_lane *lane, const struct ibv_wc *wc, char *text,
+                   size_t capacity);
+gp_status gp_vb_wc_status(enum ibv_wc_status status);
+
+#endif
