@@ -10,9 +10,10 @@
 set -euo pipefail
 
 build=(cmake ninja-build gcc libc6-dev pkg-config libopenblas-dev zlib1g-dev
-    liblz4-dev libzstd-dev libssl-dev libjansson-dev)
-tests=(g++ git python3 python3-numpy libcmocka-dev libibverbs-dev clang
-    libclang-rt-14-dev clang-format-14 universal-ctags binutils iproute2)
+    liblz4-dev libzstd-dev libssl-dev libjansson-dev libibverbs-dev
+    librdmacm-dev)
+tests=(g++ git python3 python3-numpy libcmocka-dev clang libclang-rt-14-dev
+    clang-format-14 universal-ctags binutils iproute2)
 
 case ${1:-} in
 build) wanted=("${build[@]}") ;;

@@ -40,7 +40,7 @@ stops -DGRADPUSH_LZ4=ON
 says "apt-get install liblz4-dev"
 stops -DGRADPUSH_VERBS=ON -DGP_VERBS_INCLUDE=GP_VERBS_INCLUDE-NOTFOUND \
     -DCMAKE_FIND_ROOT_PATH="$work" -DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY
-says "apt-get install libibverbs-dev"
+says "apt-get install libibverbs-dev librdmacm-dev"
 goes_on -DGRADPUSH_LZ4=AUTO
 says "LZ4 AUTO no no liblz4 (Debian: liblz4-dev)"
 unset PKG_CONFIG_LIBDIR

@@ -14,7 +14,8 @@
  *   poll_cq   number of completions, or a negative errno value.
  *
  * Only verbs.h and rdma_cma.h of rdma-core 44 (IBVERBS_1.14) are assumed;
- * members marked optional may be NULL with an older or newer library.
+ * members marked optional may be NULL with an older or newer library. A build
+ * without these headers knows the table by name only.
  */
 #ifndef GP_VERBS_API_H
 #define GP_VERBS_API_H
@@ -22,12 +23,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <gradpush/status.h>
+
+typedef struct gp_verbs_api gp_verbs_api;
+
+#ifdef GP_HAVE_VERBS
+
 #include <infiniband/verbs.h>
 #include <rdma/rdma_cma.h>
 
-#include <gradpush/status.h>
-
-typedef struct gp_verbs_api {
+struct gp_verbs_api {
     const char *source; /* "libibverbs.so.1", or what stands for it */
 
     /* Devices. */
@@ -111,7 +116,9 @@ typedef struct gp_verbs_api {
                              struct rdma_cm_event **event);
     int (*rdma_ack_cm_event)(struct rdma_cm_event *event);
     uint16_t (*rdma_get_src_port)(struct rdma_cm_id *id); /* big endian */
-} gp_verbs_api;
+};
+
+#endif
 
 /*
  * The table of this process: what gp_verbs_api_use() gave, else the system's
