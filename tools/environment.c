@@ -57,6 +57,16 @@ usable_cores(void)
 }
 
 static void
+add_alias(gp_json *settings, const gp_config_field *field)
+{
+    const char *alias = gp_config_alias(field->name);
+    const char *value = alias ? getenv(alias) : NULL;
+
+    if (value && !field->secret)
+        gp_json_text(settings, alias, value);
+}
+
+static void
 add_settings(gp_json *environment)
 {
     gp_json *settings = gp_json_object(environment, "settings");
@@ -72,6 +82,7 @@ add_settings(gp_json *environment)
         value = getenv(name);
         if (value && !f->secret)
             gp_json_text(settings, name, value);
+        add_alias(settings, f);
     }
 }
 

@@ -5,7 +5,8 @@
  * One table of fields, each with a type, a unit, a default and a text, feeds
  * the environment (GRADPUSH_<NAME>), the file named by GRADPUSH_CONFIG, the
  * setter below, `gradpush info --config` and docs/configuration.md. The first
- * of these that names a field wins: gp_config_set, environment, file, default.
+ * of these that names a field wins: gp_config_set, environment, variable of
+ * NCCL (for some RDMA fields), file, default.
  */
 #ifndef GRADPUSH_CONFIG_H
 #define GRADPUSH_CONFIG_H
@@ -81,7 +82,9 @@ GP_API const char *gp_config_get(const gp_config *config, const char *name);
 
 /**
  * Where a field's value came from: "default", "file", "environment" or "set";
- * NULL for a name that is not in the table. Static string.
+ * for the fields that have a counterpart in NCCL also the name of its variable,
+ * such as "NCCL_IB_HCA". NULL for a name that is not in the table. Static
+ * string.
  */
 GP_API const char *gp_config_origin(const gp_config *config, const char *name);
 

@@ -70,6 +70,10 @@ gp_expired(uint64_t deadline_ns)
  * never, at most INT_MAX. */
 int gp_deadline_ms(uint64_t deadline_ns);
 
+/* The variable of another library that a field also reads, "NCCL_IB_HCA" for
+ * ib_hca; NULL for most. Static. */
+const char *gp_config_alias(const char *name);
+
 /* A copy of a configuration. */
 gp_status gp_config_copy(const gp_config *config, gp_config **out);
 

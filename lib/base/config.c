@@ -23,6 +23,14 @@ static const gp_config_field fields[] = {
 
 #define FIELD_COUNT (GP_COUNT_OF(fields) - 1)
 
+static const struct {
+    const char *name, *variable;
+} aliases[] = {
+#define ALIAS(name, variable) {#name, variable},
+    GP_CONFIG_ALIASES(ALIAS)
+#undef ALIAS
+};
+
 struct gp_config {
     char *values[FIELD_COUNT];
     gp_config_source sources[FIELD_COUNT];
@@ -52,6 +60,15 @@ gp_config_nearest(const char *name)
         names[i] = fields[i].name;
     gp_nearest(name, names, FIELD_COUNT, &found);
     return found;
+}
+
+const char *
+gp_config_alias(const char *name)
+{
+    for (size_t i = 0; i < GP_COUNT_OF(aliases); i++)
+        if (!strcmp(aliases[i].name, name))
+            return aliases[i].variable;
+    return NULL;
 }
 
 static gp_status
@@ -189,11 +206,19 @@ gp_config_get(const gp_config *config, const char *name)
 const char *
 gp_config_origin(const gp_config *config, const char *name)
 {
-    static const char *const words[] = {"default", "file", "environment",
+    static const char *const words[] = {"default", "file", NULL, "environment",
                                         "set"};
     int index = gp_config_index(name);
 
+    if (index >= 0 && config->sources[index] == GP_SOURCE_ALIAS)
+        return gp_config_alias(name);
     return index < 0 ? NULL : words[config->sources[index]];
+}
+
+gp_config_source
+gp_config_source_of(const gp_config *config, int index)
+{
+    return config->sources[index];
 }
 
 /* The field's index if it is there and of that type, else -1. */

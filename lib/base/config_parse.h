@@ -9,6 +9,7 @@
 typedef enum gp_config_source {
     GP_SOURCE_DEFAULT,
     GP_SOURCE_FILE,
+    GP_SOURCE_ALIAS, /* a variable of another library */
     GP_SOURCE_ENVIRONMENT,
     GP_SOURCE_SET
 } gp_config_source;
@@ -18,6 +19,9 @@ int gp_config_index(const char *name);
 
 /* The known field nearest to `name`, or NULL. */
 const char *gp_config_nearest(const char *name);
+
+/* Where the field at `index` came from. */
+gp_config_source gp_config_source_of(const gp_config *config, int index);
 
 /* Checks and stores a copy of `value`, unless a later source has set the field.
  * `label` names the field in messages: "GRADPUSH_RANK", "a.conf:3: rank". */
@@ -31,7 +35,8 @@ gp_status gp_config_parse(gp_config *config, const char *file, const char *text,
 /* The same from a file. */
 gp_status gp_config_load(gp_config *config, const char *path);
 
-/* All GRADPUSH_ variables; warns about unknown ones. */
+/* All GRADPUSH_ variables, then the aliases of fields that these left alone;
+ * warns about unknown ones. */
 gp_status gp_config_environment(gp_config *config);
 
 #endif

@@ -225,6 +225,26 @@ variable_index(const char *name)
     return name[i] ? -1 : gp_config_index(text);
 }
 
+/* An empty one counts as not set, as in the library whose it is. */
+static gp_status
+read_aliases(gp_config *config)
+{
+    gp_status status = GP_OK;
+
+    for (const gp_config_field *f = gp_config_fields();
+         f->name && status == GP_OK; f++) {
+        const char *variable = gp_config_alias(f->name);
+        const char *value = variable ? getenv(variable) : NULL;
+        int index = gp_config_index(f->name);
+
+        if (value && *value &&
+            gp_config_source_of(config, index) < GP_SOURCE_ALIAS)
+            status = gp_config_store(config, index, variable, value,
+                                     GP_SOURCE_ALIAS);
+    }
+    return status;
+}
+
 gp_status
 gp_config_environment(gp_config *config)
 {
@@ -246,5 +266,5 @@ gp_config_environment(gp_config *config)
             status = gp_config_store(config, index, name, equals + 1,
                                      GP_SOURCE_ENVIRONMENT);
     }
-    return status;
+    return status == GP_OK ? read_aliases(config) : status;
 }

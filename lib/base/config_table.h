@@ -40,7 +40,7 @@
       "membership epoch the job starts with")                                  \
     /* How bytes move. */                                                      \
     X(transport, STRING, "auto", NULL, 0, 0, 0,                                \
-      "auto, tcp, loop, or the name of a registered transport")                \
+      "auto, tcp, verbs, loop, or the name of a registered transport")         \
     X(listen, STRING, "", NULL, 0, 0, 0,                                       \
       "host:port on which shards listen; empty: all interfaces, any port")     \
     X(advertise, STRING, "", NULL, 0, 0, 0,                                    \
@@ -61,6 +61,49 @@
       "chunks that each worker may have under way to a shard")                 \
     X(spin, SECONDS, "50us", NULL, 0, 1, 0,                                    \
       "how long a waiting thread polls before it sleeps")                      \
+    /* How verbs moves them. */                                                \
+    X(ib_disable, INT, "0", NULL, 0, 1, 0,                                     \
+      "1: transport auto never takes verbs")                                   \
+    X(ib_hca, STRING, "", NULL, 0, 0, 0,                                       \
+      "RDMA devices and ports to use, such as mlx5_0:1,mlx5_2; names are "     \
+      "beginnings; = in front: whole names; ^ in front: all but these")        \
+    X(ib_gid_index, INT, "-1", NULL, -1, 255, 0,                               \
+      "entry of the GID table to use; -1: RoCE v2 and IPv4 first")             \
+    X(ib_traffic_class, INT, "-1", NULL, -1, 255, 0,                           \
+      "traffic class of verbs packets, DSCP times 4; -1 leaves it to the "     \
+      "system")                                                                \
+    X(ib_timeout, INT, "18", NULL, 1, 31, 0,                                   \
+      "wait for an acknowledgement before it is sent again: 4.096 us * 2^n")   \
+    X(ib_retries, INT, "7", NULL, 0, 7, 0,                                     \
+      "how often it is sent again before the queue pair fails")                \
+    X(ib_rails, INT, "1", NULL, 1, 4, 0,                                       \
+      "RDMA devices used per peer")                                            \
+    X(ib_qps, INT, "1", NULL, 1, 16, 0,                                        \
+      "queue pairs per peer and device")                                       \
+    X(ib_notify, ENUM, "auto", "auto|send|imm", 0, 0, 0,                       \
+      "what tells the receiver that a payload was written: a message "         \
+      "behind it, or immediate data; auto: as the device allows")              \
+    X(ib_frames, INT, "64", NULL, 16, 1024, 0,                                 \
+      "receives posted per queue pair")                                        \
+    X(ib_frame, SIZE, "2K", NULL, 512, 65536, 0,                               \
+      "bytes of each of them, the longest message that is not written")        \
+    X(ib_queue, INT, "256", NULL, 32, 8192, 0,                                 \
+      "work requests that a send queue holds")                                 \
+    X(ib_eager, SIZE, "256", NULL, 0, 4096, 0,                                 \
+      "payloads up to this travel with their header instead of a WRITE")       \
+    X(ib_piece, SIZE, "1M", NULL, 4096, 1073741824, 0,                         \
+      "longest single WRITE; payloads above it are cut")                       \
+    X(ib_windows, ENUM, "auto", "auto|on|off", 0, 0, 0,                        \
+      "memory windows for what a peer may write to; auto: where there are "    \
+      "any")                                                                   \
+    X(ib_domains, ENUM, "peer", "peer|shared", 0, 0, 0,                        \
+      "protection domains: one for each peer, or one for all")                 \
+    X(ib_relaxed, ENUM, "auto", "auto|on|off", 0, 0, 0,                        \
+      "relaxed ordering for payload memory; auto: where the device knows "     \
+      "it")                                                                    \
+    X(ib_reconnect, SECONDS, "2s", NULL, 0, 600, 0,                            \
+      "how long a lost queue pair may take to come back; 0: the peer is "      \
+      "lost")                                                                  \
     /* What is done with gradients. */                                         \
     X(codec, STRING, "none", NULL, 0, 0, 0,                                    \
       "pipeline for pushes, such as q8+lz4; auto: the fastest, measured")      \
@@ -98,6 +141,19 @@
       "file for log lines; %h is the host, %p the process; empty: stderr")     \
     X(config, STRING, "", NULL, 0, 0, 0,                                       \
       "file of name = value lines, read before the environment")
+
+/*
+ * The variables of NCCL that mean the same, X(name, variable): read where the
+ * field's own variable is not set.
+ */
+#define GP_CONFIG_ALIASES(X)                                                   \
+    X(ib_disable, "NCCL_IB_DISABLE")                                           \
+    X(ib_hca, "NCCL_IB_HCA")                                                   \
+    X(ib_gid_index, "NCCL_IB_GID_INDEX")                                       \
+    X(ib_traffic_class, "NCCL_IB_TC")                                          \
+    X(ib_timeout, "NCCL_IB_TIMEOUT")                                           \
+    X(ib_retries, "NCCL_IB_RETRY_CNT")                                         \
+    X(ib_qps, "NCCL_IB_QPS_PER_CONNECTION")
 /* clang-format on */
 
 #endif

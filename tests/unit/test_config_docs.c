@@ -65,7 +65,10 @@ print_row(FILE *out, const gp_config_field *field)
         fputs(field->secret ? "text, never printed" : "text", out);
     else
         print_range(out, field);
-    fprintf(out, " | %s |\n", field->text);
+    fprintf(out, " | %s", field->text);
+    if (gp_config_alias(field->name))
+        fprintf(out, " (also read from `%s`)", gp_config_alias(field->name));
+    fputs(" |\n", out);
 }
 
 static char *
