@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# packages.sh build|test - installs the Debian packages that are missing.
+# packages.sh build|test|lab - installs the Debian packages that are missing.
 #
 #   build   what the library, the tools and the trainer are built with
 #   test    the same, and what tests/run.sh needs
+#   lab     what tests/rdma/lab.sh needs: QEMU and the RDMA tools
 #
 # Asks nothing. Does nothing when all are there; as root or through sudo
 # otherwise. The package lists are updated only when an installation needs it.
@@ -14,12 +15,15 @@ build=(cmake ninja-build gcc libc6-dev pkg-config libopenblas-dev zlib1g-dev
     librdmacm-dev)
 tests=(g++ git python3 python3-numpy libcmocka-dev clang libclang-rt-14-dev
     clang-format-14 universal-ctags binutils iproute2)
+lab=(qemu-system-x86 busybox-static kmod cpio xz-utils zstd util-linux rdma-core
+    ibverbs-providers ibverbs-utils rdmacm-utils perftest iproute2)
 
 case ${1:-} in
+lab) wanted=("${lab[@]}") ;;
 build) wanted=("${build[@]}") ;;
 test) wanted=("${build[@]}" "${tests[@]}") ;;
 *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 build|test|lab" >&2
     exit 2
     ;;
 esac
