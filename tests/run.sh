@@ -14,7 +14,8 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-stages=(release install style sanitize tsan fuzz clang no-cuda no-verbs minimal)
+stages=(release install style sanitize tsan fuzz clang no-cuda no-verbs minimal
+    rdma)
 quick=(release install style)
 declare -A text=(
     [release]="gcc, everything that is found: all tests"
@@ -27,6 +28,7 @@ declare -A text=(
     [no-cuda]="without CUDA: builds, unit tests"
     [no-verbs]="without libibverbs: builds, unit tests"
     [minimal]="without anything optional: builds, unit and conformance tests"
+    [rdma]="verbs over soft-RoCE, in virtual machines, at most 6 minutes"
 )
 
 usage() {
@@ -127,6 +129,41 @@ check() {
         "$stage" "$p" "$f" "$s")")
 }
 
+# check_lab: each case of tests/rdma counts as a test.
+check_lab() {
+    local log=$logs/rdma.test.log p f s
+    bash tests/rdma/lab.sh prepare >"$log" 2>&1 </dev/null
+    case $? in
+    0) ;;
+    77)
+        skip_stage rdma "$(sed -n 's/^skipped: //p' "$log" | tail -n 1)"
+        return
+        ;;
+    *)
+        fail_stage rdma "preparing the lab" "$log"
+        return
+        ;;
+    esac
+    bash tests/rdma/lab.sh test >"$log" 2>&1 </dev/null
+    read -r p f s < <(awk '/^[0-9]+ passed, / { print $1, $3, $5 }' "$log" |
+        tail -n 1)
+    if [ -z "${s:-}" ]; then
+        fail_stage rdma "the lab" "$log"
+        return
+    fi
+    # A case is one line; what it says is indented below it.
+    awk '/^[^ ]/ { kind = $1; name = $2 }
+        /^FAIL / { print "  FAILED   rdma: " substr($0, 6) }
+        /^ / && kind == "FAIL" { print }
+        /^ / && kind == "skip" {
+            sub(/^ +/, "")
+            print "  skipped  rdma: " name ": " $0
+        }' "$log"
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    table+=("$(printf '%-9s  %3d passed, %d failed, %d skipped' \
+        rdma "$p" "$f" "$s")")
+}
+
 # Newer kernels place mappings where this ThreadSanitizer cannot have them;
 # setarch -R puts them back where that is allowed.
 probe_tsan() {
@@ -185,6 +222,7 @@ run_stage() {
             build clang clang && check clang clang -L 'unit|conformance'
         fi
         ;;
+    rdma) build release release && check_lab ;;
     minimal) build minimal minimal &&
         check minimal minimal -L 'unit|conformance' ;;
     *) build "$1" "$1" && check "$1" "$1" -L unit ;;
