@@ -65,6 +65,7 @@
 
 typedef struct gp_vb_lane gp_vb_lane;
 typedef struct gp_vb_device gp_vb_device;
+typedef struct gp_vb_received gp_vb_received; /* verbs_recv.c */
 
 /* ------------------------------------------------------------------ hello */
 
@@ -124,12 +125,13 @@ typedef enum gp_vb_record {
     GP_VB_RECORD_VALUE = 2,
     GP_VB_RECORD_MORE = 3, /* the next bytes of it */
     /* u32 token, u32 key, u64 address, u64 bytes: write there (flags bit 0: on
-     * this lane only). */
+     * this lane only, which is all this version sends). */
     GP_VB_RECORD_EXPOSE = 4,
     GP_VB_RECORD_UNEXPOSE = 5, /* u32 token: not any more */
     /* Nothing was lost in the sender's words before this one: from now on the
-     * receiver may write into regions on this lane. First on every lane after
-     * each connect. */
+     * receiver may write into regions on this lane. On every lane after each
+     * connect, when withdrawn and exposed regions have been told on it; what
+     * was left of a message in parts before is void. */
     GP_VB_RECORD_SYNC = 6,
     /* u8 lane, u8[3] zero, u32 first frame that did not arrive: that lane will
      * not come back. */
@@ -220,9 +222,11 @@ typedef struct gp_vb_mem {
  * of it. Index: as in the token. */
 typedef struct gp_vb_exposure {
     uint32_t token; /* 0: none */
-    struct ibv_mr *mr[GP_VB_PATH_MAX];
+    bool told;      /* an EXPOSE may have left */
+    gp_vb_mem *mem;
+    size_t offset, bytes;
+    struct ibv_mr *mr[GP_VB_PATH_MAX]; /* as gp_endpoint.pd */
     struct ibv_mw *window[GP_VB_LANES_MAX];
-    bool told; /* an EXPOSE may have left */
 } gp_vb_exposure;
 
 /* A region that the peer exposed to us. */
@@ -276,29 +280,53 @@ struct gp_vb_lane {
     uint32_t max_inline;
 
     /* Sending (verbs_post.c). */
-    uint32_t sq_depth, sq_posted, sq_retired; /* free: depth - difference */
-    uint32_t unsignaled;
+    /* Work requests; free: depth - (posted - retired), less one that a fence
+     * needs. polled: the last completion, of failed ones too. */
+    uint32_t sq_depth, sq_posted, sq_retired, sq_polled;
+    uint32_t unsignaled; /* requests since the last signaled one */
+    uint32_t unsignaled_entries;
     uint32_t next_frame, done_frame; /* numbers; done: all before it arrived */
     uint32_t granted;                /* receives the peer has posted so far */
     uint32_t sent_frames;            /* on this queue pair, against granted */
     uint8_t *tx;                     /* ring of frames: index number % count */
     uint32_t tx_frames;
-    gp_list flying; /* entries in frames, by frame number */
-    uint64_t queued_bytes;
-    uint64_t probe_ns; /* last sign of life asked for or seen */
-    bool probing;
+    uint32_t *tx_end;        /* of each: position of its work request */
+    gp_list notes;           /* waiting, for this queue pair only */
+    gp_list data;            /* assigned to this lane, not wholly in frames */
+    gp_list flying;          /* entries in frames, by frame number */
+    uint32_t flying_control; /* of those, control messages and notes */
+    uint64_t queued_bytes;   /* of `data` and `flying` */
+    uint64_t probe_ns;       /* last sign of life asked for or seen */
+    bool probing;            /* gp_vb_probe() waits for its completion */
+    bool alive; /* something completed; cleared by who looks at it */
 
     /* Receiving (verbs_recv.c). */
     uint8_t *rx;        /* rx_frames buffers of frame_bytes, or the imm ring */
     uint32_t rx_frames; /* ours */
     uint32_t posted;    /* receives posted so far on this queue pair */
     uint32_t told;      /* of those, what the peer was told */
+    uint32_t taken;     /* receives completed on this queue pair */
     uint32_t expected;  /* number of the next frame */
-    uint32_t held[2];   /* verbs_recv.c: buffers that events point to */
-    gp_list received;   /* frames taken off the queue, not yet delivered */
-    bool synced;        /* the peer's SYNC was seen */
-    uint32_t memory_slot;
-    struct ibv_mr *mr; /* of this lane's share of the endpoint's slab */
+    uint32_t early;     /* granted by frames that came before meet() */
+    gp_vb_received *buffers; /* rx_frames of them */
+    uint32_t held;           /* buffers that events point to */
+    bool met;                /* gp_vb_lane_meet() was called */
+    bool synced;             /* the peer's SYNC was seen */
+    uint32_t memory_slot;    /* place in the endpoint's slab */
+    struct ibv_mr *mr;       /* the slab's in this lane's domain: borrowed */
+
+    /* A message of several VALUE/MORE records being put together. */
+    gp_msg assembling;
+    gp_vb_received *assembly; /* control: heap */
+    uint64_t assembled;
+    bool assembles;
+
+    /* What made a completion handler give up the lane, or with `fatal` the
+     * endpoint; gp_vb_poll() acts on it when all completions were looked at. */
+    gp_list broken; /* in domain->broken */
+    bool fatal;
+    gp_status broken_status;
+    char broken_why[200];
 };
 
 /* -------------------------------------------------------------- endpoints */
@@ -339,28 +367,33 @@ struct gp_endpoint {
     gp_vb_pd *pd[GP_VB_PATH_MAX];
     uint8_t *slab; /* receive and send frames of all lanes */
     size_t slab_bytes;
-    uint8_t *bounce; /* verbs_post.c: for payloads outside registered memory */
+    struct ibv_mr *slab_mr[GP_VB_PATH_MAX]; /* as pd */
+    struct gp_vb_bounce *bounce; /* for payloads outside registered memory */
 
     gp_vb_entries control, data;
+    gp_list notes; /* waiting, for the control lane */
     gp_list free_entries;
-    gp_vb_entry *pool;
+    void *pool; /* chunks of entries */
     size_t control_bytes;
-    gp_list sent; /* completed entries whose SENT is to be reported */
+    gp_list sent;     /* completed entries whose SENT is to be reported */
+    gp_list received; /* frames of all lanes as they came, not yet delivered */
 
     gp_regions regions; /* exposed to the peer */
     gp_vb_exposure *exposure;
     uint32_t exposures;
     gp_vb_remote *remote; /* exposed by the peer */
     uint32_t remotes;
-
-    /* A message of several VALUE/MORE records being put together. */
-    gp_msg assembling;
-    uint8_t *assembly;
-    uint64_t assembled;
-    bool assembly_discarded;
 };
 
 /* ----------------------------------------------------------------- domain */
+
+/* Work requests on their way to one post_send(). */
+#define GP_VB_LIST 64u
+typedef struct gp_vb_list {
+    struct ibv_send_wr wr[GP_VB_LIST];
+    struct ibv_sge sge[GP_VB_LIST];
+    uint32_t count;
+} gp_vb_list;
 
 struct gp_domain {
     const gp_verbs_api *api;
@@ -383,7 +416,10 @@ struct gp_domain {
     gp_list devices;
     gp_list endpoints, lingering, retired;
     gp_list opened, closed, ready, retries;
+    gp_list held;   /* verbs_recv.c: what events point to until progress() */
+    gp_list broken; /* lanes; see there */
     gp_list mems;
+    gp_vb_list list;
     gp_vb_lane **lanes; /* by slot */
     uint32_t lane_slots;
     gp_vb_pd **pds; /* by slot */
@@ -422,7 +458,10 @@ void gp_vb_device_close(gp_vb_device *device);
  * room back. */
 gp_status gp_vb_cq_join(gp_vb_device *device, uint32_t entries, gp_vb_cq **out);
 void gp_vb_cq_leave(gp_vb_cq *cq, uint32_t entries);
+/* The endpoint's on that device: found in, or added to, ep->pd[], which holds
+ * one use until gp_vb_ep_free(). */
 gp_status gp_vb_pd_get(gp_endpoint *ep, gp_vb_device *device, gp_vb_pd **out);
+/* Calls gp_vb_mem_leave() before the last user's goes. */
 void gp_vb_pd_put(gp_domain *d, gp_vb_pd *pd);
 /* Reads asynchronous events: a port or queue pair in trouble. */
 void gp_vb_device_async(gp_vb_device *device);
@@ -453,6 +492,8 @@ void gp_vb_lane_failed(gp_vb_lane *lane, gp_status status, const char *format,
 /* The peer told its other rails (RAILS), or how far a lane got (LOST). */
 void gp_vb_cm_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length);
 void gp_vb_cm_lost(gp_endpoint *ep, uint32_t lane, uint32_t next_frame);
+/* The accepting side got a frame before ESTABLISHED: the same as that. */
+void gp_vb_cm_established(gp_vb_lane *lane);
 /* Destroys id and queue pair of a lane that is fenced or never was up. */
 void gp_vb_lane_drop_id(gp_vb_lane *lane);
 
@@ -477,6 +518,8 @@ void gp_vb_lane_fence(gp_vb_lane *lane);
 /* A lane that is given up for good: the peer has all frames before this one. */
 void gp_vb_lane_forget(gp_vb_lane *lane, uint32_t next_frame);
 void gp_vb_lane_free(gp_vb_lane *lane);
+/* When all lanes are free, before their protection domains go. */
+void gp_vb_slab_free(gp_endpoint *ep);
 
 /* verbs_post.c */
 gp_status gp_vb_post(gp_endpoint *ep, const gp_msg *msg, const void *payload,
@@ -493,7 +536,16 @@ void gp_vb_retire(gp_vb_lane *lane, uint32_t position); /* a completion */
  */
 void gp_vb_requeue(gp_vb_lane *lane, uint32_t next);
 void gp_vb_report_sent(gp_endpoint *ep, gp_vb_out *out);
+/* Control messages and notes that wait, or whose frame may be lost. BYE, a
+ * note, leaves after all control messages. */
 bool gp_vb_has_unsent(const gp_endpoint *ep);
+/* The owner closes: data that waits is dropped. True when a device may still
+ * read payloads: then those are free only after a fence of all lanes. */
+bool gp_vb_drop_data(gp_endpoint *ep);
+/* Asks whether the peer's host is there: a completion answers, with an error
+ * when the retries are used up. */
+void gp_vb_probe(gp_vb_lane *lane);
+/* After gp_vb_slab_free(). */
 void gp_vb_entries_free(gp_endpoint *ep);
 
 /* verbs_recv.c */
@@ -516,17 +568,31 @@ gp_status gp_vb_expose(gp_endpoint *ep, gp_mem *mem, size_t offset,
 void gp_vb_unexpose(gp_endpoint *ep, uint32_t token);
 /* Queues EXPOSE of all live regions, for a lane that is new. */
 gp_status gp_vb_expose_all(gp_vb_lane *lane);
+/* An EXPOSE is about to leave: its bytes (24), and the request to bind its
+ * window, to be posted before, when wr->opcode becomes IBV_WR_BIND_MW. False:
+ * withdrawn, or cannot be registered there: not told, data comes by value. */
+bool gp_vb_expose_fill(gp_vb_lane *lane, uint32_t token, uint8_t *bytes,
+                       struct ibv_send_wr *wr);
 /* EXPOSE and UNEXPOSE from the peer. */
 gp_status gp_vb_remote_set(gp_vb_lane *lane, uint8_t flags,
                            const uint8_t *bytes, size_t length);
 gp_status gp_vb_remote_clear(gp_endpoint *ep, const uint8_t *bytes,
                              size_t length);
 /* The region a data message names: NULL when the peer never told of it or the
- * range is outside (then it goes by value and the peer judges). */
+ * range is outside (then it goes by value and the peer judges). Which lanes
+ * can write there is in `lanes`. */
 const gp_vb_remote *gp_vb_remote_find(const gp_endpoint *ep, uint32_t token,
                                       uint64_t offset, uint64_t length,
                                       bool *withdrawn);
+/* Withdraws all regions, both ways: in ep_close() and when an endpoint failed,
+ * before its protection domains go. May be repeated. */
 void gp_vb_mem_close(gp_endpoint *ep);
+/* Forgets all keys of a protection domain that is about to go. */
+void gp_vb_mem_leave(gp_domain *d, const gp_vb_pd *pd);
+/* The domain closes; its mems live on until mem_dereg(). */
+void gp_vb_mem_detach(gp_domain *d);
+/* A fenced lane's windows, before its queue pair is destroyed. */
+void gp_vb_windows_drop(gp_vb_lane *lane);
 
 /* verbs_error.c */
 /* "the peer's device did not answer (transport retry counter exceeded)", then a
