@@ -14,6 +14,7 @@ static const gp_command commands[] = {
     {"run", gp_run_main, "start shards and workers on this machine"},
     {"server", gp_server_main, "host parameter shards until the job ends"},
     {"info", gp_info_main, "show what this build and this machine have"},
+    {"doctor", gp_doctor_main, "find what is wrong with this machine"},
     {"bench", gp_bench_main, "measure transports and push_pull"},
     {NULL, NULL, NULL},
 };

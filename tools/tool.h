@@ -34,6 +34,7 @@ int gp_command_dispatch(const char *program, const char *intro,
 int gp_run_main(int argc, char **argv);
 int gp_server_main(int argc, char **argv);
 int gp_info_main(int argc, char **argv);
+int gp_doctor_main(int argc, char **argv);
 int gp_bench_main(int argc, char **argv);
 int gp_bench_transport_main(int argc, char **argv);
 int gp_bench_pushpull_main(int argc, char **argv);
