@@ -66,6 +66,8 @@
 typedef struct gp_vb_lane gp_vb_lane;
 typedef struct gp_vb_device gp_vb_device;
 typedef struct gp_vb_received gp_vb_received; /* verbs_recv.c */
+typedef struct gp_vb_member gp_vb_member;     /* verbs_device.c */
+typedef struct gp_vb_attempt gp_vb_attempt;   /* verbs_cm.c */
 
 /* ------------------------------------------------------------------ hello */
 
@@ -190,8 +192,8 @@ struct gp_vb_device {
     uint32_t max_inline;
     struct ibv_comp_channel *channel;
     gp_list cqs;
-    struct ibv_pd *shared; /* with ib_domains=shared */
-    uint32_t lanes;
+    struct gp_vb_pd *shared; /* with ib_domains=shared */
+    gp_vb_member *member;    /* in the process's list of who uses `verbs` */
 };
 
 /* Protection domain of one endpoint on one device (or shared). `slot` is dense
@@ -271,6 +273,8 @@ struct gp_vb_lane {
     uint64_t backoff_ns;
     bool disconnected; /* the peer ended it (DISCONNECTED) */
     bool established;  /* accept side: ESTABLISHED, or a frame came first */
+    bool resuming;     /* this attempt is to regain a lane that was up */
+    uint32_t refusals; /* attempts in a row that met nobody */
 
     /* Agreed geometry. */
     bool imm;
@@ -358,6 +362,7 @@ struct gp_endpoint {
     uint64_t group;
     uint64_t deadline_ns; /* CONNECTING: give up; LINGERING: likewise */
     uint64_t start_ns, report_ns;
+    gp_vb_attempt *attempt; /* connecting side: addresses of the peer */
     char peer[GP_ADDRESS_MAX];
     char why[200];
 
@@ -365,7 +370,9 @@ struct gp_endpoint {
     gp_vb_lane *lane[GP_VB_LANES_MAX];
     uint32_t control_lane; /* of those UP, the lowest */
     gp_vb_pd *pd[GP_VB_PATH_MAX];
-    uint8_t *slab; /* receive and send frames of all lanes */
+    /* Receive and send frames of all lanes. Made by gp_vb_lane_prepare(), freed
+     * by gp_vb_ep_free() after all lanes: their regions are gone by then. */
+    uint8_t *slab;
     size_t slab_bytes;
     struct ibv_mr *slab_mr[GP_VB_PATH_MAX]; /* as pd */
     struct gp_vb_bounce *bounce; /* for payloads outside registered memory */
@@ -395,16 +402,28 @@ typedef struct gp_vb_list {
     uint32_t count;
 } gp_vb_list;
 
+/* A port of this host that is used: rail 0 is the best one. */
+typedef struct gp_vb_rail {
+    char name[72]; /* "mlx5_0:1" */
+    struct sockaddr_storage address;
+} gp_vb_rail;
+
 struct gp_domain {
     const gp_verbs_api *api;
     int epoll_fd, timer_fd;
+    int wake_fd; /* another domain read an asynchronous event for this one */
     uint64_t timer_ns;
     struct rdma_event_channel *channel;
     struct rdma_cm_id *listener;
     char token[256]; /* the job's; for hello proofs */
 
     /* configuration */
-    uint32_t lanes_wanted, rails_wanted;
+    uint32_t lanes_wanted; /* with all rails */
+    gp_vb_rail rail[GP_VB_PATH_MAX];
+    uint32_t rails;
+    bool pinned;   /* connect from the rail's address, not as routes say */
+    bool anywhere; /* listens on all addresses, and others get one by name */
+    uint16_t port; /* that it listens on, for RAILS; 0: does not */
     uint32_t frames, frame_bytes, queue, eager;
     size_t piece;
     bool checksum, separate_domains, windows_off;
@@ -458,13 +477,18 @@ void gp_vb_device_close(gp_vb_device *device);
  * room back. */
 gp_status gp_vb_cq_join(gp_vb_device *device, uint32_t entries, gp_vb_cq **out);
 void gp_vb_cq_leave(gp_vb_cq *cq, uint32_t entries);
-/* The endpoint's on that device: found in, or added to, ep->pd[], which holds
- * one use until gp_vb_ep_free(). */
+/* The endpoint's (or the shared) protection domain there; ep->pd[] keeps it
+ * until gp_vb_ep_free(), so lanes and regions borrow it. Giving back the last
+ * use deregisters what memories of the domain (d->mems) have in it. */
 gp_status gp_vb_pd_get(gp_endpoint *ep, gp_vb_device *device, gp_vb_pd **out);
 /* Calls gp_vb_mem_leave() before the last user's goes. */
 void gp_vb_pd_put(gp_domain *d, gp_vb_pd *pd);
 /* Reads asynchronous events: a port or queue pair in trouble. */
 void gp_vb_device_async(gp_vb_device *device);
+/* Acts on those of this domain, whoever read them. */
+void gp_vb_device_notices(gp_domain *d);
+/* Fetches completion events, so that the channel can be slept on. */
+void gp_vb_device_drain(gp_vb_device *device);
 
 /* verbs_ep.c */
 gp_endpoint *gp_vb_ep_create(gp_domain *d, uint32_t lanes);
@@ -492,9 +516,12 @@ void gp_vb_lane_failed(gp_vb_lane *lane, gp_status status, const char *format,
 /* The peer told its other rails (RAILS), or how far a lane got (LOST). */
 void gp_vb_cm_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length);
 void gp_vb_cm_lost(gp_endpoint *ep, uint32_t lane, uint32_t next_frame);
-/* The accepting side got a frame before ESTABLISHED: the same as that. */
+/* verbs_recv.c: the first completion of a receive on a lane whose
+ * `established` is not set yet; sets it. */
 void gp_vb_cm_established(gp_vb_lane *lane);
-/* Destroys id and queue pair of a lane that is fenced or never was up. */
+/* verbs_recv.c: the peer's SYNC came, the lane is UP now. */
+void gp_vb_cm_synced(gp_vb_lane *lane);
+/* Destroys the id of a lane that is fenced, or never had a queue pair. */
 void gp_vb_lane_drop_id(gp_vb_lane *lane);
 
 /* verbs_lane.c: called by verbs_cm.c and verbs_ep.c in this order. */
@@ -509,11 +536,16 @@ void gp_vb_lane_describe(const gp_vb_lane *lane, gp_vb_hello *out);
  * next_frame into account (frames before it arrived, the others' entries go
  * back to the queues), queues SYNC and all EXPOSEs. */
 gp_status gp_vb_lane_meet(gp_vb_lane *lane, const gp_vb_hello *peer);
-/* The queue pair is in RTS: sets what rdma_cm leaves wrong (min_rnr_timer). */
+/* The queue pair is in RTS: sets what rdma_cm leaves wrong (min_rnr_timer).
+ * verbs_cm.c sets SYNCING right after it (accept side: once established), and
+ * only then frames may be sent. */
 gp_status gp_vb_lane_open(gp_vb_lane *lane);
-/* After this the queue pair is gone: no payload of ours is read, nothing of
- * the peer is written, and `expected` is final. Frames that had arrived are
- * in `received`. Bounded by GP_VB_DRAIN_NS. */
+/* After this the queue pair is gone (rdma_destroy_qp; the id is left to
+ * gp_vb_lane_drop_id): no payload of ours is read, nothing of the peer is
+ * written, and `expected` is final. Frames that had arrived are in `received`
+ * and are delivered later, also when the endpoint is CLOSED by then. Bounded by
+ * GP_VB_DRAIN_NS. In any state and more than once; without a queue pair it does
+ * nothing. Does not change lane->state. */
 void gp_vb_lane_fence(gp_vb_lane *lane);
 /* A lane that is given up for good: the peer has all frames before this one. */
 void gp_vb_lane_forget(gp_vb_lane *lane, uint32_t next_frame);
@@ -585,7 +617,8 @@ const gp_vb_remote *gp_vb_remote_find(const gp_endpoint *ep, uint32_t token,
                                       uint64_t offset, uint64_t length,
                                       bool *withdrawn);
 /* Withdraws all regions, both ways: in ep_close() and when an endpoint failed,
- * before its protection domains go. May be repeated. */
+ * before its protection domains go. May be repeated. A gp_mem outlives its
+ * domain: closing leaves mr NULL, mem->domain NULL and the link removed. */
 void gp_vb_mem_close(gp_endpoint *ep);
 /* Forgets all keys of a protection domain that is about to go. */
 void gp_vb_mem_leave(gp_domain *d, const gp_vb_pd *pd);
