@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * rendezvous.h - who is in the job and where: launcher variables, the embedded
- * store, the job token.
+ * rendezvous.h - who is in the job and where: launcher variables, and the
+ * embedded store.
  *
  * The store is a small key-value service inside one process of the job. Its
  * protocol is described in docs/protocol.md. Keys and values are bytes; a key
@@ -11,10 +11,9 @@
 #define GP_RENDEZVOUS_H
 
 #include "base/base.h"
+#include "base/token.h"
 
 #define GP_STORE_VALUE_MAX 65536u
-#define GP_TOKEN_PROOF     32u
-#define GP_TOKEN_NONCE     32u
 
 /* What is known about this process's place in the job. -1: not known. */
 typedef struct gp_job {
@@ -40,27 +39,6 @@ gp_status gp_job_detect(const gp_config *config,
 /* First host of a Slurm node list, such as "node[001,007-015],host2".
  * GP_ERR_CORRUPT for a list that cannot be read. */
 gp_status gp_nodelist_first(const char *list, char *out, size_t capacity);
-
-/* The job token of a configuration: token_file, else token, into out (zero
- * terminated; "" when there is none). GP_ERR_CONFIG: unreadable file, or one
- * that others can read. */
-gp_status gp_token_load(const gp_config *config, char *out, size_t capacity);
-
-/* proof = HMAC-SHA256(token, role || nonce || job || identity). `role` tells
- * the two directions apart: "worker", "shard", "store". GP_ERR_UNSUPPORTED in a
- * build without OpenSSL when the token is not empty; with an empty token the
- * proof is zeros. */
-gp_status gp_token_prove(const char *token, const char *role,
-                         const uint8_t nonce[GP_TOKEN_NONCE], uint64_t job,
-                         uint64_t identity, uint8_t proof[GP_TOKEN_PROOF]);
-
-/* HMAC-SHA256; GP_ERR_UNSUPPORTED in a build without OpenSSL. */
-gp_status gp_token_hmac(const void *key, size_t key_length, const void *data,
-                        size_t length, uint8_t out[GP_TOKEN_PROOF]);
-
-/* Constant-time comparison. */
-bool gp_token_equal(const uint8_t a[GP_TOKEN_PROOF],
-                    const uint8_t b[GP_TOKEN_PROOF]);
 
 /* The store's server: one thread. Survives any bytes from anyone.
  *

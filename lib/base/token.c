@@ -7,6 +7,8 @@
  * and the prover's identity; every part has a fixed length or a zero at its
  * end, so no two inputs give the same bytes.
  */
+#include "base/token.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,7 +17,6 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "rendezvous/rendezvous.h"
 
 #ifdef GP_HAVE_OPENSSL
 #include <openssl/crypto.h>
