@@ -21,7 +21,7 @@
 #define RESUME_DELAY 0.1
 
 static gp_status
-open_listener(const gp_domain *d, const gp_tcp_address *a, int *out)
+open_listener(const gp_domain *d, const gp_address *a, int *out)
 {
     int one = 1, zero = 0, error;
     int fd = socket(a->name.ss_family,
@@ -45,25 +45,6 @@ open_listener(const gp_domain *d, const gp_tcp_address *a, int *out)
     return GP_OK;
 }
 
-static gp_status
-listen_failed(const char *address, int error)
-{
-    const char *shown = *address ? address : "any address";
-
-    if (error == EADDRINUSE)
-        return gp_fail_errno(
-            GP_ERR_ADDRESS, error,
-            "listen on %s: the port is taken; stop its owner (ss -ltnp shows "
-            "it), or choose another port, 0 for any",
-            shown);
-    if (error == EADDRNOTAVAIL)
-        return gp_fail_errno(GP_ERR_ADDRESS, error,
-                             "listen on %s: this host has no such address; "
-                             "`ip address` lists those it has",
-                             shown);
-    return gp_fail_errno(GP_ERR_ADDRESS, error, "listen on %s", shown);
-}
-
 /* An address of any host has nothing to tell but its port. */
 static void
 describe_bound(int fd, bool any, char *bound, size_t capacity)
@@ -74,7 +55,7 @@ describe_bound(int fd, bool any, char *bound, size_t capacity)
     const char *from = text;
 
     (void)getsockname(fd, (struct sockaddr *)&name, &length);
-    gp_tcp_name(&name, text, sizeof(text));
+    gp_address_name(&name, text, sizeof(text));
     if (any)
         from = strrchr(text, ':');
     if (capacity) {
@@ -83,38 +64,24 @@ describe_bound(int fd, bool any, char *bound, size_t capacity)
     }
 }
 
-static bool
-is_any(const gp_tcp_address *a)
-{
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-
-    if (a->name.ss_family == AF_INET6) {
-        memcpy(&v6, &a->name, sizeof(v6));
-        return IN6_IS_ADDR_UNSPECIFIED(&v6.sin6_addr);
-    }
-    memcpy(&v4, &a->name, sizeof(v4));
-    return v4.sin_addr.s_addr == htonl(INADDR_ANY);
-}
-
 gp_status
 gp_tcp_listen(gp_domain *d, const char *address, char *bound, size_t capacity)
 {
-    gp_tcp_address list[GP_TCP_ADDRESSES_MAX];
+    gp_address list[GP_ADDRESSES_MAX];
     size_t count, i;
     gp_status status;
 
     if (d->listener.fd >= 0)
         return gp_fail(GP_ERR_STATE, "listen on %s: the domain listens already",
                        address);
-    status = gp_tcp_resolve(address, true, list, GP_COUNT_OF(list), &count);
+    status = gp_address_resolve(address, true, list, GP_COUNT_OF(list), &count);
     if (status != GP_OK)
         return status;
     for (i = 0; i < count; i++) {
         if (open_listener(d, &list[i], &d->listener.fd) == GP_OK)
             break;
         if (errno == EADDRINUSE || i + 1 == count)
-            return listen_failed(address, errno);
+            return gp_address_refused(address, errno);
     }
     d->listener.kind = GP_TCP_LISTENER;
     status = gp_tcp_watch(&d->listener, EPOLLIN);
@@ -123,7 +90,8 @@ gp_tcp_listen(gp_domain *d, const char *address, char *bound, size_t capacity)
         d->listener.fd = -1;
         return status;
     }
-    describe_bound(d->listener.fd, is_any(&list[i]), bound, capacity);
+    describe_bound(d->listener.fd, gp_address_is_any(&list[i]), bound,
+                   capacity);
     return GP_OK;
 }
 
@@ -157,7 +125,7 @@ peer_name(int fd, char *text, size_t capacity)
     socklen_t length = sizeof(name);
 
     (void)getpeername(fd, (struct sockaddr *)&name, &length);
-    gp_tcp_name(&name, text, capacity);
+    gp_address_name(&name, text, capacity);
 }
 
 static void

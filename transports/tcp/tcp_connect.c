@@ -74,7 +74,7 @@ back_off(gp_endpoint *ep, uint64_t now)
 }
 
 static int
-open_socket(gp_tcp_socket *s, const gp_tcp_address *address)
+open_socket(gp_tcp_socket *s, const gp_address *address)
 {
     int fd = socket(address->name.ss_family,
                     SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -151,8 +151,8 @@ gp_tcp_connect(gp_domain *d, const char *address, uint64_t deadline_ns,
     if (!a)
         return gp_fail(GP_ERR_NO_MEMORY, "connect to %s: out of memory",
                        address);
-    status = gp_tcp_resolve(address, false, a->addresses,
-                            GP_COUNT_OF(a->addresses), &a->count);
+    status = gp_address_resolve(address, false, a->addresses,
+                                GP_COUNT_OF(a->addresses), &a->count);
     if (status != GP_OK) {
         free(a);
         return status;
@@ -243,8 +243,8 @@ is_self(int fd)
     if (getsockname(fd, (struct sockaddr *)&here, &a) ||
         getpeername(fd, (struct sockaddr *)&there, &b))
         return false;
-    gp_tcp_name(&here, x, sizeof(x));
-    gp_tcp_name(&there, y, sizeof(y));
+    gp_address_name(&here, x, sizeof(x));
+    gp_address_name(&there, y, sizeof(y));
     return !strcmp(x, y);
 }
 

@@ -10,18 +10,17 @@
 #ifndef GP_TCP_INT_H
 #define GP_TCP_INT_H
 
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <gradpush/transport.h>
 
 #include "base/base.h"
 #include "base/list.h"
+#include "transports/address.h"
 #include "transports/region.h"
 
-#define GP_TCP_SOCKETS_MAX   16u
-#define GP_TCP_ADDRESSES_MAX 8u
-#define GP_TCP_PREAMBLE      32u
+#define GP_TCP_SOCKETS_MAX 16u
+#define GP_TCP_PREAMBLE    32u
 
 /* Messages one endpoint queues: data, and what control may use beyond. */
 #define GP_TCP_DATA_DEPTH    1024u
@@ -59,11 +58,6 @@ typedef struct gp_tcp_source {
     int fd;
     gp_tcp_kind kind;
 } gp_tcp_source;
-
-typedef struct gp_tcp_address {
-    struct sockaddr_storage name;
-    socklen_t length;
-} gp_tcp_address;
 
 typedef enum gp_tcp_hello_kind {
     GP_TCP_HELLO = 1, /* from the connecting side, on every socket */
@@ -170,7 +164,7 @@ typedef enum gp_tcp_state {
 
 /* Lives while an endpoint connects. */
 typedef struct gp_tcp_attempt {
-    gp_tcp_address addresses[GP_TCP_ADDRESSES_MAX];
+    gp_address addresses[GP_ADDRESSES_MAX];
     size_t count, next;
     uint64_t start_ns, deadline_ns;
     uint64_t give_up_ns; /* of the address being tried; 0: none is */
@@ -265,11 +259,7 @@ void gp_tcp_linger_event(gp_tcp_lingering *l);
 void gp_tcp_linger_timers(gp_domain *d, uint64_t now);
 void gp_tcp_linger_end(gp_tcp_lingering *l);
 
-/* tcp_addr.c */
-gp_status gp_tcp_resolve(const char *address, bool passive, gp_tcp_address *out,
-                         size_t max, size_t *count);
-void gp_tcp_name(const struct sockaddr_storage *name, char *text,
-                 size_t capacity);
+/* tcp_tune.c */
 bool gp_tcp_silent(int fd, uint32_t ms);
 void gp_tcp_tune(const gp_domain *d, int fd);
 void gp_tcp_tune_connected(const gp_domain *d, int fd);
