@@ -16,10 +16,10 @@
 
 #include "base/base.h"
 #include "device/device.h"
+#include "info_rdma.h"
 #include "json.h"
 #include "rendezvous/rendezvous.h"
 #include "tool.h"
-#include "transports/verbs/verbs.h"
 
 #define SHOW_CONFIG     0x01u
 #define SHOW_TRANSPORTS 0x02u
@@ -349,27 +349,6 @@ show_kind(const gp_info *info, gp_json *list, const gp_device_ops *ops)
 }
 
 static void
-show_rdma(const gp_info *info, gp_json *list)
-{
-    char rdma[4096] = "", *line, *rest = NULL;
-    const char *why = "none";
-
-    if (gp_verbs_devices(rdma, sizeof(rdma)) != GP_OK)
-        why = gp_last_error();
-    if (!*rdma && !info->document)
-        printf("rdma   %s\n", why);
-    for (line = strtok_r(rdma, "\n", &rest); line;
-         line = strtok_r(NULL, "\n", &rest)) {
-        gp_json *o = gp_json_object(list, NULL);
-
-        gp_json_text(o, "kind", "rdma");
-        gp_json_text(o, "text", line);
-        if (!info->document)
-            printf("rdma   %s\n", line);
-    }
-}
-
-static void
 show_devices(const gp_info *info)
 {
     gp_json *list = gp_json_array(info->document, "devices");
@@ -377,7 +356,7 @@ show_devices(const gp_info *info)
     heading(info, "kind   device");
     show_kind(info, list, &gp_device_host);
     show_kind(info, list, &gp_device_cuda);
-    show_rdma(info, list);
+    gp_info_rdma(info->config, info->document, list);
 }
 
 static void

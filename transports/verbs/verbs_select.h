@@ -17,11 +17,12 @@
 #include <gradpush/config.h>
 #include <gradpush/status.h>
 
-#include "transports/verbs/verbs_api.h"
+typedef struct gp_verbs_api gp_verbs_api; /* verbs_api.h */
 
 #define GP_VERBS_NAME_MAX 64u /* a device's name with its end */
 #define GP_VERBS_PATH_MAX 256u
-#define GP_VERBS_GIDS_MAX 32u  /* kept of a port; the others are not looked at \
+#define GP_VERBS_GIDS_MAX                                                      \
+    32u                        /* kept of a port; the others are not looked at \
                                 */
 #define GP_VERBS_PORTS_MAX 64u /* enough room for any host known */
 
@@ -52,21 +53,22 @@ typedef struct gp_verbs_port {
     char device[GP_VERBS_NAME_MAX];
     uint8_t number; /* from 1 */
     bool is_iwarp;
-    int state; /* enum ibv_port_state */
+    bool is_software; /* rxe, siw: no device of its own moves the bytes */
+    int state;        /* enum ibv_port_state */
     gp_verbs_layer link_layer;
-    uint32_t mtu;                /* active, in bytes; 0: not known */
-    uint32_t rate_mbps;          /* 400000 for NDR x4; 0: not known */
-    uint16_t lid;                /* 0 on Ethernet */
-    int numa;                    /* -1: not known */
-    char pci[GP_VERBS_PATH_MAX]; /* resolved sysfs path of the device that
-                                    moves the bytes; "" for software */
-    char netdev[16];             /* "" when there is none */
+    uint32_t mtu;       /* active, in bytes; 0: not known */
+    uint32_t rate_mbps; /* 400000 for NDR x4; 0: not known */
+    uint16_t lid;       /* 0 on Ethernet */
+    int numa;           /* -1: not known */
+    /* Resolved sysfs path of the device that moves the bytes, of the network
+     * device below for software; "" when not known. */
+    char pci[GP_VERBS_PATH_MAX];
+    char netdev[16]; /* "" when there is none */
     char firmware[64];
     uint64_t max_mr_size; /* 0: not known */
     uint32_t max_qp_wr;   /* 0: not known */
     bool has_windows;     /* memory windows of type 2 */
-    bool asked;           /* the device could be opened; if not, what
-                             only it knows is 0 */
+    bool asked; /* the device could be opened; what only it knows is 0 if not */
     size_t gid_count;
     gp_verbs_gid gids[GP_VERBS_GIDS_MAX];
 
@@ -92,15 +94,18 @@ gp_status gp_verbs_list(const gp_verbs_api *api, const char *sysfs_root,
 
 /*
  * The ports that a process on this CPU should use, best first: those that are
- * active, have an address and pass GRADPUSH_IB_HCA; near ones before far ones,
- * then fast ones before slow ones, then by name. At most one port is taken per
- * device before a second one of it is.
+ * could be opened, are active, have an address and pass GRADPUSH_IB_HCA;
+ * hardware before software, near ones before far ones, then fast ones before
+ * slow ones, then by name. A second port of a device comes after the first ones
+ * of all. Behind the first, only ports of its kind that are at least half as
+ * fast are taken: stripes would wait for a slower one.
  *
  * `max` is GRADPUSH_IB_RAILS for the transport. GRADPUSH_IB_GID_INDEX is
  * applied to the copies in `out`.
- * why        one line: the reason for the first one, or for none.
- * Returns GP_OK; GP_ERR_UNREACHABLE when no port is usable (`why` says why for
- * each, *chosen is 0); GP_ERR_CONFIG for a filter that cannot be read.
+ * why        one line, also on failure: the reason for the first one, or what
+ *            is wrong with each.
+ * Returns GP_OK; GP_ERR_UNSUPPORTED when no port is usable; GP_ERR_CONFIG for a
+ * filter that cannot be read.
  */
 gp_status gp_verbs_choose(const gp_config *config, const gp_verbs_port *ports,
                           size_t count, gp_verbs_port *out, size_t max,
@@ -136,6 +141,22 @@ int gp_verbs_pci_distance(const char *a, const char *b);
  * these. "" passes everything. */
 gp_status gp_verbs_filter_check(const char *filter);
 bool gp_verbs_filter_pass(const char *filter, const char *device, uint8_t port);
+
+/* The entry that connections should use, best first: RoCE v2 before v1, IPv4
+ * before IPv6 before link-local; NULL when there is none. */
+const gp_verbs_gid *gp_verbs_gid_best(const gp_verbs_port *port);
+
+/* Where in that order an entry of a port stands; higher is better. */
+int gp_verbs_gid_rank(const gp_verbs_gid *gid);
+
+/* The address that an entry of a RoCE port stands for; false when it stands for
+ * none that can be bound here. */
+bool gp_verbs_gid_address(const gp_verbs_gid *gid,
+                          struct sockaddr_storage *out);
+
+/* Whether the two ports may be rails of one connection, `first` being in use.
+ */
+bool gp_verbs_same_kind(const gp_verbs_port *first, const gp_verbs_port *other);
 
 /* Words: "ACTIVE", "InfiniBand", "RoCE v2". Static. */
 const char *gp_verbs_state_name(int state);
