@@ -285,9 +285,9 @@ gp_shard_destroy(gp_shard *s)
     while (!gp_list_empty(&s->peers))
         gp_shard_drop(s, GP_CONTAINER_OF(s->peers.next, gp_peer, link), GP_OK);
     gp_shard_bury(s);
+    gp_shard_forget(s); /* memory that domains know goes before they do */
     for (int i = 0; i < s->links; i++)
         s->link[i].ops->close(s->link[i].domain);
-    gp_shard_forget(s);
     free(s->worker);
     free(s->left);
     free(s->barrier);

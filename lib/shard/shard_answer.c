@@ -92,14 +92,10 @@ encode_initial(gp_shard *s, gp_chunk *c, const void **payload, size_t *length)
         *length = c->info->count * sizeof(float);
         return GP_OK;
     }
-    if (!c->initial) {
-        c->initial = gp_alloc_aligned(bound);
-        if (!c->initial)
-            return gp_fail(GP_ERR_NO_MEMORY, "initial values");
+    if (!c->initial_length)
         status = gp_pipeline_encode(c->tensor->native, &context, NULL, c->value,
                                     c->info->count, c->initial, bound,
                                     &c->initial_length, s->workspace);
-    }
     *payload = c->initial;
     *length = c->initial_length;
     return status;

@@ -62,6 +62,10 @@ lendable(const gp_shard *s, const gp_chunk *c)
     }
     if (!s->destination || local < 0 || !c->tensor->pull_dense)
         return NULL;
+    /* A device would not know that memory. */
+    if (s->size > 1 &&
+        s->link[0].ops->caps & (GP_CAP_REGISTERED | GP_CAP_DEVICE))
+        return NULL;
     e = &c->entry[local];
     target = s->destination(s->user, c->number, e->cookie);
     low = (const char *)target;
@@ -97,12 +101,6 @@ begin_step(gp_shard *s, gp_chunk *c)
     }
     if (c->spent)
         return c->sending == 0;
-    if (!c->spare)
-        c->spare = gp_alloc_aligned(c->info->count * sizeof(float));
-    if (!c->spare) {
-        gp_shard_fail(s, GP_ERR_NO_MEMORY, "shard: no memory for a sum");
-        return false;
-    }
     c->sum = c->spare;
     return true;
 }

@@ -10,6 +10,9 @@
  * push that cannot be folded yet is acknowledged at once with GP_PENDING, so
  * that the worker's request ends, and again when it is folded, so that the
  * worker may push the chunk's next step.
+ *
+ * Whatever results are sent from lies in one memory, the arena: so a device
+ * that moves them needs to know of one range, and each worker's landing slots.
  */
 #ifndef GP_SHARD_INT_H
 #define GP_SHARD_INT_H
@@ -111,13 +114,13 @@ typedef struct gp_chunk {
     bool initialized;
     float *value; /* result of this version, or parameters */
     float *sum;   /* being folded; may be `value` */
-    float *spare; /* second buffer, made when a result is still wanted */
+    float *spare; /* second buffer, for while a result is still wanted */
     float *velocity;
     float *history;  /* of differences: what they add up to */
     float shared;    /* what the workers agreed on last ... */
     uint64_t agreed; /* ... which was for the step before this; 0: never */
-    void *initial; /* value in the tensor's own type, when that is not pulled */
-    size_t initial_length;
+    void *initial;   /* value in the tensor's own type, when that is not fp32 */
+    size_t initial_length; /* 0: not there yet */
     gp_entry *initializer; /* a broadcast that waits for results to leave */
     float *lent;    /* the result, when formed in the local worker's memory */
     bool local_due; /* the local worker's answer waits for the others' */
@@ -168,6 +171,9 @@ struct gp_shard {
     uint32_t *chunk_of; /* chunk number -> index + 1 into chunk, 0: not ours */
     uint32_t chunks;
     uint64_t slot_bytes;
+    uint8_t *arena; /* value, encoded, initial and spare of all chunks */
+    size_t arena_bytes;
+    gp_mem *arena_mem[SHARD_LINKS];
     void *workspace;
     float *hot; /* the sum of a step whose result travels encoded */
     size_t hot_count;
@@ -219,6 +225,14 @@ void gp_entry_settle(gp_shard *s, gp_chunk *c, uint32_t rank);
 void gp_chunk_initialize(gp_shard *s, gp_chunk *c);
 void gp_chunk_resume(gp_shard *s, gp_chunk *c);
 bool gp_shard_is_local(const gp_shard *s, int64_t rank);
+
+/* shard_arena.c */
+/* Gives the chunks their memory; the values are zeros. */
+gp_status gp_arena_open(gp_shard *s);
+void gp_arena_close(gp_shard *s);
+/* What a payload for a peer lies in; NULL: not in the arena. */
+gp_mem *gp_arena_find(const gp_shard *s, const gp_peer *peer,
+                      const void *payload);
 
 /* shard_fold.c */
 gp_codec_context gp_chunk_context(const gp_shard *s, const gp_chunk *c,

@@ -17,13 +17,14 @@ gp_status
 gp_peer_post(gp_shard *s, gp_peer *peer, gp_msg *msg, const void *payload,
              uint64_t cookie)
 {
+    gp_mem *mem = msg->region ? gp_arena_find(s, peer, payload) : NULL;
     gp_status status;
 
     msg->job = s->job;
     msg->worker = s->index < 0 ? 0 : (uint32_t)s->index;
     msg->epoch = s->epoch;
     msg->credits = peer->free_credits;
-    status = peer->ops->post(peer->ep, msg, payload, NULL, cookie);
+    status = peer->ops->post(peer->ep, msg, payload, mem, cookie);
     if (status != GP_OK)
         return status;
     peer->free_credits = 0;

@@ -84,7 +84,7 @@ open_pull_memory(gp_chunk *c)
                                   t->spec->feedback, &c->memory);
 }
 
-/* Memory of one chunk; the result of a pull that nobody pushed for is zeros. */
+/* What a chunk needs beside its part of the arena. */
 static gp_status
 open_chunk(gp_shard *s, gp_chunk *c)
 {
@@ -93,18 +93,14 @@ open_chunk(gp_shard *s, gp_chunk *c)
     bool sgd = t->updater.kind == GP_UPDATER_SGD;
     bool momentum = sgd && t->updater.momentum != 0;
     bool differs = gp_codec_set_differs(&t->push);
-    size_t pull = gp_pipeline_bound(t->pull, c->info->count);
 
-    c->value = gp_alloc_aligned(bytes);
     c->sum = sgd ? gp_alloc_aligned(bytes) : c->value;
     c->entry = calloc((size_t)s->size, sizeof(*c->entry));
     c->velocity = momentum ? calloc(1, bytes) : NULL;
     c->history = differs ? calloc(1, bytes) : NULL;
-    c->encoded = t->pull_dense ? NULL : gp_alloc_aligned(pull);
-    if (!c->value || !c->sum || !c->entry || (!c->encoded && !t->pull_dense) ||
-        (momentum && !c->velocity) || (differs && !c->history))
+    if (!c->sum || !c->entry || (momentum && !c->velocity) ||
+        (differs && !c->history))
         return gp_fail(GP_ERR_NO_MEMORY, "chunk of %zu bytes", bytes);
-    memset(c->value, 0, bytes);
     c->version = t->spec->first_step;
     for (int64_t r = 0; r < s->size; r++) {
         gp_list_init(&c->entry[r].due);
@@ -152,12 +148,10 @@ cut_slots(gp_shard *s, size_t largest)
     return GP_OK;
 }
 
+/* Which of all chunks are this shard's. */
 static gp_status
-open_chunks(gp_shard *s)
+choose_chunks(gp_shard *s)
 {
-    size_t workspace = 64, largest = 0;
-    gp_status status = GP_OK;
-
     for (uint32_t i = 0; i < s->map.chunks; i++)
         s->chunks += s->map.chunk[i].shard == (uint32_t)s->index;
     s->chunk = calloc(s->chunks + 1u, sizeof(*s->chunk));
@@ -173,13 +167,28 @@ open_chunks(gp_shard *s)
         c->number = i;
         c->tensor = &s->tensor[c->info->tensor];
         s->chunk_of[i] = ++at;
+    }
+    return GP_OK;
+}
+
+static gp_status
+open_chunks(gp_shard *s)
+{
+    size_t workspace = 64, largest = 0;
+    gp_status status = choose_chunks(s);
+
+    if (status == GP_OK)
+        status = gp_arena_open(s);
+    for (uint32_t i = 0; status == GP_OK && i < s->chunks; i++) {
+        gp_chunk *c = &s->chunk[i];
+
         measure_chunk(c, &largest, &workspace);
         if (!c->tensor->pull_dense && c->info->count <= HOT_COUNT)
             s->hot_count = GP_MAX(s->hot_count, c->info->count);
         status = open_chunk(s, c);
-        if (status != GP_OK)
-            return status;
     }
+    if (status != GP_OK)
+        return status;
     s->workspace = gp_alloc_aligned(workspace);
     if (s->hot_count)
         s->hot = gp_alloc_aligned(s->hot_count * sizeof(float));
@@ -249,15 +258,11 @@ close_chunk(gp_shard *s, gp_chunk *c)
 {
     for (int64_t r = 0; c->entry && r < s->size; r++)
         free(c->entry[r].stash);
-    if (c->sum != c->value && c->sum != c->spare)
+    if (c->tensor->updater.kind == GP_UPDATER_SGD)
         free(c->sum);
-    free(c->value);
-    free(c->spare);
     free(c->velocity);
     free(c->history);
     gp_codec_memory_destroy(c->memory);
-    free(c->initial);
-    free(c->encoded);
     free(c->entry);
 }
 
@@ -265,7 +270,9 @@ void
 gp_shard_forget(gp_shard *s)
 {
     for (uint32_t i = 0; s->chunk && i < s->chunks; i++)
-        close_chunk(s, &s->chunk[i]);
+        if (s->chunk[i].tensor)
+            close_chunk(s, &s->chunk[i]);
+    gp_arena_close(s);
     for (uint32_t i = 0; s->tensor && i < s->list.count; i++) {
         gp_codec_set_close(&s->tensor[i].push);
         gp_pipeline_destroy(s->tensor[i].pull);
