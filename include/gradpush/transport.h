@@ -116,6 +116,13 @@ typedef struct gp_mem gp_mem;           /**< registered memory */
 #define GP_CAP_LOCAL      0x01u /**< connects only within one process */
 #define GP_CAP_REGISTERED 0x02u /**< data payloads must lie in gp_mem */
 #define GP_CAP_CHECKSUM   0x04u /**< can check payloads end to end */
+/** A device must be told of memory, which costs time and pinned pages per peer:
+ *  few large ranges, kept, are better than many. The engine then registers only
+ *  memory of its own and what gp_buffer_register() names, exposes each range
+ *  once per endpoint, and copies what lies elsewhere. Without this bit or
+ *  GP_CAP_REGISTERED it exposes users' memory only while a request is under
+ *  way. */
+#define GP_CAP_DEVICE 0x08u
 
 /** Flag of expose(): the receiver reads gp_event.payload and not the region, so
  * the transport may deliver the payload where it lies (loop does). */
@@ -200,10 +207,12 @@ typedef struct gp_transport_ops {
      * control messages stay readable until the next progress().
      *
      * Data payloads posted and not reported SENT are the caller's again on
-     * return. Where the peer reads them in place (loop, GP_REGION_LANDING) and
-     * another thread drives it, this waits, up to a few seconds, until the peer
-     * released them; who sees CLOSED releases at once. When one thread drives
-     * both ends it releases before it closes.
+     * return, and nothing is written any more into what was exposed to the
+     * peer, as if unexpose() were called for all of it. Where the peer reads
+     * them in place (loop, GP_REGION_LANDING) and another thread drives it,
+     * this waits, up to a few seconds, until the peer released them; who sees
+     * CLOSED releases at once. When one thread drives both ends it releases
+     * before it closes.
      */
     void (*ep_close)(gp_endpoint *ep);
 
@@ -220,14 +229,20 @@ typedef struct gp_transport_ops {
 
     /**
      * Makes memory usable by data messages. The caller keeps it alive until
-     * mem_dereg(). Transports without GP_CAP_REGISTERED only note the range.
+     * mem_dereg(), before which it withdraws every token of it, and waits for
+     * SENT of every payload posted from it, or closes those endpoints.
+     * Transports without GP_CAP_REGISTERED only note the range; with
+     * GP_CAP_DEVICE they tell the device when an endpoint first needs it.
      */
     gp_status (*mem_reg)(gp_domain *domain, void *base, size_t bytes,
                          gp_mem **out);
     void (*mem_dereg)(gp_mem *mem);
 
     /**
-     * Lets the peer of `ep`, and nobody else, write into a range.
+     * Lets the peer of `ep`, and nobody else, write into a range, at any time
+     * until unexpose(). With GP_CAP_DEVICE the peer can write without this side
+     * taking part, so a token that is kept between two uses trusts the peer not
+     * to.
      *
      * @param token  receives a value > 0 that the engine tells the peer.
      * @return GP_OK, GP_ERR_INVALID (range outside mem), GP_ERR_NO_MEMORY.

@@ -14,7 +14,8 @@
  * however it ends. They may be the same buffer. Results arrive in `out` piece
  * by piece while the request is open: do not hand over memory that a backward
  * pass still reads. After an error the content of `out` is unspecified, and
- * nothing is written to it any more.
+ * nothing is written to it any more. Where a network device moves the data,
+ * buffers should lie in memory that gp_buffer_register() was told of.
  */
 #ifndef GRADPUSH_WORKER_H
 #define GRADPUSH_WORKER_H
@@ -32,6 +33,7 @@ extern "C" {
 typedef struct gp_worker gp_worker;
 typedef struct gp_tensor gp_tensor;   /**< lives as long as its worker */
 typedef struct gp_request gp_request; /**< lives until waited for */
+typedef struct gp_buffer gp_buffer;   /**< registered memory */
 
 /** Element types. Sums are always formed in fp32. */
 typedef enum gp_dtype { GP_FP32 = 1, GP_FP16 = 2, GP_BF16 = 3 } gp_dtype;
@@ -201,6 +203,49 @@ GP_API GP_MUST_CHECK gp_status gp_pull(gp_tensor *tensor, void *out,
 GP_API GP_MUST_CHECK gp_status gp_broadcast(gp_tensor *tensor, void *values,
                                             uint32_t root,
                                             gp_request **request);
+
+/**
+ * Says that gradients and results will lie in a range of memory, so that a
+ * network device sends from it and writes into it directly. Best one range for
+ * all gradients and one for all parameters, or a single one for both: each
+ * costs a registration with every peer, and its pages are pinned.
+ *
+ * Results go there directly when they begin at a multiple of 64 bytes from
+ * `base`. What lies elsewhere is copied through buffers of the worker; the log
+ * says so once. Transports without a device, such as tcp, need none of this:
+ * there it changes nothing.
+ *
+ * The memory stays the caller's, who may read and write it as the rules for
+ * `grad` and `out` allow, and must keep it mapped where it is: no free, no
+ * munmap, no mremap before gp_buffer_unregister() returned GP_OK or
+ * gp_worker_destroy() did. While it is registered every shard of the job is
+ * able to write into all of it, and does so only where and when a request
+ * asked for a result; a job token keeps strangers out.
+ *
+ * Any thread, at any time while the worker lives. Does not block.
+ *
+ * @param out  ends with gp_buffer_unregister(), or with the worker.
+ * @return GP_OK
+ *         GP_ERR_INVALID   NULL, no bytes, or a range that wraps around
+ *         GP_ERR_EXISTS    it overlaps a registered range
+ *         GP_ERR_NO_MEMORY
+ */
+GP_API GP_MUST_CHECK gp_status gp_buffer_register(gp_worker *worker, void *base,
+                                                  size_t bytes,
+                                                  gp_buffer **out);
+
+/**
+ * Ends a registration. On GP_OK the handle is gone, nothing reads or writes the
+ * memory any more, and it may be freed. Requests that use the memory must have
+ * ended. Waits, at most `timeout`, until the device has let go of what was sent
+ * from it. Any thread; NULL is fine.
+ *
+ * @return GP_OK, also after the job has failed
+ *         GP_ERR_STATE    a request that uses it is open, or another thread is
+ *                         unregistering it
+ *         GP_ERR_TIMEOUT  it is still being sent from; it stays registered
+ */
+GP_API GP_MUST_CHECK gp_status gp_buffer_unregister(gp_buffer *buffer);
 
 /** Waits until every worker has called it. At most `timeout`. */
 GP_API GP_MUST_CHECK gp_status gp_barrier(gp_worker *worker);

@@ -40,13 +40,16 @@ gp_worker_close_conns(gp_worker *w)
     for (uint32_t i = 0; w->conn && i < w->shards; i++) {
         gp_conn *conn = &w->conn[i];
 
-        if (conn->ep)
+        if (conn->ep) {
+            gp_buffer_withdraw(conn);
             conn->link->ops->ep_close(conn->ep);
+        }
         conn->ep = NULL;
         conn->state = CONN_CLOSED;
         conn->starved_ns = 0;
         conn->flush = false;
     }
+    gp_buffer_let_go(w);
 }
 
 /* Without it the shards could only say that this worker vanished. */

@@ -66,6 +66,7 @@ start_request(gp_worker *w, gp_request *r)
     if (gp_list_empty(&w->active))
         gp_worker_busy(w);
     gp_list_insert(&w->active, &r->link);
+    gp_buffer_attach(r);
     r->codec = 0;
     if (r->kind == OP_PUSH || r->kind == OP_PUSH_PULL)
         r->codec = gp_tensor_choose(t, r->step);
@@ -121,7 +122,7 @@ lacks_piece(const gp_op *op)
 {
     const gp_request *r = op->request;
 
-    return gp_kind_pulls(r->kind) && !gp_pull_is_direct(r) &&
+    return gp_kind_pulls(r->kind) && !gp_op_lands(op) &&
            gp_slots_find(op->conn->receive.free,
                          gp_slots_for(gp_op_result_bound(op),
                                       op->conn->receive.bytes)) < 0;
@@ -353,7 +354,7 @@ gp_engine_destination(void *worker, uint32_t chunk, uint64_t cookie)
         return NULL;
     op = GP_CONTAINER_OF(w->chain[chunk].next, gp_op, chain);
     r = op->request;
-    if (!op->sent || op->cookie != cookie || !gp_pull_is_direct(r) ||
+    if (!op->sent || op->cookie != cookie || !gp_op_lands(op) ||
         r->tensor->spec.dtype != GP_FP32 ||
         (uintptr_t)r->out % sizeof(float) != 0)
         return NULL;
@@ -384,6 +385,20 @@ check_result(const gp_op *op, const gp_msg *msg)
     return GP_OK;
 }
 
+/* From the piece of scratch that the result was written to. */
+static gp_status
+take_result(gp_op *op, const gp_msg *msg)
+{
+    const gp_request *r = op->request;
+    const scratch *s = &op->conn->receive;
+    const uint8_t *bytes = s->base + (size_t)op->receive_piece * s->bytes;
+
+    if (!gp_pull_is_direct(r))
+        return gp_decode_chunk(op, msg, bytes);
+    memcpy(r->out + gp_op_plain_offset(op), bytes, msg->payload);
+    return GP_OK;
+}
+
 void
 gp_engine_result(gp_conn *conn, const gp_event *event)
 {
@@ -400,11 +415,8 @@ gp_engine_result(gp_conn *conn, const gp_event *event)
     }
     plain = w->map.chunk[op->chunk].count;
     status = check_result(op, msg);
-    if (status == GP_OK && !gp_pull_is_direct(r))
-        status =
-            gp_decode_chunk(op, msg,
-                            conn->receive.base + (size_t)op->receive_piece *
-                                                     conn->receive.bytes);
+    if (status == GP_OK && op->receive_piece >= 0)
+        status = take_result(op, msg);
     if (status != GP_OK) {
         gp_worker_fail(w, status, "result of tensor '%.60s' from shard %u: %s",
                        r->tensor->spec.name, conn->shard, gp_last_error());
@@ -422,6 +434,8 @@ gp_engine_sent(gp_conn *conn, uint64_t cookie)
 {
     if (cookie >= 1 && cookie <= conn->send.count)
         gp_scratch_give(&conn->send, (int)cookie - 1);
+    else
+        gp_buffer_sent(conn->worker, cookie);
 }
 
 /* Each worker begins with another shard, so that not all of them hit the same

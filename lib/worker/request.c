@@ -75,33 +75,6 @@ put_request(gp_request *r)
     pthread_mutex_unlock(&w->submit_lock);
 }
 
-/* Results land in `out` itself when it travels undecoded: then the transports
- * must know it. Kept for the next call with the same buffer. */
-static gp_status
-register_out(gp_request *r, uint8_t *out)
-{
-    gp_tensor *t = r->tensor;
-    gp_worker *w = t->worker;
-    size_t bytes = t->spec.count * gp_dtype_bytes((gp_dtype)t->spec.dtype);
-    gp_status status = GP_OK;
-
-    if (!out || out == r->registered)
-        return GP_OK;
-    gp_driver_hold(w->driver);
-    r->registered = NULL;
-    for (int i = 0; status == GP_OK && i < w->links; i++) {
-        if (r->mem[i])
-            w->link[i].ops->mem_dereg(r->mem[i]);
-        r->mem[i] = NULL;
-        status =
-            w->link[i].ops->mem_reg(w->link[i].domain, out, bytes, &r->mem[i]);
-    }
-    if (status == GP_OK)
-        r->registered = out;
-    gp_driver_release(w->driver);
-    return status;
-}
-
 static gp_status
 submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
        gp_request **request)
@@ -117,7 +90,7 @@ submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
     if (!r)
         return gp_fail(GP_ERR_NO_MEMORY, "request");
     r->wire_bytes = r->encode_ns = 0;
-    status = register_out(r, out);
+    status = gp_buffer_note(r, out);
     if (status == GP_OK && kind == OP_PUSH_PULL && t->truth)
         status = gp_trial_begin(r, grad);
     if (status != GP_OK) {

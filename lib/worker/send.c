@@ -43,38 +43,80 @@ shorten(scratch *s, int first, size_t bytes)
     s->free &= ~gp_slots_mask((uint32_t)first, s->run[first]);
 }
 
+/* Once per worker: it is a matter of speed only. */
+static void
+say_copied(gp_worker *w)
+{
+    if (w->copied)
+        return;
+    w->copied = true;
+    GP_INFO("gradients or results lie outside registered memory and are "
+            "copied: call gp_buffer_register() with the model's memory, and "
+            "begin each result at a multiple of %u bytes in it",
+            GP_DESTINATION_UNIT);
+}
+
+/* A piece of scratch, which the shard is told of when first needed. */
+static gp_status
+find_piece(gp_op *op, uint64_t *out)
+{
+    gp_conn *conn = op->conn;
+    scratch *s = &conn->receive;
+    int piece = take(s, gp_op_result_bound(op));
+    gp_status status = GP_OK;
+
+    if (piece < 0)
+        return GP_AGAIN;
+    op->receive_piece = piece;
+    if (gp_pull_is_direct(op->request))
+        say_copied(conn->worker);
+    if (!s->region)
+        status = conn->link->ops->expose(conn->ep, conn->mem,
+                                         (size_t)(s->base - conn->memory),
+                                         s->bytes * s->count, 0, &s->region);
+    *out = gp_destination(s->region, (uint64_t)piece * s->bytes);
+    return status;
+}
+
+/* The tensor's memory, exposed for this request only. */
+static gp_status
+expose_out(gp_request *r, gp_conn *conn)
+{
+    size_t link = (size_t)(conn->link - conn->worker->link);
+    gp_mem *mem = r->to ? r->to->mem[link] : r->mem[link];
+    size_t offset = r->to ? (size_t)(r->out - r->to->base) : 0;
+
+    if (!mem)
+        return gp_fail(GP_ERR_STATE,
+                       "gp_buffer_unregister() was called meanwhile for the "
+                       "memory of its result");
+    return conn->link->ops->expose(conn->ep, mem, offset,
+                                   r->tensor->spec.count *
+                                       gp_element_bytes(r->tensor),
+                                   0, &r->token[conn->shard]);
+}
+
 /* The destination of a result: the user's memory, or a piece of scratch. */
 static gp_status
 find_destination(gp_op *op, uint64_t *out)
 {
     gp_request *r = op->request;
     gp_conn *conn = op->conn;
-    gp_worker *w = conn->worker;
-    const gp_chunk_info *info = &w->map.chunk[op->chunk];
-    size_t link = (size_t)(conn->link - w->link);
-    gp_status status;
+    uint64_t offset = gp_op_plain_offset(op);
+    uint32_t token = r->token[conn->shard];
+    gp_status status = GP_OK;
 
-    if (!gp_pull_is_direct(r)) {
-        int piece = take(&conn->receive, gp_op_result_bound(op));
-
-        if (piece < 0)
-            return GP_AGAIN;
-        op->receive_piece = piece;
-        *out = gp_destination(conn->receive.region,
-                              (uint64_t)piece * conn->receive.bytes);
-        return GP_OK;
+    if (!gp_op_lands(op))
+        return find_piece(op, out);
+    if (gp_conn_registers(conn)) {
+        offset += (uint64_t)(r->out - r->to->base);
+        status = gp_buffer_expose(r->to, conn, &token);
+    } else if (token == 0) {
+        status = expose_out(r, conn);
+        token = r->token[conn->shard];
     }
-    if (r->token[conn->shard] == 0) {
-        size_t bytes = r->tensor->spec.count * gp_element_bytes(r->tensor);
-
-        status = conn->link->ops->expose(conn->ep, r->mem[link], 0, bytes, 0,
-                                         &r->token[conn->shard]);
-        if (status != GP_OK)
-            return status;
-    }
-    *out = gp_destination(r->token[conn->shard],
-                          info->offset * gp_element_bytes(r->tensor));
-    return GP_OK;
+    *out = gp_destination(token, offset);
+    return status;
 }
 
 static void
@@ -277,31 +319,55 @@ encode_push(gp_op *op)
     return atomic_load(&b.failed) ? gp_fail(b.first, "%s", b.why) : GP_OK;
 }
 
-/* Payload of a push: the user's bytes or an encoded piece. */
+/* What would be sent from where it lies, if that were registered. */
+static gp_status
+copy_push(gp_op *op)
+{
+    size_t bytes = gp_op_plain_bytes(op);
+
+    if (!take_room(op, bytes))
+        return GP_AGAIN;
+    say_copied(op->conn->worker);
+    memcpy(piece_of(op), op->request->grad + gp_op_plain_offset(op), bytes);
+    op->length = bytes;
+    return GP_OK;
+}
+
+/* The user's memory, as the link knows it. */
+static gp_mem *
+source_of(const gp_op *op)
+{
+    const gp_conn *conn = op->conn;
+    const gp_buffer *from = op->request->from;
+
+    return from ? from->mem[conn->link - conn->worker->link] : NULL;
+}
+
+/* Payload of a push: the user's bytes or a prepared piece. */
 static gp_status
 attach_payload(gp_op *op, gp_msg *msg, const void **payload, gp_mem **mem)
 {
     gp_request *r = op->request;
     gp_conn *conn = op->conn;
-    const gp_chunk_info *info = gp_op_info(op);
     gp_status status = GP_OK;
 
     if (!gp_kind_is_init(r->kind))
         status = gp_encode_begin(op);
     if (status != GP_OK)
         return status;
-    if (gp_push_is_direct(r)) {
-        op->length = info->count * gp_element_bytes(r->tensor);
-        *payload = r->grad + info->offset * gp_element_bytes(r->tensor);
+    if (gp_op_leaves(op)) {
+        op->length = gp_op_plain_bytes(op);
+        *payload = r->grad + gp_op_plain_offset(op);
+        *mem = source_of(op);
         if (!take_slots(op, op->length))
             status = GP_AGAIN;
     } else {
         if (op->slot < 0)
-            status = encode_push(op);
+            status = gp_push_is_direct(r) ? copy_push(op) : encode_push(op);
         if (status != GP_OK)
             return status;
-        *payload = conn->send.base + (size_t)op->send_piece * conn->send.bytes;
-        *mem = conn->send.mem;
+        *payload = piece_of(op);
+        *mem = conn->mem;
     }
     if (status != GP_OK)
         return status;
@@ -322,6 +388,17 @@ put_back(gp_op *op)
         give_slots(op, op->length, 0);
 }
 
+/* What SENT of a push is asked for; 0: the answer says enough. */
+static uint64_t
+sent_cookie(const gp_op *op, const gp_mem *mem)
+{
+    if (op->send_piece >= 0)
+        return (uint64_t)op->send_piece + 1;
+    return mem && gp_conn_registers(op->conn)
+               ? gp_buffer_cookie(op->request->from)
+               : 0;
+}
+
 static gp_status
 send_push_or_pull(gp_op *op)
 {
@@ -331,6 +408,7 @@ send_push_or_pull(gp_op *op)
     const void *payload = NULL;
     gp_mem *mem = NULL;
     gp_status status = GP_OK;
+    uint64_t sent;
 
     op->cookie = ++conn->worker->next_cookie;
     describe(op, &msg);
@@ -338,13 +416,15 @@ send_push_or_pull(gp_op *op)
         status = find_destination(op, &msg.aux);
     if (status == GP_OK && gp_op_sends_push(op))
         status = attach_payload(op, &msg, &payload, &mem);
+    sent = sent_cookie(op, mem);
     if (status == GP_OK)
-        status = gp_conn_post(conn, &msg, payload, mem,
-                              (uint64_t)(op->send_piece + 1));
+        status = gp_conn_post(conn, &msg, payload, mem, sent);
     if (status != GP_OK) {
         put_back(op);
         return status;
     }
+    if (sent > GP_SLOTS_MAX)
+        atomic_fetch_add(&r->from->sending, 1);
     op->sent = true;
     op->destination = msg.aux;
     count_sent(conn->worker, op, msg.payload);

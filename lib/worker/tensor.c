@@ -252,23 +252,38 @@ gp_tensor_register(gp_worker *w, const gp_tensor_options *options,
 }
 
 /* Room for some payloads of ordinary chunks, and for the longest. */
-static gp_status
-open_pieces(gp_worker *w, gp_conn *conn, scratch *s, size_t longest)
+static size_t
+cut_pieces(const gp_worker *w, scratch *s, size_t longest)
 {
     size_t budget = SCRATCH_BUDGET / w->shards;
     size_t usual = GP_MIN(longest, gp_config_size(w->config, "chunk_bytes"));
     size_t bytes = GP_MIN(GP_MAX(budget, 2 * usual), SCRATCH_PAYLOADS * usual);
 
+    if (longest == 0)
+        return 0;
     bytes = GP_MAX(bytes, longest);
     s->count = gp_slots_cut(bytes, &s->bytes);
     s->free = gp_slots_mask(0, s->count);
-    bytes = s->bytes * s->count;
-    s->base = gp_alloc_aligned(bytes);
-    if (!s->base)
+    return s->bytes * s->count;
+}
+
+/* One memory for both directions: registering costs. */
+static gp_status
+open_pieces(gp_worker *w, gp_conn *conn, size_t send, size_t receive)
+{
+    size_t sent = cut_pieces(w, &conn->send, send);
+    size_t bytes = sent + cut_pieces(w, &conn->receive, receive);
+
+    if (bytes == 0)
+        return GP_OK;
+    conn->memory = gp_alloc_aligned(bytes);
+    if (!conn->memory)
         return gp_fail(GP_ERR_NO_MEMORY, "buffers of %zu bytes", bytes);
+    conn->send.base = conn->memory;
+    conn->receive.base = conn->memory + sent;
     atomic_fetch_add(&w->memory, bytes);
-    return conn->link->ops->mem_reg(conn->link->domain, s->base, bytes,
-                                    &s->mem);
+    return conn->link->ops->mem_reg(conn->link->domain, conn->memory, bytes,
+                                    &conn->mem);
 }
 
 /* Of the alternatives that are not sent from where the gradient lies, as that
@@ -300,13 +315,14 @@ is_direct(const gp_tensor *t)
     return t->pull_direct && t->push.count == 1 && t->direct == 0;
 }
 
-/* Buffers for encoded chunks of this shard, when there are any. */
+/* Buffers for encoded chunks of this shard, when there are any; and where users
+ * should register their memory, for chunks of what they did not. */
 gp_status
 gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
 {
     size_t send = 0, receive = 0;
     uint64_t most = 0;
-    gp_status status = GP_OK;
+    bool copies = gp_conn_registers(conn);
 
     for (uint32_t i = 0; i < w->map.chunks; i++) {
         const gp_chunk_info *info = &w->map.chunk[i];
@@ -314,12 +330,13 @@ gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
         size_t push = encoded_bound(t, info->count);
         size_t pull =
             t->pull_direct ? 0 : gp_pipeline_bound(t->pull, info->count);
+        size_t plain = direct_bytes(t, info->count);
 
         if (info->shard != conn->shard)
             continue;
-        send = GP_MAX(send, push);
-        receive = GP_MAX(receive, pull);
-        most = GP_MAX(most, GP_MAX(push, direct_bytes(t, info->count)));
+        send = GP_MAX(send, GP_MAX(push, copies ? plain : 0));
+        receive = GP_MAX(receive, GP_MAX(pull, copies ? plain : 0));
+        most = GP_MAX(most, GP_MAX(push, plain));
     }
     if (most && gp_slots_for(most, conn->slot_bytes) > conn->slots)
         return gp_fail(GP_ERR_PROTOCOL,
@@ -328,16 +345,7 @@ gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
                        conn->shard, conn->address, conn->slots,
                        (unsigned long long)conn->slot_bytes,
                        (unsigned long long)most);
-    if (send)
-        status = open_pieces(w, conn, &conn->send, send);
-    if (status == GP_OK && receive)
-        status = open_pieces(w, conn, &conn->receive, receive);
-    if (status == GP_OK && receive)
-        status =
-            conn->link->ops->expose(conn->ep, conn->receive.mem, 0,
-                                    conn->receive.bytes * conn->receive.count,
-                                    0, &conn->receive.region);
-    return status;
+    return open_pieces(w, conn, send, receive);
 }
 
 /* Elements that must be copied as fp32 at a time. */

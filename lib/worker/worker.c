@@ -419,13 +419,9 @@ say_goodbye(gp_worker *w)
 static void
 close_scratch(gp_conn *conn)
 {
-    scratch *pieces[] = {&conn->send, &conn->receive};
-
-    for (size_t i = 0; i < GP_COUNT_OF(pieces); i++) {
-        if (pieces[i]->mem)
-            conn->link->ops->mem_dereg(pieces[i]->mem);
-        free(pieces[i]->base);
-    }
+    if (conn->mem)
+        conn->link->ops->mem_dereg(conn->mem);
+    free(conn->memory);
 }
 
 static void
@@ -461,6 +457,7 @@ gp_worker_destroy(gp_worker *w)
     gp_worker_close_conns(w);
     cancel_requests(w);
     gp_worker_free_tensors(w);
+    gp_worker_free_buffers(w);
     gp_experiment_close(w);
     gp_pool_destroy(w->pool);
     for (uint32_t i = 0; w->conn && i < w->shards; i++)

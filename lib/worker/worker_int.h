@@ -15,6 +15,12 @@
  * buffers as well, does not send. So an operation that has lacked a buffer for
  * a while is split: pushed at once, pulled when a buffer is free.
  *
+ * Where a device moves the data (gp_conn_registers()), users' memory is sent
+ * from and written into only within what they registered (gp_buffer). Such a
+ * range is exposed once to each shard and stays so, since exposing costs;
+ * elsewhere, a tensor's memory is exposed while a request is under way. Both
+ * end before the requests do when the job fails: see gp_worker_close_conns().
+ *
  * Everything below is touched only by the thread that holds the driver, but for
  * what is marked as shared.
  */
@@ -52,16 +58,15 @@ typedef enum conn_state {
     CONN_CLOSED
 } conn_state;
 
-/* Buffers for encoded payloads: one memory of `count` pieces of `bytes`, of
- * which a payload takes a run. */
+/* Buffers for payloads that are not the user's memory as it lies: `count`
+ * pieces of `bytes`, of which a payload takes a run. */
 typedef struct scratch {
     uint8_t *base;
-    gp_mem *mem;
     uint64_t bytes;
     uint32_t count;
     uint64_t free;   /* bit set: piece is free */
     uint8_t run[64]; /* of payloads under way, by first piece: how many */
-    uint32_t region;
+    uint32_t region; /* 0: not exposed */
 } scratch;
 
 typedef struct worker_link {
@@ -89,6 +94,8 @@ typedef struct gp_conn {
     uint64_t starved_ns; /* since when pieces are lacking and none was freed */
     uint32_t open;       /* operations not answered */
     scratch send, receive;
+    uint8_t *memory; /* of both */
+    gp_mem *mem;
     bool flush;
     bool told; /* it said that the job has failed */
 } gp_conn;
@@ -108,7 +115,7 @@ typedef struct gp_op {
     gp_conn *conn;
     uint32_t chunk;
     int receive_piece; /* -1: none; the first of a run */
-    int slot;          /* of an encoded push that could not be sent, or -1 */
+    int slot;          /* of a prepared push that could not be sent, or -1 */
     int send_piece;    /* where it lies */
     uint64_t length;
     uint64_t cookie;
@@ -131,9 +138,12 @@ struct gp_request {
     uint32_t codec; /* of a push: which of the tensor's alternatives */
     const uint8_t *grad;
     uint8_t *out;
-    uint32_t left;             /* operations not answered */
-    uint8_t *registered;       /* the memory that mem[] stands for */
-    gp_mem *mem[WORKER_LINKS]; /* by link; NULL: not registered */
+    uint32_t left;        /* operations not answered */
+    gp_buffer *from, *to; /* where grad and out lie; NULL: in none */
+    /* Links that do without registration expose `out` by itself. */
+    uint8_t *noted;            /* the memory that mem[] stands for */
+    unsigned noted_at;         /* gp_worker.buffer_changes then */
+    gp_mem *mem[WORKER_LINKS]; /* by link; NULL: none, or `to` has it */
     uint32_t *token;           /* by shard; 0: not exposed */
     gp_trial *trial;           /* of an experiment, or NULL */
     uint64_t wire_bytes;       /* pushed */
@@ -141,6 +151,18 @@ struct gp_request {
     gp_status status; /* valid once done */
     atomic_bool done; /* shared */
     gp_op op[];       /* one per chunk of the tensor */
+};
+
+/* Memory that the user registered. */
+struct gp_buffer {
+    gp_worker *worker;
+    uint8_t *base;
+    size_t bytes;
+    uint32_t number; /* in gp_worker.buffer */
+    bool leaving;    /* being unregistered */
+    gp_mem *mem[WORKER_LINKS];
+    atomic_uint sending; /* payloads that devices may still read */
+    uint32_t token[];    /* by shard; 0: not exposed */
 };
 
 struct gp_tensor {
@@ -217,13 +239,17 @@ struct gp_worker {
     gp_auto automatic;
     bool rules_checked;        /* all of codec_rules can be read */
     gp_experiment *experiment; /* or NULL */
-    bool added;                /* to the driver */
-    bool joined;               /* all members were there */
+    gp_buffer **buffer;        /* NULL where one was unregistered */
+    uint32_t buffers;
+    bool copied; /* the log says that buffers are not registered */
+    bool added;  /* to the driver */
+    bool joined; /* all members were there */
     bool leaving;
     /* Shared. */
     pthread_mutex_t submit_lock;
     gp_list submitted;
     atomic_int phase;
+    atomic_uint buffer_changes;
     atomic_int fault; /* gp_status; the text is written before it is set */
     char fault_text[GP_TEXT_MAX];
     atomic_ullong bytes_pushed, bytes_pulled, dense_bytes, plain_pushed,
@@ -281,10 +307,60 @@ gp_op_info(const gp_op *op)
     return &op->conn->worker->map.chunk[op->chunk];
 }
 
+/* Bytes of an operation's part of the user's buffers, and where it begins. */
+static inline size_t
+gp_op_plain_bytes(const gp_op *op)
+{
+    return gp_op_info(op)->count * gp_element_bytes(op->request->tensor);
+}
+
+static inline size_t
+gp_op_plain_offset(const gp_op *op)
+{
+    return gp_op_info(op)->offset * gp_element_bytes(op->request->tensor);
+}
+
 static inline size_t
 gp_op_result_bound(const gp_op *op)
 {
-    return gp_pipeline_bound(op->request->tensor->pull, gp_op_info(op)->count);
+    const gp_request *r = op->request;
+
+    return gp_pull_is_direct(r)
+               ? gp_op_plain_bytes(op)
+               : gp_pipeline_bound(r->tensor->pull, gp_op_info(op)->count);
+}
+
+/* Whether payloads must, or had better, lie in registered memory. */
+static inline bool
+gp_link_registers(const worker_link *link)
+{
+    return link->ops->caps & (GP_CAP_REGISTERED | GP_CAP_DEVICE);
+}
+
+static inline bool
+gp_conn_registers(const gp_conn *conn)
+{
+    return gp_link_registers(conn->link);
+}
+
+/* Whether a result is written straight into the user's memory. */
+static inline bool
+gp_op_lands(const gp_op *op)
+{
+    const gp_request *r = op->request;
+
+    if (!gp_pull_is_direct(r) || !gp_conn_registers(op->conn))
+        return gp_pull_is_direct(r);
+    return r->to && (size_t)(r->out - r->to->base) % GP_DESTINATION_UNIT == 0;
+}
+
+/* Whether a push is sent from where the gradient lies. */
+static inline bool
+gp_op_leaves(const gp_op *op)
+{
+    const gp_request *r = op->request;
+
+    return gp_push_is_direct(r) && (r->from || !gp_conn_registers(op->conn));
 }
 
 /* worker.c */
@@ -343,6 +419,22 @@ void gp_trial_free(gp_trial *trial);
 bool gp_op_sends_proposal(const gp_op *op);
 gp_status gp_op_send(gp_op *op);
 void gp_scratch_give(scratch *s, int first);
+
+/* buffer.c: memory that users register */
+/* Finds where the buffers of a request lie. */
+void gp_buffer_attach(gp_request *r);
+/* Before a request: what links without registration need to know of `out`. */
+gp_status gp_buffer_note(gp_request *r, uint8_t *out);
+/* The token under which a shard may write into a range. */
+gp_status gp_buffer_expose(gp_buffer *b, gp_conn *conn, uint32_t *token);
+/* What a payload sent from a range asks SENT for, and that event. */
+uint64_t gp_buffer_cookie(const gp_buffer *b);
+void gp_buffer_sent(gp_worker *w, uint64_t cookie);
+/* Before a connection ends: nothing is written any more. */
+void gp_buffer_withdraw(gp_conn *conn);
+/* After all have ended. */
+void gp_buffer_let_go(gp_worker *w);
+void gp_worker_free_buffers(gp_worker *w);
 
 /* encode.c */
 bool gp_encode_waits(const gp_op *op);
