@@ -75,6 +75,7 @@ typedef struct gp_vb_attempt gp_vb_attempt;   /* verbs_cm.c */
 #define GP_VB_HELLO_IWARP  0x01u /* no WRITE_WITH_IMM here */
 #define GP_VB_HELLO_IMM    0x02u /* asks for, or answers, notify = imm */
 #define GP_VB_HELLO_RESUME 0x04u /* the group is known: a lost lane is back */
+#define GP_VB_HELLO_ANSWER 0x08u /* from the accepting side: no echo passes */
 
 /* Private data of connect and accept, 56 bytes; docs/transports.md has the
  * layout. `proof` is the first 8 bytes of HMAC-SHA256 over the rest with the
@@ -94,7 +95,9 @@ typedef struct gp_vb_hello {
     uint64_t proof;
 } gp_vb_hello;
 
-/* Reasons in the private data of a reject: `GPVR`, then one of these. */
+/* Reasons in the private data of a reject: `GPVR`, u8 reason, u8 zero, u16
+ * version of the protocol. */
+#define GP_VB_REJECT_BYTES 8u
 typedef enum gp_vb_reject {
     GP_VB_REJECT_VERSION = 1,
     GP_VB_REJECT_PROOF = 2, /* another token */
@@ -107,6 +110,11 @@ void gp_vb_hello_encode(const gp_vb_hello *hello, const char *token, void *out);
  * GP_ERR_VERSION, GP_ERR_AUTH; sets no error text. */
 gp_status gp_vb_hello_decode(const void *bytes, size_t length,
                              const char *token, gp_vb_hello *out);
+
+void gp_vb_reject_encode(gp_vb_reject reason, void *out);
+/* 0: it is not one of ours. `version` may be NULL. */
+gp_vb_reject gp_vb_reject_decode(const void *bytes, size_t length,
+                                 uint16_t *version);
 
 /* ----------------------------------------------------------------- frames */
 
@@ -273,8 +281,11 @@ struct gp_vb_lane {
     uint64_t backoff_ns;
     bool disconnected; /* the peer ended it (DISCONNECTED) */
     bool established;  /* accept side: ESTABLISHED, or a frame came first */
-    bool resuming;     /* this attempt is to regain a lane that was up */
-    uint32_t refusals; /* attempts in a row that met nobody */
+    bool opened;       /* was up once: the next attempt resumes */
+    bool given_up;     /* not tried any more, and said so */
+    uint64_t lost_ns;  /* LOST: until when to try */
+    char cause[200];   /* of the loss, or of the last attempt's failure */
+    gp_status cause_status;
 
     /* Agreed geometry. */
     bool imm;
