@@ -19,10 +19,11 @@ gp_doctor_ask_cuda(gp_doctor *doctor)
 
 #else
 
-#include <ctype.h>
 #include <cuda.h>
 #include <dlfcn.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/base.h"
 #include "device/device_cuda.h"

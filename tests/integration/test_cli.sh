@@ -5,7 +5,7 @@
 . "$(dirname "$0")/cli_lib.sh"
 
 # Every command has --help with an example, and --version.
-for command in run server info "bench transport" "bench pushpull"; do
+for command in run server info doctor "bench transport" "bench pushpull"; do
     # shellcheck disable=SC2086
     run "$command --help" 0 $command --help
     says "$command --help" "$out" "Usage: gradpush $command"
@@ -44,6 +44,9 @@ wrong "command to run is missing" run -w 1
 wrong "NAME=VALUE" run --env FOO -- true
 wrong "leave out --shards" run --colocated -s 2 -- true
 wrong "not expected here" info everything
+wrong "did you mean 'loopback'" doctor --only loopbck
+wrong "it takes rdma" doctor --only everything
+wrong "not expected here" doctor now
 wrong "local_shards" server --shards 0
 wrong "takes bw or lat" bench transport --test fast
 wrong "did you mean 'tcp'" bench transport --transport tpc

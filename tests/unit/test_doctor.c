@@ -1,0 +1,581 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_doctor.c - what `gradpush doctor` says of machines made of files: RDMA
+ * devices, ports, counters, limits, clocks.
+ */
+#include "doctor_fixture.h"
+
+#include <errno.h>
+
+#define NIC "/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0"
+
+/* --- rdma --- */
+
+static void
+no_rdma_is_no_fault(void **state)
+{
+    (void)state;
+    examine(gp_doctor_check_rdma);
+    expect("devices", "", GP_CHECK_SKIP, "travel over TCP", "rdma_rxe");
+    expect("libraries", "", GP_CHECK_SKIP, "no libraries", "libibverbs1");
+    expect("modules", "", GP_CHECK_SKIP, "ib_uverbs", "");
+    expect("node", "/dev/infiniband", GP_CHECK_SKIP, "no device", "");
+    expect("cgroup", "", GP_CHECK_SKIP, "no device", "");
+}
+
+static void
+no_rdma_is_a_fault_for_who_wants_it(void **state)
+{
+    (void)state;
+    doctor.required = true;
+    examine(gp_doctor_check_rdma);
+    expect("devices", "", GP_CHECK_FAIL, "never falls back",
+           "GRADPUSH_TRANSPORT=auto");
+    expect("libraries", "", GP_CHECK_FAIL, "no libraries", "libibverbs1");
+    expect("modules", "", GP_CHECK_FAIL, "rdma_ucm",
+           "modprobe -a ib_uverbs rdma_ucm");
+}
+
+/* The configuration decides who wants it. */
+static void
+transport_verbs_is_what_wants_it(void **state)
+{
+    gp_doctor one;
+
+    (void)state;
+    gp_doctor_init(&one, config);
+    assert_false(one.required);
+    assert_int_equal(gp_config_set(config, "transport", "verbs"), GP_OK);
+    gp_doctor_init(&one, config);
+    assert_true(one.required);
+}
+
+static void
+adapter_without_driver_is_named(void **state)
+{
+    (void)state;
+    put("/sys/bus/pci/devices/0000:01:00.0/vendor", "0x15b3");
+    put("/sys/bus/pci/devices/0000:01:00.0/device", "0x1021");
+    put("/sys/bus/pci/devices/0000:01:00.0/class", "0x020700");
+    examine(gp_doctor_check_rdma);
+    expect("devices", "", GP_CHECK_WARN, "Mellanox", "modprobe mlx5_ib");
+}
+
+static void
+healthy_device_is_ok(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "InfiniBand", "", NIC);
+    put("/sys/class/infiniband_verbs/uverbs0/ibdev", "mlx5_0");
+    put("/sys/class/misc/rdma_cm/dev", "10:122");
+    put("/sys/module/mlx5_ib/refcnt", "0");
+    examine(gp_doctor_check_rdma);
+    expect("devices", "", GP_CHECK_OK, "mlx5_0", "");
+    expect("modules", "", GP_CHECK_OK, "ib_uverbs rdma_ucm mlx5_ib", "");
+    expect("node", "/dev/infiniband/rdma_cm", GP_CHECK_OK, "opened", "");
+    expect("node", "/dev/infiniband/uverbs0", GP_CHECK_OK, "opened", "");
+    expect("cgroup", "", GP_CHECK_OK, "no rdma cgroup", "");
+    assert_int_equal(number_of("devices", "", "active_ports"), 1);
+}
+
+static void
+modules_of_a_device_are_needed(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "InfiniBand", "", NIC);
+    put("/sys/class/infiniband_verbs/uverbs0/ibdev", "mlx5_0");
+    examine(gp_doctor_check_rdma);
+    expect("modules", "", GP_CHECK_FAIL, "lacks the module rdma_ucm",
+           "modprobe -a rdma_ucm");
+}
+
+/* The same refusal has another fix on a host, in docker, in a pod. */
+static void
+closed_nodes_have_the_fix_of_the_place(void **state)
+{
+    static const char uverbs[] = "/dev/infiniband/uverbs0";
+
+    (void)state;
+    put_port("mlx5_0", 1, "InfiniBand", "", NIC);
+    put("/sys/class/infiniband_verbs/uverbs0/ibdev", "mlx5_0");
+    node_error = EACCES;
+    examine(gp_doctor_check_rdma);
+    expect("node", uverbs, GP_CHECK_FAIL, "Permission denied", "usermod");
+    assert_int_equal(number_of("node", uverbs, "errno"), EACCES);
+    node_error = EPERM;
+    examine(gp_doctor_check_rdma);
+    expect("node", uverbs, GP_CHECK_FAIL, "not permitted", "DeviceAllow");
+    node_error = ENOENT;
+    examine(gp_doctor_check_rdma);
+    expect("node", uverbs, GP_CHECK_FAIL, "No such file", "modprobe");
+    put("/.dockerenv", "%s", "");
+    examine(gp_doctor_check_rdma);
+    expect("node", uverbs, GP_CHECK_FAIL, "", "--device=/dev/infiniband");
+    put("/proc/1/cgroup", "0::/kubepods.slice/pod1");
+    examine(gp_doctor_check_rdma);
+    expect("node", uverbs, GP_CHECK_FAIL, "", "device plugin");
+}
+
+static void
+cgroup_limit_is_found_above(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "InfiniBand", "", NIC);
+    put("/proc/self/cgroup", "0::/jobs/7");
+    put("/sys/fs/cgroup/jobs/7/rdma.max",
+        "mlx5_0 hca_handle=max hca_object=max");
+    put("/sys/fs/cgroup/jobs/rdma.max", "mlx5_0 hca_handle=2 hca_object=20");
+    examine(gp_doctor_check_rdma);
+    expect("cgroup", "", GP_CHECK_WARN, "hca_object=20",
+           "'mlx5_0 hca_handle=max hca_object=max'");
+    expect("cgroup", "", GP_CHECK_WARN, "/sys/fs/cgroup/jobs/rdma.max", "");
+    put("/proc/self/cgroup", "5:rdma:/a\n0::/jobs/7");
+    put("/sys/fs/cgroup/rdma/a/rdma.max",
+        "mlx5_0 hca_handle=max hca_object=max");
+    examine(gp_doctor_check_rdma);
+    expect("cgroup", "", GP_CHECK_OK, "no limit", "");
+}
+
+/* --- ports --- */
+
+static void
+healthy_roce_port_is_ok(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "Ethernet", "eth2", NIC);
+    put(NIC "/current_link_speed", "16.0 GT/s PCIe");
+    put(NIC "/max_link_speed", "16.0 GT/s PCIe");
+    put(NIC "/current_link_width", "16");
+    put(NIC "/max_link_width", "16");
+    examine(gp_doctor_check_ports);
+    expect("link", "mlx5_0:1", GP_CHECK_OK, "100 Gb/sec (4X EDR), RoCE on eth2",
+           "");
+    expect("gid", "mlx5_0:1", GP_CHECK_OK, "index 3 is 10.77.0.1", "");
+    expect("address", "mlx5_0:1", GP_CHECK_OK, "10.77.0.1 on eth2", "");
+    expect("pcie", "mlx5_0:1", GP_CHECK_OK, "x16: 252 Gbit/s", "");
+    assert_int_equal(number_of("gid", "mlx5_0:1", "roce_v2"), 1);
+}
+
+static void
+links_that_are_down_say_what_to_do(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "Ethernet", "eth2", NIC);
+    put(IB "/mlx5_0/ports/1/state", "1: DOWN");
+    put(IB "/mlx5_0/ports/1/phys_state", "3: Disabled");
+    examine(gp_doctor_check_ports);
+    expect("link", "mlx5_0:1", GP_CHECK_FAIL, "DOWN, Disabled",
+           "ip link set dev eth2 up");
+    assert_null(find("gid", "mlx5_0:1"));
+    put(IB "/mlx5_0/ports/1/phys_state", "2: Polling");
+    examine(gp_doctor_check_ports);
+    expect("link", "mlx5_0:1", GP_CHECK_FAIL, "Polling", "cable");
+    put_port("mlx5_1", 1, "InfiniBand", "", "/sys/devices/pci0000:00/x");
+    put(IB "/mlx5_1/ports/1/state", "2: INIT");
+    examine(gp_doctor_check_ports);
+    expect("link", "mlx5_1:1", GP_CHECK_FAIL, "INIT", "opensm");
+    put(IB "/mlx5_1/ports/1/state", "4: ACTIVE");
+    examine(gp_doctor_check_ports);
+    expect("link", "mlx5_0:1", GP_CHECK_WARN, "DOWN", "");
+    expect("link", "mlx5_1:1", GP_CHECK_OK, "InfiniBand", "");
+}
+
+static void
+gids_are_judged(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "Ethernet", "eth2", NIC);
+    put(IB "/mlx5_0/ports/1/gid_attrs/types/3", "IB/RoCE v1");
+    examine(gp_doctor_check_ports);
+    expect("gid", "mlx5_0:1", GP_CHECK_WARN, "all RoCE v1", "cma_roce_mode");
+    put(IB "/mlx5_0/ports/1/gids/3", "0000:0000:0000:0000:0000:0000:0000:0000");
+    put(IB "/mlx5_0/ports/1/gid_attrs/types/0", "RoCE v2");
+    examine(gp_doctor_check_ports);
+    expect("gid", "mlx5_0:1", GP_CHECK_WARN, "only link-local", "ip addr add");
+    expect("address", "mlx5_0:1", GP_CHECK_WARN, "eth2 has no IPv4",
+           "ip addr add");
+    put(IB "/mlx5_0/ports/1/gids/0", "0000:0000:0000:0000:0000:0000:0000:0000");
+    examine(gp_doctor_check_ports);
+    expect("gid", "mlx5_0:1", GP_CHECK_FAIL, "empty", "ip addr add");
+}
+
+static void
+rdma_cm_set_to_v1_is_seen(void **state)
+{
+    static const char mode[] =
+        "/sys/kernel/config/rdma_cm/mlx5_0/ports/1/default_roce_mode";
+
+    (void)state;
+    put_port("mlx5_0", 1, "Ethernet", "eth2", NIC);
+    put(mode, "RoCE v2");
+    examine(gp_doctor_check_ports);
+    expect("gid", "mlx5_0:1", GP_CHECK_OK, "index 3", "");
+    put(mode, "IB/RoCE v1");
+    examine(gp_doctor_check_ports);
+    expect("gid", "mlx5_0:1", GP_CHECK_WARN, "set to IB/RoCE v1",
+           "cma_roce_mode -d mlx5_0 -p 1 -m 2");
+}
+
+static void
+ipv6_port_has_an_address_too(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "Ethernet", "eth2", NIC);
+    put(IB "/mlx5_0/ports/1/gids/3", "fd00:0000:0000:0000:0000:0000:0000:0005");
+    examine(gp_doctor_check_ports);
+    expect("address", "mlx5_0:1", GP_CHECK_OK, "fd00::5 on eth2; IPv6 only",
+           "");
+}
+
+static void
+infiniband_needs_an_ipoib_address(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 2, "InfiniBand", "", NIC);
+    put(NIC "/net/ib0/dev_port", "0");
+    put(NIC "/net/ib1/dev_port", "1");
+    examine(gp_doctor_check_ports);
+    expect("address", "mlx5_0:2", GP_CHECK_WARN, "no IPoIB address", "dev ib1");
+    given_ipv4 = 0x0a000007;
+    examine(gp_doctor_check_ports);
+    expect("address", "mlx5_0:2", GP_CHECK_OK, "10.0.0.7 on ib1", "");
+}
+
+static void
+slow_slots_and_lanes_are_seen(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "InfiniBand", "", NIC);
+    put(NIC "/current_link_speed", "8.0 GT/s PCIe");
+    put(NIC "/max_link_speed", "8.0 GT/s PCIe");
+    put(NIC "/current_link_width", "8");
+    put(NIC "/max_link_width", "16");
+    examine(gp_doctor_check_ports);
+    expect("pcie", "mlx5_0:1", GP_CHECK_WARN, "can do 8.0 GT/s PCIe x16",
+           "lspci -vvs 0000:01:00.0");
+    put(NIC "/max_link_width", "8");
+    examine(gp_doctor_check_ports);
+    expect("pcie", "mlx5_0:1", GP_CHECK_WARN, "63 Gbit/s", "later");
+    put(IB "/mlx5_0/ports/1/rate", "25 Gb/sec (1X EDR)");
+    examine(gp_doctor_check_ports);
+    expect("link", "mlx5_0:1", GP_CHECK_WARN, "one lane", "mlxlink");
+    expect("pcie", "mlx5_0:1", GP_CHECK_OK, "63 Gbit/s", "");
+}
+
+/* Soft-RoCE names its interface, runs on one lane and has no slot. */
+static void
+soft_roce_is_not_blamed(void **state)
+{
+    (void)state;
+    put_port("rxe0", 1, "Ethernet", "v0", NULL);
+    put(IB "/rxe0/ports/1/rate", "10 Gb/sec (1X FDR10)");
+    examine(gp_doctor_check_ports);
+    expect("link", "rxe0:1", GP_CHECK_OK, "RoCE in software on v0", "");
+    expect("pcie", "rxe0:1", GP_CHECK_SKIP, "software", "");
+}
+
+/* --- counters --- */
+
+static void
+counters_tell_faults_from_congestion(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "Ethernet", "eth2", NIC);
+    examine(gp_doctor_check_counters);
+    expect("port", "mlx5_0:1", GP_CHECK_SKIP, "counts nothing", "");
+    put(IB "/mlx5_0/ports/1/hw_counters/out_of_sequence", "0");
+    put(IB "/mlx5_0/ports/1/hw_counters/np_cnp_sent", "17");
+    examine(gp_doctor_check_counters);
+    expect("port", "mlx5_0:1", GP_CHECK_OK,
+           "2 counters read, 0 with faults; np_cnp_sent 17", "");
+    put(IB "/mlx5_0/ports/1/hw_counters/out_of_sequence", "4711");
+    put(IB "/mlx5_0/ports/1/counters/symbol_error", "2");
+    examine(gp_doctor_check_counters);
+    expect("out_of_sequence", "mlx5_0:1", GP_CHECK_WARN, "4711", "PFC");
+    expect("symbol_error", "mlx5_0:1", GP_CHECK_WARN, "bit errors", "cable");
+    expect("port", "mlx5_0:1", GP_CHECK_OK, "2 with faults", "");
+}
+
+static void
+congestion_control_is_read_by_priority(void **state)
+{
+    char path[128];
+
+    (void)state;
+    put_port("mlx5_0", 1, "Ethernet", "eth2", NIC);
+    examine(gp_doctor_check_counters);
+    expect("ecn", "mlx5_0:1", GP_CHECK_SKIP, "does not show", "");
+    for (int i = 0; i < 8; i++) {
+        snprintf(path, sizeof(path),
+                 "/sys/class/net/eth2/ecn/roce_np/enable/%d", i);
+        put(path, "%d", i == 3);
+        snprintf(path, sizeof(path),
+                 "/sys/class/net/eth2/ecn/roce_rp/enable/%d", i);
+        put(path, "0");
+    }
+    examine(gp_doctor_check_counters);
+    expect("ecn", "mlx5_0:1", GP_CHECK_WARN, "notifies on priorities 0x08",
+           "roce_{np,rp}");
+    put("/sys/class/net/eth2/ecn/roce_rp/enable/3", "1");
+    examine(gp_doctor_check_counters);
+    expect("ecn", "mlx5_0:1", GP_CHECK_OK, "reacts on 0x08", "");
+}
+
+/* --- limits --- */
+
+static void
+put_limits(const char *memlock, const char *files, const char *capabilities)
+{
+    put("/proc/self/limits",
+        "Limit                     Soft Limit           Hard Limit           "
+        "Units\n"
+        "Max open files            %s                files\n"
+        "Max locked memory         %s                bytes",
+        files, memlock);
+    put("/proc/self/status", "Name:\tgradpush\nCapEff:\t%s", capabilities);
+}
+
+static void
+memlock_is_weighed_against_the_job(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "InfiniBand", "", NIC);
+    put_limits("65536 65536", "1048576 1048576", "0000000000000000");
+    examine(gp_doctor_check_limits);
+    expect("memlock", "", GP_CHECK_FAIL, "64 KiB (hard limit 64 KiB)",
+           "limits.d/rdma.conf");
+    put_limits("8388608 unlimited", "1048576 1048576", "0000000000000000");
+    examine(gp_doctor_check_limits);
+    expect("memlock", "", GP_CHECK_WARN, "8 MiB", "ulimit -l unlimited");
+    put_limits("8388608 8388608", "1048576 1048576", "0000000000000000");
+    put("/run/.containerenv", "%s", "");
+    examine(gp_doctor_check_limits);
+    expect("memlock", "", GP_CHECK_WARN, "8 MiB", "--ulimit memlock=-1");
+    put_limits("unlimited unlimited", "1048576 1048576", "0000000000000000");
+    examine(gp_doctor_check_limits);
+    expect("memlock", "", GP_CHECK_OK, "unlimited", "");
+}
+
+static void
+memlock_grows_with_the_job(void **state)
+{
+    int64_t before;
+
+    (void)state;
+    put_port("mlx5_0", 1, "InfiniBand", "", NIC);
+    put_limits("unlimited unlimited", "1048576 1048576", "0");
+    examine(gp_doctor_check_limits);
+    before = number_of("memlock", "", "needed_bytes");
+    assert_int_equal(gp_config_set(config, "size", "16"), GP_OK);
+    examine(gp_doctor_check_limits);
+    assert_int_equal(number_of("memlock", "", "peers"), 16);
+    assert_int_equal(number_of("memlock", "", "needed_bytes"), 2 * before);
+}
+
+static void
+capability_lifts_memlock_unless_it_is_of_a_namespace(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "InfiniBand", "", NIC);
+    put_limits("65536 65536", "1048576 1048576", "0000000000004000");
+    put("/proc/self/uid_map", "         0          0 4294967295");
+    examine(gp_doctor_check_limits);
+    expect("memlock", "", GP_CHECK_OK, "CAP_IPC_LOCK", "");
+    put("/proc/self/uid_map", "         0     100000      65536");
+    examine(gp_doctor_check_limits);
+    expect("memlock", "", GP_CHECK_FAIL, "64 KiB", "limits.d");
+}
+
+static void
+memlock_without_devices_is_no_matter(void **state)
+{
+    (void)state;
+    put_limits("65536 65536", "256 1048576", "0");
+    examine(gp_doctor_check_limits);
+    expect("memlock", "", GP_CHECK_SKIP, "nothing is registered", "");
+    expect("files", "", GP_CHECK_WARN, "256 open files", "ulimit -n 65536");
+    put_limits("65536 65536", "256 256", "0");
+    examine(gp_doctor_check_limits);
+    expect("files", "", GP_CHECK_WARN, "256", "LimitNOFILE");
+}
+
+static void
+unreadable_limits_are_skipped(void **state)
+{
+    (void)state;
+    examine(gp_doctor_check_limits);
+    expect("memlock", "", GP_CHECK_SKIP, "cannot be read", "");
+    put("/proc/self/limits", "Max locked memory   nonsense");
+    examine(gp_doctor_check_limits);
+    expect("memlock", "", GP_CHECK_SKIP, "cannot be read", "");
+}
+
+/* --- tcp, clock, host --- */
+
+static void
+small_sockets_are_seen(void **state)
+{
+    (void)state;
+    put("/proc/sys/net/core/somaxconn", "128");
+    put("/proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t212992");
+    put("/proc/sys/net/ipv4/tcp_wmem", "4096\t16384\t4194304");
+    examine(gp_doctor_check_tcp);
+    expect("listen", "", GP_CHECK_OK, "IPv4", "");
+    expect("somaxconn", "", GP_CHECK_WARN, "128", "sysctl");
+    expect("buffers", "", GP_CHECK_WARN, "208 KiB", "tcp_rmem");
+    put("/proc/sys/net/core/somaxconn", "4096");
+    put("/proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t6291456");
+    examine(gp_doctor_check_tcp);
+    expect("somaxconn", "", GP_CHECK_OK, "4096", "");
+    expect("buffers", "", GP_CHECK_OK, "6144 KiB", "");
+}
+
+static int
+unsynchronized(struct timex *t)
+{
+    t->status = STA_UNSYNC;
+    return TIME_ERROR;
+}
+
+static int
+forbidden(struct timex *t)
+{
+    (void)t;
+    errno = EPERM;
+    return -1;
+}
+
+static void
+clocks_are_judged(void **state)
+{
+    static const char source[] =
+        "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+
+    (void)state;
+    put(source, "tsc");
+    examine(gp_doctor_check_clock);
+    expect("source", "", GP_CHECK_OK, "tsc", "");
+    expect("monotonic", "", GP_CHECK_OK, "forward", "");
+    expect("sync", "", GP_CHECK_OK, "at most 1500 us", "");
+    put(source, "acpi_pm");
+    doctor.adjtime = unsynchronized;
+    examine(gp_doctor_check_clock);
+    expect("source", "", GP_CHECK_WARN, "acpi_pm", "tsc");
+    expect("sync", "", GP_CHECK_WARN, "no time service", "chrony");
+    doctor.adjtime = forbidden;
+    examine(gp_doctor_check_clock);
+    expect("sync", "", GP_CHECK_SKIP, "not permitted", "");
+}
+
+static void
+processors_are_judged(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "InfiniBand", "", NIC);
+    put(NIC "/numa_node", "1");
+    put("/sys/devices/system/node/node0/cpulist", "0");
+    put("/sys/devices/system/node/node1/cpulist", "1");
+    put("/proc/sys/kernel/numa_balancing", "1");
+    put("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave");
+    put("/sys/fs/cgroup/cpu.max", "50000 100000");
+    examine(gp_doctor_check_host);
+    expect("container", "", GP_CHECK_OK, "none", "");
+    expect("numa", "", GP_CHECK_WARN, "2 NUMA nodes; mlx5_0:1 at node 1",
+           "numa_balancing=0");
+    expect("governor", "", GP_CHECK_WARN, "powersave", "cpupower");
+    expect("processors", "", GP_CHECK_WARN, "only 0.50", "quota");
+    put("/proc/sys/kernel/numa_balancing", "0");
+    put("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance");
+    put("/sys/fs/cgroup/cpu.max", "max 100000");
+    examine(gp_doctor_check_host);
+    expect("numa", "", GP_CHECK_OK, "2 NUMA nodes", "");
+    expect("governor", "", GP_CHECK_OK, "performance", "");
+    expect("processors", "", GP_CHECK_OK, "for this process", "");
+}
+
+/* --- results --- */
+
+static void
+verdict_is_the_worst(void **state)
+{
+    size_t counts[4];
+    gp_check *c;
+
+    (void)state;
+    gp_check_set(gp_doctor_add(&doctor, "a", "skipped", NULL), GP_CHECK_SKIP,
+                 "x");
+    assert_int_equal(gp_doctor_verdict(&doctor, counts), GP_CHECK_OK);
+    gp_check_set(gp_doctor_add(&doctor, "a", "warned", NULL), GP_CHECK_WARN,
+                 "x");
+    assert_int_equal(gp_doctor_verdict(&doctor, counts), GP_CHECK_WARN);
+    gp_check_set(gp_doctor_add(&doctor, "a", "failed", NULL), GP_CHECK_FAIL,
+                 "x");
+    assert_int_equal(gp_doctor_verdict(&doctor, counts), GP_CHECK_FAIL);
+    assert_int_equal(counts[GP_CHECK_SKIP], 1);
+    c = gp_doctor_add(&doctor, "a", "many", NULL);
+    for (int i = 0; i < 2 * GP_CHECK_VALUES; i++)
+        gp_check_int(c, "value", i);
+    assert_int_equal(c->value_count, GP_CHECK_VALUES);
+}
+
+/* Names from the machine are cut, not trusted: nothing runs over. */
+static void
+odd_files_do_no_harm(void **state)
+{
+    char name[256], path[512], text[4000];
+
+    (void)state;
+    memset(name, 'n', 200);
+    name[200] = '\0';
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    put_port(name, 1, "Ethernet", "eth2", NULL);
+    snprintf(path, sizeof(path), IB "/%s/ports/1/state", name);
+    put(path, "%s", text);
+    snprintf(path, sizeof(path), IB "/%s/ports/1/rate", name);
+    put(path, "\033[2J\001");
+    snprintf(path, sizeof(path), IB "/%s/ports/1/gids/7", name);
+    put(path, "%s", text);
+    put("/proc/self/cgroup", "%s", text);
+    put("/proc/self/limits", "%s", text);
+    for (size_t i = 0; gp_doctor_groups[i].name; i++)
+        examine(gp_doctor_groups[i].run);
+}
+
+int
+main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(no_rdma_is_no_fault),
+        TEST(no_rdma_is_a_fault_for_who_wants_it),
+        TEST(transport_verbs_is_what_wants_it),
+        TEST(adapter_without_driver_is_named),
+        TEST(healthy_device_is_ok),
+        TEST(modules_of_a_device_are_needed),
+        TEST(closed_nodes_have_the_fix_of_the_place),
+        TEST(cgroup_limit_is_found_above),
+        TEST(healthy_roce_port_is_ok),
+        TEST(links_that_are_down_say_what_to_do),
+        TEST(gids_are_judged),
+        TEST(rdma_cm_set_to_v1_is_seen),
+        TEST(ipv6_port_has_an_address_too),
+        TEST(infiniband_needs_an_ipoib_address),
+        TEST(slow_slots_and_lanes_are_seen),
+        TEST(soft_roce_is_not_blamed),
+        TEST(counters_tell_faults_from_congestion),
+        TEST(congestion_control_is_read_by_priority),
+        TEST(memlock_is_weighed_against_the_job),
+        TEST(memlock_grows_with_the_job),
+        TEST(capability_lifts_memlock_unless_it_is_of_a_namespace),
+        TEST(memlock_without_devices_is_no_matter),
+        TEST(unreadable_limits_are_skipped),
+        TEST(small_sockets_are_seen),
+        TEST(clocks_are_judged),
+        TEST(processors_are_judged),
+        TEST(verdict_is_the_worst),
+        TEST(odd_files_do_no_harm),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
