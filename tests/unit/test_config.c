@@ -2,7 +2,7 @@
 /*
  * test_config.c - the configuration object and its sources.
  *
- * Every test starts without any GRADPUSH_ variable.
+ * Every test starts without any GRADPUSH_ or NCCL_ variable.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -43,7 +43,8 @@ start(void **state)
         char name[128];
 
         snprintf(name, sizeof(name), "%.*s", (int)strcspn(*entry, "="), *entry);
-        if (!strncmp(name, "GRADPUSH_", 9) && !unsetenv(name))
+        if ((!strncmp(name, "GRADPUSH_", 9) || !strncmp(name, "NCCL_", 5)) &&
+            !unsetenv(name))
             entry = environ;
         else
             entry++;
@@ -159,6 +160,47 @@ later_sources_win(void **state)
     assert_field(config, "pull_codec", "none", "default");
     assert_field(config, "config", file_path, "environment");
     gp_config_destroy(config);
+}
+
+static void
+variables_of_nccl_stand_in(void **state)
+{
+    const char text[] = "ib_hca = rxe0\nib_timeout = 20\nib_retries = 3\n";
+    gp_config *config;
+
+    (void)state;
+    use_file(text, sizeof(text) - 1);
+    setenv("NCCL_IB_HCA", "=mlx5_0:1,mlx5_2", 1);
+    setenv("NCCL_IB_TC", "106", 1);
+    setenv("NCCL_IB_RETRY_CNT", "", 1);
+    setenv("NCCL_IB_TIMEOUT", "lots", 1); /* not looked at */
+    setenv("GRADPUSH_IB_TIMEOUT", "22", 1);
+    setenv("NCCL_DEBUG", "INFO", 1);
+    config = create();
+    assert_field(config, "ib_hca", "=mlx5_0:1,mlx5_2", "NCCL_IB_HCA");
+    assert_field(config, "ib_traffic_class", "106", "NCCL_IB_TC");
+    assert_field(config, "ib_retries", "3", "file");
+    assert_field(config, "ib_timeout", "22", "environment");
+    assert_field(config, "ib_qps", "1", "default");
+    assert_int_equal(gp_config_set(config, "ib_hca", "mlx5_7"), GP_OK);
+    assert_field(config, "ib_hca", "mlx5_7", "set");
+    assert_int_equal(warnings, 0);
+    gp_config_destroy(config);
+    assert_string_equal(gp_config_alias("ib_qps"),
+                        "NCCL_IB_QPS_PER_CONNECTION");
+    assert_null(gp_config_alias("slots"));
+    assert_null(gp_config_alias("nonsense"));
+}
+
+static void
+a_bad_variable_of_nccl_is_named(void **state)
+{
+    (void)state;
+    setenv("NCCL_IB_QPS_PER_CONNECTION", "17", 1);
+    assert_create_fails("NCCL_IB_QPS_PER_CONNECTION is '17': takes a whole "
+                        "number from 1 to 16");
+    setenv("GRADPUSH_IB_QPS", "18", 1);
+    assert_create_fails("GRADPUSH_IB_QPS is '18'");
 }
 
 static void
@@ -504,6 +546,8 @@ main(void)
         TEST(the_table_is_sound),
         TEST(fields_start_with_their_defaults),
         TEST(later_sources_win),
+        TEST(variables_of_nccl_stand_in),
+        TEST(a_bad_variable_of_nccl_is_named),
         TEST(fields_are_read_by_type),
         TEST(good_texts_are_accepted),
         TEST(bad_texts_are_refused),

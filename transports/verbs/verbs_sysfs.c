@@ -139,7 +139,9 @@ read_rate(const char *text, gp_verbs_port *port)
 {
     unsigned whole, tenth = 0;
 
-    if (sscanf(text, "%7u.%1u", &whole, &tenth) >= 1)
+    /* Signs, which scanf takes as part of a number, are none here. */
+    if (*text >= '0' && *text <= '9' &&
+        sscanf(text, "%6u.%1u", &whole, &tenth) >= 1)
         port->rate_mbps = whole * 1000 + tenth * 100;
 }
 
@@ -206,6 +208,7 @@ gp_verbs_sysfs_gid(const char *root, const char *device, uint8_t port,
     if (!gp_verbs_sysfs_line(root, text, sizeof(text),
                              "class/infiniband/%s/ports/%u/gids/%d", device,
                              port, index) ||
+        text[strspn(text, "0123456789abcdef:")] != '\0' ||
         sscanf(text, "%4x:%4x:%4x:%4x:%4x:%4x:%4x:%4x%c", &words[0], &words[1],
                &words[2], &words[3], &words[4], &words[5], &words[6], &words[7],
                &after) != 8)
