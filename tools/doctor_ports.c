@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "doctor.h"
+#include "transports/verbs/verbs.h"
 #include "transports/verbs/verbs_probe.h"
 
 #define GROUP "ports"
@@ -329,6 +330,46 @@ check_mtu(gp_doctor *doctor, const gp_doctor_port *p)
     mtu_fix(p, c, facts.max_mtu);
 }
 
+/* What the transport itself would take, by its own rules. */
+static void
+check_choice(gp_doctor *doctor)
+{
+    gp_check *c = gp_doctor_add(doctor, GROUP, "choice", "");
+    char sysfs[PATH_MAX];
+    gp_verbs_report *report = NULL;
+
+    if (!doctor->api || !doctor->port_count) {
+        gp_check_set(c, GP_CHECK_SKIP,
+                     doctor->api ? "no RDMA port" : "no libraries to ask");
+        return;
+    }
+    snprintf(sysfs, sizeof(sysfs), "%.*s/sys", PATH_MAX - 8, doctor->root);
+    if (gp_verbs_report_create(doctor->config, doctor->api, sysfs, &report) !=
+        GP_OK) {
+        gp_check_set(c, GP_CHECK_SKIP, "%s", gp_last_error());
+        return;
+    }
+    gp_check_int(c, "rails", (int64_t)report->rails);
+    gp_check_text(c, "GRADPUSH_IB_HCA",
+                  gp_config_get(doctor->config, "ib_hca"));
+    for (size_t i = 0; i < report->rails; i++) {
+        char name[32], rail[80];
+
+        snprintf(name, sizeof(name), "rail%zu", i + 1);
+        snprintf(rail, sizeof(rail), "%s:%u", report->rail[i].device,
+                 report->rail[i].number);
+        gp_check_text(c, name, rail);
+    }
+    gp_check_set(c, report->rails ? GP_CHECK_OK : GP_CHECK_FAIL, "%.500s",
+                 report->why);
+    if (!report->rails)
+        gp_check_fix(c, "the fixes above; unset GRADPUSH_IB_HCA and "
+                        "GRADPUSH_IB_GID_INDEX (and NCCL_IB_HCA, "
+                        "NCCL_IB_GID_INDEX) if they name something that is "
+                        "not here; gradpush info --devices");
+    free(report);
+}
+
 void
 gp_doctor_check_ports(gp_doctor *doctor)
 {
@@ -346,4 +387,6 @@ gp_doctor_check_ports(gp_doctor *doctor)
     if (!doctor->port_count)
         gp_check_set(gp_doctor_add(doctor, GROUP, "link", ""), GP_CHECK_SKIP,
                      "no RDMA port");
+    else
+        check_choice(doctor);
 }

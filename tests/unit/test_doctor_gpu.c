@@ -300,6 +300,17 @@ query_device(struct ibv_context *context, struct ibv_device_attr *attr)
     return 0;
 }
 
+static int
+query_gid(struct ibv_context *context, uint8_t port, int index,
+          union ibv_gid *gid)
+{
+    (void)context;
+    (void)port;
+    (void)index;
+    *gid = (union ibv_gid){.raw = {0}};
+    return 0;
+}
+
 static struct ibv_pd *
 alloc_pd(struct ibv_context *context)
 {
@@ -338,6 +349,7 @@ static const gp_verbs_api table = {.source = "test",
                                    .close_device = close_device,
                                    .query_port = query_port,
                                    .query_device = query_device,
+                                   .query_gid = query_gid,
                                    .alloc_pd = alloc_pd,
                                    .dealloc_pd = dealloc_pd,
                                    .reg_dmabuf_mr = reg_dmabuf};
@@ -419,6 +431,8 @@ packet_size_is_asked_of_the_device(void **state)
     expect("mtu", "mlx5_0:2", GP_CHECK_WARN, "interface 1500",
            "ip link set dev eth2 mtu 9000");
     assert_int_equal(number_of("mtu", "mlx5_0:1", "max_qp"), 131072);
+    /* The device itself says that the port is in no state to be used. */
+    expect("choice", "", GP_CHECK_FAIL, "mlx5_0", "GRADPUSH_IB_HCA");
     assert_int_equal(opened, 0);
 }
 
