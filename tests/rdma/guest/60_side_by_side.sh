@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+# gradpush and perftest on the same device in turn: medians and ratios, also as
+# side_by_side.json in OUT. Judges nothing: what a machine does besides is not
+# known here.
+# timeout: 150
+. "$LAB_LIB"
+need_transport
+ROUNDS=${LAB_ROUNDS:-3}
+rows=$OUT/side_by_side.txt
+: >"$rows"
+
+# field NAME: of the one result in /tmp/report.
+field() { sed -n "s/.*\"$1\": \([0-9.e+-]*\).*/\1/p" /tmp/report | tail -n 1; }
+# ours TEST SIZE COUNT
+ours() {
+    timeout 60 gradpush bench transport --transport "$transport" --test "$1" \
+        -b "$2" -e "$2" -n "$3" --json - >/tmp/report 2>/tmp/error ||
+        fail "gradpush bench transport: $(cat /tmp/error)"
+}
+for ((round = 0; round < ROUNDS; round++)); do
+    for size in 65536 1048576; do
+        count=$((33554432 / size))
+        row=$(perftest ib_write_bw --report_gbits -s "$size" -n "$count") ||
+            fail "ib_write_bw"
+        # Gbit/s, in MB/s
+        echo "bw $size perftest $(awk '{ print $4 * 125 }' <<<"$row")" >>"$rows"
+        ours bw "$size" "$count"
+        echo "bw $size gradpush $(field algbw_GBps | awk '{ print $1 * 1000 }')" \
+            >>"$rows"
+    done
+    row=$(perftest ib_write_lat -s 64 -n 1000) || fail "ib_write_lat"
+    echo "lat 64 perftest $(awk '{ print $5 }' <<<"$row")" >>"$rows"
+    ours lat 64 1000
+    echo "lat 64 gradpush $(field median_us)" >>"$rows"
+    timeout 60 gradpush bench pushpull --transport "$transport" --workers 1 \
+        --shards 1 -b 1M -e 1M -n 32 --json - >/tmp/report 2>/tmp/error ||
+        fail "gradpush bench pushpull: $(cat /tmp/error)"
+    echo "pushpull 1048576 gradpush $(field algbw_GBps |
+        awk '{ print $1 * 1000 }')" >>"$rows"
+done
+python3 "$SOURCE_DIR/tests/rdma/side_by_side.py" "$rows" \
+    "$OUT/side_by_side.json" "$transport" "$ROUNDS"
