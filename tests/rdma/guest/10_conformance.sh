@@ -2,6 +2,7 @@
 # What every transport must do, over verbs in its configurations.
 # timeout: 150
 . "$LAB_LIB"
+need_transport
 program=$BUILD_DIR/tests/bin/test_transport_verbs
 
 [ -x "$program" ] || fail "$program is not built"
