@@ -75,6 +75,21 @@ GRADPUSH_SLOTS=many run "a bad variable" 1 info --config
 says "a bad variable" "$err" "GRADPUSH_SLOTS"
 GRADPUSH_SLOT=4 run "an unknown variable" 0 info --config
 says "an unknown variable" "$err" "GRADPUSH_SLOTS"
+NCCL_IB_HCA=^mlx5_9 run "a variable of NCCL" 0 info --config
+says "a variable of NCCL" "$out" "^mlx5_9      NCCL_IB_HCA "
+NCCL_IB_TIMEOUT=99 run "a bad variable of NCCL" 1 info --config
+says "a bad variable of NCCL" "$err" "NCCL_IB_TIMEOUT is '99'"
+
+# RDMA devices: every one the kernel has, with and without the libraries.
+run "info --devices" 0 info --devices
+says "info --devices" "$out" "rdma "
+for folder in /sys/class/infiniband/*; do
+    [ -e "$folder" ] && says "info --devices" "$out" "${folder##*/} port 1: "
+done
+mkdir "$work/damaged"
+echo "no library" >"$work/damaged/libibverbs.so.1"
+LD_LIBRARY_PATH=$work/damaged run "no libraries" 0 info --devices
+says "no libraries" "$out" "install libibverbs"
 GRADPUSH_RANK=7 GRADPUSH_SIZE=2 run "a wrong rank" 0 info --env
 says "a wrong rank" "$out" "RANK"
 
@@ -87,6 +102,10 @@ assert d["schema"] == "gradpush.info/1", d["schema"]
 assert {t["name"] for t in d["transports"]} >= {"tcp", "loop"}
 assert {c["name"] for c in d["codecs"]} >= {"none", "q8"}
 assert d["environment"]["settings"] == {"GRADPUSH_SLOTS": "4"}
+rdma = [x for x in d["devices"] if x["kind"] == "rdma"]
+assert d["rdma"]["ports"] == len(rdma) and d["rdma"]["why"], d["rdma"]
+assert set(d["rdma"]["chosen"]) == \
+    {f'{x["device"]}:{x["port"]}' for x in rdma if x["rail"]}, rdma
 assert "hunter2" not in json.dumps(d)
 slots = [f for f in d["config"] if f["name"] == "slots"][0]
 assert slots["value"] == "4" and slots["origin"] == "environment", slots

@@ -568,6 +568,8 @@ devices_need_no_sysfs(void **state)
     old->port.active_speed = 3;
     old->attr.max_qp_wr = -1;
     iwarp->device.transport_type = IBV_TRANSPORT_IWARP;
+    iwarp->gids[0].raw[0] = 2; /* a MAC address */
+    memcpy(iwarp->gids[1].raw + 10, "\xff\xff\x0a\x00\x00\x09", 6);
     list(&table);
     assert_int_equal(count, 4);
     assert_true(ports[0].is_software);
@@ -578,7 +580,9 @@ devices_need_no_sysfs(void **state)
     assert_int_equal(ports[2].mtu, 0);
     assert_int_equal(ports[2].rate_mbps, 0);
     assert_int_equal(ports[2].max_qp_wr, 0);
+    assert_address(&ports[2], "");
     assert_true(ports[3].is_iwarp);
+    assert_address(&ports[3], "10.0.0.9");
 }
 
 static void

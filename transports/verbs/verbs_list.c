@@ -100,6 +100,18 @@ interface_address(const char *netdev, struct sockaddr_storage *out)
     freeifaddrs(list);
 }
 
+/* An IPv4 address among the GIDs, whatever the layer: where sysfs is missing it
+ * is all there is. A MAC address, as in iWARP's, never looks like one. */
+static void
+address_of_gids(gp_verbs_port *port)
+{
+    for (size_t i = 0; i < port->gid_count; i++)
+        if (port->address.ss_family == AF_UNSPEC &&
+            IN6_IS_ADDR_V4MAPPED(
+                (const struct in6_addr *)(const void *)port->gids[i].raw))
+            gp_verbs_gid_address(&port->gids[i], &port->address);
+}
+
 /* The GID in use, the interface and the address, once all GIDs are there. */
 static void
 finish(const listing *l, gp_verbs_port *port)
@@ -120,6 +132,7 @@ finish(const listing *l, gp_verbs_port *port)
         gp_verbs_gid_address(best, &port->address);
     else if (*port->netdev)
         interface_address(port->netdev, &port->address);
+    address_of_gids(port);
 }
 
 /* ----------------------------------------------------- ports of sysfs alone */
@@ -216,7 +229,8 @@ static void
 ask_port(listing *l, struct ibv_device *device, struct ibv_context *context,
          const struct ibv_device_attr *attr, uint8_t number)
 {
-    gp_verbs_port *port = add(l, l->api->get_device_name(device), number);
+    const char *name = l->api->get_device_name(device);
+    gp_verbs_port *port = name ? add(l, name, number) : NULL;
     struct ibv_port_attr port_attr;
 
     if (!port)
