@@ -229,7 +229,7 @@ typedef struct sim_qp {
     int access;
     uint8_t min_rnr_timer, rnr_retry, retry_cnt, timeout;
     bool rnr_timer_set;
-    uint64_t received;
+    bool refilled; /* receives were posted after it was ready */
     unsigned async_unacked;
     bool dead; /* its process or device is */
 } sim_qp;

@@ -197,6 +197,20 @@ sim_post_send(gp_sim *s, struct ibv_qp *q, struct ibv_send_wr *wr,
     return error;
 }
 
+/* The first receive has to be there before the first message can be. */
+static void
+check_time(gp_sim *s, sim_qp *qp)
+{
+    if (qp->state != IBV_QPS_RTR && qp->state != IBV_QPS_RTS)
+        return;
+    qp->refilled = true;
+    if (!qp->rq_tail)
+        sim_violate(s,
+                    "post_recv: the first receive of queue pair %u comes "
+                    "after it is ready to receive",
+                    qp->ordinal);
+}
+
 static int
 take_recv(gp_sim *s, sim_qp *qp, const struct ibv_recv_wr *wr)
 {
@@ -233,6 +247,7 @@ sim_post_recv(gp_sim *s, struct ibv_qp *q, struct ibv_recv_wr *wr,
         *bad = wr;
         return EINVAL;
     }
+    check_time(s, qp);
     for (; wr; wr = wr->next) {
         error = take_recv(s, qp, wr);
         if (error)

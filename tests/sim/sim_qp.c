@@ -203,9 +203,10 @@ sim_rdma_destroy_qp(gp_sim *s, struct rdma_cm_id *i)
         s->stats.live[GP_SIM_ASYNC_EVENT] -= GP_MIN(
             s->stats.live[GP_SIM_ASYNC_EVENT], (size_t)qp->async_unacked);
     }
-    if (qp->received && !qp->rnr_timer_set)
-        sim_violate(s, "rdma_destroy_qp: it received with the RNR timer that "
-                       "rdma_cm leaves, 655 ms");
+    if (qp->refilled && !qp->rnr_timer_set)
+        sim_violate(
+            s, "rdma_destroy_qp: it went on receiving with the RNR timer that "
+               "rdma_cm leaves, 655 ms");
     sim_qp_free(s, qp);
     return 0;
 }
@@ -223,11 +224,6 @@ sim_qp_state(gp_sim *s, sim_qp *qp, enum ibv_qp_state state)
 {
     if (qp->state == IBV_QPS_ERR)
         return;
-    if (state == IBV_QPS_RTR && qp->asked.max_recv_wr && !qp->rq_tail)
-        sim_violate(s,
-                    "queue pair %u becomes ready to receive and no receive "
-                    "is posted",
-                    qp->ordinal);
     qp->state = qp->v.state = state;
     sim_wake(s);
 }

@@ -198,7 +198,6 @@ consume(gp_sim *s, sim_qp *qp, const sim_wqe *w, enum ibv_wc_opcode opcode)
     if (imm)
         r->wc.imm_data = w->imm;
     r->solicited = w->flags & IBV_SEND_SOLICITED;
-    peer->received++;
 }
 
 /* The receive fails at the peer, the send here, and both are in error. */
