@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #include "transports/verbs/verbs_api.h"
 
 #define NONCE_BYTES 16
+#define RNR_TIMER   12 /* 0.64 ms */
 
 enum { WR_WRITE = 1, WR_SEND, WR_RECV };
 
@@ -195,6 +197,7 @@ static gp_status
 resolve(loopback *l, struct sockaddr *address)
 {
     int ms = GP_MAX(gp_deadline_ms(l->deadline), 1);
+    const char *name;
     gp_status status;
     int rc;
 
@@ -210,9 +213,8 @@ resolve(loopback *l, struct sockaddr *address)
         return status;
     if (!l->client.id->verbs)
         return failed_call(l, GP_VERBS_RESOLVE, ENODEV, "rdma_resolve_addr");
-    strncpy(l->out->device,
-            l->api->get_device_name(l->client.id->verbs->device),
-            sizeof(l->out->device) - 1);
+    name = l->api->get_device_name(l->client.id->verbs->device);
+    snprintf(l->out->device, sizeof(l->out->device), "%.63s", name ? name : "");
     rc = l->api->rdma_resolve_route(l->client.id, ms);
     if (rc)
         return failed_call(l, GP_VERBS_RESOLVE, rc, "rdma_resolve_route");
@@ -252,15 +254,28 @@ prepare(loopback *l, side *s, int access)
 
 /* The receive is there before the connection is, so that no message can come
  * too early. It takes a SEND of no bytes: nothing but the WRITE may touch the
- * page. */
+ * page. The client's stays unused. */
 static gp_status
-post_receive(loopback *l)
+post_receive(loopback *l, side *s)
 {
     struct ibv_recv_wr wr = {.wr_id = WR_RECV};
     struct ibv_recv_wr *bad;
-    int rc = l->api->post_recv(l->server.id->qp, &wr, &bad);
+    int rc = l->api->post_recv(s->id->qp, &wr, &bad);
 
     return rc ? failed_call(l, GP_VERBS_QUEUES, rc, "ibv_post_recv") : GP_OK;
+}
+
+/* rdma_cm leaves 655 ms between attempts to reach a slow receiver. iWARP knows
+ * no such attempts, and may refuse. */
+static gp_status
+shorten_rnr_timer(loopback *l, side *s)
+{
+    struct ibv_qp_attr attr = {.min_rnr_timer = RNR_TIMER};
+    int rc = l->api->modify_qp(s->id->qp, &attr, IBV_QP_MIN_RNR_TIMER);
+
+    if (rc == 0 || s->id->verbs->device->transport_type == IBV_TRANSPORT_IWARP)
+        return GP_OK;
+    return failed_call(l, GP_VERBS_CONNECT, rc, "ibv_modify_qp");
 }
 
 static gp_status
@@ -278,12 +293,14 @@ answer_request(loopback *l)
     status = prepare(l, &l->server,
                      IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
     if (status == GP_OK)
-        status = post_receive(l);
+        status = post_receive(l, &l->server);
     if (status != GP_OK)
         return status;
     l->out->stage = GP_VERBS_CONNECT;
     rc = l->api->rdma_accept(l->server.id, &param);
-    return rc ? failed_call(l, GP_VERBS_CONNECT, rc, "rdma_accept") : GP_OK;
+    if (rc)
+        return failed_call(l, GP_VERBS_CONNECT, rc, "rdma_accept");
+    return shorten_rnr_timer(l, &l->server);
 }
 
 static gp_status
@@ -299,6 +316,8 @@ establish(loopback *l)
     gp_status status = prepare(l, &l->client, IBV_ACCESS_LOCAL_WRITE);
     int rc;
 
+    if (status == GP_OK)
+        status = post_receive(l, &l->client);
     if (status != GP_OK)
         return status;
     l->out->stage = GP_VERBS_CONNECT;
@@ -308,6 +327,8 @@ establish(loopback *l)
     status = answer_request(l);
     if (status == GP_OK)
         status = wait_flag(l, &l->client.established);
+    if (status == GP_OK)
+        status = shorten_rnr_timer(l, &l->client);
     l->out->connect_us = (double)(gp_clock_ns() - start) / 1e3;
     return status;
 }

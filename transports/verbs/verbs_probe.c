@@ -90,6 +90,14 @@ gp_verbs_probe_api(const struct gp_verbs_api **out)
     return gp_verbs_api_get(out);
 }
 
+static bool
+has_name(const gp_verbs_api *api, struct ibv_device *device, const char *name)
+{
+    const char *is = api->get_device_name(device);
+
+    return is && !strcmp(is, name);
+}
+
 /* Opens the device of a name; the list is no longer needed once it is open. */
 static gp_status
 open_by_name(const gp_verbs_api *api, const char *name,
@@ -103,7 +111,7 @@ open_by_name(const gp_verbs_api *api, const char *name,
     if (!list)
         return gp_fail_errno(GP_ERR_SYSTEM, errno, "ibv_get_device_list");
     for (int i = 0; i < count && !found; i++) {
-        found = !strcmp(api->get_device_name(list[i]), name);
+        found = has_name(api, list[i], name);
         if (!found)
             continue;
         context = api->open_device(list[i]);
@@ -127,7 +135,7 @@ gp_verbs_probe_listed(const struct gp_verbs_api *api, const char *device)
     bool found = false;
 
     for (int i = 0; list && i < count && !found; i++)
-        found = !strcmp(api->get_device_name(list[i]), device);
+        found = has_name(api, list[i], device);
     if (list)
         api->free_device_list(list);
     return found;
