@@ -149,8 +149,11 @@ job_stop_servers(job *j)
 {
     j->server_status = GP_OK;
     for (uint32_t s = 0; s < j->shards; s++) {
-        gp_status ended = gp_server_wait(j->server[s], 60);
+        gp_status ended;
 
+        if (!j->server[s]) /* a body ended it */
+            continue;
+        ended = gp_server_wait(j->server[s], 60);
         if (j->server_status == GP_OK && ended != GP_OK) {
             j->server_status = ended;
             snprintf(j->server_message, sizeof(j->server_message), "%s",

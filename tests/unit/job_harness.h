@@ -18,7 +18,7 @@
 #include <gradpush/server.h>
 
 #define JOB_WORKERS  8
-#define JOB_SHARDS   4
+#define JOB_SHARDS   8
 #define JOB_SETTINGS 24
 
 typedef struct job {
