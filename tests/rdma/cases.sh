@@ -52,7 +52,7 @@ run_case() {
     77)
         skipped=$((skipped + 1))
         echo "skip $name ($((SECONDS - start)) s)"
-        cat "$log".log? | sed -n 's/^skipped: /     /p'
+        cat "$log".log? | sed -n 's/^skipped: /     /p' | head -n 1
         ;;
     *)
         failed=$((failed + 1))
