@@ -26,10 +26,12 @@
  *   verbs_hello.c   the private data of a connection
  *   verbs_ep.c      endpoints: opening, failing, closing, lingering
  *   verbs_lane.c    a lane's queue pair and memory: open, fence, resume
- *   verbs_post.c    queues, frames, work requests, flush
+ *   verbs_post.c    queues of what was posted, and what became of it
+ *   verbs_send.c    frames, work requests
  *   verbs_recv.c    completions, frames received, events
  *   verbs_frame.c   frames and records as bytes
- *   verbs_mem.c     registered memory, exposed and remote regions, windows
+ *   verbs_mem.c     registered memory, exposed regions, windows
+ *   verbs_remote.c  regions of the peer, the bounce buffer
  *   verbs_error.c   what a failed completion means, in words
  */
 #ifndef GP_VERBS_INT_H
@@ -65,9 +67,10 @@
 
 typedef struct gp_vb_lane gp_vb_lane;
 typedef struct gp_vb_device gp_vb_device;
-typedef struct gp_vb_received gp_vb_received; /* verbs_recv.c */
-typedef struct gp_vb_member gp_vb_member;     /* verbs_device.c */
-typedef struct gp_vb_attempt gp_vb_attempt;   /* verbs_cm.c */
+typedef struct gp_vb_received gp_vb_received;
+typedef struct gp_vb_entry gp_vb_entry;     /* verbs_post.c */
+typedef struct gp_vb_member gp_vb_member;   /* verbs_device.c */
+typedef struct gp_vb_attempt gp_vb_attempt; /* verbs_cm.c */
 
 /* ------------------------------------------------------------------ hello */
 
@@ -165,6 +168,20 @@ gp_status gp_vb_frame_decode(const void *bytes, size_t length,
 void gp_vb_frame_encode(uint32_t number, uint32_t granted, size_t records,
                         void *out);
 
+#define GP_VB_RECORD_HEADER 4u
+typedef struct gp_vb_piece {
+    uint8_t kind, flags;
+    size_t length;
+    const uint8_t *bytes;
+} gp_vb_piece;
+
+/* The record at *at, which moves on; false when it does not fit. */
+bool gp_vb_record_next(const uint8_t *records, size_t bytes, size_t *at,
+                       gp_vb_piece *out);
+/* Writes the head of a record of `length` bytes; returns where these go. */
+uint8_t *gp_vb_record_begin(uint8_t *to, gp_vb_record kind, uint8_t flags,
+                            size_t length);
+
 /* ----------------------------------------------------------- work requests */
 
 /* wr_id: kind 8, lane's slot in the domain 16, its generation 8, index 32. */
@@ -174,6 +191,7 @@ typedef enum gp_vb_wr {
     GP_VB_WR_RECEIVE = 3, /* index: buffer */
     GP_VB_WR_BIND = 4,
     GP_VB_WR_PROBE = 5, /* an empty WRITE: is the peer's host there? */
+    GP_VB_WR_DRAIN = 6, /* the last one of a queue pair that is fenced */
 } gp_vb_wr;
 
 /* ---------------------------------------------------------------- devices */
@@ -217,6 +235,7 @@ typedef struct gp_vb_pd {
 
 typedef struct gp_vb_key {
     struct ibv_mr *mr; /* for sending; made when first needed */
+    bool refused;      /* the device would not */
 } gp_vb_key;
 
 /* What gp_mem points to here: the noted range comes first. */
@@ -259,6 +278,20 @@ typedef enum gp_vb_lane_state {
     GP_VB_LANE_LOST, /* fenced; the connecting side tries to regain it */
 } gp_vb_lane_state;
 
+/* A frame that arrived, or a control message put together on the heap. */
+struct gp_vb_received {
+    gp_list link; /* ep->received, or domain->held while events point to it */
+    gp_vb_lane *lane;
+    const uint8_t *records;
+    uint32_t bytes;
+    uint32_t at;     /* delivered so far */
+    uint32_t buffer; /* of the lane's */
+    uint32_t number;
+    bool heap; /* not a buffer: free() it */
+    bool gone; /* its queue pair is: not to be posted again */
+    bool used; /* an event points into it */
+};
+
 struct gp_vb_lane {
     gp_list retry; /* domain->retries while LOST or before the next attempt */
     gp_endpoint *ep;
@@ -290,6 +323,7 @@ struct gp_vb_lane {
     /* Agreed geometry. */
     bool imm;
     uint32_t peer_frames, peer_frame_bytes;
+    uint32_t frame_limit; /* of what is sent: fits both sides */
     uint64_t peer_ring;
     uint32_t peer_ring_key;
     uint32_t max_inline;
@@ -308,8 +342,9 @@ struct gp_vb_lane {
     uint32_t *tx_end;        /* of each: position of its work request */
     gp_list notes;           /* waiting, for this queue pair only */
     gp_list data;            /* assigned to this lane, not wholly in frames */
+    gp_vb_entry *open;       /* of those, the one that is half in records */
     gp_list flying;          /* entries in frames, by frame number */
-    uint32_t flying_control; /* of those, control messages and notes */
+    uint32_t flying_control; /* control messages begun here and not done */
     uint64_t queued_bytes;   /* of `data` and `flying` */
     uint64_t probe_ns;       /* last sign of life asked for or seen */
     bool probing;            /* gp_vb_probe() waits for its completion */
@@ -322,7 +357,6 @@ struct gp_vb_lane {
     uint32_t told;      /* of those, what the peer was told */
     uint32_t taken;     /* receives completed on this queue pair */
     uint32_t expected;  /* number of the next frame */
-    uint32_t early;     /* granted by frames that came before meet() */
     gp_vb_received *buffers; /* rx_frames of them */
     uint32_t held;           /* buffers that events point to */
     bool met;                /* gp_vb_lane_meet() was called */
@@ -346,7 +380,6 @@ struct gp_vb_lane {
 
 /* -------------------------------------------------------------- endpoints */
 
-typedef struct gp_vb_entry gp_vb_entry; /* verbs_post.c */
 typedef struct gp_vb_entries {
     gp_list waiting; /* not wholly in frames yet */
     uint32_t count;  /* with those flying */
@@ -369,6 +402,7 @@ struct gp_endpoint {
     bool accepted, trusted;
     bool announced; /* ACCEPTED or CONNECTED was reported */
     bool bye_sent, bye_seen;
+    bool deaf; /* what was received is not delivered any more */
     gp_status status;
     uint64_t group;
     uint64_t deadline_ns; /* CONNECTING: give up; LINGERING: likewise */
@@ -574,6 +608,30 @@ void gp_vb_send(gp_endpoint *ep);
 gp_status gp_vb_note(gp_endpoint *ep, gp_vb_record kind, uint8_t flags,
                      const void *bytes, size_t length);
 void gp_vb_credit(gp_vb_lane *lane); /* tells receives when it is time to */
+/* Queues a note for this queue pair only. */
+gp_status gp_vb_lane_note(gp_vb_lane *lane, gp_vb_record kind, uint8_t flags,
+                          const void *bytes, size_t length);
+/* A token is withdrawn: forgets EXPOSEs that have not left. */
+void gp_vb_unnote(gp_endpoint *ep, uint32_t token);
+/* Memory is deregistered: payloads that wait in it go another way. */
+void gp_vb_entries_leave(gp_endpoint *ep, const gp_vb_mem *mem);
+/* A lane met its peer: what regions it must know of, and SYNC. */
+gp_status gp_vb_greet(gp_vb_lane *lane);
+/* A request that ends when all before it have ended, failed ones too. */
+bool gp_vb_post_drain(gp_vb_lane *lane);
+static inline uint64_t
+gp_vb_wr_id(const gp_vb_lane *lane, gp_vb_wr kind, uint32_t index)
+{
+    return (uint64_t)kind << 56 | (uint64_t)lane->slot << 40 |
+           (uint64_t)lane->generation << 32 | index;
+}
+/* Whether frames can be sent on it. */
+static inline bool
+gp_vb_lane_usable(const gp_vb_lane *lane)
+{
+    return lane && lane->qp && gp_list_empty(&lane->broken) &&
+           (lane->state == GP_VB_LANE_SYNCING || lane->state == GP_VB_LANE_UP);
+}
 void gp_vb_retire(gp_vb_lane *lane, uint32_t position); /* a completion */
 /* Entries of a fenced lane: frames before `next` are done, others wait again.
  */
@@ -594,10 +652,22 @@ void gp_vb_entries_free(gp_endpoint *ep);
 /* verbs_recv.c */
 /* Takes completions of all queues; returns how many, or a negative status. */
 int gp_vb_poll(gp_domain *d);
+/* One batch of one queue; lanes that broke are only noted. */
+int gp_vb_poll_batch(gp_vb_cq *cq);
+/* A lane's buffer is empty again: gives it to the queue pair. */
+gp_status gp_vb_receive_post(gp_vb_lane *lane, uint32_t buffer);
+/* A fenced lane's undelivered frames leave its buffers. */
+void gp_vb_received_keep(gp_vb_lane *lane);
+/* A lane ends: nothing it received stays. */
+void gp_vb_received_drop(gp_vb_lane *lane);
+/* Notes that a lane, or with `fatal` its endpoint, is to be given up. */
+void gp_vb_break(gp_vb_lane *lane, bool fatal, gp_status status,
+                 const char *format, ...) GP_PRINTF(4, 5);
 /* Delivers received frames of an endpoint as events. */
 void gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out);
 bool gp_vb_has_received(const gp_endpoint *ep);
-/* Start of progress(): what the last events pointed to may be overwritten. */
+/* Start of progress(), before connections are looked at: what the last events
+ * pointed to may be overwritten. */
 void gp_vb_renew(gp_domain *d);
 
 /* verbs_mem.c */
@@ -616,6 +686,17 @@ gp_status gp_vb_expose_all(gp_vb_lane *lane);
  * withdrawn, or cannot be registered there: not told, data comes by value. */
 bool gp_vb_expose_fill(gp_vb_lane *lane, uint32_t token, uint8_t *bytes,
                        struct ibv_send_wr *wr);
+/* The registered memory around a range, or NULL. */
+gp_vb_mem *gp_vb_mem_find(gp_domain *d, const void *base, uint64_t bytes);
+/* Memory that a device refused to take: GP_ERR_NO_MEMORY names the limit. */
+gp_status gp_vb_memory_error(int error, size_t bytes);
+/* A piece of the endpoint's bounce buffer until the lane's request `position`
+ * has ended: *room bytes, or NULL when all are in use. */
+uint8_t *gp_vb_bounce_take(gp_vb_lane *lane, uint32_t position, size_t *room,
+                           uint32_t *lkey);
+/* Requests up to `position` have ended; `all` of them: the lane is fenced. */
+void gp_vb_bounce_give(gp_vb_lane *lane, uint32_t position, bool all);
+void gp_vb_bounce_free(gp_endpoint *ep);
 /* EXPOSE and UNEXPOSE from the peer. */
 gp_status gp_vb_remote_set(gp_vb_lane *lane, uint8_t flags,
                            const uint8_t *bytes, size_t length);
