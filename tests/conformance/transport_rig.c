@@ -13,6 +13,7 @@
 #define EVENTS           32
 
 rig_kind rig_of;
+void (*rig_turn)(void);
 
 uint64_t
 test_deadline(void)
@@ -110,6 +111,8 @@ side_pump(side *s)
 void
 pump(rig *r)
 {
+    if (rig_turn)
+        rig_turn();
     side_pump(&r->a);
     side_pump(&r->b);
 }

@@ -45,6 +45,8 @@ typedef struct rig_kind {
     const char *listen;
 } rig_kind;
 extern rig_kind rig_of;
+/* Called by pump() when set: a world that moves only when told to. */
+extern void (*rig_turn)(void);
 
 void rig_open(rig *r);      /* two domains, not connected */
 void rig_connect(rig *r);   /* b listens, a connects, both say so */

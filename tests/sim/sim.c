@@ -518,6 +518,41 @@ gp_sim_stats_now(gp_sim *s)
     return stats;
 }
 
+static bool
+process_in(const gp_sim *s, const struct ibv_pd *pd, unsigned process)
+{
+    for (const sim_object *o = s->of_kind[GP_SIM_QP]; o; o = o->next_of_kind) {
+        const sim_qp *qp = o->self;
+
+        if (qp->v.pd == pd && qp->process == process)
+            return true;
+    }
+    return false;
+}
+
+size_t
+gp_sim_regions(gp_sim *s, unsigned process)
+{
+    size_t count = 0;
+
+    pthread_mutex_lock(&s->lock);
+    for (sim_object *o = s->of_kind[GP_SIM_MR]; o; o = o->next_of_kind)
+        count += process_in(s, ((sim_mr *)o->self)->v.pd, process);
+    pthread_mutex_unlock(&s->lock);
+    return count;
+}
+
+size_t
+gp_sim_turn(gp_sim *s)
+{
+    size_t moved;
+
+    pthread_mutex_lock(&s->lock);
+    moved = sim_turn(s);
+    pthread_mutex_unlock(&s->lock);
+    return moved;
+}
+
 size_t
 gp_sim_settle(gp_sim *s)
 {

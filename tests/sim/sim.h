@@ -160,6 +160,11 @@ uint64_t gp_sim_calls(gp_sim *sim, const char *member);
 /* The n-th member's name; NULL after the last. */
 const char *gp_sim_member(size_t n);
 
+/* Memory regions in protection domains where `process` has a queue pair. */
+size_t gp_sim_regions(gp_sim *sim, unsigned process);
+
+/* One turn of the scheduler. In step mode. */
+size_t gp_sim_turn(gp_sim *sim);
 /* Moves everything that can move; returns turns taken. In step mode. */
 size_t gp_sim_settle(gp_sim *sim);
 
@@ -173,6 +178,9 @@ unsigned gp_sim_processes(gp_sim *sim);
  * fail. error 0: EIO. nth 0 takes the fault back.
  */
 void gp_sim_fail(gp_sim *sim, const char *member, uint64_t nth, int error);
+/* The nth post_send from now posts `posted` requests of its list, at most all
+ * but one, and fails. */
+void gp_sim_cut_post(gp_sim *sim, uint64_t nth, unsigned posted, int error);
 /* Whether that failure has happened. */
 bool gp_sim_failed(gp_sim *sim);
 

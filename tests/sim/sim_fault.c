@@ -82,6 +82,17 @@ gp_sim_fail(gp_sim *s, const char *member, uint64_t nth, int error)
     pthread_mutex_unlock(&s->lock);
 }
 
+void
+gp_sim_cut_post(gp_sim *s, uint64_t nth, unsigned posted, int error)
+{
+    pthread_mutex_lock(&s->lock);
+    s->cut_in = nth;
+    s->cut_after = posted;
+    s->cut_error = error ? error : ENOMEM;
+    s->fail_fired = false;
+    pthread_mutex_unlock(&s->lock);
+}
+
 bool
 gp_sim_failed(gp_sim *s)
 {

@@ -338,6 +338,9 @@ struct gp_sim {
     int fail_member, fail_error; /* -1: any */
     uint64_t fail_in;
     bool fail_fired;
+    uint64_t cut_in; /* posts until one is cut */
+    unsigned cut_after;
+    int cut_error;
     gp_sim_break breaks;
     uint64_t broken_wrs, broken_bytes; /* that its queue pairs did */
     bool breaking;

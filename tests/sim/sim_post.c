@@ -171,12 +171,27 @@ may_send(gp_sim *s, const sim_qp *qp)
     return 0;
 }
 
+/* How many requests of this list are posted before the fault, SIZE_MAX: all. */
+static size_t
+cut_here(gp_sim *s, const struct ibv_send_wr *wr)
+{
+    size_t count = 0;
+
+    for (; wr; wr = wr->next)
+        count++;
+    if (!s->cut_in || count < 2 || --s->cut_in)
+        return SIZE_MAX;
+    s->fail_fired = true;
+    return GP_MIN((size_t)s->cut_after, count - 1);
+}
+
 int
 sim_post_send(gp_sim *s, struct ibv_qp *q, struct ibv_send_wr *wr,
               struct ibv_send_wr **bad)
 {
     sim_qp *qp = sim_find(s, GP_SIM_QP, q, "post_send");
     const struct ibv_send_wr *first = wr;
+    size_t room = cut_here(s, wr);
     int error = 0;
 
     if (!qp) {
@@ -184,7 +199,7 @@ sim_post_send(gp_sim *s, struct ibv_qp *q, struct ibv_send_wr *wr,
         return EINVAL;
     }
     for (; wr; wr = wr->next) {
-        error = may_send(s, qp);
+        error = room-- ? may_send(s, qp) : s->cut_error;
         if (!error)
             error = take_send(s, qp, wr);
         if (error)

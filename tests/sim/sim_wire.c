@@ -483,9 +483,9 @@ push_recv(gp_sim *s, sim_qp *qp, const sim_rqe *r)
 }
 
 static bool
-may_complete(const gp_sim *s)
+may_complete(const gp_sim *s, const sim_cq *cq)
 {
-    return !s->options.hold_completions || s->releasing;
+    return !s->options.hold_completions || s->releasing || cq->armed;
 }
 
 static size_t
@@ -493,7 +493,7 @@ complete_next(gp_sim *s, sim_qp *qp)
 {
     const sim_wqe *w;
 
-    if (qp->sq_done == qp->sq_exec || !may_complete(s))
+    if (qp->sq_done == qp->sq_exec || !may_complete(s, qp->send_cq))
         return 0;
     w = send_at(qp, qp->sq_done);
     check_buffer(s, qp, w, "at its completion");
@@ -506,7 +506,7 @@ complete_next(gp_sim *s, sim_qp *qp)
 static size_t
 report_next(gp_sim *s, sim_qp *qp)
 {
-    if (qp->rq_done == qp->rq_exec || !may_complete(s))
+    if (qp->rq_done == qp->rq_exec || !may_complete(s, qp->recv_cq))
         return 0;
     push_recv(s, qp, recv_at(qp, qp->rq_done));
     qp->rq_done++;
@@ -519,7 +519,7 @@ flush_send(gp_sim *s, sim_qp *qp)
 {
     const sim_wqe *w;
 
-    if (qp->sq_done == qp->sq_tail || !may_complete(s))
+    if (qp->sq_done == qp->sq_tail || !may_complete(s, qp->send_cq))
         return 0;
     w = send_at(qp, qp->sq_done);
     if (w->status != IBV_WC_SUCCESS)
@@ -538,7 +538,7 @@ flush_recv(gp_sim *s, sim_qp *qp)
 {
     sim_rqe *r;
 
-    if (qp->rq_done == qp->rq_tail || !may_complete(s))
+    if (qp->rq_done == qp->rq_tail || !may_complete(s, qp->recv_cq))
         return 0;
     r = recv_at(qp, qp->rq_done);
     if (qp->rq_done == qp->rq_exec) {
