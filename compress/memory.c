@@ -222,6 +222,26 @@ gp_codec_memory_reset(gp_codec_memory *m)
         memset(fields[i].values, 0, fields[i].count * sizeof(float));
 }
 
+static bool
+has_state(const gp_stage *stage)
+{
+    return stage && stage->ops->state_count;
+}
+
+bool
+gp_memory_will_have(const gp_pipeline *p, int feedback, const char *name)
+{
+    gp_memory_kind kind = kind_of(p, feedback);
+
+    if (strcmp(name, "residual") == 0)
+        return kind == GP_MEMORY_EF || kind == GP_MEMORY_MOMENTUM;
+    if (strcmp(name, "velocity") == 0)
+        return kind == GP_MEMORY_MOMENTUM;
+    if (strcmp(name, "history") == 0)
+        return kind == GP_MEMORY_EF21;
+    return has_state(p->select) || has_state(p->array);
+}
+
 size_t
 gp_codec_memory_bytes(const gp_codec_memory *m)
 {

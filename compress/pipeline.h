@@ -82,6 +82,9 @@ struct gp_codec_memory {
 
 /* The elements that a context speaks of. */
 size_t gp_memory_at(const gp_codec_memory *m, const gp_codec_context *context);
+/* Whether gp_codec_memory_create() would make that field: "residual",
+ * "velocity", "history", or "state" for what a codec itself remembers. */
+bool gp_memory_will_have(const gp_pipeline *p, int feedback, const char *name);
 
 /* Adds a gradient: afterwards m->sum + at holds what must be encoded. */
 void gp_memory_add(gp_codec_memory *m, const gp_codec_context *context,

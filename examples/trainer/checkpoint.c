@@ -542,18 +542,19 @@ load_states(gt_trainer *t, bool *anew)
     return status;
 }
 
-/* All workers have the same tensors: either all of them come here, or none. */
+/* Worker 0 may have states where others have none, so all add up. */
 gp_status
 gt_checkpoint_load_states(gt_trainer *t)
 {
     bool anew = false;
     uint64_t count;
-    gp_status status;
+    gp_status status = GP_OK;
 
     tell_unsaved(t);
-    if (!has_states(t))
+    if (!t->comm)
         return GP_OK;
-    status = load_states(t, &anew);
+    if (has_states(t))
+        status = load_states(t, &anew);
     count = anew;
     if (status == GP_OK)
         status = gt_comm_sum(t->comm, &count, 1);

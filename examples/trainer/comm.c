@@ -194,8 +194,8 @@ broadcast_all(gt_comm *comm)
 }
 
 gp_status
-gt_comm_start(gt_comm *comm, const gt_options *options, uint64_t steps,
-              gt_mlp *mlp)
+gt_comm_register(gt_comm *comm, const gt_options *options, uint64_t steps,
+                 gt_mlp *mlp)
 {
     gp_status status = GP_OK;
 
@@ -204,8 +204,15 @@ gt_comm_start(gt_comm *comm, const gt_options *options, uint64_t steps,
         status = register_tensor(comm, options, steps, i);
     if (status == GP_OK)
         status = register_sums(comm);
-    if (status == GP_OK)
-        status = broadcast_all(comm);
+    return status == GP_OK ? GP_OK
+                           : gt_fail_engine(status, "cannot start the job");
+}
+
+gp_status
+gt_comm_start(gt_comm *comm)
+{
+    gp_status status = broadcast_all(comm);
+
     return status == GP_OK ? GP_OK
                            : gt_fail_engine(status, "cannot start the job");
 }

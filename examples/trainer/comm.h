@@ -22,11 +22,14 @@ uint32_t gt_comm_rank(const gt_comm *comm);
 uint32_t gt_comm_size(const gt_comm *comm);
 uint32_t gt_comm_shards(const gt_comm *comm);
 
-/* Registers all tensors of the network, which is borrowed from then on, and
- * gives every rank the parameters of rank 0. `steps` were made before, by a run
- * that this one continues. */
-gp_status gt_comm_start(gt_comm *comm, const gt_options *options,
-                        uint64_t steps, gt_mlp *mlp);
+/* Registers all tensors of the network, which is borrowed from then on. `steps`
+ * were made before, by a run that this one continues: what its codecs remember
+ * is loaded after this, before everything else. */
+gp_status gt_comm_register(gt_comm *comm, const gt_options *options,
+                           uint64_t steps, gt_mlp *mlp);
+
+/* Gives every rank the parameters of rank 0. */
+gp_status gt_comm_start(gt_comm *comm);
 
 /* Sends a layer's gradients. */
 gp_status gt_comm_push(gt_comm *comm, size_t layer);

@@ -119,9 +119,11 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
     if (status == GP_OK && options->resume)
         status = resume(t);
     if (status == GP_OK && t->comm)
-        status = gt_comm_start(t->comm, options, t->steps, &t->mlp);
+        status = gt_comm_register(t->comm, options, t->steps, &t->mlp);
     if (status == GP_OK && options->resume)
         status = gt_checkpoint_load_states(t);
+    if (status == GP_OK && t->comm)
+        status = gt_comm_start(t->comm);
     if (status == GP_OK && t->rank == 0 && options->logdir)
         status = gt_events_open(options->logdir, &t->events);
     if (status == GP_OK && t->rank == 0 && options->dump)

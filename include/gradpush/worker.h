@@ -96,8 +96,7 @@ typedef struct gp_tensor_options {
     int feedback; /**< error feedback on push: 1 on, 0 off, -1 when lossy */
     /** On shards, for the pull pipeline: 1 on, 0 off, -1 when it may lose more
      *  than 1 % of a result's energy and 16 bits are not left. Never for
-     * parameters (sgd). What shards remember is not in checkpoints of workers.
-     */
+     * parameters (sgd). */
     int pull_feedback;
     /** Dense below this count: pipelines other than none are not applied to
      *  tensors with fewer elements. */
@@ -287,15 +286,27 @@ typedef struct gp_stats {
 GP_API void gp_worker_stats(const gp_worker *worker, gp_stats *out);
 
 /**
- * What a worker's codecs remember of a tensor between steps and a checkpoint
- * must keep: "residual" of error feedback, "velocity" of momentum, "state" of a
- * codec. Of the alternatives of the push pipeline it is the one that was used
- * last, at first the last. Only between requests.
+ * What codecs remember of a tensor between steps and a checkpoint must keep:
+ * "residual" of error feedback, "velocity" of momentum, "state" of a codec,
+ * "history_of_W" of ef21 in a job of W workers. Of the alternatives of the push
+ * pipeline it is the one that was used last, at first the last.
  *
- * See gp_tensor_unsaved() for what is not there.
+ * Worker 0 also has what shards remember: "histories_of_W", the sum of what
+ * ef21 sent, and of pulls "pull_residual" and "pull_velocity". So the states of
+ * two workers of one tensor may differ.
+ *
+ * A job that registers its tensors with the first_step where another one was
+ * when all its workers saved all states, and that loads them all, has the same
+ * results from there on, to the last bit. What is the shards', and histories,
+ * must be loaded before the first operation, and a history by all workers or by
+ * none: else gp_worker_ready() gives GP_ERR_MISMATCH to all, or GP_ERR_STATE
+ * to a worker 0 that has loaded one of its two. Names with another number of
+ * workers are not found: such a job begins anew.
+ *
+ * Only between requests. See gp_tensor_unsaved() for what is not there.
  *
  * @param index  from 0.
- * @param name   receives a text that lives as long as the process.
+ * @param name   receives a text that lives as long as the worker.
  * @param count  receives the number of fp32 elements.
  * @return GP_OK, GP_ERR_NOT_FOUND beyond the last.
  */
@@ -306,8 +317,18 @@ GP_API GP_MUST_CHECK gp_status gp_tensor_state(gp_tensor *tensor, size_t index,
 /**
  * Copies one of them out or in.
  *
+ * Saving what is the shards' asks them and blocks until they answer, at most
+ * `timeout`; the last step must have been pulled. Loading does not block: they
+ * get it from gp_worker_ready().
+ *
  * @param values  as many elements as gp_tensor_state() says.
- * @return GP_OK, GP_ERR_UNSUPPORTED when the tensor has none of that name.
+ * @return GP_OK
+ *         GP_ERR_UNSUPPORTED  the tensor has none of that name
+ *         GP_ERR_STATE        save: a step that this worker pushed is not
+ *                             complete; load: after the first operation, of
+ *                             what must be loaded before
+ *         GP_ERR_INVALID      load: not finite, of what is the shards'
+ *         GP_ERR_TIMEOUT, GP_ERR_PEER_LOST, GP_ERR_NO_MEMORY
  */
 GP_API GP_MUST_CHECK gp_status gp_tensor_save_state(gp_tensor *tensor,
                                                     const char *name,
@@ -317,8 +338,9 @@ GP_API GP_MUST_CHECK gp_status gp_tensor_load_state(gp_tensor *tensor,
                                                     const float *values);
 
 /**
- * What a tensor's codecs remember that is not among them, since shards remember
- * it (too): what ef21 does, or the pull pipeline. It begins anew with a job.
+ * What a tensor's codecs remember that is not among them: state that a codec of
+ * the pull pipeline has on shards, such as factors of powersgd. It begins anew
+ * with a job.
  *
  * @return words for people that live as long as the process, or NULL: nothing.
  */
@@ -327,7 +349,8 @@ GP_API const char *gp_tensor_unsaved(const gp_tensor *tensor);
 /**
  * Forgets all of them. Only between requests.
  *
- * @return GP_OK, GP_ERR_STATE for ef21 after the first push.
+ * @return GP_OK, GP_ERR_STATE for ef21 after the first push, or when shards
+ *         went on from a checkpoint.
  */
 GP_API GP_MUST_CHECK gp_status gp_tensor_reset_state(gp_tensor *tensor);
 

@@ -88,6 +88,18 @@ check_agreed(const gp_chunk *c, const gp_entry *e, const gp_msg *m)
                    (unsigned long long)m->step, m->chunk);
 }
 
+/* Worker 0 restores what differences are to be added to before it pushes any;
+ * no step is complete without it. */
+static gp_status
+check_restored(const gp_chunk *c, const gp_peer *peer, const gp_msg *m)
+{
+    if (m->flags & GP_MSG_INIT || peer->rank != 0 || gp_chunk_is_restored(c))
+        return GP_OK;
+    return gp_fail(GP_ERR_PROTOCOL,
+                   "push of chunk %u before the history that it announced",
+                   m->chunk);
+}
+
 /* The slots that a push says it lies in. */
 uint64_t
 gp_push_slots(const gp_shard *s, const gp_msg *m)
@@ -171,6 +183,8 @@ check_push(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
         status = check_length(c, m);
     if (status == GP_OK)
         status = check_agreed(c, entry_of(c, peer), m);
+    if (status == GP_OK)
+        status = check_restored(c, peer, m);
     return status;
 }
 

@@ -116,10 +116,11 @@ typedef struct gp_chunk {
     float *sum;   /* being folded; may be `value` */
     float *spare; /* second buffer, for while a result is still wanted */
     float *velocity;
-    float *history;  /* of differences: what they add up to */
-    float shared;    /* what the workers agreed on last ... */
-    uint64_t agreed; /* ... which was for the step before this; 0: never */
-    void *initial;   /* value in the tensor's own type, when that is not fp32 */
+    float *history;    /* of differences: what they add up to */
+    uint64_t restored; /* elements of it that came from before this job */
+    float shared;      /* what the workers agreed on last ... */
+    uint64_t agreed;   /* ... which was for the step before this; 0: never */
+    void *initial; /* value in the tensor's own type, when that is not fp32 */
     size_t initial_length; /* 0: not there yet */
     gp_entry *initializer; /* a broadcast that waits for results to leave */
     float *lent;    /* the result, when formed in the local worker's memory */
@@ -245,6 +246,12 @@ gp_status gp_chunk_encode(gp_shard *s, gp_chunk *c, const float *values);
 void gp_shard_propose(gp_shard *s, gp_peer *peer, const gp_msg *msg);
 void gp_chunk_agree(gp_shard *s, gp_chunk *c, uint64_t step);
 gp_status gp_entry_send_agreed(gp_shard *s, gp_peer *peer, gp_entry *e);
+
+/* shard_kept.c */
+void gp_shard_restore(gp_shard *s, gp_peer *peer, const gp_event *event);
+void gp_shard_recall(gp_shard *s, gp_peer *peer, const gp_msg *msg);
+/* Whether differences may be added: what they are differences to is here. */
+bool gp_chunk_is_restored(const gp_chunk *c);
 
 /* shard_chunk.c */
 gp_chunk *gp_shard_find_chunk(gp_shard *s, uint32_t number);

@@ -429,6 +429,10 @@ gp_shard_control(gp_shard *s, gp_peer *peer, const gp_event *event)
         gp_shard_pull(s, peer, msg);
     else if (peer->state == PEER_READY && msg->type == GP_MSG_PROPOSE)
         gp_shard_propose(s, peer, msg);
+    else if (peer->state == PEER_READY && msg->type == GP_MSG_RESTORE)
+        gp_shard_restore(s, peer, event);
+    else if (peer->state == PEER_READY && msg->type == GP_MSG_RECALL)
+        gp_shard_recall(s, peer, msg);
     else if (member && msg->type == GP_MSG_BARRIER)
         on_barrier(s, peer);
     else if (member && msg->type == GP_MSG_BYE)

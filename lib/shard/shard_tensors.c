@@ -102,6 +102,7 @@ open_chunk(gp_shard *s, gp_chunk *c)
         (differs && !c->history))
         return gp_fail(GP_ERR_NO_MEMORY, "chunk of %zu bytes", bytes);
     c->version = t->spec->first_step;
+    c->restored = differs && t->spec->restored ? 0 : c->info->count;
     for (int64_t r = 0; r < s->size; r++) {
         gp_list_init(&c->entry[r].due);
         c->entry[r].chunk = c;

@@ -176,7 +176,7 @@ gp_tensor_list_encode(const gp_tensor_list *list, void **out, size_t *size)
 
         gp_write_text(&w, t->name);
         gp_write8(&w, t->dtype);
-        gp_write8(&w, t->feedback);
+        gp_write8(&w, (uint8_t)(t->feedback | t->restored << 1));
         gp_write64(&w, t->count);
         gp_write64(&w, t->columns);
         gp_write64(&w, t->first_step);
@@ -198,16 +198,20 @@ is_shape(uint64_t count, uint64_t columns)
 static bool
 spec_decode(gp_reader *r, gp_tensor_spec *t)
 {
+    uint8_t bits;
+
     gp_read_text(r, t->name, sizeof(t->name));
     t->dtype = gp_read8(r);
-    t->feedback = gp_read8(r);
+    bits = gp_read8(r);
+    t->feedback = bits & 1;
+    t->restored = bits >> 1 & 1;
     t->count = gp_read64(r);
     t->columns = gp_read64(r);
     t->first_step = gp_read64(r);
     gp_read_text(r, t->push, sizeof(t->push));
     gp_read_text(r, t->pull, sizeof(t->pull));
     gp_read_text(r, t->updater, sizeof(t->updater));
-    return r->ok && is_shape(t->count, t->columns) && t->feedback <= 1 &&
+    return r->ok && is_shape(t->count, t->columns) && bits <= 3 &&
            t->first_step <= GP_FIRST_STEP_MAX &&
            gp_dtype_bytes((gp_dtype)t->dtype) > 0;
 }
@@ -247,23 +251,28 @@ dtype_name(uint8_t dtype)
     return dtype < GP_COUNT_OF(names) ? names[dtype] : "?";
 }
 
+static const char history_field[] = "its ef21 history";
+
 /* The first field in which two rows differ, and both values; NULL for none. */
 static const char *
 spec_difference(const gp_tensor_spec *a, const gp_tensor_spec *b,
                 const char **left, const char **right, char text[6][24])
 {
     static const char *const on_or_off[] = {"off", "on"};
+    static const char *const anew[] = {"begun anew", "restored"};
     const struct {
         const char *what, *a, *b;
-    } fields[] = {{"dtype", dtype_name(a->dtype), dtype_name(b->dtype)},
-                  {"count", text[0], text[1]},
-                  {"columns", text[2], text[3]},
-                  {"first step", text[4], text[5]},
-                  {"codec", a->push, b->push},
-                  {"pull codec", a->pull, b->pull},
-                  {"pull feedback", on_or_off[a->feedback & 1],
-                   on_or_off[b->feedback & 1]},
-                  {"updater", a->updater, b->updater}};
+    } fields[] = {
+        {"dtype", dtype_name(a->dtype), dtype_name(b->dtype)},
+        {"count", text[0], text[1]},
+        {"columns", text[2], text[3]},
+        {"first step", text[4], text[5]},
+        {"codec", a->push, b->push},
+        {"pull codec", a->pull, b->pull},
+        {"pull feedback", on_or_off[a->feedback & 1],
+         on_or_off[b->feedback & 1]},
+        {"updater", a->updater, b->updater},
+        {history_field, anew[a->restored & 1], anew[b->restored & 1]}};
 
     snprintf(text[0], 24, "%llu", (unsigned long long)a->count);
     snprintf(text[1], 24, "%llu", (unsigned long long)b->count);
@@ -304,7 +313,10 @@ row_differs(uint32_t i, const gp_tensor_spec *a, uint32_t rank_a,
     snprintf(out, capacity,
              "tensor %u '%.60s' has %s %.130s on worker %u, but %.130s on "
              "worker %u: %s",
-             i, a->name, what, left, rank_a, right, rank_b, advice);
+             i, a->name, what, left, rank_a, right, rank_b,
+             what == history_field
+                 ? "load the state of one checkpoint on all workers, or on none"
+                 : advice);
     return true;
 }
 

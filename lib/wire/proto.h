@@ -33,8 +33,23 @@ enum gp_msg_type {
     GP_MSG_FAULT = 16,   /* shard: status and why the job cannot go on */
     GP_MSG_PROPOSE = 17, /* worker: a number for a chunk and step */
     GP_MSG_AGREE = 18,   /* shard: the largest of all */
-    GP_MSG_TYPE_MAX = 18
+    GP_MSG_RESTORE = 19, /* worker 0: part of what shards kept before */
+    GP_MSG_RECALL = 20,  /* worker 0: give me part of what you keep */
+    GP_MSG_KEPT = 21,    /* shard: answer to both */
+    GP_MSG_TYPE_MAX = 21
 };
+
+/* What shards keep of a chunk between steps, with a number for each of its
+ * elements; in gp_msg.pipeline. */
+enum gp_kept {
+    GP_KEPT_HISTORY = 0,  /* what pushed differences add up to */
+    GP_KEPT_RESIDUAL = 1, /* of the pull pipeline */
+    GP_KEPT_VELOCITY = 2, /* likewise */
+    GP_KEPT_COUNT = 3
+};
+
+/* Most elements of one RESTORE, RECALL or KEPT. */
+#define GP_KEPT_PART 65536u
 
 /* On PUSH: answer with RESULT rather than ACK. */
 #define GP_MSG_WANT 0x0004u
@@ -144,6 +159,7 @@ typedef struct gp_tensor_spec {
     char push[GP_CODECS_MAX]; /* canonical texts, alternatives between '|' */
     char pull[GP_CODECS_MAX];
     char updater[GP_NAME_MAX]; /* canonical updater text */
+    uint8_t restored; /* 1: differences go on from what worker 0 restores */
 } gp_tensor_spec;
 
 typedef struct gp_tensor_list {

@@ -250,6 +250,8 @@ on_message(gp_conn *conn, const gp_event *event)
         gp_engine_ack(conn, msg);
     else if (msg->type == GP_MSG_AGREE && conn->state == CONN_AGREED)
         gp_engine_agree(conn, msg);
+    else if (msg->type == GP_MSG_KEPT && conn->state == CONN_AGREED)
+        gp_kept_answer(conn, event);
     else if (msg->type == GP_MSG_CREDIT)
         return;
     else if (msg->type == GP_MSG_BARRIER && conn->shard == 0)

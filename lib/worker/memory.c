@@ -10,6 +10,7 @@
  */
 #include <string.h>
 
+#include "compress/pipeline.h"
 #include "worker/worker_int.h"
 
 static const char *const movable[] = {"residual", "velocity", "history"};
@@ -135,109 +136,184 @@ gp_memory_residual(gp_tensor *t)
                : NULL;
 }
 
-/* The state of ef21 is as much a shard's as a worker's: it begins anew. */
-static bool
-is_shared(const char *name)
+/* A history is worth nothing without those of all other workers: its public
+ * name has their number, so that a job of another size does not find it. */
+static const char *
+public_name(const gp_tensor *t, const char *field)
 {
-    return strcmp(name, "history") == 0;
+    return strcmp(field, "history") == 0 ? t->worker->history_name : field;
+}
+
+static bool
+is_history(const gp_tensor *t, const char *name)
+{
+    return strcmp(name, t->worker->history_name) == 0;
 }
 
 gp_status
 gp_tensor_state(gp_tensor *t, size_t index, const char **name, uint64_t *count)
 {
-    size_t at = 0, seen = 0, elements;
+    size_t fields = 0, elements = 0;
     const char *has = NULL;
     float *values;
 
     if (!t || !name || !count)
         return gp_fail(GP_ERR_INVALID, "gp_tensor_state: a pointer is NULL");
     gp_driver_hold(t->worker->driver);
-    do
-        elements =
-            gp_codec_memory_field(t->memory[t->holder], at++, &has, &values);
-    while (elements && (is_shared(has) || seen++ < index));
+    while (fields <= index &&
+           (elements = gp_codec_memory_field(t->memory[t->holder], fields, &has,
+                                             &values)) > 0)
+        fields++;
     gp_driver_release(t->worker->driver);
-    if (!elements)
-        return gp_fail(GP_ERR_NOT_FOUND, "tensor '%.60s' has %zu states",
-                       t->spec.name, seen);
+    if (fields <= index) {
+        has = gp_kept_name(t, index - fields);
+        elements = t->spec.count;
+    } else {
+        has = public_name(t, has);
+    }
+    if (!has)
+        return gp_fail(GP_ERR_NOT_FOUND, "tensor '%.60s' has no state %zu",
+                       t->spec.name, index);
     *name = has;
     *count = elements;
     return GP_OK;
 }
 
 static gp_status
-copy_state(gp_tensor *t, const char *name, float *out, const float *in)
+no_such_state(const gp_tensor *t, const char *name)
 {
-    float *values;
-    size_t count = 0;
+    return gp_fail(GP_ERR_UNSUPPORTED,
+                   "tensor '%.60s' with codec %.100s has no state '%.30s'",
+                   t->spec.name, t->spec.push, name);
+}
 
-    if (!t || !name || (!out && !in))
-        return gp_fail(GP_ERR_INVALID, "gp_tensor_save_state or load_state: a "
-                                       "pointer is NULL");
-    gp_driver_hold(t->worker->driver);
-    if (!is_shared(name))
-        count = find_field(t->memory[t->holder], name, &values);
-    if (count && out)
-        memcpy(out, values, count * sizeof(float));
-    if (count && in) {
-        memcpy(values, in, count * sizeof(float));
-        t->owes = true;
-    }
-    gp_driver_release(t->worker->driver);
-    return count ? GP_OK
-                 : gp_fail(GP_ERR_UNSUPPORTED,
-                           "tensor '%.60s' with codec %.100s has no state "
-                           "'%.30s'",
-                           t->spec.name, t->spec.push, name);
+/* Of this worker's memory, under the driver's hold. */
+static size_t
+find_state(gp_tensor *t, const char *name, float **values)
+{
+    if (is_history(t, name))
+        return find_field(t->memory[t->holder], "history", values);
+    return strcmp(name, "history") == 0
+               ? 0
+               : find_field(t->memory[t->holder], name, values);
 }
 
 gp_status
 gp_tensor_save_state(gp_tensor *t, const char *name, float *values)
 {
-    return copy_state(t, name, values, NULL);
+    float *has;
+    size_t count;
+    int which;
+
+    if (!t || !name || !values)
+        return gp_fail(GP_ERR_INVALID,
+                       "gp_tensor_save_state: a pointer is NULL");
+    which = gp_kept_find(t, name);
+    if (which >= 0)
+        return gp_kept_save(t, which, values);
+    gp_driver_hold(t->worker->driver);
+    count = find_state(t, name, &has);
+    if (count)
+        memcpy(values, has, count * sizeof(float));
+    gp_driver_release(t->worker->driver);
+    return count ? GP_OK : no_such_state(t, name);
+}
+
+/* Under the driver's hold. */
+static gp_status
+load_field(gp_tensor *t, const char *name, const float *values)
+{
+    float *has;
+    size_t count = find_state(t, name, &has);
+
+    if (count == 0)
+        return no_such_state(t, name);
+    if (is_history(t, name)) {
+        if (atomic_load(&t->worker->phase) != PHASE_REGISTER)
+            return gp_fail(GP_ERR_STATE,
+                           "tensor '%.60s': what ef21 remembers can be loaded "
+                           "before the first operation only, since the shards "
+                           "have to know",
+                           t->spec.name);
+        t->loaded = true;
+    }
+    memcpy(has, values, count * sizeof(float));
+    t->owes = true;
+    return GP_OK;
 }
 
 gp_status
 gp_tensor_load_state(gp_tensor *t, const char *name, const float *values)
 {
-    return copy_state(t, name, NULL, values);
+    gp_status status;
+    int which;
+
+    if (!t || !name || !values)
+        return gp_fail(GP_ERR_INVALID,
+                       "gp_tensor_load_state: a pointer is NULL");
+    which = gp_kept_find(t, name);
+    gp_driver_hold(t->worker->driver);
+    status = which >= 0 ? gp_kept_load(t, which, values)
+                        : load_field(t, name, values);
+    gp_driver_release(t->worker->driver);
+    return status;
+}
+
+gp_status
+gp_memory_announce(gp_tensor *t)
+{
+    const gp_worker *w = t->worker;
+    bool sum = t->kept[GP_KEPT_HISTORY] != NULL;
+
+    t->spec.restored = t->loaded;
+    if (w->rank != 0 || sum == t->loaded)
+        return GP_OK;
+    return gp_fail(GP_ERR_STATE,
+                   "tensor '%.60s': its state '%s' was loaded without '%s': "
+                   "load both from one checkpoint, or neither",
+                   t->spec.name, sum ? w->sum_name : w->history_name,
+                   sum ? w->history_name : w->sum_name);
 }
 
 const char *
 gp_tensor_unsaved(const gp_tensor *t)
 {
-    static const char *const words[] = {
-        NULL, "what ef21 remembers", "what shards remember of the pull codec",
-        "what ef21 and, on shards, the pull codec remember"};
-    bool history, pull;
+    return t && gp_memory_will_have(t->pull, t->spec.feedback, "state")
+               ? "what shards remember of the pull codec"
+               : NULL;
+}
 
-    if (!t)
-        return NULL;
-    history = gp_codec_set_differs(&t->push);
-    pull =
-        t->spec.feedback || gp_pipeline_needs(t->pull) & GP_PIPELINE_REMEMBERS;
-    return words[history + 2 * pull];
+/* Whether shards have a part in a history, and so have to forget it too. */
+static bool
+is_shared(gp_tensor *t)
+{
+    float *values;
+    bool begun =
+        t->steps > t->spec.first_step ||
+        (t->loaded && atomic_load(&t->worker->phase) != PHASE_REGISTER);
+
+    return begun && find_field(t->memory[t->holder], "history", &values) > 0;
 }
 
 gp_status
 gp_tensor_reset_state(gp_tensor *t)
 {
-    float *values;
     gp_status status = GP_OK;
 
     if (!t)
         return gp_fail(GP_ERR_INVALID, "gp_tensor_reset_state: NULL");
     gp_driver_hold(t->worker->driver);
-    if (t->steps > t->spec.first_step &&
-        find_field(t->memory[t->holder], "history", &values) > 0)
+    if (is_shared(t))
         status = gp_fail(GP_ERR_STATE,
                          "tensor '%.60s': shards hold the same history and "
                          "cannot forget it",
                          t->spec.name);
     for (uint32_t i = 0; status == GP_OK && i < t->push.count; i++)
         gp_codec_memory_reset(t->memory[i]);
-    if (status == GP_OK)
-        t->owes = false;
+    if (status == GP_OK) {
+        gp_kept_close(t);
+        t->owes = t->loaded = false;
+    }
     gp_driver_release(t->worker->driver);
     return status;
 }

@@ -103,6 +103,7 @@ free_tensor(gp_tensor *t)
     while ((item = gp_list_pop(&t->unused)))
         gp_request_free(GP_CONTAINER_OF(item, gp_request, link));
     gp_memory_close(t);
+    gp_kept_close(t);
     gp_codec_set_close(&t->push);
     gp_pipeline_destroy(t->pull);
     gp_pipeline_destroy(t->native);
@@ -465,16 +466,19 @@ propose(gp_worker *w)
                            .seed = w->seed,
                            .shards = w->shards,
                            .count = w->tensors};
-    gp_status status;
+    gp_status status = GP_OK;
 
     if (w->tensors == 0)
         return gp_fail(GP_ERR_STATE, "no tensor is registered");
     list.tensors = calloc(w->tensors, sizeof(*list.tensors));
     if (!list.tensors)
         return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", w->tensors);
-    for (uint32_t i = 0; i < w->tensors; i++)
+    for (uint32_t i = 0; status == GP_OK && i < w->tensors; i++) {
+        status = gp_memory_announce(w->tensor[i]);
         list.tensors[i] = w->tensor[i]->spec;
-    status = build_map(w, &list);
+    }
+    if (status == GP_OK)
+        status = build_map(w, &list);
     if (status == GP_OK)
         status = send_list(w, &list);
     gp_tensor_list_free(&list);
@@ -515,8 +519,10 @@ gp_worker_ready(gp_worker *w)
         return status;
     (void)gp_driver_wait(w->driver, agreed, w, gp_deadline(w->timeout));
     if (atomic_load(&w->agreed) == w->shards) {
-        atomic_store(&w->phase, PHASE_RUN);
-        return GP_OK;
+        status = gp_worker_restore(w);
+        if (status == GP_OK)
+            atomic_store(&w->phase, PHASE_RUN);
+        return status;
     }
     status = gp_worker_fault(w);
     return status == GP_OK

@@ -109,6 +109,7 @@ configure(gp_worker *w, const gp_config *config)
         status = find_place(w);
     if (status != GP_OK)
         return status;
+    gp_kept_open(w);
     w->timeout = gp_config_seconds(w->config, "timeout");
     w->epoch = (uint32_t)gp_config_int(w->config, "epoch");
     w->seed = (uint64_t)gp_config_int(w->config, "seed");
@@ -376,6 +377,7 @@ gp_worker_create(const gp_config *config, gp_worker **out)
     pthread_mutex_init(&w->submit_lock, NULL);
     gp_list_init(&w->submitted);
     gp_list_init(&w->active);
+    pthread_mutex_init(&w->keeping.lock, NULL);
     status = configure(w, config);
     if (status == GP_OK)
         status = join(w);
@@ -472,6 +474,7 @@ gp_worker_destroy(gp_worker *w)
     free(w->conn);
     gp_config_destroy(w->config);
     pthread_mutex_destroy(&w->submit_lock);
+    pthread_mutex_destroy(&w->keeping.lock);
     free(w);
 }
 

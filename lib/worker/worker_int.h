@@ -184,7 +184,9 @@ struct gp_tensor {
     gp_codec_memory *memory[GP_CODEC_SET_MAX]; /* by alternative, or NULL */
     uint32_t holder;  /* the alternative whose memory has the residual */
     atomic_bool owes; /* the residual may not be zero */
-    bool ordered;     /* one step is encoded after the other */
+    bool loaded;      /* this worker's history, from a checkpoint */
+    float *kept[GP_KEPT_COUNT]; /* worker 0: to be restored on shards, owned */
+    bool ordered;               /* one step is encoded after the other */
     bool begun, flushing;
     uint64_t encoding;  /* the step whose chunks are being encoded */
     uint32_t unencoded; /* chunks of it that are not */
@@ -194,6 +196,16 @@ struct gp_tensor {
     uint32_t first, chunks;
     gp_list unused; /* shared, under submit_lock: requests to reuse */
 };
+
+/* One part at a time of what shards keep, on its way to or from one. */
+typedef struct gp_keeping {
+    pthread_mutex_t lock; /* held from the first part to the last */
+    uint64_t cookie;      /* of the part that is asked for, or 0 */
+    float *into;          /* where its answer belongs; NULL: nowhere */
+    uint32_t count;
+    int status;       /* of the answer; valid once done */
+    atomic_bool done; /* shared */
+} gp_keeping;
 
 typedef enum worker_phase {
     PHASE_REGISTER,
@@ -237,9 +249,11 @@ struct gp_worker {
     gp_status hearsay;
     char hearsay_text[GP_TEXT_MAX];
     gp_auto automatic;
-    bool rules_checked;        /* all of codec_rules can be read */
-    gp_experiment *experiment; /* or NULL */
-    gp_buffer **buffer;        /* NULL where one was unregistered */
+    gp_keeping keeping;
+    char history_name[32], sum_name[32]; /* with the number of workers */
+    bool rules_checked;                  /* all of codec_rules can be read */
+    gp_experiment *experiment;           /* or NULL */
+    gp_buffer **buffer;                  /* NULL where one was unregistered */
     uint32_t buffers;
     bool copied; /* the log says that buffers are not registered */
     bool added;  /* to the driver */
@@ -456,6 +470,22 @@ void gp_memory_close(gp_tensor *t);
 /* Before a step through an alternative; others' residual moves to it. */
 gp_status gp_memory_use(gp_tensor *t, uint32_t alternative);
 float *gp_memory_residual(gp_tensor *t);
+/* Whether differences go on from a checkpoint: for the tensor list. */
+gp_status gp_memory_announce(gp_tensor *t);
+
+/* kept.c: what shards remember of a tensor, of which worker 0 takes care. */
+void gp_kept_open(gp_worker *w);
+void gp_kept_close(gp_tensor *t);
+/* The index-th that this worker has; NULL beyond the last. */
+const char *gp_kept_name(const gp_tensor *t, size_t index);
+/* Which one has that name, or -1. */
+int gp_kept_find(const gp_tensor *t, const char *name);
+/* Without the driver held; these block. */
+gp_status gp_kept_save(gp_tensor *t, int which, float *values);
+gp_status gp_kept_load(gp_tensor *t, int which, const float *values);
+/* Gives shards what was loaded, once they have agreed on the tensors. */
+gp_status gp_worker_restore(gp_worker *w);
+void gp_kept_answer(gp_conn *conn, const gp_event *event);
 
 /* tensor.c */
 /* gp_tensor_register() under the driver's hold. */

@@ -130,12 +130,34 @@ unsaved() { # WHAT WORDS
     equals "$1: lines about it" "$(grep -c "checkpoints do not have" "$err")" 1
     says "$1" "$err" "do not have $2 (layer0.weight): it begins anew"
 }
-first --codec ef21+topk:0.1
-unsaved "ef21 is saved" "what ef21 remembers"
-resumed "ef21 goes on" 3 --codec ef21+topk:0.1
-unsaved "ef21 goes on" "what ef21 remembers"
-first --pull-codec topk:0.1
+first --pull-codec powersgd:rank=2
 unsaved "a pull codec is saved" "what shards remember of the pull codec"
+resumed "a pull codec goes on" 2 --pull-codec powersgd:rank=2
+unsaved "a pull codec goes on" "what shards remember of the pull codec"
+
+# What ef21 remembers is on workers and shards; pull codecs lose on shards.
+kept() { # OPTION...: a run with a stop is the run without
+    train "without a stop" 0 --epochs 3 --quiet "$@"
+    digest=$(value params_sha256)
+    first "$@"
+    equals "$* is saved" "$(cat "$err")" ""
+    resumed "$* goes on" 3 "$@"
+    equals "$* goes on" "$(cat "$err")" ""
+    same "$* goes on"
+}
+kept --codec ef21+topk:0.1
+kept --codec ef21+topk:0.1 --pull-codec topk:0.1 --workers 3
+first --codec ef21+topk:0.1
+resumed "ef21 of more workers" 2 --codec ef21+topk:0.1 --workers 3
+anew "ef21 of more workers" "3 of 3"
+resumed "another selection" 2 --codec ef21+topk:0.2
+says "another selection" "$err" "--codec was ef21+topk:0.1"
+rm "$work"/first/epoch-000001.rank1.safetensors
+rm -rf "$work/state"
+cp -r "$work/first" "$work/state"
+train "half of ef21" 1 --epochs 2 --checkpoint "$work/state" --resume \
+    --quiet --codec ef21+topk:0.1
+says "half of ef21" "$err" "its ef21 history"
 
 # --seed is the one of random codecs too, unless that is given.
 options=(--codec randk:0.1 --epochs 1 --seed 5 --quiet)

@@ -135,7 +135,8 @@ raw_register(raw *w)
                            .dtype = GP_FP32,
                            .count = RAW_COUNT,
                            .pull = "none",
-                           .updater = "sum"};
+                           .updater = "sum",
+                           .restored = w->restored};
     gp_tensor_list list = {.chunk_bytes = 1u << 20,
                            .seed = 1,
                            .shards = 1,

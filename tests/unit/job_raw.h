@@ -23,6 +23,7 @@ typedef struct raw {
     uint32_t token;          /* of `result` */
     uint32_t rank, size, pipeline;
     const char *codec; /* push pipelines of the tensor */
+    uint8_t restored;  /* it says that it will restore a history */
     uint64_t job;
     gp_grant grant;
     uint64_t credits; /* slots that came back since the last look */

@@ -307,11 +307,12 @@ unsaved_body(job *j, gp_worker *w, uint32_t rank)
         {"none", "none", NULL},
         {"q4", "fp16", NULL},
         {"dgc:0.01", "none", NULL},
-        {"ef21+topk:0.1", "none", "what ef21 remembers"},
-        {"none", "topk:0.1", "what shards remember of the pull codec"},
+        {"ef21+topk:0.1", "none", NULL},
+        {"none", "topk:0.1", NULL},
+        {"none", "dgc:0.1", NULL},
         {"none", "powersgd:rank=1", "what shards remember of the pull codec"},
-        {"ef21+topk:0.1", "topk:0.1",
-         "what ef21 and, on shards, the pull codec remember"},
+        {"ef21+topk:0.1", "powersgd:rank=1",
+         "what shards remember of the pull codec"},
     };
 
     (void)j;

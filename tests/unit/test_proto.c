@@ -58,9 +58,9 @@ make_hello(void)
 
 static gp_tensor_spec rows[] = {
     {"encoder.weight", 1, 1, 1234567890123, 3, 0x2122232425262728,
-     "none|q8:block=256", "q8:block=256", "mean"},
+     "none|q8:block=256", "q8:block=256", "mean", 1},
     {"h", 3, 0, 1, 0, 0, "bf16", "bf16",
-     "sgd:lr=0.100000001,momentum=0,nesterov=0,weight_decay=0"},
+     "sgd:lr=0.100000001,momentum=0,nesterov=0,weight_decay=0", 0},
 };
 
 static gp_tensor_list
@@ -303,6 +303,7 @@ tensor_list(void **state)
         assert_string_equal(got.tensors[i].name, rows[i].name);
         assert_int_equal(got.tensors[i].dtype, rows[i].dtype);
         assert_int_equal(got.tensors[i].feedback, rows[i].feedback);
+        assert_int_equal(got.tensors[i].restored, rows[i].restored);
         assert_int_equal(got.tensors[i].count, rows[i].count);
         assert_int_equal(got.tensors[i].columns, rows[i].columns);
         assert_string_equal(got.tensors[i].push, rows[i].push);
@@ -371,7 +372,7 @@ hostile_fields_of_tensors(void **state)
         {AT_DTYPE, 1, 0},
         {AT_DTYPE, 1, 4},
         {AT_DTYPE, 1, 255},
-        {AT_FEEDBACK, 1, 2},
+        {AT_FEEDBACK, 1, 4},
         {AT_COLUMNS, 8, 2},
         {AT_COLUMNS, 8, 1234567890124},
         {AT_COLUMNS, 8, UINT64_MAX},
@@ -469,6 +470,8 @@ change(gp_tensor_spec *t, int field)
         t->columns = 1;
     else if (field == 7)
         t->first_step = 12;
+    else if (field == 8)
+        t->restored = 1;
     else
         strcpy(t->updater, "sum");
 }
@@ -487,6 +490,9 @@ the_first_difference_is_named(void **state)
         "tensor 1 'h' has pull feedback off on worker 0, but on on worker 5: ",
         "tensor 1 'h' has columns 0 on worker 0, but 1 on worker 5: register",
         "tensor 1 'h' has first step 0 on worker 0, but 12 on worker 5: ",
+        "tensor 1 'h' has its ef21 history begun anew on worker 0, but "
+        "restored on worker 5: load the state of one checkpoint on all "
+        "workers, or on none",
         "tensor 1 'h' has updater sgd:lr=0.100000001,momentum=0,nesterov=0,"
         "weight_decay=0 on worker 0, but sum on worker 5: register",
     };

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shard_kept.c - what is kept of a chunk between steps, to and from worker 0.
+ *
+ * It comes before that worker's first push and goes between two of its steps,
+ * so that it never changes while a part is under way.
+ */
+#include <string.h>
+
+#include "shard/shard_int.h"
+
+bool
+gp_chunk_is_restored(const gp_chunk *c)
+{
+    return c->restored == c->info->count;
+}
+
+/* An array with an element for each of the chunk's, or NULL. */
+static float *
+find_kept(const gp_chunk *c, uint32_t which)
+{
+    const char *wanted = which == GP_KEPT_RESIDUAL ? "residual" : "velocity";
+    const char *name;
+    float *values;
+    size_t count;
+
+    if (which == GP_KEPT_HISTORY)
+        return c->history;
+    if (which >= GP_KEPT_COUNT)
+        return NULL;
+    for (size_t i = 0;
+         (count = gp_codec_memory_field(c->memory, i, &name, &values)) > 0; i++)
+        if (count == c->info->count && strcmp(name, wanted) == 0)
+            return values;
+    return NULL;
+}
+
+/* The part that a message is about; NULL says why there is none. */
+static float *
+find_part(gp_shard *s, gp_peer *peer, const gp_msg *m, gp_chunk **chunk)
+{
+    gp_chunk *c = gp_shard_find_chunk(s, m->chunk);
+    float *values = c ? find_kept(c, m->pipeline) : NULL;
+    gp_status status = gp_push_check_sender(s, peer, m);
+
+    if (status == GP_OK && peer->rank != 0)
+        status = gp_fail(GP_ERR_PROTOCOL, "worker 0 alone may do that");
+    else if (status == GP_OK && !values)
+        status = gp_fail(GP_ERR_PROTOCOL, "chunk %u here has no %u", m->chunk,
+                         m->pipeline);
+    else if (status == GP_OK &&
+             (m->elements == 0 || m->elements > GP_KEPT_PART ||
+              m->aux > c->info->count || m->elements > c->info->count - m->aux))
+        status = gp_fail(GP_ERR_PROTOCOL, "%llu elements from %llu of chunk %u",
+                         (unsigned long long)m->elements,
+                         (unsigned long long)m->aux, m->chunk);
+    if (status != GP_OK)
+        return NULL;
+    *chunk = c;
+    return values + m->aux;
+}
+
+static void
+offend(gp_shard *s, gp_peer *peer, const char *what)
+{
+    GP_ERROR("worker %u %s: %s", peer->rank, what, gp_last_error());
+    gp_shard_drop(s, peer, GP_ERR_PROTOCOL);
+}
+
+static void
+answer(gp_shard *s, gp_peer *peer, const gp_msg *m, gp_status status,
+       const float *values)
+{
+    gp_msg msg = {.type = GP_MSG_KEPT,
+                  .dtype = m->dtype,
+                  .chunk = m->chunk,
+                  .pipeline = m->pipeline,
+                  .elements = m->elements,
+                  .aux = m->aux,
+                  .cookie = m->cookie,
+                  .status = status,
+                  .payload = values ? m->elements * sizeof(float) : 0};
+
+    (void)gp_peer_post(s, peer, &msg, values, 0);
+}
+
+/* Differences that were added cannot be differences to something else. */
+static gp_status
+check_restore(const gp_chunk *c, const gp_msg *m)
+{
+    const gp_entry *e = &c->entry[0];
+    bool history = m->pipeline == GP_KEPT_HISTORY;
+
+    if (m->payload != m->elements * sizeof(float))
+        return gp_fail(GP_ERR_PROTOCOL, "%llu bytes for %llu elements",
+                       (unsigned long long)m->payload,
+                       (unsigned long long)m->elements);
+    if (e->pending || e->next_step != c->tensor->spec->first_step)
+        return gp_fail(GP_ERR_PROTOCOL, "it has pushed chunk %u before",
+                       m->chunk);
+    if (history && (!c->tensor->spec->restored || m->aux > c->restored))
+        return gp_fail(GP_ERR_PROTOCOL,
+                       "history of chunk %u that was not announced, or not in "
+                       "order",
+                       m->chunk);
+    return GP_OK;
+}
+
+void
+gp_shard_restore(gp_shard *s, gp_peer *peer, const gp_event *event)
+{
+    const gp_msg *m = &event->msg;
+    gp_chunk *c;
+    float *values;
+
+    if (s->fault != GP_OK)
+        return;
+    values = find_part(s, peer, m, &c);
+    if (!values || check_restore(c, m) != GP_OK) {
+        offend(s, peer, "restores");
+        return;
+    }
+    memcpy(values, event->payload, m->payload);
+    if (m->pipeline == GP_KEPT_HISTORY)
+        c->restored = GP_MAX(c->restored, m->aux + m->elements);
+    answer(s, peer, m, GP_OK, NULL);
+}
+
+/* Worker 0 is between two steps, but the shard may have to wait for others
+ * until it is. */
+void
+gp_shard_recall(gp_shard *s, gp_peer *peer, const gp_msg *m)
+{
+    gp_chunk *c;
+    const float *values;
+
+    if (s->fault != GP_OK)
+        return;
+    values = find_part(s, peer, m, &c);
+    if (!values) {
+        offend(s, peer, "asks what is kept");
+        return;
+    }
+    if (m->step > c->version)
+        answer(s, peer, m, GP_ERR_STATE, NULL);
+    else
+        answer(s, peer, m, GP_OK, values);
+}

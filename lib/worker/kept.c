@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kept.c - what shards remember of a tensor between steps, for checkpoints.
+ *
+ * The shards' sum of all workers' differences is not the sum of the workers'
+ * histories to the last bit, and residuals of pulls are nowhere else. So worker
+ * 0 asks for them when a checkpoint is written, and gives them back before its
+ * first push of the job that goes on: no step is complete without that push, so
+ * none is missing what was restored. It goes in parts, one at a time: that is
+ * once per checkpoint, and needs no memory but the caller's.
+ */
+#include <math.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compress/pipeline.h"
+#include "worker/worker_int.h"
+
+static const char *const fields[GP_KEPT_COUNT] = {"history", "residual",
+                                                  "velocity"};
+
+void
+gp_kept_open(gp_worker *w)
+{
+    snprintf(w->history_name, sizeof(w->history_name), "history_of_%u",
+             w->size);
+    snprintf(w->sum_name, sizeof(w->sum_name), "histories_of_%u", w->size);
+}
+
+void
+gp_kept_close(gp_tensor *t)
+{
+    for (int i = 0; i < GP_KEPT_COUNT; i++) {
+        free(t->kept[i]);
+        t->kept[i] = NULL;
+    }
+}
+
+static const char *
+name_of(const gp_tensor *t, int which)
+{
+    static const char *const names[GP_KEPT_COUNT] = {NULL, "pull_residual",
+                                                     "pull_velocity"};
+
+    return which == GP_KEPT_HISTORY ? t->worker->sum_name : names[which];
+}
+
+/* Whether shards keep it, and this worker takes care of it. */
+static bool
+has(const gp_tensor *t, int which)
+{
+    if (t->worker->rank != 0)
+        return false;
+    if (which == GP_KEPT_HISTORY)
+        return gp_codec_set_differs(&t->push);
+    return gp_memory_will_have(t->pull, t->spec.feedback, fields[which]);
+}
+
+const char *
+gp_kept_name(const gp_tensor *t, size_t index)
+{
+    for (int i = 0; i < GP_KEPT_COUNT; i++)
+        if (has(t, i) && index-- == 0)
+            return name_of(t, i);
+    return NULL;
+}
+
+int
+gp_kept_find(const gp_tensor *t, const char *name)
+{
+    for (int i = 0; i < GP_KEPT_COUNT; i++)
+        if (has(t, i) && strcmp(name, name_of(t, i)) == 0)
+            return i;
+    return -1;
+}
+
+/* A part of a chunk, and where it lies in the tensor. */
+typedef struct part {
+    uint32_t chunk;
+    uint64_t offset; /* in the chunk */
+    uint32_t count;
+    float *values;
+} part;
+
+static bool
+is_answered(void *arg)
+{
+    const gp_worker *w = arg;
+
+    return atomic_load_explicit(&w->keeping.done, memory_order_acquire) ||
+           atomic_load(&w->fault) != GP_OK;
+}
+
+/* Under the driver's hold. */
+static gp_status
+post_part(gp_tensor *t, uint8_t type, int which, const part *p)
+{
+    gp_worker *w = t->worker;
+    gp_conn *conn = &w->conn[w->map.chunk[p->chunk].shard];
+    bool restores = type == GP_MSG_RESTORE;
+    gp_msg msg = {.type = type,
+                  .dtype = GP_FP32,
+                  .chunk = p->chunk,
+                  .step = t->steps,
+                  .pipeline = (uint32_t)which,
+                  .elements = p->count,
+                  .aux = p->offset,
+                  .payload = restores ? p->count * sizeof(float) : 0,
+                  .cookie = ++w->next_cookie};
+    gp_status status = gp_worker_fault(w); /* it closes the connections */
+
+    if (status != GP_OK)
+        return status;
+    w->keeping.cookie = msg.cookie;
+    w->keeping.into = restores ? NULL : p->values;
+    w->keeping.count = p->count;
+    atomic_store(&w->keeping.done, false);
+    status = gp_conn_post(conn, &msg, restores ? p->values : NULL, NULL, 0);
+    if (status == GP_OK)
+        status = conn->link->ops->flush(conn->ep);
+    return status;
+}
+
+/* What came, or why nothing did. A late answer finds no place any more. */
+static gp_status
+conclude(gp_tensor *t, uint32_t shard)
+{
+    gp_worker *w = t->worker;
+    gp_keeping *k = &w->keeping;
+    gp_status status;
+    bool done;
+
+    gp_driver_hold(w->driver);
+    done = atomic_load(&k->done);
+    k->cookie = 0;
+    k->into = NULL;
+    gp_driver_release(w->driver);
+    if (done && k->status == GP_OK)
+        return GP_OK;
+    if (done)
+        return gp_fail((gp_status)k->status,
+                       "tensor '%.60s': shard %u has not finished step %llu: "
+                       "save its state when its last push is pulled",
+                       t->spec.name, shard, (unsigned long long)t->steps - 1);
+    status = gp_worker_fault(w);
+    return status == GP_OK
+               ? gp_worker_late(w, "a shard did not say what it remembers")
+               : status;
+}
+
+static gp_status
+exchange(gp_tensor *t, uint8_t type, int which, const part *p)
+{
+    gp_worker *w = t->worker;
+    uint64_t deadline = gp_deadline(w->timeout);
+    gp_status status;
+
+    do {
+        gp_driver_hold(w->driver);
+        status = post_part(t, type, which, p);
+        gp_driver_release(w->driver);
+        if (status == GP_AGAIN)
+            sched_yield(); /* the driver sends what is in the way */
+    } while (status == GP_AGAIN && gp_clock_ns() < deadline);
+    if (status == GP_OK)
+        (void)gp_driver_wait(w->driver, is_answered, w, deadline);
+    else if (status != GP_AGAIN)
+        return status;
+    return conclude(t, w->map.chunk[p->chunk].shard);
+}
+
+void
+gp_kept_answer(gp_conn *conn, const gp_event *event)
+{
+    gp_worker *w = conn->worker;
+    gp_keeping *k = &w->keeping;
+    const gp_msg *msg = &event->msg;
+    size_t bytes = k->into ? k->count * sizeof(float) : 0;
+
+    if (msg->cookie == 0 || msg->cookie != k->cookie)
+        return; /* it was not waited for any longer */
+    if (msg->status == GP_OK && msg->payload != bytes) {
+        gp_worker_fail(w, GP_ERR_PROTOCOL,
+                       "shard %u at %s keeps %llu bytes where %zu were asked "
+                       "for",
+                       conn->shard, conn->address,
+                       (unsigned long long)msg->payload, bytes);
+        return;
+    }
+    if (msg->status == GP_OK && bytes)
+        memcpy(k->into, event->payload, bytes);
+    k->status = msg->status;
+    k->cookie = 0;
+    atomic_store_explicit(&k->done, true, memory_order_release);
+    gp_driver_signal(w->driver);
+}
+
+/* All parts of a tensor. */
+static gp_status
+exchange_all(gp_tensor *t, uint8_t type, int which, float *values)
+{
+    gp_worker *w = t->worker;
+    gp_status status = GP_OK;
+
+    for (uint32_t i = 0; i < t->chunks; i++) {
+        const gp_chunk_info *info = &w->map.chunk[t->first + i];
+
+        for (uint64_t at = 0; status == GP_OK && at < info->count;) {
+            uint64_t left = info->count - at;
+            part p = {.chunk = t->first + i,
+                      .offset = at,
+                      .count = (uint32_t)GP_MIN(left, GP_KEPT_PART),
+                      .values = values + info->offset + at};
+
+            status = exchange(t, type, which, &p);
+            at += p.count;
+        }
+    }
+    return status;
+}
+
+/* Before the shards have anything: what will be restored, or zeros. */
+static bool
+save_own(gp_tensor *t, int which, float *values)
+{
+    gp_worker *w = t->worker;
+    size_t bytes = t->spec.count * sizeof(float);
+    bool own;
+
+    gp_driver_hold(w->driver);
+    own = atomic_load(&w->phase) != PHASE_RUN;
+    if (own && t->kept[which])
+        memcpy(values, t->kept[which], bytes);
+    else if (own)
+        memset(values, 0, bytes);
+    gp_driver_release(w->driver);
+    return own;
+}
+
+gp_status
+gp_kept_save(gp_tensor *t, int which, float *values)
+{
+    gp_worker *w = t->worker;
+    gp_status status;
+
+    if (save_own(t, which, values))
+        return GP_OK;
+    pthread_mutex_lock(&w->keeping.lock);
+    status = exchange_all(t, GP_MSG_RECALL, which, values);
+    pthread_mutex_unlock(&w->keeping.lock);
+    return status;
+}
+
+/* Under the driver's hold. */
+gp_status
+gp_kept_load(gp_tensor *t, int which, const float *values)
+{
+    size_t bytes = t->spec.count * sizeof(float);
+
+    if (atomic_load(&t->worker->phase) != PHASE_REGISTER)
+        return gp_fail(GP_ERR_STATE,
+                       "tensor '%.60s': state '%s' is the shards' and can be "
+                       "loaded before the first operation only",
+                       t->spec.name, name_of(t, which));
+    for (uint64_t i = 0; i < t->spec.count; i++)
+        if (!isfinite(values[i]))
+            return gp_fail(GP_ERR_INVALID,
+                           "tensor '%.60s': element %llu of its state '%s' is "
+                           "no finite number",
+                           t->spec.name, (unsigned long long)i,
+                           name_of(t, which));
+    if (!t->kept[which])
+        t->kept[which] = malloc(bytes);
+    if (!t->kept[which])
+        return gp_fail(GP_ERR_NO_MEMORY, "state of %zu bytes", bytes);
+    memcpy(t->kept[which], values, bytes);
+    return GP_OK;
+}
+
+static gp_status
+restore_tensor(gp_tensor *t)
+{
+    gp_status status = GP_OK;
+
+    for (int i = 0; status == GP_OK && i < GP_KEPT_COUNT; i++) {
+        if (!t->kept[i])
+            continue;
+        status = exchange_all(t, GP_MSG_RESTORE, i, t->kept[i]);
+        if (status != GP_OK)
+            return status;
+        free(t->kept[i]);
+        t->kept[i] = NULL;
+    }
+    return status;
+}
+
+/* Whoever comes second waits here, and finds nothing left to do. */
+gp_status
+gp_worker_restore(gp_worker *w)
+{
+    gp_status status = GP_OK;
+
+    pthread_mutex_lock(&w->keeping.lock);
+    for (uint32_t i = 0; status == GP_OK && i < w->tensors; i++)
+        status = restore_tensor(w->tensor[i]);
+    pthread_mutex_unlock(&w->keeping.lock);
+    return status;
+}
