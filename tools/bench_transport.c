@@ -8,6 +8,7 @@
  * two processes, or two threads for a transport that stays in a process.
  */
 #include <errno.h>
+#include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "bench_exchange.h"
+#include "bench_perftest.h"
 
 #define ACCEPT_SECONDS 30.0 /* for the side that was started here */
 
@@ -36,6 +38,7 @@ typedef struct gp_transport_bench {
     gp_bench_test test;
     const char *transport, *listen, *connect;
     int64_t window;
+    gp_perftest perftest;
     gp_config *config;
     const gp_transport_ops *ops;
     int report; /* the started server tells its address here */
@@ -44,7 +47,8 @@ typedef struct gp_transport_bench {
 
 static const gp_option options[] = {
     {"test", KEY_TEST, "bw|lat", "payload rate, or half a round trip"},
-    {"transport", KEY_TRANSPORT, "NAME", "default tcp; see gradpush info"},
+    {"transport", KEY_TRANSPORT, "NAME",
+     "default tcp, with -d or -x verbs; see gradpush info"},
     {"listen", KEY_LISTEN, "ADDR",
      "serve one client at this address; takes the rest from the client"},
     {"connect", KEY_CONNECT, "ADDR", "measure against the server there"},
@@ -52,23 +56,27 @@ static const gp_option options[] = {
     {"sockets", KEY_SOCKETS, "N", "tcp connections (default 1)"},
     {"checksum", KEY_CHECKSUM, "auto|on|off", "CRC32C of payloads"},
     GP_BENCH_OPTIONS,
+    GP_PERFTEST_OPTIONS,
     {NULL, 0, NULL, NULL},
 };
 
 static const gp_usage usage = {
     "gradpush bench transport",
-    "[options]",
+    "[options] [HOST]",
     "Measures one connection of a transport: the payload rate in one direction "
     "as the receiver sees it (bw), or half of a round trip (lat). Both ends "
-    "are "
-    "here unless --listen or --connect is given. Every message is numbered and "
-    "checked; whole payloads are verified before and after the timed part.",
+    "are here unless --listen, --connect, --port or HOST is given. Every "
+    "message is numbered and checked; whole payloads are verified before and "
+    "after the timed part. Options from --ib-dev on are spelled as those of "
+    "perftest (ib_write_bw), and HOST is, as there, a server to connect to.",
     "  gradpush bench transport --test lat -b 64 -e 64K\n"
     "  gradpush bench transport --listen 0.0.0.0:4720          # on one "
     "machine\n"
-    "  gradpush bench transport --connect node1:4720 --json -  # on another",
+    "  gradpush bench transport --connect node1:4720 --json -  # on another\n"
+    "  gradpush bench transport -d mlx5_0 -p 18515             # or: a server\n"
+    "  gradpush bench transport -d mlx5_0 -a -q 2 node1        # its client",
     options,
-    false,
+    true,
 };
 
 static bool
@@ -108,6 +116,7 @@ apply(void *user, int key, const char *value)
     case KEY_CONNECT:
         bench->connect = value;
         return true;
+    case 't': /* perftest's word for it */
     case KEY_WINDOW:
         return gp_parse_int("--window", value, 1, 65536, &bench->window);
     case KEY_SOCKETS:
@@ -115,6 +124,9 @@ apply(void *user, int key, const char *value)
     case KEY_CHECKSUM:
         return set_field(bench, "checksum", value);
     default:
+        if (gp_perftest_is_mine(key))
+            return gp_perftest_apply(&bench->perftest, &bench->common,
+                                     bench->config, key, value);
         return gp_bench_apply(&bench->common, key, value);
     }
 }
@@ -145,11 +157,35 @@ find_transport(gp_transport_bench *bench)
     return GP_EXIT_FAILURE;
 }
 
+/* perftest's way to name the two sides, beside --listen and --connect. */
+static int
+read_sides(gp_transport_bench *bench, int argc, char **argv)
+{
+    const char *host = optind < argc ? argv[optind] : NULL, *address;
+    int rc =
+        gp_perftest_finish(&bench->perftest, bench->config, host, &address);
+
+    if (rc != GP_EXIT_NONE)
+        return rc;
+    if (optind + 1 < argc)
+        return gp_say_usage("'%s' is not expected here; see %s --help",
+                            argv[optind + 1], usage.program);
+    if (address && (bench->listen || bench->connect))
+        return gp_say_usage("HOST and --port exclude --listen and --connect");
+    if (address)
+        *(host ? &bench->connect : &bench->listen) = address;
+    if (!bench->transport)
+        bench->transport = bench->perftest.verbs ? "verbs" : "tcp";
+    return GP_EXIT_NONE;
+}
+
 static int
 read_options(gp_transport_bench *bench, int argc, char **argv)
 {
     int rc = gp_options_parse(&usage, argc, argv, apply, bench);
 
+    if (rc == GP_EXIT_NONE)
+        rc = read_sides(bench, argc, argv);
     if (rc != GP_EXIT_NONE)
         return rc;
     if (bench->listen && bench->connect)
@@ -220,6 +256,31 @@ print_row(const gp_transport_bench *bench, const gp_bench_result *r)
     fflush(stdout);
 }
 
+/* How many iterations take --duration: from short exchanges, each longer than
+ * the one before, until one is long enough to judge by. */
+static gp_status
+count_for_duration(const gp_transport_bench *bench, gp_link *link,
+                   const gp_exchange *exchange, uint32_t *count)
+{
+    const double wanted_us = bench->perftest.seconds * 1e6;
+    const double enough_us = GP_MIN(wanted_us / 4, 50e3);
+    gp_bench_result result = {0};
+    gp_exchange x = *exchange;
+    gp_status status = GP_OK;
+
+    x.extra = 0;
+    for (x.iterations = 16; status == GP_OK; x.iterations *= 4) {
+        status = gp_exchange_run(link, &x, &result);
+        if (status == GP_OK && (result.mean_us * x.iterations >= enough_us ||
+                                x.iterations >= 1u << 24))
+            break;
+    }
+    if (status == GP_OK)
+        *count = (uint32_t)GP_MIN(
+            GP_MAX(wanted_us / GP_MAX(result.mean_us, 1e-3), 1.0), 100e6);
+    return status;
+}
+
 static gp_status
 measure_sizes(gp_transport_bench *bench, gp_link *link,
               gp_bench_result *results)
@@ -242,7 +303,10 @@ measure_sizes(gp_transport_bench *bench, gp_link *link,
             x.window = 2;
         if (common->check)
             x.extra = x.window;
-        status = gp_exchange_run(link, &x, &results[i]);
+        if (bench->perftest.seconds > 0)
+            status = count_for_duration(bench, link, &x, &x.iterations);
+        if (status == GP_OK)
+            status = gp_exchange_run(link, &x, &results[i]);
         if (status == GP_OK && gp_bench_table(common))
             print_row(bench, &results[i]);
     }
@@ -260,6 +324,8 @@ document(const gp_transport_bench *bench, const gp_link *link)
     gp_json_text(config, "test", bench->test == GP_TEST_BW ? "bw" : "lat");
     gp_json_text(config, "transport", bench->transport);
     gp_json_text(config, "connection", text);
+    if (bench->perftest.seconds > 0)
+        gp_json_real(config, "duration", bench->perftest.seconds);
     gp_json_int(config, "window",
                 bench->test == GP_TEST_BW ? bench->window : 1);
     return doc;
@@ -403,7 +469,7 @@ int
 gp_bench_transport_main(int argc, char **argv)
 {
     gp_transport_bench bench = {
-        .common = GP_BENCH_INIT, .transport = "tcp", .window = 8, .report = -1};
+        .common = GP_BENCH_INIT, .window = 8, .report = -1};
     int rc = GP_EXIT_FAILURE;
 
     gp_say_as(usage.program);

@@ -51,6 +51,13 @@ wrong "local_shards" server --shards 0
 wrong "takes bw or lat" bench transport --test fast
 wrong "did you mean 'tcp'" bench transport --transport tpc
 wrong "exclude each other" bench transport --listen :1 --connect :1
+wrong "needs --ib-dev" bench transport -i 1
+wrong "--gid-index" bench transport -x many
+wrong "--qp" bench transport -q 0
+wrong "exclude --listen and --connect" bench transport --listen :1 node1
+wrong "exclude --listen and --connect" bench transport --listen :1 -p 2
+wrong "not expected here" bench transport node1 node2
+wrong "from 1 to 65535" bench transport -p 70000
 wrong "suffix K, M or G" bench transport -b 4X
 wrong "suffix K, M or G" bench transport -b 99999999999999999999
 wrong "is more than --maxbytes" bench transport -b 2M -e 1M

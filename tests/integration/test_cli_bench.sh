@@ -27,6 +27,26 @@ says "unchecked" "$out" "unchecked"
 run "--min-bw" 1 bench transport -b 64 -e 64 -n 20 --min-bw 999999
 says "--min-bw" "$err" "below --min-bw"
 
+# perftest's spellings.
+run "one size" 0 bench transport -s 64K -n 20 -R -F --report_gbits
+equals "one size: rows" "$(awk '!/^#/ { print $1 }' "$out")" 65536
+run "all sizes" 0 bench transport -a -n 3 -w 1 -q 2 -t 4 -I 128 -u 19
+equals "all sizes: rows" "$(rows)" 23
+equals "all sizes: ends" "$(awk '!/^#/ { l = $1 } END { print l }' "$out")" \
+    8388608
+says "all sizes" "$out" "sockets 2"
+run "a duration" 0 bench transport --test lat -s 64 -D 0.2
+checks=$((checks + 1))
+awk '!/^#/ && $2 > 16 { found = 1 } END { exit !found }' "$out" ||
+    fail "a duration: too few iterations"
+# A device's name asks for verbs, and --transport decides.
+run "a device with tcp" 0 bench transport -d mlx5_0 -i 1 -x 3 --transport tcp \
+    -s 4K -n 10
+timeout 60 "$gradpush" bench transport -d no_such_device -s 4K -n 10 \
+    >"$out" 2>"$err"
+says "a device that is not here" "$err" "verbs"
+equals "a device that is not here: rows" "$(rows)" 0
+
 # Starts a server and reads its address; it serves one client within two minutes.
 listen() {
     rm -f "$work/server"

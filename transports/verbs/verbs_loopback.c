@@ -426,8 +426,8 @@ compare_page(loopback *l)
 
 /* --- the end --- */
 
-/* Gives everything back in the order verbs wants; the first error. The page
- * is freed only when no region can refer to it any more. */
+/* Gives everything back in the order verbs wants; the first error. Without its
+ * queue pair nothing reaches the page, whatever becomes of the region. */
 static int
 close_side(loopback *l, side *s)
 {
@@ -437,10 +437,9 @@ close_side(loopback *l, side *s)
         l->api->rdma_destroy_qp(s->id);
     if (s->cq && (last = l->api->destroy_cq(s->cq)) != 0)
         rc = last;
-    last = s->mr ? l->api->dereg_mr(s->mr) : 0;
-    if (last == 0)
-        free(s->page);
-    rc = rc ? rc : last;
+    if (s->mr && (last = l->api->dereg_mr(s->mr)) != 0)
+        rc = rc ? rc : last;
+    free(s->page);
     if (s->pd && (last = l->api->dealloc_pd(s->pd)) != 0)
         rc = rc ? rc : last;
     if (s->id && (last = l->api->rdma_destroy_id(s->id)) != 0)
