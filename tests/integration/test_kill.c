@@ -4,6 +4,9 @@
  *
  * The program starts itself again as server or worker. Children report on a
  * pipe: "address A", "step N", and last "end STATUS text".
+ *
+ * TEST_HOST is where members listen (127.0.0.1). With TEST_SLOW in the
+ * environment the machine is an emulated one: more time, fewer steps.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +32,7 @@
 #define FOREVER  1000000000u
 #define PATIENCE 60.0 /* for what is not the matter of a test */
 #define BOUND    3.0  /* for survivors to end */
+#define SLOW     10   /* times as much on a slow machine */
 
 typedef struct child {
     pid_t pid;
@@ -104,6 +108,22 @@ be_server(void)
 }
 
 /* The parent's side. */
+
+static char *
+listen_at(void)
+{
+    static char text[64];
+    const char *host = getenv("TEST_HOST");
+
+    snprintf(text, sizeof(text), "%s:0", host ? host : "127.0.0.1");
+    return text;
+}
+
+static bool
+is_slow(void)
+{
+    return getenv("TEST_SLOW") != NULL;
+}
 
 static void
 start(child *c, const char *role, unsigned steps, char *const *environment)
@@ -233,7 +253,7 @@ start_cluster(cluster *c, int workers, int servers, unsigned steps)
     *c = (cluster){.workers = workers, .servers = servers};
     snprintf(size, sizeof(size), "%d", workers);
     for (int i = 0; i < servers; i++) {
-        char *environment[] = {"GRADPUSH_LISTEN", "127.0.0.1:0", NULL};
+        char *environment[] = {"GRADPUSH_LISTEN", listen_at(), NULL};
 
         start(&c->member[workers + i], "server", 0, environment);
     }
@@ -261,7 +281,7 @@ start_cluster(cluster *c, int workers, int servers, unsigned steps)
                                "GRADPUSH_STORE_HOST",
                                servers || r ? "off" : "on",
                                "GRADPUSH_LISTEN",
-                               "127.0.0.1:0",
+                               listen_at(),
                                "GRADPUSH_LOG",
                                "none",
                                NULL};
@@ -282,7 +302,8 @@ kill_one(int workers, int servers, int victim, const char *name,
     start_cluster(&c, workers, servers, FOREVER);
     await(c.member, workers, -1, is_under_way, PATIENCE, "under way");
     assert_int_equal(kill(c.member[victim].pid, SIGKILL), 0);
-    await(c.member, members, victim, has_ended, BOUND, "over");
+    await(c.member, members, victim, has_ended,
+          is_slow() ? BOUND * SLOW : BOUND, "over");
     reap(c.member, members, victim);
     for (int i = 0; i < members; i++) {
         const char *said = c.member[i].end;
@@ -341,7 +362,7 @@ stop_one(int workers, int servers, int victim)
     int members = workers + servers;
     cluster c;
 
-    start_cluster(&c, workers, servers, 300);
+    start_cluster(&c, workers, servers, is_slow() ? 300 / SLOW : 300);
     await(c.member, workers, -1, is_under_way, PATIENCE, "under way");
     assert_int_equal(kill(c.member[victim].pid, SIGSTOP), 0);
     sleep(1); /* the matter of this test */
