@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * verbs_mem.c - registered memory, and regions exposed to the peer.
+ *
+ * Memory is registered with a device when a peer on it first needs that, once
+ * per protection domain for sending; each exposed range is registered for
+ * remote writes by itself, in the domain of the one peer that may write there,
+ * so that no key of one peer opens anything to another. Where the device has
+ * windows of type 2 a range is opened on a queue pair instead, and closing it
+ * ends access without waiting for anybody.
+ */
+#ifdef GP_HAVE_VERBS
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/bytes.h"
+#include "transports/verbs/verbs_int.h"
+
+#define INDEX_MASK 0xFFFFFu /* of a token: see region.c */
+
+/* ----------------------------------------------------------- registration */
+
+gp_status
+gp_vb_memory_error(int error, size_t bytes)
+{
+    struct rlimit limit;
+
+    if (error != ENOMEM || getrlimit(RLIMIT_MEMLOCK, &limit) != 0 ||
+        limit.rlim_cur == RLIM_INFINITY)
+        return gp_fail_errno(
+            error == ENOMEM ? GP_ERR_NO_MEMORY : GP_ERR_SYSTEM, error,
+            "verbs: %zu bytes could not be registered with the device", bytes);
+    return gp_fail(GP_ERR_NO_MEMORY,
+                   "verbs: %zu bytes could not be locked in memory: the limit "
+                   "is %llu KiB in all. Raise it: ulimit -l unlimited, "
+                   "LimitMEMLOCK=infinity in a service's unit, --ulimit "
+                   "memlock=-1 for a container",
+                   bytes, (unsigned long long)limit.rlim_cur >> 10);
+}
+
+/* Payloads may be written in any order: what tells that they are there is a
+ * completion, never a byte of them. A device or kernel that does not know the
+ * flag gets the call again without. */
+static struct ibv_mr *
+register_bulk(const gp_vb_pd *pd, void *base, size_t bytes, int access)
+{
+    const gp_domain *d = pd->device->domain;
+    struct ibv_mr *mr = NULL;
+
+    if (d->relaxed >= 0)
+        mr = d->api->reg_mr(pd->pd, base, bytes,
+                            access | IBV_ACCESS_RELAXED_ORDERING);
+    if (!mr && (d->relaxed < 0 || errno != ENOMEM))
+        mr = d->api->reg_mr(pd->pd, base, bytes, access);
+    return mr;
+}
+
+gp_status
+gp_vb_mem_reg(gp_domain *d, void *base, size_t bytes, gp_mem **out)
+{
+    uintptr_t end;
+    gp_vb_mem *mem;
+
+    if (!base && bytes)
+        return gp_fail(GP_ERR_INVALID, "mem_reg: base is NULL");
+    if (__builtin_add_overflow((uintptr_t)base, bytes, &end))
+        return gp_fail(GP_ERR_INVALID, "mem_reg: %zu bytes at %p wrap around",
+                       bytes, base);
+    mem = calloc(1, sizeof(*mem));
+    if (!mem)
+        return gp_fail(GP_ERR_NO_MEMORY, "mem_reg: out of memory");
+    mem->note = (gp_mem){base, bytes};
+    mem->domain = d;
+    gp_list_insert(&d->mems, &mem->link);
+    *out = &mem->note;
+    return GP_OK;
+}
+
+/* Nobody may use the memory any more, nor write into it. */
+static void
+leave_endpoints(gp_list *list, gp_vb_mem *mem)
+{
+    GP_LIST_EACH (item, list) {
+        gp_endpoint *ep = GP_CONTAINER_OF(item, gp_endpoint, link);
+
+        gp_vb_entries_leave(ep, mem);
+        for (uint32_t i = 0; i < ep->exposures; i++)
+            if (ep->exposure[i].token && ep->exposure[i].mem == mem)
+                gp_vb_unexpose(ep, ep->exposure[i].token);
+    }
+}
+
+static void
+drop_key(gp_domain *d, gp_vb_mem *mem, uint32_t slot)
+{
+    int error;
+
+    if (slot >= mem->keys)
+        return;
+    mem->key[slot].refused = false;
+    if (!mem->key[slot].mr)
+        return;
+    error = d->api->dereg_mr(mem->key[slot].mr);
+    if (error)
+        GP_WARN("verbs: a memory region could not be freed: %s",
+                strerror(error));
+    mem->key[slot].mr = NULL;
+}
+
+static void
+detach(gp_domain *d, gp_vb_mem *mem)
+{
+    for (uint32_t i = 0; i < mem->keys; i++)
+        drop_key(d, mem, i);
+    gp_list_remove(&mem->link);
+    mem->domain = NULL;
+}
+
+void
+gp_vb_mem_dereg(gp_mem *note)
+{
+    gp_vb_mem *mem = (gp_vb_mem *)note;
+    gp_domain *d;
+
+    if (!mem)
+        return;
+    d = mem->domain;
+    if (d) {
+        leave_endpoints(&d->endpoints, mem);
+        leave_endpoints(&d->lingering, mem);
+        leave_endpoints(&d->retired, mem);
+        detach(d, mem);
+    }
+    free(mem->key);
+    free(mem);
+}
+
+void
+gp_vb_mem_detach(gp_domain *d)
+{
+    GP_LIST_EACH (item, &d->mems)
+        detach(d, GP_CONTAINER_OF(item, gp_vb_mem, link));
+}
+
+void
+gp_vb_mem_leave(gp_domain *d, const gp_vb_pd *pd)
+{
+    GP_LIST_EACH (item, &d->mems)
+        drop_key(d, GP_CONTAINER_OF(item, gp_vb_mem, link), pd->slot);
+}
+
+gp_vb_mem *
+gp_vb_mem_find(gp_domain *d, const void *base, uint64_t bytes)
+{
+    const uint8_t *at = base;
+
+    GP_LIST_EACH (item, &d->mems) {
+        gp_vb_mem *mem = GP_CONTAINER_OF(item, gp_vb_mem, link);
+
+        if (at >= mem->note.base &&
+            (size_t)(at - mem->note.base) <= mem->note.bytes &&
+            bytes <= mem->note.bytes - (size_t)(at - mem->note.base))
+            return mem;
+    }
+    return NULL;
+}
+
+static bool
+grow_keys(gp_vb_mem *mem, uint32_t slot)
+{
+    uint32_t keys = slot + 1 + slot / 2;
+    gp_vb_key *key;
+
+    if (slot < mem->keys)
+        return true;
+    key = realloc(mem->key, keys * sizeof(*key));
+    if (!key)
+        return false;
+    memset(key + mem->keys, 0, (keys - mem->keys) * sizeof(*key));
+    mem->key = key;
+    mem->keys = keys;
+    return true;
+}
+
+static gp_status
+make_key(gp_vb_mem *mem, const gp_vb_pd *pd)
+{
+    gp_vb_key *key;
+    int access = 0, error;
+
+    if (!grow_keys(mem, pd->slot))
+        return gp_fail(GP_ERR_NO_MEMORY, "verbs: out of memory");
+    key = &mem->key[pd->slot];
+    if (key->refused || !mem->note.bytes)
+        return gp_fail(GP_ERR_NO_MEMORY,
+                       "verbs: the device refused this memory before");
+    if (pd->device->windows)
+        access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_MW_BIND;
+    key->mr = register_bulk(pd, mem->note.base, mem->note.bytes, access);
+    if (!key->mr && access && errno != ENOMEM) /* read-only memory, say */
+        key->mr = register_bulk(pd, mem->note.base, mem->note.bytes, 0);
+    if (key->mr)
+        return GP_OK;
+    error = errno;
+    key->refused = true;
+    gp_vb_memory_error(error, mem->note.bytes);
+    GP_WARN("%s; payloads there are copied before they are sent",
+            gp_last_error());
+    return error == ENOMEM ? GP_ERR_NO_MEMORY : GP_ERR_SYSTEM;
+}
+
+gp_status
+gp_vb_mem_key(gp_vb_mem *mem, const gp_vb_pd *pd, uint32_t *lkey)
+{
+    if (pd->slot >= mem->keys || !mem->key[pd->slot].mr) {
+        gp_status status = make_key(mem, pd);
+
+        if (status != GP_OK)
+            return status;
+    }
+    *lkey = mem->key[pd->slot].mr->lkey;
+    return GP_OK;
+}
+
+/* --------------------------------------------------------------- exposing */
+
+static gp_vb_exposure *
+find_exposure(gp_endpoint *ep, uint32_t token)
+{
+    uint32_t index = token & INDEX_MASK;
+
+    if (!token || index >= ep->exposures || ep->exposure[index].token != token)
+        return NULL;
+    return &ep->exposure[index];
+}
+
+static gp_vb_exposure *
+new_exposure(gp_endpoint *ep, uint32_t token)
+{
+    uint32_t index = token & INDEX_MASK, n = ep->exposures;
+
+    if (index >= n) {
+        gp_vb_exposure *grown;
+
+        n = index + 1 + n;
+        grown = realloc(ep->exposure, n * sizeof(*grown));
+        if (!grown)
+            return NULL;
+        memset(grown + ep->exposures, 0, (n - ep->exposures) * sizeof(*grown));
+        ep->exposure = grown;
+        ep->exposures = n;
+    }
+    ep->exposure[index] = (gp_vb_exposure){.token = token};
+    return &ep->exposure[index];
+}
+
+static uint32_t
+path_of(const gp_endpoint *ep, const gp_vb_pd *pd)
+{
+    uint32_t i = 0;
+
+    while (i < GP_VB_PATH_MAX - 1 && ep->pd[i] != pd)
+        i++;
+    return i;
+}
+
+/*
+ * Devices hand out keys in steps that can be guessed. Up to three regions that
+ * are given back at once make the step to the next key random, so that a key
+ * of one region does not tell those after it. It is a hurdle, not a wall: the
+ * wall is the protection domain of each peer.
+ */
+static void
+skip_keys(const gp_vb_pd *pd, void *base, size_t bytes)
+{
+    const gp_verbs_api *api = pd->device->domain->api;
+    struct ibv_mr *mr[3] = {NULL};
+    uint8_t count = 0;
+
+    (void)!gp_random(&count, sizeof(count));
+    for (uint8_t i = 0; i < count % 4; i++)
+        mr[i] = api->reg_mr(pd->pd, base, GP_MIN(bytes, (size_t)64),
+                            IBV_ACCESS_LOCAL_WRITE);
+    for (size_t i = 0; i < GP_COUNT_OF(mr); i++)
+        if (mr[i])
+            (void)api->dereg_mr(mr[i]);
+}
+
+static gp_status
+register_exposure(gp_endpoint *ep, gp_vb_exposure *x, uint32_t path)
+{
+    const gp_vb_pd *pd = ep->pd[path];
+    uint8_t *base = x->mem->note.base + x->offset;
+
+    if (x->mr[path] || pd->device->windows || !x->bytes)
+        return GP_OK;
+    if (ep->domain->separate_domains && !x->told)
+        skip_keys(pd, base, x->bytes);
+    x->mr[path] = register_bulk(
+        pd, base, x->bytes, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+    return x->mr[path] ? GP_OK : gp_vb_memory_error(errno, x->bytes);
+}
+
+/* After this no device writes there for the peer. */
+static void
+shut(gp_endpoint *ep, gp_vb_exposure *x)
+{
+    const gp_verbs_api *api = ep->domain->api;
+    int error = 0;
+
+    for (uint32_t i = 0; i < GP_VB_LANES_MAX; i++)
+        if (x->window[i])
+            error |= api->dealloc_mw(x->window[i]);
+    for (uint32_t i = 0; i < GP_VB_PATH_MAX; i++)
+        if (x->mr[i])
+            error |= api->dereg_mr(x->mr[i]);
+    if (error)
+        GP_WARN("verbs %s: an exposed region could not be freed", ep->peer);
+    *x = (gp_vb_exposure){0};
+}
+
+static gp_status
+tell_lanes(gp_endpoint *ep, uint32_t token)
+{
+    gp_status status = GP_OK;
+    uint8_t bytes[4];
+
+    gp_put32(bytes, token);
+    for (uint32_t i = 0; i < ep->lane_count && status == GP_OK; i++) {
+        gp_vb_lane *lane = ep->lane[i];
+
+        /* Others get it in gp_vb_expose_all(). */
+        if (lane && lane->qp && lane->met)
+            status = gp_vb_lane_note(lane, GP_VB_RECORD_EXPOSE, 1, bytes,
+                                     sizeof(bytes));
+    }
+    return status;
+}
+
+static gp_status
+open_exposure(gp_endpoint *ep, uint32_t token, gp_vb_mem *mem, size_t offset,
+              size_t bytes)
+{
+    gp_vb_exposure *x = new_exposure(ep, token);
+    gp_status status = GP_OK;
+
+    if (!x)
+        return gp_fail(GP_ERR_NO_MEMORY, "expose: out of memory");
+    x->mem = mem;
+    x->offset = offset;
+    x->bytes = bytes;
+    for (uint32_t i = 0; i < GP_VB_PATH_MAX && status == GP_OK; i++)
+        if (ep->pd[i])
+            status = register_exposure(ep, x, i);
+    if (status == GP_OK)
+        status = tell_lanes(ep, token);
+    return status;
+}
+
+gp_status
+gp_vb_expose(gp_endpoint *ep, gp_mem *mem, size_t offset, size_t bytes,
+             uint32_t flags, uint32_t *token)
+{
+    uint32_t made;
+    gp_status status =
+        gp_regions_expose(&ep->regions, mem, offset, bytes, flags, &made);
+
+    if (status != GP_OK)
+        return status;
+    if (bytes && ep->state != GP_VB_CLOSED)
+        status = open_exposure(ep, made, (gp_vb_mem *)mem, offset, bytes);
+    if (status != GP_OK) {
+        gp_vb_unexpose(ep, made);
+        return status;
+    }
+    *token = made;
+    return GP_OK;
+}
+
+void
+gp_vb_unexpose(gp_endpoint *ep, uint32_t token)
+{
+    gp_vb_exposure *x = find_exposure(ep, token);
+    bool told = x && x->told;
+    uint8_t bytes[4];
+
+    gp_regions_withdraw(&ep->regions, token);
+    if (!x)
+        return;
+    shut(ep, x);
+    gp_vb_unnote(ep, token);
+    gp_put32(bytes, token);
+    if (told && (ep->state == GP_VB_OPEN || ep->state == GP_VB_CONNECTING) &&
+        gp_vb_note(ep, GP_VB_RECORD_UNEXPOSE, 0, bytes, sizeof(bytes)) != GP_OK)
+        gp_vb_ep_fail(ep, GP_ERR_NO_MEMORY, "no memory to withdraw a region");
+}
+
+gp_status
+gp_vb_expose_all(gp_vb_lane *lane)
+{
+    gp_endpoint *ep = lane->ep;
+    gp_status status = GP_OK;
+    uint8_t bytes[4];
+
+    for (uint32_t i = 0; i < ep->exposures && status == GP_OK; i++) {
+        if (!ep->exposure[i].token)
+            continue;
+        gp_put32(bytes, ep->exposure[i].token);
+        status =
+            gp_vb_lane_note(lane, GP_VB_RECORD_EXPOSE, 1, bytes, sizeof(bytes));
+    }
+    return status;
+}
+
+/* Opens the range on the lane's queue pair; the request is posted before the
+ * frame that tells the key. */
+static bool
+bind_window(gp_vb_lane *lane, gp_vb_exposure *x, struct ibv_send_wr *wr,
+            uint32_t *key)
+{
+    struct ibv_mw **window = &x->window[lane->index];
+    uint32_t lkey;
+
+    if (gp_vb_mem_key(x->mem, lane->pd, &lkey) != GP_OK)
+        return false;
+    if (!*window)
+        *window = lane->ep->domain->api->alloc_mw(lane->pd->pd, IBV_MW_TYPE_2);
+    if (!*window)
+        return false;
+    *key = ibv_inc_rkey((*window)->rkey);
+    (*window)->rkey = *key;
+    wr->opcode = IBV_WR_BIND_MW;
+    wr->bind_mw.mw = *window;
+    wr->bind_mw.rkey = *key;
+    wr->bind_mw.bind_info = (struct ibv_mw_bind_info){
+        .mr = x->mem->key[lane->pd->slot].mr,
+        .addr = (uint64_t)(uintptr_t)(x->mem->note.base + x->offset),
+        .length = x->bytes,
+        .mw_access_flags = IBV_ACCESS_REMOTE_WRITE};
+    return true;
+}
+
+bool
+gp_vb_expose_fill(gp_vb_lane *lane, uint32_t token, uint8_t *bytes,
+                  struct ibv_send_wr *wr)
+{
+    gp_endpoint *ep = lane->ep;
+    gp_vb_exposure *x = find_exposure(ep, token);
+    uint32_t key = 0, path = path_of(ep, lane->pd);
+
+    if (!x)
+        return false;
+    if (lane->device->windows) {
+        if (!bind_window(lane, x, wr, &key)) {
+            GP_DEBUG("verbs %s: no window for a region of %zu bytes", ep->peer,
+                     x->bytes);
+            return false;
+        }
+    } else if (register_exposure(ep, x, path) != GP_OK) {
+        GP_WARN("%s; its data comes in small frames", gp_last_error());
+        return false;
+    } else {
+        key = x->mr[path]->rkey;
+    }
+    gp_put32(bytes, token);
+    gp_put32(bytes + 4, key);
+    gp_put64(bytes + 8, (uint64_t)(uintptr_t)(x->mem->note.base + x->offset));
+    gp_put64(bytes + 16, x->bytes);
+    x->told = true;
+    return true;
+}
+
+void
+gp_vb_windows_drop(gp_vb_lane *lane)
+{
+    gp_endpoint *ep = lane->ep;
+
+    for (uint32_t i = 0; i < ep->exposures; i++) {
+        struct ibv_mw **window = &ep->exposure[i].window[lane->index];
+
+        if (*window && ep->domain->api->dealloc_mw(*window))
+            GP_WARN("verbs %s: a memory window could not be freed", ep->peer);
+        *window = NULL;
+    }
+}
+
+void
+gp_vb_mem_close(gp_endpoint *ep)
+{
+    for (uint32_t i = 0; i < ep->exposures; i++)
+        if (ep->exposure[i].token)
+            shut(ep, &ep->exposure[i]);
+    free(ep->exposure);
+    ep->exposure = NULL;
+    ep->exposures = 0;
+    gp_regions_free(&ep->regions);
+    free(ep->remote);
+    ep->remote = NULL;
+    ep->remotes = 0;
+}
+
+#endif

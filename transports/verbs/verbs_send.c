@@ -1,0 +1,669 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * verbs_send.c - from queued messages to work requests.
+ *
+ * A list of requests is built in the domain's array and posted with one call:
+ * WRITEs of payloads, then one frame with the records that announce them. The
+ * queue pair keeps that order, so a record is read only when what it announces
+ * has been written. A list is begun only when a frame can end it: there is a
+ * receive at the peer, a free frame here, and a place in the send queue.
+ *
+ * Places of the send queue are counted in requests. One is kept for the last
+ * request of a fence; and since a signaled request comes at least every quarter
+ * of the queue, and every half of the frames, neither can run out for good.
+ */
+#ifdef GP_HAVE_VERBS
+
+#include <endian.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "transports/verbs/verbs_entry.h"
+
+/* With several lanes, bytes assigned to one before others get them: a rail that
+ * is slower gets less. */
+#define LANE_WINDOW (8u << 20)
+
+/* Entries without a signal: they count against what post() takes. */
+#define UNSIGNALED_ENTRIES 64u
+
+/* A frame that is being filled, and the requests before it. */
+typedef struct frame {
+    gp_vb_lane *lane;
+    gp_vb_list *list;
+    uint32_t limit; /* requests, with the frame's own */
+    uint8_t *at;
+    size_t used, room; /* bytes of records */
+    uint32_t entries;
+    bool signal;
+    bool full;
+} frame;
+
+/* --------------------------------------------------------------- requests */
+
+static uint32_t
+free_places(const gp_vb_lane *lane)
+{
+    return lane->sq_depth - 1 - (lane->sq_posted - lane->sq_retired);
+}
+
+/* Receives of the peer that are left. */
+static uint32_t
+credits(const gp_vb_lane *lane)
+{
+    return lane->granted - lane->sent_frames;
+}
+
+static bool
+frame_open(frame *f, gp_vb_lane *lane, uint32_t reserve)
+{
+    gp_domain *d = lane->ep->domain;
+    uint32_t places = free_places(lane);
+
+    if (credits(lane) <= reserve) {
+        d->credit_stalls++;
+        return false;
+    }
+    if (!places || lane->next_frame - lane->done_frame == lane->tx_frames) {
+        d->queue_stalls++;
+        return false;
+    }
+    f->lane = lane;
+    f->list = &d->list;
+    f->list->count = 0;
+    f->limit = GP_MIN(places, GP_VB_LIST);
+    f->at = lane->tx +
+            (size_t)(lane->next_frame % lane->tx_frames) * d->frame_bytes;
+    f->used = 0;
+    f->room = lane->frame_limit - GP_VB_FRAME_HEADER;
+    f->entries = 0;
+    f->signal = f->full = false;
+    return true;
+}
+
+static struct ibv_send_wr *
+add_request(frame *f, gp_vb_wr kind)
+{
+    gp_vb_list *list = f->list;
+    struct ibv_send_wr *wr = &list->wr[list->count++];
+
+    wr->wr_id = gp_vb_wr_id(f->lane, kind, f->lane->sq_posted + list->count);
+    wr->sg_list = &list->sge[list->count - 1];
+    wr->num_sge = 1;
+    wr->send_flags = 0;
+    return wr;
+}
+
+/* How many requests of a list the device took. */
+static uint32_t
+taken_before(const gp_vb_list *list, const struct ibv_send_wr *bad)
+{
+    for (uint32_t i = 0; i < list->count; i++)
+        if (&list->wr[i] == bad)
+            return i;
+    return 0;
+}
+
+/* All or nothing as far as entries are concerned: when the device takes only a
+ * part, the lane is lost, and what the peer got of it the peer will say. */
+static void
+post_list(gp_vb_lane *lane, gp_vb_list *list, bool signal)
+{
+    gp_domain *d = lane->ep->domain;
+    struct ibv_send_wr *bad = NULL, *last = &list->wr[list->count - 1];
+    int error;
+
+    for (uint32_t i = 0; i + 1 < list->count; i++)
+        list->wr[i].next = &list->wr[i + 1];
+    last->next = NULL;
+    lane->unsignaled += list->count;
+    if (signal ||
+        lane->unsignaled >= GP_MIN(lane->sq_depth / 4, lane->tx_frames / 2)) {
+        last->send_flags |= IBV_SEND_SIGNALED;
+        lane->unsignaled = lane->unsignaled_entries = 0;
+    }
+    error = d->api->post_send(lane->qp, list->wr, &bad);
+    d->doorbells++;
+    if (error) {
+        list->count = taken_before(list, bad);
+        gp_vb_break(lane, false, GP_ERR_SYSTEM,
+                    "posting to the send queue (%u of %u places used): %s",
+                    lane->sq_posted - lane->sq_retired, lane->sq_depth,
+                    strerror(error));
+    }
+    lane->sq_posted += list->count;
+    d->work_requests += list->count;
+}
+
+/* The frame's own request. */
+static void
+add_frame(frame *f)
+{
+    gp_vb_lane *lane = f->lane;
+    struct ibv_send_wr *wr = add_request(f, GP_VB_WR_FRAME);
+    uint32_t number = lane->next_frame;
+
+    gp_vb_frame_encode(number, lane->posted, f->used, f->at);
+    lane->told = lane->posted;
+    wr->sg_list->addr = (uint64_t)(uintptr_t)f->at;
+    wr->sg_list->length = (uint32_t)(GP_VB_FRAME_HEADER + f->used);
+    wr->sg_list->lkey = lane->mr->lkey;
+    wr->opcode = IBV_WR_SEND;
+    if (wr->sg_list->length <= lane->max_inline)
+        wr->send_flags = IBV_SEND_INLINE;
+    if (lane->imm) {
+        wr->opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
+        wr->imm_data = htobe32(number);
+        wr->wr.rdma.remote_addr =
+            lane->peer_ring +
+            (uint64_t)(number % lane->peer_frames) * lane->peer_frame_bytes;
+        wr->wr.rdma.rkey = lane->peer_ring_key;
+    }
+    lane->tx_end[number % lane->tx_frames] = lane->sq_posted + f->list->count;
+    lane->next_frame++;
+    lane->sent_frames++;
+}
+
+/* Posts what was collected; false when that is nothing. */
+static bool
+frame_close(frame *f, bool empty_too)
+{
+    if (f->entries || f->used || empty_too)
+        add_frame(f);
+    else if (!f->list->count)
+        return false;
+    post_list(f->lane, f->list, f->signal);
+    return true;
+}
+
+/* ---------------------------------------------------------------- records */
+
+static size_t
+room_left(const frame *f)
+{
+    size_t left = f->room - f->used;
+
+    return left < GP_VB_RECORD_HEADER
+               ? 0
+               : GP_MIN(left - GP_VB_RECORD_HEADER, (size_t)UINT16_MAX);
+}
+
+static uint8_t *
+add_record(frame *f, gp_vb_record kind, uint8_t flags, size_t length)
+{
+    uint8_t *at = f->at + GP_VB_FRAME_HEADER + f->used;
+
+    f->used += GP_VB_RECORD_HEADER + length;
+    return gp_vb_record_begin(at, kind, flags, length);
+}
+
+/* The entry is wholly in this frame and what came before. */
+static void
+fly(frame *f, gp_vb_entry *e)
+{
+    gp_vb_lane *lane = f->lane;
+
+    if (lane->open == e)
+        lane->open = NULL;
+    gp_list_remove(&e->link);
+    e->frame = lane->next_frame;
+    gp_list_insert(&lane->flying, &e->link);
+    f->entries++;
+    /* Who waits for the completion: an event, a borrowed payload, a close. */
+    if (e->cookie || gp_vb_is_data(e) || e->kind == GP_VB_RECORD_BYE ||
+        ++lane->unsignaled_entries >= UNSIGNALED_ENTRIES)
+        f->signal = true;
+}
+
+static void
+put_header(frame *f, gp_vb_entry *e, uint8_t *at)
+{
+    const gp_domain *d = f->lane->ep->domain;
+
+    if (d->checksum && !(e->msg.flags & GP_MSG_PAYLOAD_CRC)) {
+        e->msg.payload_crc = gp_crc32c(0, e->payload, (size_t)e->length);
+        e->msg.flags |= GP_MSG_PAYLOAD_CRC;
+    }
+    gp_msg_encode(&e->msg, at);
+}
+
+/* A message, or the next part of one, by value. A message that fits a frame is
+ * not divided. True when it is done; false when the frame is full. */
+static bool
+put_value(frame *f, gp_vb_entry *e)
+{
+    gp_vb_lane *lane = f->lane;
+    size_t head = e->begun ? 0 : GP_MSG_BYTES, room = room_left(f), part;
+    uint64_t left = e->length - e->sent;
+    uint8_t *at;
+
+    if (room < head + (left > 0) ||
+        (f->used && head + left > room &&
+         head + left + GP_VB_RECORD_HEADER <= f->room)) {
+        f->full = true;
+        return false;
+    }
+    part = (size_t)GP_MIN(left, (uint64_t)(room - head));
+    at = add_record(f, head ? GP_VB_RECORD_VALUE : GP_VB_RECORD_MORE, 0,
+                    head + part);
+    if (head)
+        put_header(f, e, at);
+    if (part)
+        memcpy(at + head, e->payload + e->sent, part);
+    if (!e->begun && gp_vb_is_control(e))
+        lane->flying_control++;
+    e->begun = true;
+    e->sent += part;
+    if (part == left) {
+        fly(f, e);
+        return true;
+    }
+    if (lane->open != e) {
+        /* From now on it is this lane's, and nothing by value comes between. */
+        lane->open = e;
+        gp_list_remove(&e->link);
+        gp_list_insert(lane->data.next, &e->link);
+    }
+    f->full = true;
+    return false;
+}
+
+/* An EXPOSE is made when it leaves: its key may be a window of this lane. */
+static bool
+put_expose(frame *f, gp_vb_entry *e)
+{
+    struct ibv_send_wr *wr;
+    uint8_t bytes[24];
+    bool bound;
+
+    if (f->list->count + 2 > f->limit) {
+        f->full = true;
+        return false;
+    }
+    wr = add_request(f, GP_VB_WR_BIND);
+    wr->opcode = IBV_WR_SEND;
+    if (!gp_vb_expose_fill(f->lane, gp_get32(e->small), bytes, wr)) {
+        f->list->count--;
+        gp_vb_entry_done(f->lane->ep, e);
+        return true;
+    }
+    bound = wr->opcode == IBV_WR_BIND_MW;
+    if (!bound)
+        f->list->count--;
+    else
+        wr->num_sge = 0;
+    memcpy(add_record(f, GP_VB_RECORD_EXPOSE, 1, sizeof(bytes)), bytes,
+           sizeof(bytes));
+    fly(f, e);
+    return true;
+}
+
+static bool
+put_note(frame *f, gp_vb_entry *e)
+{
+    size_t length = e->kind == GP_VB_RECORD_EXPOSE ? 24 : (size_t)e->length;
+
+    if (f->used + GP_VB_RECORD_HEADER + length > f->room) {
+        f->full = true;
+        return false;
+    }
+    if (e->kind == GP_VB_RECORD_EXPOSE)
+        return put_expose(f, e);
+    if (e->kind == GP_VB_RECORD_BYE) {
+        f->lane->flying_control++;
+        e->begun = true;
+        f->lane->ep->bye_sent = true;
+    }
+    memcpy(add_record(f, (gp_vb_record)e->kind, e->flags, length), e->small,
+           length);
+    fly(f, e);
+    return true;
+}
+
+static void
+put_notes(frame *f, gp_list *list)
+{
+    while (!f->full && !gp_list_empty(list))
+        (void)put_note(f, GP_CONTAINER_OF(list->next, gp_vb_entry, link));
+}
+
+/* ---------------------------------------------------------------- control */
+
+static void send_empty(gp_vb_lane *lane, bool signal);
+
+/* Control messages keep their order over lanes: those on another lane must
+ * have arrived, or must have come back, before the next one leaves here. */
+static bool
+order_allows(const gp_vb_lane *lane)
+{
+    const gp_endpoint *ep = lane->ep;
+
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (ep->lane[i] && ep->lane[i] != lane && ep->lane[i]->flying_control)
+            return false;
+    return true;
+}
+
+/* Unsignaled, they might never be known to have arrived. */
+static void
+ask_others(const gp_vb_lane *lane)
+{
+    const gp_endpoint *ep = lane->ep;
+
+    for (uint32_t i = 0; i < ep->lane_count; i++) {
+        gp_vb_lane *other = ep->lane[i];
+
+        if (other != lane && gp_vb_lane_usable(other) &&
+            other->flying_control && other->unsignaled)
+            send_empty(other, true);
+    }
+}
+
+static void
+put_control(frame *f)
+{
+    gp_list *waiting = &f->lane->ep->control.waiting;
+
+    while (!f->full && !f->lane->open && !gp_list_empty(waiting)) {
+        gp_vb_entry *e = GP_CONTAINER_OF(waiting->next, gp_vb_entry, link);
+
+        if (e->kind)
+            (void)put_note(f, e);
+        else
+            (void)put_value(f, e);
+    }
+}
+
+/* ------------------------------------------------------------------- data */
+
+/* Where the next bytes are read from: *n of them at *from. False when they
+ * must wait. */
+static bool
+source(frame *f, gp_vb_entry *e, const uint8_t **from, uint32_t *n,
+       uint32_t *lkey)
+{
+    gp_vb_lane *lane = f->lane;
+    gp_domain *d = lane->ep->domain;
+    size_t room = 0;
+    uint8_t *copy;
+
+    *n = (uint32_t)GP_MIN(e->length - e->sent, (uint64_t)d->piece);
+    *from = e->payload + e->sent;
+    if (e->mem && gp_vb_mem_key(e->mem, lane->pd, lkey) == GP_OK)
+        return true;
+    copy = gp_vb_bounce_take(lane, lane->sq_posted + f->list->count + 1, &room,
+                             lkey);
+    if (!copy)
+        return false;
+    *n = (uint32_t)GP_MIN((size_t)*n, room);
+    memcpy(copy, *from, *n);
+    *from = copy;
+    d->bounced_bytes += *n;
+    f->signal = true;
+    return true;
+}
+
+static bool
+put_writes(frame *f, gp_vb_entry *e, const gp_vb_remote *to)
+{
+    while (e->sent < e->length) {
+        struct ibv_send_wr *wr;
+        const uint8_t *from;
+        uint32_t n, lkey = 0;
+
+        if (f->list->count + 1 >= f->limit || !source(f, e, &from, &n, &lkey)) {
+            f->full = true;
+            return false;
+        }
+        wr = add_request(f, GP_VB_WR_WRITE);
+        wr->opcode = IBV_WR_RDMA_WRITE;
+        wr->sg_list->addr = (uint64_t)(uintptr_t)from;
+        wr->sg_list->length = n;
+        wr->sg_list->lkey = lkey;
+        wr->wr.rdma.remote_addr = to->address + e->msg.offset + e->sent;
+        wr->wr.rdma.rkey = to->key[f->lane->index];
+        e->sent += n;
+    }
+    put_header(f, e, add_record(f, GP_VB_RECORD_DATA, 0, GP_MSG_BYTES));
+    fly(f, e);
+    return true;
+}
+
+static bool
+by_value(const gp_vb_lane *lane, const gp_vb_entry *e, const gp_vb_remote *to)
+{
+    if (e->sent)
+        return e->begun;
+    return !to || !(to->lanes & 1u << lane->index) ||
+           (e->length <= lane->ep->domain->eager &&
+            e->length + GP_MSG_BYTES + GP_VB_RECORD_HEADER +
+                    GP_VB_FRAME_HEADER <=
+                lane->frame_limit);
+}
+
+static void
+put_data(frame *f, gp_vb_entry *e)
+{
+    gp_vb_lane *lane = f->lane;
+    bool withdrawn = false;
+    const gp_vb_remote *to = gp_vb_remote_find(
+        lane->ep, e->msg.region, e->msg.offset, e->length, &withdrawn);
+
+    if (withdrawn && !e->sent) {
+        lane->queued_bytes -= GP_MSG_BYTES + e->length;
+        gp_vb_entry_done(lane->ep, e);
+        return;
+    }
+    if (e->sent && !e->begun && !to) {
+        /* What was written of it must have ended before SENT: an entry without
+         * a record. */
+        fly(f, e);
+        return;
+    }
+    if (by_value(lane, e, to)) {
+        if (lane->open)
+            f->full = true;
+        else
+            (void)put_value(f, e);
+        return;
+    }
+    if (room_left(f) < GP_MSG_BYTES) {
+        f->full = true;
+        return;
+    }
+    (void)put_writes(f, e, to);
+}
+
+static bool
+can_write(const gp_vb_lane *lane)
+{
+    return gp_vb_lane_usable(lane) && lane->state == GP_VB_LANE_UP;
+}
+
+/* The lane with the least to do, of those that can write to the region where
+ * there are such. */
+static gp_vb_lane *
+choose_lane(const gp_endpoint *ep, const gp_vb_entry *e)
+{
+    gp_vb_lane *best = NULL;
+    bool best_fits = false, withdrawn;
+    const gp_vb_remote *to = gp_vb_remote_find(ep, e->msg.region, e->msg.offset,
+                                               e->length, &withdrawn);
+
+    for (uint32_t i = 0; i < ep->lane_count; i++) {
+        gp_vb_lane *lane = ep->lane[i];
+        bool fits = to && (to->lanes & 1u << i);
+
+        if (!lane || !can_write(lane) || lane->queued_bytes > LANE_WINDOW ||
+            (best_fits && !fits))
+            continue;
+        if (!best || fits != best_fits ||
+            lane->queued_bytes < best->queued_bytes) {
+            best = lane;
+            best_fits = fits;
+        }
+    }
+    return best;
+}
+
+static void
+assign_data(gp_endpoint *ep)
+{
+    while (!gp_list_empty(&ep->data.waiting)) {
+        gp_vb_entry *e =
+            GP_CONTAINER_OF(ep->data.waiting.next, gp_vb_entry, link);
+        gp_vb_lane *lane = ep->lane[0];
+
+        if (ep->lane_count > 1)
+            lane = choose_lane(ep, e);
+        else if (!lane || !can_write(lane))
+            lane = NULL;
+        if (!lane)
+            return;
+        gp_list_remove(&e->link);
+        gp_list_insert(&lane->data, &e->link);
+        lane->queued_bytes += GP_MSG_BYTES + e->length;
+    }
+}
+
+/* ------------------------------------------------------------------ lanes */
+
+static void
+collect(frame *f, bool control)
+{
+    gp_vb_lane *lane = f->lane;
+    gp_endpoint *ep = lane->ep;
+
+    if (lane->open)
+        (void)put_value(f, lane->open);
+    put_notes(f, &lane->notes);
+    if (control) {
+        put_notes(f, &ep->notes);
+        put_control(f);
+    }
+    while (!f->full && !gp_list_empty(&lane->data))
+        put_data(f, GP_CONTAINER_OF(lane->data.next, gp_vb_entry, link));
+}
+
+/* A frame that may use one receive more: nothing but the end of the endpoint
+ * is left to say. */
+static uint32_t
+reserve(const gp_vb_lane *lane, bool control)
+{
+    const gp_endpoint *ep = lane->ep;
+    const gp_list *next = ep->control.waiting.next;
+
+    if (control && !gp_list_empty(&ep->control.waiting) &&
+        GP_CONTAINER_OF(next, gp_vb_entry, link)->kind &&
+        gp_list_empty(&lane->notes) && gp_list_empty(&ep->notes) &&
+        gp_list_empty(&lane->data))
+        return GP_VB_RESERVE - 1;
+    return GP_VB_RESERVE;
+}
+
+static bool
+has_work(const gp_vb_lane *lane, bool control)
+{
+    const gp_endpoint *ep = lane->ep;
+
+    return !gp_list_empty(&lane->data) || !gp_list_empty(&lane->notes) ||
+           (control && (!gp_list_empty(&ep->notes) ||
+                        !gp_list_empty(&ep->control.waiting)));
+}
+
+static void
+send_lane(gp_vb_lane *lane, bool control)
+{
+    frame f;
+
+    while (has_work(lane, control) && gp_list_empty(&lane->broken) &&
+           frame_open(&f, lane, reserve(lane, control))) {
+        collect(&f, control);
+        if (!frame_close(&f, false))
+            return;
+    }
+}
+
+void
+gp_vb_send(gp_endpoint *ep)
+{
+    uint32_t control = GP_VB_LANES_MAX;
+
+    if (ep->state != GP_VB_OPEN && ep->state != GP_VB_LINGERING)
+        return;
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (gp_vb_lane_usable(ep->lane[i])) {
+            control = i;
+            break;
+        }
+    if (control == GP_VB_LANES_MAX)
+        return;
+    ep->control_lane = control;
+    if (ep->state == GP_VB_OPEN)
+        assign_data(ep);
+    for (uint32_t i = 0; i < ep->lane_count; i++) {
+        bool ordered = i == control;
+
+        if (!gp_vb_lane_usable(ep->lane[i]))
+            continue;
+        if (ordered && ep->lane_count > 1 && !order_allows(ep->lane[i])) {
+            ask_others(ep->lane[i]);
+            ordered = false;
+        }
+        send_lane(ep->lane[i], ordered);
+        gp_vb_credit(ep->lane[i]);
+    }
+}
+
+static void
+send_empty(gp_vb_lane *lane, bool signal)
+{
+    frame f;
+
+    if (!frame_open(&f, lane, 0))
+        return;
+    f.signal = signal;
+    (void)frame_close(&f, true);
+}
+
+void
+gp_vb_credit(gp_vb_lane *lane)
+{
+    if (lane->posted - lane->told >= lane->rx_frames / 2 &&
+        gp_vb_lane_usable(lane))
+        send_empty(lane, false);
+}
+
+/* ------------------------------------------------------- single requests */
+
+static bool
+post_one(gp_vb_lane *lane, gp_vb_wr kind, enum ibv_wr_opcode opcode)
+{
+    struct ibv_send_wr *bad = NULL;
+    struct ibv_send_wr wr = {.wr_id =
+                                 gp_vb_wr_id(lane, kind, lane->sq_posted + 1),
+                             .opcode = opcode,
+                             .send_flags = IBV_SEND_SIGNALED};
+
+    if (lane->ep->domain->api->post_send(lane->qp, &wr, &bad))
+        return false;
+    lane->sq_posted++;
+    lane->unsignaled = lane->unsignaled_entries = 0;
+    return true;
+}
+
+bool
+gp_vb_post_drain(gp_vb_lane *lane)
+{
+    return post_one(lane, GP_VB_WR_DRAIN, IBV_WR_SEND);
+}
+
+void
+gp_vb_probe(gp_vb_lane *lane)
+{
+    if (!lane->probing && gp_vb_lane_usable(lane) && free_places(lane))
+        lane->probing = post_one(lane, GP_VB_WR_PROBE, IBV_WR_RDMA_WRITE);
+}
+
+#endif
