@@ -22,7 +22,9 @@
  *   verbs.c         table, domain, epoll and timers, progress(), arm()
  *   verbs_device.c  what a domain holds per device: queues, protection domains;
  *                   asynchronous events
- *   verbs_cm.c      rdma_cm: listening, connecting, losing and regaining lanes
+ *   verbs_cm.c      rdma_cm: events, losing and regaining lanes
+ *   verbs_connect.c connecting
+ *   verbs_accept.c  listening and accepting
  *   verbs_hello.c   the private data of a connection
  *   verbs_ep.c      endpoints: opening, failing, closing, lingering
  *   verbs_lane.c    a lane's queue pair and memory: open, fence, resume
@@ -315,7 +317,9 @@ struct gp_vb_lane {
     bool disconnected; /* the peer ended it (DISCONNECTED) */
     bool established;  /* accept side: ESTABLISHED, or a frame came first */
     bool opened;       /* was up once: the next attempt resumes */
-    bool given_up;     /* not tried any more, and said so */
+    bool said;         /* the log knows that it is LOST */
+    bool given_up;     /* not tried any more, and the peer was told */
+    bool peer_gave_up; /* LOST came for it */
     uint64_t lost_ns;  /* LOST: until when to try */
     char cause[200];   /* of the loss, or of the last attempt's failure */
     gp_status cause_status;
@@ -544,13 +548,11 @@ void gp_vb_ep_opened(gp_endpoint *ep);
 void gp_vb_ep_fail(gp_endpoint *ep, gp_status status, const char *format, ...)
     GP_PRINTF(3, 4);
 void gp_vb_ep_close(gp_endpoint *ep); /* the table's ep_close */
+/* Ends the lingering when all is sent, or when it took too long. */
+void gp_vb_ep_linger(gp_endpoint *ep, uint64_t now);
 void gp_vb_ep_free(gp_endpoint *ep);
 
 /* verbs_cm.c */
-gp_status gp_vb_listen(gp_domain *d, const char *address, char *bound,
-                       size_t capacity);
-gp_status gp_vb_connect(gp_domain *d, const char *address, uint64_t deadline_ns,
-                        gp_endpoint **out);
 void gp_vb_cm_events(gp_domain *d);
 void gp_vb_cm_timers(gp_domain *d, uint64_t now);
 /* A completion or an event says that the lane's queue pair is of no use any
@@ -568,6 +570,44 @@ void gp_vb_cm_established(gp_vb_lane *lane);
 void gp_vb_cm_synced(gp_vb_lane *lane);
 /* Destroys the id of a lane that is fenced, or never had a queue pair. */
 void gp_vb_lane_drop_id(gp_vb_lane *lane);
+/* For its two halves below: frames may flow on the lane from now on. */
+void gp_vb_cm_up(gp_vb_lane *lane);
+/* The queue pair goes, and the lane is LOST. */
+void gp_vb_cm_lose(gp_vb_lane *lane, gp_status status, const char *why);
+void gp_vb_cm_give_up(gp_vb_lane *lane, const char *why);
+
+/* An event as it was before it was acknowledged. */
+typedef struct gp_vb_cm_event {
+    enum rdma_cm_event_type type;
+    int status;
+    struct rdma_cm_id *id, *listener;
+    uint8_t bytes[256]; /* private data */
+    size_t length;
+} gp_vb_cm_event;
+
+/* verbs_connect.c */
+gp_status gp_vb_connect(gp_domain *d, const char *address, uint64_t deadline_ns,
+                        gp_endpoint **out);
+void gp_vb_connect_event(gp_vb_lane *lane, const gp_vb_cm_event *event);
+void gp_vb_connect_timer(gp_endpoint *ep, uint64_t now);
+/* The peer told its other rails: further lanes connect. */
+void gp_vb_connect_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length);
+/* An attempt came to nothing: the next one follows after a pause. */
+void gp_vb_connect_failed(gp_vb_lane *lane, const char *format, ...)
+    GP_PRINTF(2, 3);
+/* Tries a lane now; the endpoint is open, or this is its first lane. */
+void gp_vb_connect_lane(gp_vb_lane *lane, uint64_t now);
+
+/* verbs_accept.c */
+gp_status gp_vb_listen(gp_domain *d, const char *address, char *bound,
+                       size_t capacity);
+void gp_vb_accept_request(gp_domain *d, const gp_vb_cm_event *event);
+void gp_vb_accept_event(gp_vb_lane *lane, const gp_vb_cm_event *event);
+/* A further lane did not get as far as being established. */
+void gp_vb_accept_failed(gp_vb_lane *lane, const char *why);
+void gp_vb_accept_timer(gp_endpoint *ep, uint64_t now);
+/* The addresses of other rails, to a peer that wants several lanes. */
+void gp_vb_accept_tell_rails(gp_endpoint *ep);
 
 /* verbs_lane.c: called by verbs_cm.c and verbs_ep.c in this order. */
 gp_status gp_vb_lane_create(gp_endpoint *ep, uint32_t index, gp_vb_lane **out);

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * verbs_cm.c - events of rdma_cm, and lanes that are lost, come back, or do
+ * not.
+ *
+ * An event is copied and acknowledged before it is handled: destroying an id
+ * waits for the acknowledgement of its events, and private data is gone with
+ * it. A lane that is lost is judged by a timer, after what had arrived on it
+ * was delivered: a farewell may be among it, and then nothing was lost.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "transports/verbs/verbs_int.h"
+
+/* Events before others' turn. */
+#define EVENTS        256
+#define LOOK_AGAIN_NS 1000000u
+
+/* The lane stays in use while it is up, so that control messages rarely
+ * change lanes. */
+static void
+choose_control_lane(gp_endpoint *ep)
+{
+    const gp_vb_lane *now = ep->lane[ep->control_lane];
+
+    if (now->state == GP_VB_LANE_SYNCING || now->state == GP_VB_LANE_UP)
+        return;
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (ep->lane[i]->state == GP_VB_LANE_SYNCING ||
+            ep->lane[i]->state == GP_VB_LANE_UP) {
+            ep->control_lane = i;
+            return;
+        }
+}
+
+void
+gp_vb_lane_drop_id(gp_vb_lane *lane)
+{
+    int error;
+
+    if (!lane->id)
+        return;
+    error = lane->ep->domain->api->rdma_destroy_id(lane->id);
+    if (error)
+        GP_WARN("verbs %s: rdma_destroy_id: %s", lane->ep->peer,
+                strerror(error));
+    lane->id = NULL;
+}
+
+void
+gp_vb_cm_up(gp_vb_lane *lane)
+{
+    gp_endpoint *ep = lane->ep;
+    gp_domain *d = ep->domain;
+
+    if (lane->opened) {
+        d->reconnects++;
+        if (lane->said)
+            GP_WARN("verbs %s: lane %u is back", ep->peer, lane->index);
+    }
+    lane->opened = true;
+    lane->said = false;
+    lane->retry_ns = lane->lost_ns = 0;
+    lane->state = GP_VB_LANE_SYNCING;
+    if (lane->synced)
+        lane->state = GP_VB_LANE_UP;
+    lane->probe_ns = gp_clock_ns();
+    choose_control_lane(ep);
+    if (ep->state == GP_VB_CONNECTING) {
+        gp_vb_ep_opened(ep);
+        if (ep->accepted && ep->lane_count > 1)
+            gp_vb_accept_tell_rails(ep);
+    }
+    if (d->keepalive_ns)
+        gp_vb_wake_at(d, lane->probe_ns + d->keepalive_ns / 2);
+    gp_vb_ready(ep);
+}
+
+void
+gp_vb_cm_established(gp_vb_lane *lane)
+{
+    if (lane->state != GP_VB_LANE_CONNECTING || !lane->ep->accepted)
+        return;
+    lane->established = true;
+    gp_vb_cm_up(lane);
+}
+
+static uint32_t
+peer_queue_pair(const gp_vb_lane *lane)
+{
+    struct ibv_qp_attr attr = {0};
+    struct ibv_qp_init_attr init = {0};
+
+    if (!lane->qp || lane->ep->domain->api->query_qp(lane->qp, &attr,
+                                                     IBV_QP_DEST_QPN, &init))
+        return 0;
+    return attr.dest_qp_num;
+}
+
+void
+gp_vb_cm_lose(gp_vb_lane *lane, gp_status status, const char *why)
+{
+    gp_endpoint *ep = lane->ep;
+    gp_domain *d = ep->domain;
+    uint32_t here = lane->qp ? lane->qp->qp_num : 0;
+    uint32_t there = peer_queue_pair(lane);
+
+    snprintf(lane->cause, sizeof(lane->cause),
+             "%s [lane %u, qp 0x%x to 0x%x, %s:%u]", why, lane->index, here,
+             there, lane->device ? lane->device->name : "?",
+             lane->id ? lane->id->port_num : 0u);
+    lane->cause_status = status;
+    gp_vb_lane_fence(lane);
+    gp_vb_lane_drop_id(lane);
+    lane->state = GP_VB_LANE_LOST;
+    lane->said = false;
+    choose_control_lane(ep);
+    lane->retry_ns = gp_clock_ns();
+    lane->lost_ns = gp_deadline(d->reconnect_seconds);
+    lane->backoff_ns = 0;
+    gp_vb_wake_at(d, lane->retry_ns);
+    if (!gp_list_empty(&ep->received))
+        gp_vb_ready(ep);
+    gp_vb_ep_linger(ep, lane->retry_ns);
+}
+
+void
+gp_vb_lane_failed(gp_vb_lane *lane, gp_status status, const char *format, ...)
+{
+    gp_endpoint *ep = lane->ep;
+    char why[160];
+    va_list args;
+
+    if (ep->state == GP_VB_CLOSED || lane->state == GP_VB_LANE_IDLE ||
+        lane->state == GP_VB_LANE_LOST)
+        return;
+    va_start(args, format);
+    vsnprintf(why, sizeof(why), format, args);
+    va_end(args);
+    if (!lane->opened && ep->accepted && ep->state == GP_VB_CONNECTING)
+        gp_vb_ep_fail(ep, status, "%s", why);
+    else if (lane->opened &&
+             (lane->state >= GP_VB_LANE_SYNCING || ep->accepted))
+        gp_vb_cm_lose(lane, status, why);
+    else if (ep->accepted)
+        gp_vb_accept_failed(lane, why);
+    else
+        gp_vb_connect_failed(lane, "%s", why);
+}
+
+/* Tells the peer how far the lane got, which is the last word about it. */
+static void
+say_lost(gp_vb_lane *lane)
+{
+    uint8_t bytes[8] = {(uint8_t)lane->index};
+
+    if (lane->given_up || !lane->opened)
+        return;
+    gp_put32(bytes + 4, lane->expected);
+    if (gp_vb_note(lane->ep, GP_VB_RECORD_LOST, 0, bytes, sizeof(bytes)) !=
+        GP_OK)
+        gp_vb_ep_fail(lane->ep, GP_ERR_NO_MEMORY, "out of memory");
+}
+
+/* Whether any lane but this one still is, or may come back. */
+static bool
+others_left(const gp_vb_lane *lane)
+{
+    const gp_endpoint *ep = lane->ep;
+
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (ep->lane[i] != lane && ep->lane[i]->opened &&
+            !ep->lane[i]->given_up)
+            return true;
+    return false;
+}
+
+static uint32_t
+lanes_left(const gp_endpoint *ep)
+{
+    uint32_t left = 0;
+
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        left += ep->lane[i]->opened && !ep->lane[i]->given_up;
+    return left;
+}
+
+/* What this endpoint does without the lane from now on. */
+static void
+leave_lane(gp_vb_lane *lane)
+{
+    gp_endpoint *ep = lane->ep;
+
+    gp_vb_lane_fence(lane);
+    gp_vb_lane_drop_id(lane);
+    gp_list_remove(&lane->retry);
+    lane->state = GP_VB_LANE_IDLE;
+    lane->retry_ns = lane->lost_ns = 0;
+    say_lost(lane);
+    lane->given_up = true;
+    choose_control_lane(ep);
+    GP_WARN("verbs %s: goes on with %u of %u lanes: %s", ep->peer,
+            lanes_left(ep), ep->lane_count, lane->cause);
+    gp_vb_ready(ep);
+}
+
+void
+gp_vb_cm_give_up(gp_vb_lane *lane, const char *why)
+{
+    gp_endpoint *ep = lane->ep;
+    gp_status status = lane->cause_status;
+
+    if (others_left(lane)) {
+        leave_lane(lane);
+        return;
+    }
+    if (status == GP_OK || status == GP_AGAIN)
+        status = GP_ERR_PEER_LOST;
+    if (lane->cause[0])
+        gp_vb_ep_fail(ep, status, "%s%s%s", lane->cause, why ? "; " : "",
+                      why ? why : "");
+    else
+        gp_vb_ep_fail(ep, status, "%s", why ? why : "the connection ended");
+}
+
+void
+gp_vb_cm_lost(gp_endpoint *ep, uint32_t index, uint32_t next_frame)
+{
+    gp_vb_lane *lane = index < ep->lane_count ? ep->lane[index] : NULL;
+
+    if (!lane || lane->peer_gave_up || ep->state == GP_VB_CLOSED)
+        return;
+    lane->peer_gave_up = true;
+    if (!lane->given_up) {
+        if (!lane->cause[0])
+            snprintf(lane->cause, sizeof(lane->cause),
+                     "the peer gave up lane %u", index);
+        leave_lane(lane);
+    }
+    if (ep->state != GP_VB_CLOSED)
+        gp_vb_lane_forget(lane, next_frame);
+}
+
+void
+gp_vb_cm_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length)
+{
+    if (!ep->accepted && ep->state == GP_VB_OPEN)
+        gp_vb_connect_rails(ep, bytes, length);
+}
+
+/* ----------------------------------------------------------------- events */
+
+static void
+lane_event(gp_vb_lane *lane, const gp_vb_cm_event *event)
+{
+    const gp_verbs_api *api = lane->ep->domain->api;
+
+    switch (event->type) {
+    case RDMA_CM_EVENT_DISCONNECTED:
+        lane->disconnected = true;
+        gp_vb_lane_failed(lane, GP_ERR_PEER_LOST,
+                          "the peer ended the connection");
+        break;
+    case RDMA_CM_EVENT_DEVICE_REMOVAL:
+        gp_vb_lane_failed(lane, GP_ERR_SYSTEM, "the device was removed");
+        break;
+    case RDMA_CM_EVENT_TIMEWAIT_EXIT:
+    case RDMA_CM_EVENT_ADDR_CHANGE:
+    case RDMA_CM_EVENT_MULTICAST_JOIN:
+    case RDMA_CM_EVENT_MULTICAST_ERROR:
+        GP_DEBUG("verbs %s: %s", lane->ep->peer,
+                 api->rdma_event_str(event->type));
+        break;
+    default:
+        if (lane->ep->accepted)
+            gp_vb_accept_event(lane, event);
+        else
+            gp_vb_connect_event(lane, event);
+        break;
+    }
+}
+
+static void
+handle(gp_domain *d, const gp_vb_cm_event *event)
+{
+    gp_vb_lane *lane = event->id->context;
+
+    if (event->type == RDMA_CM_EVENT_CONNECT_REQUEST)
+        gp_vb_accept_request(d, event);
+    else if (event->id == d->listener)
+        GP_WARN("verbs: the listener got %s: %s",
+                d->api->rdma_event_str(event->type),
+                strerror(abs(event->status)));
+    else if (lane && lane->id == event->id)
+        lane_event(lane, event);
+}
+
+static void
+copy_event(const struct rdma_cm_event *from, gp_vb_cm_event *to)
+{
+    const struct rdma_conn_param *param = &from->param.conn;
+
+    to->type = from->event;
+    to->status = from->status;
+    to->id = from->id;
+    to->listener = from->listen_id;
+    to->length = 0;
+    if (param->private_data) {
+        to->length = GP_MIN(param->private_data_len, sizeof(to->bytes));
+        memcpy(to->bytes, param->private_data, to->length);
+    }
+}
+
+void
+gp_vb_cm_events(gp_domain *d)
+{
+    for (int i = 0; i < EVENTS; i++) {
+        struct rdma_cm_event *event = NULL;
+        gp_vb_cm_event copy;
+
+        if (d->api->rdma_get_cm_event(d->channel, &event))
+            return;
+        copy_event(event, &copy);
+        (void)d->api->rdma_ack_cm_event(event);
+        handle(d, &copy);
+    }
+}
+
+/* ----------------------------------------------------------------- timers */
+
+/* The peer's device is asked when nothing was heard for a while: it answers
+ * though its process may be stopped, and a host that is gone does not. */
+static void
+check_silence(gp_vb_lane *lane, uint64_t now)
+{
+    gp_domain *d = lane->ep->domain;
+    uint64_t limit = d->keepalive_ns, silent;
+
+    if (lane->state != GP_VB_LANE_UP && lane->state != GP_VB_LANE_SYNCING)
+        return;
+    if (lane->alive || lane->probe_ns > now) {
+        lane->alive = false;
+        lane->probe_ns = now;
+    }
+    silent = now - lane->probe_ns;
+    /* Behind much data on a slow link the answer takes longer; the device's
+     * own retries end that if need be. */
+    if (lane->sq_posted - lane->sq_retired > 1)
+        limit *= 4;
+    if (lane->probing && silent >= limit) {
+        gp_vb_lane_failed(lane, GP_ERR_PEER_LOST,
+                          "the peer's device has not answered for %.1f s",
+                          (double)silent / 1e9);
+        return;
+    }
+    if (!lane->probing && silent >= d->keepalive_ns / 2)
+        gp_vb_probe(lane);
+    gp_vb_wake_at(d, now + d->keepalive_ns / 4);
+}
+
+static void
+judge_lost(gp_vb_lane *lane, uint64_t now)
+{
+    gp_endpoint *ep = lane->ep;
+    gp_domain *d = ep->domain;
+
+    if (gp_vb_has_received(ep)) {
+        gp_vb_ready(ep);
+        gp_vb_wake_at(d, now + LOOK_AGAIN_NS);
+        return;
+    }
+    if (now >= lane->lost_ns) {
+        gp_vb_cm_give_up(lane, NULL);
+        return;
+    }
+    if (!lane->said) {
+        lane->said = true;
+        GP_WARN("verbs %s: %s; it has %.1f s to come back", ep->peer,
+                lane->cause, (double)(lane->lost_ns - now) / 1e9);
+    }
+    if (!ep->accepted && now >= lane->retry_ns)
+        gp_vb_connect_lane(lane, now);
+    gp_vb_wake_at(d, lane->lost_ns);
+    if (lane->state == GP_VB_LANE_LOST && !ep->accepted && lane->retry_ns)
+        gp_vb_wake_at(d, lane->retry_ns);
+}
+
+static void
+lane_timers(gp_endpoint *ep, uint64_t now)
+{
+    for (uint32_t i = 0; i < ep->lane_count && ep->state == GP_VB_OPEN; i++) {
+        gp_vb_lane *lane = ep->lane[i];
+
+        if (lane->state == GP_VB_LANE_LOST)
+            judge_lost(lane, now);
+        else if (ep->domain->keepalive_ns)
+            check_silence(lane, now);
+    }
+}
+
+void
+gp_vb_cm_timers(gp_domain *d, uint64_t now)
+{
+    GP_LIST_EACH (item, &d->endpoints) {
+        gp_endpoint *ep = GP_CONTAINER_OF(item, gp_endpoint, link);
+
+        if (ep->state == GP_VB_CLOSED)
+            continue;
+        if (ep->accepted)
+            gp_vb_accept_timer(ep, now);
+        else
+            gp_vb_connect_timer(ep, now);
+        lane_timers(ep, now);
+    }
+    GP_LIST_EACH (item, &d->lingering)
+        gp_vb_ep_linger(GP_CONTAINER_OF(item, gp_endpoint, link), now);
+}

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * verbs_connect.c - reaching a listener that may not be there yet, with each
+ * lane of an endpoint.
+ *
+ * The first lane goes through the addresses of the peer until one answers.
+ * Further ones follow when the peer has told its other addresses. The kernel
+ * waits a minute and more for a host that is gone; here an attempt has its own,
+ * shorter deadline, and its id is destroyed when that passes.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "transports/address.h"
+#include "transports/verbs/verbs_int.h"
+
+#define SECOND          UINT64_C(1000000000)
+#define BACKOFF_FIRST   (SECOND / 100)
+#define BACKOFF_LAST    (SECOND / 2)
+#define REPORT_INTERVAL (3 * SECOND)
+/* How long an attempt may take, and each of its first two steps. */
+#define ATTEMPT_TIMEOUT (3 * SECOND)
+#define STEP_MS         2000
+/* What a further lane has to appear at all. */
+#define JOIN_SECONDS 10.0
+
+/* Reasons of a reject by the connection manager itself. */
+#define REJECT_NO_LISTENER 8
+#define REJECT_STALE       10
+#define REJECT_CONSUMER    28
+
+struct gp_vb_attempt {
+    gp_address addresses[GP_ADDRESSES_MAX];
+    size_t count, next; /* next: being tried, then the one that answered */
+    bool rails_told;
+    uint32_t rails;
+    struct sockaddr_storage rail[GP_VB_PATH_MAX]; /* the peer's other ones */
+};
+
+static double
+seconds(uint64_t ns)
+{
+    return (double)ns / (double)SECOND;
+}
+
+/* The pause doubles, and varies by a quarter so that many workers do not
+ * knock in step. */
+static void
+back_off(gp_vb_lane *lane, uint64_t now)
+{
+    uint64_t noise = 0, pause = GP_MAX(lane->backoff_ns, BACKOFF_FIRST);
+
+    (void)gp_random(&noise, sizeof(noise));
+    lane->retry_ns = now + pause * 3 / 4 + noise % (pause / 2);
+    lane->backoff_ns = GP_MIN(pause * 2, BACKOFF_LAST);
+    gp_vb_wake_at(lane->ep->domain, lane->retry_ns);
+}
+
+/* Puts an attempt away; the cause of a loss is kept, that of an attempt is
+ * not. */
+static void
+end_attempt(gp_vb_lane *lane, const char *why)
+{
+    gp_vb_lane_fence(lane);
+    gp_vb_lane_drop_id(lane);
+    lane->state = lane->opened ? GP_VB_LANE_LOST : GP_VB_LANE_IDLE;
+    if (!lane->opened)
+        snprintf(lane->cause, sizeof(lane->cause), "%s", why);
+    else
+        GP_DEBUG("verbs %s: lane %u: %s", lane->ep->peer, lane->index, why);
+}
+
+void
+gp_vb_connect_failed(gp_vb_lane *lane, const char *format, ...)
+{
+    gp_vb_attempt *a = lane->ep->attempt;
+    uint64_t now = gp_clock_ns();
+    char why[160];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(why, sizeof(why), format, args);
+    va_end(args);
+    end_attempt(lane, why);
+    if (lane->ep->state == GP_VB_CONNECTING && a->next + 1 < a->count) {
+        a->next++;
+        lane->retry_ns = now;
+        gp_vb_wake_at(lane->ep->domain, now);
+        return;
+    }
+    if (lane->ep->state == GP_VB_CONNECTING)
+        a->next = 0;
+    back_off(lane, now);
+}
+
+static void
+set_options(const gp_vb_lane *lane)
+{
+    const gp_domain *d = lane->ep->domain;
+    uint8_t tos = (uint8_t)d->traffic_class;
+    uint8_t timeout = (uint8_t)d->ack_timeout;
+
+    /* Older kernels lack the second; theirs is 18 as well. */
+    if (d->traffic_class >= 0)
+        (void)d->api->rdma_set_option(lane->id, RDMA_OPTION_ID,
+                                      RDMA_OPTION_ID_TOS, &tos, sizeof(tos));
+    (void)d->api->rdma_set_option(lane->id, RDMA_OPTION_ID,
+                                  RDMA_OPTION_ID_ACK_TIMEOUT, &timeout,
+                                  sizeof(timeout));
+}
+
+/* Lane i leaves through rail i modulo their number, and goes to the peer's rail
+ * of that number. */
+static void
+choose_path(gp_vb_lane *lane)
+{
+    const gp_endpoint *ep = lane->ep;
+    const gp_domain *d = ep->domain;
+    const gp_vb_attempt *a = ep->attempt;
+    uint32_t here = lane->index % d->rails;
+    uint32_t there = here % (a->rails + 1);
+
+    lane->target = a->addresses[a->next].name;
+    if (there)
+        lane->target = a->rail[there - 1];
+    memset(&lane->source, 0, sizeof(lane->source));
+    if ((here || d->pinned) &&
+        d->rail[here].address.ss_family == lane->target.ss_family)
+        lane->source = d->rail[here].address;
+}
+
+void
+gp_vb_connect_lane(gp_vb_lane *lane, uint64_t now)
+{
+    gp_domain *d = lane->ep->domain;
+    struct sockaddr *source = NULL;
+    int error;
+
+    choose_path(lane);
+    lane->retry_ns = 0;
+    lane->deadline_ns = now + ATTEMPT_TIMEOUT;
+    lane->epoch++;
+    gp_vb_wake_at(d, lane->deadline_ns);
+    error = d->api->rdma_create_id(d->channel, &lane->id, lane, RDMA_PS_TCP);
+    if (error) {
+        lane->id = NULL;
+        gp_vb_connect_failed(lane, "rdma_create_id: %s", strerror(error));
+        return;
+    }
+    set_options(lane);
+    lane->state = GP_VB_LANE_RESOLVING;
+    if (lane->source.ss_family)
+        source = (struct sockaddr *)&lane->source;
+    error = d->api->rdma_resolve_addr(
+        lane->id, source, (struct sockaddr *)&lane->target, STEP_MS);
+    if (error)
+        gp_vb_connect_failed(lane, "no RDMA device leads there (%s)",
+                             strerror(error));
+}
+
+gp_status
+gp_vb_connect(gp_domain *d, const char *address, uint64_t deadline_ns,
+              gp_endpoint **out)
+{
+    gp_vb_attempt *a = calloc(1, sizeof(*a));
+    gp_endpoint *ep;
+    gp_status status;
+
+    if (!a)
+        return gp_fail(GP_ERR_NO_MEMORY, "connect to %s: out of memory",
+                       address);
+    status = gp_address_resolve(address, false, a->addresses,
+                                GP_COUNT_OF(a->addresses), &a->count);
+    ep = status == GP_OK ? gp_vb_ep_create(d, d->lanes_wanted) : NULL;
+    if (!ep || gp_random(&ep->group, sizeof(ep->group)) != GP_OK) {
+        free(a);
+        if (ep)
+            gp_vb_ep_free(ep);
+        return status != GP_OK
+                   ? status
+                   : gp_fail(GP_ERR_NO_MEMORY, "connect to %s: out of memory",
+                             address);
+    }
+    snprintf(ep->peer, sizeof(ep->peer), "%s", address);
+    ep->attempt = a;
+    ep->deadline_ns = deadline_ns;
+    ep->report_ns = ep->start_ns + REPORT_INTERVAL;
+    gp_vb_wake_at(d, GP_MIN(deadline_ns, ep->report_ns));
+    gp_vb_connect_lane(ep->lane[0], ep->start_ns);
+    *out = ep;
+    return GP_OK;
+}
+
+/* ----------------------------------------------------------------- events */
+
+static void
+request(gp_vb_lane *lane)
+{
+    gp_domain *d = lane->ep->domain;
+    uint8_t bytes[GP_VB_HELLO_BYTES];
+    struct rdma_conn_param param = {.private_data = bytes,
+                                    .private_data_len = sizeof(bytes),
+                                    .responder_resources = 1,
+                                    .initiator_depth = 1,
+                                    .retry_count = (uint8_t)d->retry_count,
+                                    .rnr_retry_count = 0};
+    gp_vb_hello hello;
+    int error;
+
+    if (gp_vb_lane_prepare(lane) != GP_OK) {
+        gp_vb_connect_failed(lane, "%s", gp_last_error());
+        return;
+    }
+    gp_vb_lane_describe(lane, &hello);
+    hello.flags &= (uint8_t) ~(GP_VB_HELLO_RESUME | GP_VB_HELLO_ANSWER);
+    if (lane->ep->state != GP_VB_CONNECTING)
+        hello.flags |= GP_VB_HELLO_RESUME;
+    gp_vb_hello_encode(&hello, d->token, bytes);
+    lane->state = GP_VB_LANE_CONNECTING;
+    error = d->api->rdma_connect(lane->id, &param);
+    if (error)
+        gp_vb_connect_failed(lane, "rdma_connect: %s", strerror(error));
+}
+
+/* What only a member of this job can say, or the endpoint ends. */
+static gp_status
+check_answer(gp_vb_lane *lane, const gp_vb_cm_event *event, gp_vb_hello *out)
+{
+    gp_endpoint *ep = lane->ep;
+    gp_status status =
+        gp_vb_hello_decode(event->bytes, event->length, ep->domain->token, out);
+
+    if (status == GP_OK &&
+        (!(out->flags & GP_VB_HELLO_ANSWER) || out->group != ep->group ||
+         out->lane != lane->index || out->epoch != lane->epoch))
+        status = GP_ERR_PROTOCOL;
+    if (status == GP_ERR_VERSION)
+        gp_vb_ep_fail(ep, status,
+                      "it speaks protocol version %u, this side %u; run the "
+                      "same gradpush everywhere",
+                      out->version, GP_PROTOCOL_VERSION);
+    else if (status == GP_ERR_AUTH)
+        gp_vb_ep_fail(ep, status,
+                      "it has another job token; give all processes the same "
+                      "GRADPUSH_TOKEN or GRADPUSH_TOKEN_FILE");
+    else if (status != GP_OK)
+        gp_vb_ep_fail(ep, status, "what listens there does not speak gradpush");
+    out->flags &= (uint8_t)~GP_VB_HELLO_ANSWER;
+    return status;
+}
+
+static void
+established(gp_vb_lane *lane, const gp_vb_cm_event *event)
+{
+    gp_endpoint *ep = lane->ep;
+    gp_vb_hello hello = {0};
+    gp_status status;
+
+    if (lane->state != GP_VB_LANE_CONNECTING ||
+        check_answer(lane, event, &hello) != GP_OK)
+        return;
+    status = gp_vb_lane_meet(lane, &hello);
+    if (status == GP_OK)
+        status = gp_vb_lane_open(lane);
+    if (status == GP_OK)
+        gp_vb_cm_up(lane);
+    else
+        gp_vb_ep_fail(ep, status, "%s", gp_last_error());
+}
+
+static void
+refused(gp_vb_lane *lane, const gp_vb_cm_event *event)
+{
+    gp_endpoint *ep = lane->ep;
+    uint16_t version = 0;
+    gp_vb_reject reason =
+        gp_vb_reject_decode(event->bytes, event->length, &version);
+
+    if (reason == GP_VB_REJECT_VERSION)
+        gp_vb_ep_fail(ep, GP_ERR_VERSION,
+                      "it speaks protocol version %u, this side %u; run the "
+                      "same gradpush everywhere",
+                      version, GP_PROTOCOL_VERSION);
+    else if (reason == GP_VB_REJECT_PROOF)
+        gp_vb_ep_fail(ep, GP_ERR_AUTH,
+                      "it has another job token; give all processes the same "
+                      "GRADPUSH_TOKEN or GRADPUSH_TOKEN_FILE");
+    else if (reason == GP_VB_REJECT_BUSY)
+        gp_vb_connect_failed(lane, "it has no resources now");
+    else if (reason == GP_VB_REJECT_GONE && ep->state != GP_VB_CONNECTING) {
+        end_attempt(lane, "gone");
+        gp_vb_cm_give_up(lane, "the peer has closed the connection");
+    } else if (reason == 0 && ep->state == GP_VB_CONNECTING &&
+               event->status == REJECT_CONSUMER)
+        gp_vb_ep_fail(ep, GP_ERR_PROTOCOL,
+                      "what listens there does not speak gradpush");
+    else
+        gp_vb_connect_failed(lane, "it refused the connection (%d)",
+                             event->status);
+}
+
+static void
+rejected(gp_vb_lane *lane, const gp_vb_cm_event *event)
+{
+    int status = event->status;
+
+    if (status == REJECT_NO_LISTENER || status == -ECONNREFUSED ||
+        status == ECONNREFUSED) {
+        if (lane->ep->state == GP_VB_CONNECTING || !lane->opened) {
+            gp_vb_connect_failed(lane, "%s", strerror(ECONNREFUSED));
+            return;
+        }
+        end_attempt(lane, "nobody listens there");
+        gp_vb_cm_give_up(lane, "nobody listens there any more");
+    } else if (status == REJECT_STALE) {
+        gp_vb_connect_failed(lane, "its host still ends an old connection");
+    } else {
+        refused(lane, event);
+    }
+}
+
+static void
+resolved(gp_vb_lane *lane)
+{
+    int error = lane->ep->domain->api->rdma_resolve_route(lane->id, STEP_MS);
+
+    if (error)
+        gp_vb_connect_failed(lane, "no route (%s)", strerror(error));
+}
+
+void
+gp_vb_connect_event(gp_vb_lane *lane, const gp_vb_cm_event *event)
+{
+    const gp_verbs_api *api = lane->ep->domain->api;
+
+    switch (event->type) {
+    case RDMA_CM_EVENT_ADDR_RESOLVED:
+        resolved(lane);
+        break;
+    case RDMA_CM_EVENT_ROUTE_RESOLVED:
+        request(lane);
+        break;
+    case RDMA_CM_EVENT_ESTABLISHED:
+        established(lane, event);
+        break;
+    case RDMA_CM_EVENT_REJECTED:
+        rejected(lane, event);
+        break;
+    case RDMA_CM_EVENT_ADDR_ERROR:
+    case RDMA_CM_EVENT_ROUTE_ERROR:
+    case RDMA_CM_EVENT_CONNECT_ERROR:
+    case RDMA_CM_EVENT_UNREACHABLE:
+        gp_vb_connect_failed(lane, "%s (%s)", strerror(abs(event->status)),
+                             api->rdma_event_str(event->type));
+        break;
+    default:
+        GP_DEBUG("verbs %s: %s", lane->ep->peer,
+                 api->rdma_event_str(event->type));
+        break;
+    }
+}
+
+/* -------------------------------------------------------------- more lanes */
+
+static bool
+read_rail(gp_reader *r, struct sockaddr_storage *out)
+{
+    uint16_t family = gp_read16(r), port = gp_read16(r);
+    const uint8_t *bytes = gp_read(r, family == 6 ? 16 : 4);
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6,
+                              .sin6_port = htons(port)};
+
+    if (!bytes || !port || (family != 4 && family != 6))
+        return false;
+    memset(out, 0, sizeof(*out));
+    if (family == 4) {
+        memcpy(&v4.sin_addr, bytes, 4);
+        memcpy(out, &v4, sizeof(v4));
+    } else {
+        memcpy(&v6.sin6_addr, bytes, 16);
+        memcpy(out, &v6, sizeof(v6));
+    }
+    return true;
+}
+
+void
+gp_vb_connect_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length)
+{
+    gp_vb_attempt *a = ep->attempt;
+    gp_reader r = {bytes, length, true};
+    uint64_t now = gp_clock_ns();
+
+    if (a->rails_told)
+        return;
+    a->rails_told = true;
+    while (r.left && a->rails < GP_VB_PATH_MAX - 1)
+        if (read_rail(&r, &a->rail[a->rails]))
+            a->rails++;
+        else
+            break;
+    for (uint32_t i = 1; i < ep->lane_count; i++) {
+        ep->lane[i]->lost_ns = gp_deadline(JOIN_SECONDS);
+        gp_vb_connect_lane(ep->lane[i], now);
+    }
+}
+
+/* A further lane that never appeared costs speed, not messages. */
+static void
+stop_waiting(gp_vb_lane *lane)
+{
+    end_attempt(lane, lane->cause[0] ? lane->cause : "no answer");
+    lane->retry_ns = 0;
+    lane->given_up = true;
+    GP_WARN("verbs %s: goes on without lane %u: %s", lane->ep->peer,
+            lane->index, lane->cause);
+}
+
+/* ----------------------------------------------------------------- timers */
+
+static const char *
+cause_of(const gp_endpoint *ep)
+{
+    return ep->lane[0]->cause[0] ? ep->lane[0]->cause : "no answer yet";
+}
+
+static void
+report_waiting(const gp_endpoint *ep, uint64_t now)
+{
+    if (ep->deadline_ns == UINT64_MAX)
+        GP_WARN("waiting for %s: %s, no deadline", ep->peer, cause_of(ep));
+    else
+        GP_WARN("waiting for %s: %s, %.0f s left", ep->peer, cause_of(ep),
+                seconds(ep->deadline_ns - now));
+}
+
+static void
+lane_timer(gp_vb_lane *lane, uint64_t now)
+{
+    gp_domain *d = lane->ep->domain;
+    bool trying = lane->state == GP_VB_LANE_RESOLVING ||
+                  lane->state == GP_VB_LANE_CONNECTING;
+
+    /* A lane that was up is judged by gp_vb_cm_timers() while it is LOST. */
+    if (trying && lane->opened && now >= lane->lost_ns) {
+        end_attempt(lane, "no answer");
+        gp_vb_cm_give_up(lane, NULL);
+        return;
+    }
+    if (!lane->opened && lane->index && lane->lost_ns && !lane->given_up &&
+        now >= lane->lost_ns) {
+        stop_waiting(lane);
+        return;
+    }
+    if (trying && now >= lane->deadline_ns)
+        gp_vb_connect_failed(lane, "no answer for %.0f s",
+                             seconds(ATTEMPT_TIMEOUT));
+    else if (trying)
+        gp_vb_wake_at(d, lane->deadline_ns);
+    if (lane->state != GP_VB_LANE_IDLE || !lane->retry_ns)
+        return;
+    if (now >= lane->retry_ns)
+        gp_vb_connect_lane(lane, now);
+    else
+        gp_vb_wake_at(d, lane->retry_ns);
+}
+
+void
+gp_vb_connect_timer(gp_endpoint *ep, uint64_t now)
+{
+    if (ep->state == GP_VB_CONNECTING && now >= ep->deadline_ns) {
+        gp_vb_ep_fail(ep, GP_ERR_UNREACHABLE, "%s; tried for %.1f s",
+                      cause_of(ep), seconds(now - ep->start_ns));
+        return;
+    }
+    if (ep->state == GP_VB_CONNECTING) {
+        if (now >= ep->report_ns) {
+            report_waiting(ep, now);
+            ep->report_ns = now + REPORT_INTERVAL;
+        }
+        gp_vb_wake_at(ep->domain, GP_MIN(ep->deadline_ns, ep->report_ns));
+    }
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (ep->state == GP_VB_CONNECTING || ep->state == GP_VB_OPEN)
+            lane_timer(ep->lane[i], now);
+}

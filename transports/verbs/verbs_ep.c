@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * verbs_ep.c - the life of an endpoint.
+ *
+ * An endpoint that failed keeps its memory, without queue pairs, until its
+ * owner closes it. One that its owner closed while control messages were still
+ * under way lingers for a while; nobody is told of it any more. What is over is
+ * retired, and freed at the start of the next progress(), because the events of
+ * the last one may point into it.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "transports/verbs/verbs_int.h"
+
+#define LINGER_SECONDS 2.0
+#define LINGER_MAX     1024u
+
+gp_endpoint *
+gp_vb_ep_create(gp_domain *d, uint32_t lanes)
+{
+    gp_endpoint *ep = calloc(1, sizeof(*ep));
+
+    if (!ep)
+        return NULL;
+    ep->domain = d;
+    ep->state = GP_VB_CONNECTING;
+    ep->lane_count = lanes;
+    ep->start_ns = gp_clock_ns();
+    gp_list_init(&ep->link);
+    gp_list_init(&ep->event);
+    gp_list_init(&ep->ready);
+    gp_list_init(&ep->control.waiting);
+    gp_list_init(&ep->data.waiting);
+    gp_list_init(&ep->notes);
+    gp_list_init(&ep->free_entries);
+    gp_list_init(&ep->sent);
+    gp_list_init(&ep->received);
+    for (uint32_t i = 0; i < lanes; i++)
+        if (gp_vb_lane_create(ep, i, &ep->lane[i]) != GP_OK) {
+            gp_vb_ep_free(ep);
+            return NULL;
+        }
+    gp_list_insert(&d->endpoints, &ep->link);
+    return ep;
+}
+
+void
+gp_vb_ep_opened(gp_endpoint *ep)
+{
+    gp_domain *d = ep->domain;
+
+    if (ep->state != GP_VB_CONNECTING)
+        return;
+    if (ep->accepted)
+        d->pending_accepts--;
+    ep->state = GP_VB_OPEN;
+    ep->deadline_ns = UINT64_MAX;
+    gp_list_insert(&d->opened, &ep->event);
+    gp_vb_ready(ep);
+}
+
+static void
+fence_all(gp_endpoint *ep)
+{
+    for (uint32_t i = 0; i < ep->lane_count; i++) {
+        gp_vb_lane *lane = ep->lane[i];
+
+        if (!lane)
+            continue;
+        gp_vb_lane_fence(lane);
+        gp_vb_lane_drop_id(lane);
+        gp_list_remove(&lane->retry);
+        lane->state = GP_VB_LANE_IDLE;
+        lane->retry_ns = 0;
+    }
+}
+
+static void
+log_end(gp_endpoint *ep)
+{
+    if (ep->status == GP_OK)
+        GP_DEBUG("verbs %s: %s", ep->peer, ep->why);
+    else if (ep->trusted || !ep->accepted || gp_vb_may_log(ep->domain))
+        GP_WARN("verbs %s: %s (%s)", ep->peer, ep->why,
+                gp_status_text(ep->status));
+}
+
+/* Nobody was told of it, or its owner has closed it. */
+static void
+vanish(gp_endpoint *ep)
+{
+    gp_domain *d = ep->domain;
+
+    if (ep->accepted && ep->state == GP_VB_CONNECTING)
+        d->pending_accepts--;
+    ep->state = GP_VB_CLOSED;
+    fence_all(ep);
+    gp_vb_mem_close(ep);
+    gp_list_remove(&ep->event);
+    gp_list_remove(&ep->ready);
+    gp_list_remove(&ep->link);
+    gp_list_insert(&d->retired, &ep->link);
+}
+
+void
+gp_vb_ep_fail(gp_endpoint *ep, gp_status status, const char *format, ...)
+{
+    bool unknown = ep->accepted && ep->state == GP_VB_CONNECTING;
+    va_list args;
+
+    if (ep->state == GP_VB_CLOSED)
+        return;
+    if (ep->state == GP_VB_LINGERING) {
+        vanish(ep);
+        return;
+    }
+    va_start(args, format);
+    vsnprintf(ep->why, sizeof(ep->why), format, args);
+    va_end(args);
+    ep->status = status;
+    log_end(ep);
+    if (unknown) {
+        vanish(ep);
+        return;
+    }
+    ep->state = GP_VB_CLOSED;
+    fence_all(ep);
+    free(ep->attempt);
+    ep->attempt = NULL;
+    /* ACCEPTED or CONNECTED still comes first when it is due. */
+    if (gp_list_empty(&ep->event))
+        gp_list_insert(&ep->domain->closed, &ep->event);
+}
+
+static bool
+any_lane_up(const gp_endpoint *ep)
+{
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (ep->lane[i] && (ep->lane[i]->state == GP_VB_LANE_SYNCING ||
+                            ep->lane[i]->state == GP_VB_LANE_UP))
+            return true;
+    return false;
+}
+
+void
+gp_vb_ep_linger(gp_endpoint *ep, uint64_t now)
+{
+    if (ep->state != GP_VB_LINGERING)
+        return;
+    if (!gp_vb_has_unsent(ep) || !any_lane_up(ep) || now >= ep->deadline_ns)
+        vanish(ep);
+    else
+        gp_vb_wake_at(ep->domain, ep->deadline_ns);
+}
+
+/* The farewell is queued behind the control messages that were posted. */
+static void
+start_to_linger(gp_endpoint *ep)
+{
+    gp_domain *d = ep->domain;
+    uint32_t lingering = 0;
+
+    gp_list_remove(&ep->event);
+    gp_vb_mem_close(ep);
+    ep->state = GP_VB_LINGERING;
+    ep->deadline_ns = gp_deadline(LINGER_SECONDS);
+    if (gp_vb_note(ep, GP_VB_RECORD_BYE, 0, NULL, 0) != GP_OK) {
+        vanish(ep);
+        return;
+    }
+    ep->bye_sent = true;
+    gp_list_remove(&ep->link);
+    GP_LIST_EACH (item, &d->lingering)
+        lingering++;
+    if (lingering >= LINGER_MAX)
+        vanish(GP_CONTAINER_OF(d->lingering.next, gp_endpoint, link));
+    gp_list_insert(&d->lingering, &ep->link);
+    gp_vb_send(ep);
+    gp_vb_ready(ep);
+    gp_vb_ep_linger(ep, gp_clock_ns());
+}
+
+void
+gp_vb_ep_close(gp_endpoint *ep)
+{
+    bool borrowed = false;
+
+    ep->user = NULL;
+    if (ep->state == GP_VB_OPEN)
+        borrowed = gp_vb_drop_data(ep);
+    if (ep->state != GP_VB_OPEN || borrowed || !any_lane_up(ep))
+        vanish(ep);
+    else
+        start_to_linger(ep);
+}
+
+void
+gp_vb_ep_free(gp_endpoint *ep)
+{
+    gp_domain *d = ep->domain;
+
+    gp_list_remove(&ep->link);
+    gp_list_remove(&ep->event);
+    gp_list_remove(&ep->ready);
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (ep->lane[i])
+            gp_vb_lane_free(ep->lane[i]);
+    gp_vb_slab_free(ep);
+    gp_vb_entries_free(ep);
+    gp_vb_mem_close(ep);
+    for (uint32_t i = 0; i < GP_VB_PATH_MAX; i++)
+        if (ep->pd[i])
+            gp_vb_pd_put(d, ep->pd[i]);
+    gp_regions_free(&ep->regions);
+    free(ep->exposure);
+    free(ep->remote);
+    free(ep->attempt);
+    free(ep);
+}
