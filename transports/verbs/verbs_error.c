@@ -89,6 +89,8 @@ kind_of(uint64_t wr_id)
         return "bind";
     case GP_VB_WR_PROBE:
         return "probe";
+    case GP_VB_WR_DRAIN:
+        return "last request";
     }
     return "request";
 }

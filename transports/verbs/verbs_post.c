@@ -163,7 +163,7 @@ append(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
     e->payload = payload;
     e->mem = NULL;
     if (control && !copy_control(e, payload, (size_t)msg->payload)) {
-        free_entry(ep, e);
+        gp_list_insert(ep->free_entries.next, &e->link);
         return gp_fail(GP_ERR_NO_MEMORY, "post: out of memory");
     }
     if (control) {
