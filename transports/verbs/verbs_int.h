@@ -328,6 +328,7 @@ struct gp_vb_lane {
     bool imm;
     uint32_t peer_frames, peer_frame_bytes;
     uint32_t frame_limit; /* of what is sent: fits both sides */
+    size_t piece;         /* bytes of one WRITE */
     uint64_t peer_ring;
     uint32_t peer_ring_key;
     uint32_t max_inline;

@@ -173,6 +173,19 @@ place_frames(gp_vb_lane *lane)
     return GP_OK;
 }
 
+/* What one WRITE may carry there. */
+static void
+limit_piece(gp_vb_lane *lane)
+{
+    struct ibv_port_attr port = {0};
+
+    lane->piece = lane->ep->domain->piece;
+    if (!lane->ep->domain->api->query_port(lane->id->verbs, lane->id->port_num,
+                                           &port) &&
+        port.max_msg_sz)
+        lane->piece = GP_MIN(lane->piece, (size_t)port.max_msg_sz);
+}
+
 static void
 reset(gp_vb_lane *lane)
 {
@@ -257,6 +270,7 @@ gp_vb_lane_prepare(gp_vb_lane *lane)
         (status = register_slab(lane)) != GP_OK)
         return status;
     reset(lane);
+    limit_piece(lane);
     /* Every request can complete once, by failing. */
     entries = lane->sq_depth + lane->rx_frames;
     status = gp_vb_cq_join(lane->device, entries, &lane->cq);
@@ -338,8 +352,6 @@ gp_vb_lane_open(gp_vb_lane *lane)
     struct ibv_qp_attr attr = {.min_rnr_timer = MIN_RNR_TIMER};
     int error;
 
-    if (lane->device->iwarp)
-        return GP_OK;
     error =
         lane->ep->domain->api->modify_qp(lane->qp, &attr, IBV_QP_MIN_RNR_TIMER);
     if (error)

@@ -388,7 +388,7 @@ source(frame *f, gp_vb_entry *e, const uint8_t **from, uint32_t *n,
     size_t room = 0;
     uint8_t *copy;
 
-    *n = (uint32_t)GP_MIN(e->length - e->sent, (uint64_t)d->piece);
+    *n = (uint32_t)GP_MIN(e->length - e->sent, (uint64_t)lane->piece);
     *from = e->payload + e->sent;
     if (e->mem && gp_vb_mem_key(e->mem, lane->pd, lkey) == GP_OK)
         return true;
@@ -588,16 +588,15 @@ send_lane(gp_vb_lane *lane, bool control)
 void
 gp_vb_send(gp_endpoint *ep)
 {
-    uint32_t control = GP_VB_LANES_MAX;
+    uint32_t control = ep->control_lane;
 
     if (ep->state != GP_VB_OPEN && ep->state != GP_VB_LINGERING)
         return;
-    for (uint32_t i = 0; i < ep->lane_count; i++)
-        if (gp_vb_lane_usable(ep->lane[i])) {
-            control = i;
-            break;
-        }
-    if (control == GP_VB_LANES_MAX)
+    /* It stays while it can be used, so that order costs no wait. */
+    for (uint32_t i = 0;
+         i < ep->lane_count && !gp_vb_lane_usable(ep->lane[control]); i++)
+        control = i;
+    if (!gp_vb_lane_usable(ep->lane[control]))
         return;
     ep->control_lane = control;
     if (ep->state == GP_VB_OPEN)
