@@ -31,8 +31,10 @@ typedef struct gp_measure {
     gp_pushpull *bench;
     gp_worker *worker;
     gp_tensor *tensors[GP_BENCH_SIZES_MAX];
+    float *memory;     /* of both, registered at once */
     float *grad, *out; /* of the largest size */
     double *samples;
+    uint64_t bytes;          /* of each of the two */
     double tolerance, scale; /* of the sum */
     uint32_t rank;
 } gp_measure;
@@ -401,10 +403,12 @@ allocate(gp_measure *m)
     const gp_bench *common = &m->bench->common;
     uint64_t largest = common->sizes[common->size_count - 1];
 
-    m->grad = gp_alloc_aligned(largest);
-    m->out = gp_alloc_aligned(largest);
+    m->bytes = (largest + 63) / 64 * 64;
+    m->memory = gp_alloc_aligned(2 * m->bytes);
+    m->grad = m->memory;
+    m->out = m->memory + m->bytes / sizeof(float);
     m->samples = calloc(gp_pushpull_iterations(m->bench), sizeof(*m->samples));
-    if (!m->grad || !m->out || !m->samples)
+    if (!m->memory || !m->samples)
         return gp_fail(GP_ERR_NO_MEMORY, "no memory for 2 x %llu bytes",
                        (unsigned long long)largest);
     for (uint64_t i = 0; i < largest / sizeof(float); i++)
@@ -417,6 +421,7 @@ gp_pushpull_worker(gp_pushpull *bench, uint32_t rank)
 {
     gp_measure m = {.bench = bench, .rank = rank, .scale = 1};
     gp_config *config = NULL;
+    gp_buffer *buffer; /* ends with the worker */
     gp_status status = member_config(bench, rank, &config);
 
     if (bench->updater[0] == 'm')
@@ -428,13 +433,14 @@ gp_pushpull_worker(gp_pushpull *bench, uint32_t rank)
     if (status == GP_OK)
         status = gp_worker_create(config, &m.worker);
     if (status == GP_OK)
+        status = gp_buffer_register(m.worker, m.memory, 2 * m.bytes, &buffer);
+    if (status == GP_OK)
         status = register_tensors(&m);
     for (uint32_t i = 0; i < bench->common.size_count && status == GP_OK; i++)
         status = measure_size(&m, i);
     gp_worker_destroy(m.worker);
     gp_config_destroy(config);
-    free(m.grad);
-    free(m.out);
+    free(m.memory);
     free(m.samples);
     return status;
 }

@@ -24,8 +24,9 @@ struct gt_comm {
     gp_tensor *tensors[TENSORS_MAX]; /* weight and bias of each layer */
     gp_request *requests[TENSORS_MAX];
     gp_tensor *sums;
-    float digits[GT_COMM_SUMS * DIGITS];
 };
+
+_Static_assert(GT_COMM_SUMS *DIGITS <= GT_SPARE, "sums lie in mlp->spare");
 
 /* One seed for all that is drawn, unless the library was given its own. */
 static gp_status
@@ -197,7 +198,9 @@ gp_status
 gt_comm_register(gt_comm *comm, const gt_options *options, uint64_t steps,
                  gt_mlp *mlp)
 {
-    gp_status status = GP_OK;
+    gp_buffer *buffer; /* ends with the worker */
+    gp_status status = gp_buffer_register(comm->worker, mlp->memory,
+                                          mlp->floats * sizeof(float), &buffer);
 
     comm->mlp = mlp;
     for (size_t i = 0; i < 2 * mlp->layers && status == GP_OK; i++)
@@ -269,19 +272,20 @@ from_digits(const float *digits)
 gp_status
 gt_comm_sum(gt_comm *comm, uint64_t *values, size_t count)
 {
+    float *digits = comm->mlp->spare;
     gp_request *request;
     gp_status status;
 
-    memset(comm->digits, 0, sizeof(comm->digits));
+    memset(digits, 0, GT_COMM_SUMS * DIGITS * sizeof(float));
     for (size_t i = 0; i < count; i++)
-        to_digits(values[i], comm->digits + i * DIGITS);
-    status = gp_push_pull(comm->sums, comm->digits, comm->digits, &request);
+        to_digits(values[i], digits + i * DIGITS);
+    status = gp_push_pull(comm->sums, digits, digits, &request);
     if (status == GP_OK)
         status = gp_wait(&request, -1);
     if (status != GP_OK)
         return gt_fail_engine(status, "cannot add up over workers");
     for (size_t i = 0; i < count; i++)
-        values[i] = from_digits(comm->digits + i * DIGITS);
+        values[i] = from_digits(digits + i * DIGITS);
     return GP_OK;
 }
 

@@ -22,9 +22,10 @@ uint32_t gt_comm_rank(const gt_comm *comm);
 uint32_t gt_comm_size(const gt_comm *comm);
 uint32_t gt_comm_shards(const gt_comm *comm);
 
-/* Registers all tensors of the network, which is borrowed from then on. `steps`
- * were made before, by a run that this one continues: what its codecs remember
- * is loaded after this, before everything else. */
+/* Registers all tensors of the network and the memory they lie in, which is
+ * borrowed until gt_comm_destroy(). `steps` were made before, by a run that
+ * this one continues: what its codecs remember is loaded after this, before
+ * everything else. */
 gp_status gt_comm_register(gt_comm *comm, const gt_options *options,
                            uint64_t steps, gt_mlp *mlp);
 

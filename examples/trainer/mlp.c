@@ -44,10 +44,16 @@ place_views(gt_mlp *mlp)
 static gp_status
 allocate(gt_mlp *mlp)
 {
-    gp_status status = gt_alloc_floats(mlp->span, "parameters", &mlp->params);
+    gp_status status;
 
-    if (status == GP_OK)
-        status = gt_alloc_floats(mlp->span, "gradients", &mlp->grads);
+    mlp->floats = 2 * mlp->span + GT_SPARE;
+    status =
+        gt_alloc_floats(mlp->floats, "parameters and gradients", &mlp->memory);
+    if (status == GP_OK) {
+        mlp->params = mlp->memory;
+        mlp->grads = mlp->params + mlp->span;
+        mlp->spare = mlp->grads + mlp->span;
+    }
     for (size_t l = 0; l < mlp->layers && status == GP_OK; l++)
         status = gt_alloc_floats(mlp->rows_max * mlp->layer[l].out,
                                  "activations", &mlp->activation[l]);
@@ -97,8 +103,7 @@ gt_mlp_create(const size_t *widths, size_t layers, size_t rows_max, gt_mlp *out)
 void
 gt_mlp_free(gt_mlp *mlp)
 {
-    free(mlp->params);
-    free(mlp->grads);
+    free(mlp->memory);
     for (size_t l = 0; l < mlp->layers; l++)
         free(mlp->activation[l]);
     free(mlp->delta[0]);

@@ -15,6 +15,7 @@
 
 #define GT_LAYERS_MAX 32
 #define GT_WIDTH_MAX  65536
+#define GT_SPARE      64
 
 typedef struct gt_layer {
     size_t in, out;
@@ -25,7 +26,11 @@ typedef struct gt_layer {
 typedef struct gt_mlp {
     size_t layers, rows_max, widest;
     gt_layer layer[GT_LAYERS_MAX];
-    float *params, *grads; /* owned, `span` values each, gaps included */
+    /* All that travels, in one memory that can be registered at once. */
+    float *memory; /* owned, `floats` values */
+    size_t floats;
+    float *params, *grads; /* `span` values each, gaps included */
+    float *spare;          /* GT_SPARE values for whoever sends more */
     size_t span, count;    /* count: without the gaps */
     float *activation[GT_LAYERS_MAX]; /* owned, outputs, rows_max x out */
     float *delta[2];                  /* owned, rows_max x widest */
