@@ -19,8 +19,8 @@
 #define LINGER_SECONDS 2.0
 #define LINGER_MAX     1024u
 /* Calls that discard input before others' turn. */
-#define DRAIN_CALLS 16
-#define DRAIN_BYTES (1u << 20)
+#define DRAIN_CALLS 256
+#define DRAIN_BYTES (1u << 16)
 
 gp_tcp_socket *
 gp_tcp_socket_create(gp_endpoint *ep, uint32_t index)
@@ -166,8 +166,10 @@ gp_tcp_ep_fail(gp_endpoint *ep, gp_status status, const char *format, ...)
 static int
 drain(int fd)
 {
+    uint8_t sink[DRAIN_BYTES]; /* the kernel leaves it alone: MSG_TRUNC */
+
     for (int i = 0; i < DRAIN_CALLS; i++) {
-        ssize_t n = recv(fd, NULL, DRAIN_BYTES, MSG_TRUNC | MSG_DONTWAIT);
+        ssize_t n = recv(fd, sink, DRAIN_BYTES, MSG_TRUNC | MSG_DONTWAIT);
 
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
             return 1;
