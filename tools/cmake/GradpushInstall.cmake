@@ -61,8 +61,12 @@ endif()
 if(GP_WITH_TLS)
   list(APPEND GP_PC_REQUIRES libcrypto)
 endif()
+# Not as a requirement: hwloc.pc wants the development files of what hwloc was
+# built with, such as libudev, of every static link.
+set(GP_PC_HWLOC "")
 if(GP_WITH_HWLOC)
-  list(APPEND GP_PC_REQUIRES hwloc)
+  list(JOIN GP_HWLOC_LDFLAGS " " GP_PC_HWLOC)
+  string(PREPEND GP_PC_HWLOC " ")
 endif()
 string(REPLACE ";" ", " GP_PC_REQUIRES "${GP_PC_REQUIRES}")
 foreach(name gradpush gradpush-conformance)
