@@ -18,9 +18,18 @@
 #define NAME_MAX_BYTES 32u
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
-static const gp_transport_ops *table[TRANSPORTS_MAX] = {&gp_tcp_ops,
-                                                        &gp_loop_ops};
+static const gp_transport_ops *table[TRANSPORTS_MAX] = {
+    &gp_tcp_ops,
+    &gp_loop_ops,
+#ifdef GP_HAVE_VERBS
+    &gp_verbs_ops,
+#endif
+};
+#ifdef GP_HAVE_VERBS
+static size_t table_count = 3;
+#else
 static size_t table_count = 2;
+#endif
 
 static const char *
 missing_member(const gp_transport_ops *ops)

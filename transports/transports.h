@@ -9,5 +9,8 @@
 
 extern const gp_transport_ops gp_loop_ops;
 extern const gp_transport_ops gp_tcp_ops;
+#ifdef GP_HAVE_VERBS
+extern const gp_transport_ops gp_verbs_ops;
+#endif
 
 #endif
