@@ -131,7 +131,7 @@ static inline void
 put_port(const char *device, unsigned port, const char *layer,
          const char *netdev, const char *pci)
 {
-    char base[256], path[512];
+    char base[320], path[512];
 
     snprintf(base, sizeof(base), IB "/%s/ports/%u", device, port);
     snprintf(path, sizeof(path), "%s/state", base);
