@@ -150,11 +150,13 @@ same_net(const union ibv_gid *gid, const struct in6_addr *to, bool v4)
 static sim_device *
 route(gp_sim *s, const sim_id *id, union ibv_gid *from, unsigned *port)
 {
-    const union ibv_gid *to = (const union ibv_gid *)&id->remote.sin6_addr;
-    sim_device *device = sim_device_of_gid(s, to, port);
+    union ibv_gid to;
+    sim_device *device;
 
+    memcpy(to.raw, &id->remote.sin6_addr, sizeof(to.raw));
+    device = sim_device_of_gid(s, &to, port);
     if (device) {
-        *from = *to;
+        *from = to;
         return device;
     }
     for (size_t d = 0; d < s->devices; d++)
