@@ -77,6 +77,7 @@ check_link(gp_doctor *doctor, const gp_doctor_port *p)
     gp_check_text(c, "physical", after_number(physical));
     gp_check_text(c, "rate", rate);
     gp_check_text(c, "kind", kind);
+    gp_check_int(c, "software", p->software);
     gp_check_text(c, "interface", p->netdev);
     gp_check_set(c,
                  p->active            ? GP_CHECK_OK
