@@ -356,7 +356,7 @@ show_devices(const gp_info *info)
     heading(info, "kind   device");
     show_kind(info, list, &gp_device_host);
     show_kind(info, list, &gp_device_cuda);
-    gp_info_rdma(info->config, info->document, list);
+    gp_info_rdma(info->config, NULL, info->document, list);
 }
 
 static void

@@ -119,18 +119,20 @@ report_text(const gp_verbs_report *report)
         printf("rdma   none: the kernel has no RDMA device\n");
     else if (report->rails == 0)
         printf("rdma   chosen: none; %s\n", report->why);
-    for (size_t i = 0; i < report->rails; i++)
-        printf("rdma   chosen: %s port %u%s%s\n", report->rail[i].device,
-               report->rail[i].number, i ? ", the next rail" : "; ",
-               i ? "" : report->why);
+    else
+        printf("rdma   chosen: %s\n", report->why);
+    for (size_t i = 1; i < report->rails; i++)
+        printf("rdma   rail %zu: %s port %u\n", i + 1, report->rail[i].device,
+               report->rail[i].number);
 }
 
 void
-gp_info_rdma(const gp_config *config, gp_json *document, gp_json *list)
+gp_info_rdma(const gp_config *config, const char *sysfs_root, gp_json *document,
+             gp_json *list)
 {
     gp_verbs_report *report;
 
-    if (gp_verbs_report_create(config, NULL, NULL, &report) != GP_OK) {
+    if (gp_verbs_report_create(config, NULL, sysfs_root, &report) != GP_OK) {
         gp_json_text(gp_json_object(document, "rdma"), "why", gp_last_error());
         if (!document)
             printf("rdma   %s\n", gp_last_error());

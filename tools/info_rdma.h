@@ -10,7 +10,8 @@
 #include "json.h"
 
 /* Adds a device per port to `list` and the object "rdma" to `document`; prints
- * text when `document` is NULL. */
-void gp_info_rdma(const gp_config *config, gp_json *document, gp_json *list);
+ * text when `document` is NULL. `sysfs_root` is NULL for "/sys". */
+void gp_info_rdma(const gp_config *config, const char *sysfs_root,
+                  gp_json *document, gp_json *list);
 
 #endif

@@ -193,8 +193,8 @@ put_software(void)
     put_port("rxe0", 1, "state", "4: ACTIVE\n");
     put_port("rxe0", 1, "link_layer", "Ethernet\n");
     put_port("rxe0", 1, "rate", "2.5 Gb/sec (1X SDR)\n");
-    put("class/infiniband/rxe0/parent", "v0\n");
-    put_link("class/net/v0/device", PCI "2");
+    put("class/infiniband/rxe0/parent", "gpnone0\n");
+    put_link("class/net/gpnone0/device", PCI "2");
     put(PCI "2/numa_node", "0\n");
 }
 
@@ -206,7 +206,7 @@ put_iwarp(void)
     put_port("siw0", 1, "state", "4: ACTIVE\n");
     put_port("siw0", 1, "link_layer", "Ethernet\n");
     put_gid("siw0", 0, "0255:2211:3344:0000:0000:0000:0000:0000\n", NULL, NULL);
-    put("class/net/v1/address", "02:55:22:11:33:45\n");
+    put("class/net/gpnone1/address", "02:55:22:11:33:45\n");
     put("class/net/lo/address", "02:55:22:11:33:44\n");
 }
 
@@ -271,7 +271,7 @@ software_is_placed_by_its_interface(void **state)
     list(NULL);
     assert_int_equal(count, 1);
     assert_true(ports[0].is_software);
-    assert_string_equal(ports[0].netdev, "v0");
+    assert_string_equal(ports[0].netdev, "gpnone0");
     assert_int_equal(ports[0].numa, 0);
     assert_non_null(strstr(ports[0].pci, "0000:3b:00.2"));
     assert_int_equal(ports[0].gid_index, -1);
