@@ -389,10 +389,10 @@ unexpose_half_way(void **state)
     memset(r.b.memory, 0x55, length);
     await(&r, &r.a, GP_EVENT_SENT, 1);
     send_control(&r, &r.a, 3);
+    await(&r, &r.b, GP_EVENT_MESSAGE, 1);
     settle(&r);
     for (size_t i = 0; i < length; i++)
         assert_int_equal(r.b.memory[i], 0x55);
-    assert_true(side_count(&r.b, GP_EVENT_MESSAGE) >= 1);
     assert_int_equal(side_count(&r.b, GP_EVENT_CLOSED), 0);
     rig_close(&r);
     free(source);
