@@ -264,7 +264,11 @@ typedef struct gp_transport_ops {
      * @param msg      copied. `payload` must be set. When the caller has set
      *                 GP_MSG_PAYLOAD_CRC it is used; otherwise the transport
      *                 computes it if it checks payloads.
-     * @param payload  control: copied. data: borrowed until SENT or CLOSED.
+     * @param payload  control: copied. data: borrowed until SENT or CLOSED. Its
+     *                 bytes may change before that once a message of the peer
+     *                 shows that it has them (a result often comes before a
+     *                 device's acknowledgement, and into the same memory), so
+     *                 what is sent again then must not reach the peer's memory.
      * @param mem      where payload lies; may be NULL without
      *                 GP_CAP_REGISTERED.
      * @param cookie   returned in SENT; 0 asks for no event.

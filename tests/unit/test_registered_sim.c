@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_registered_sim.c - whole jobs over verbs on a simulated fabric: how many
+ * memory regions a process has, and that what registered memory is sent from
+ * and written into is what the job computes.
+ *
+ * The fabric itself finds what verbs forbids: memory that is freed while a
+ * device may use it, keys that were withdrawn. It does not look for gradients
+ * that change before their completion (ignore_buffers): a result shows that
+ * they arrived, and it may come first.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "job_harness.h"
+#include "tests/sim/sim.h"
+#include "transports/transports.h"
+
+#define TENSORS 161u
+#define STEPS   3u
+#define WORKERS 2u
+#define SHARDS  8u
+
+typedef struct plan {
+    gp_sim *sim;
+    const char *codec, *pull_codec;
+    bool registers;
+    size_t each;    /* regions that a worker may have for each shard */
+    size_t most[2]; /* regions of any shard, of any worker */
+} plan;
+
+/* Elements; the gaps between tensors are whole lines. */
+static uint64_t
+count_of(uint32_t k)
+{
+    return k % 3 ? 64u << k % 4 : 600u + 37u * k;
+}
+
+static uint64_t
+offset_of(uint32_t k)
+{
+    uint64_t at = 0;
+
+    for (uint32_t i = 0; i < k; i++)
+        at += (count_of(i) + 15) / 16 * 16;
+    return at;
+}
+
+static gp_tensor *
+add_tensor(gp_worker *w, const plan *p, uint32_t k)
+{
+    gp_tensor_options o = GP_TENSOR_INIT;
+    char name[24];
+    gp_tensor *t;
+
+    snprintf(name, sizeof(name), "t%u", k);
+    o.name = name;
+    o.count = count_of(k);
+    o.codec = p->codec;
+    o.pull_codec = p->pull_codec;
+    o.updater = "sum";
+    job_check(gp_tensor_register(w, &o, &t));
+    return t;
+}
+
+static void
+give_parameters(gp_tensor **t, float *params, uint32_t rank)
+{
+    gp_request *r[TENSORS];
+
+    for (uint32_t k = 0; k < TENSORS; k++) {
+        float *values = params + offset_of(k);
+
+        for (uint64_t i = 0; i < count_of(k); i++)
+            values[i] = rank == k % WORKERS ? job_value(9, k, 0, i) : 0;
+        job_check(gp_broadcast(t[k], values, k % WORKERS, &r[k]));
+    }
+    job_check(gp_wait_all(r, TENSORS, -1));
+    for (uint32_t k = 0; k < TENSORS; k++)
+        for (uint64_t i = 0; i < count_of(k); i++)
+            job_require(params[offset_of(k) + i] == job_value(9, k, 0, i));
+}
+
+static void
+make_step(const plan *p, gp_tensor **t, float *grads, uint32_t rank,
+          uint64_t step)
+{
+    gp_request *r[TENSORS];
+
+    for (uint32_t k = 0; k < TENSORS; k++) {
+        float *grad = grads + offset_of(k);
+
+        for (uint64_t i = 0; i < count_of(k); i++)
+            grad[i] = job_value(rank, k, step, i);
+        job_check(gp_push_pull(t[k], grad, grad, &r[k]));
+    }
+    job_check(gp_wait_all(r, TENSORS, -1));
+    for (uint32_t k = 0; k < TENSORS && !p->codec; k++)
+        for (uint64_t i = 0; i < count_of(k); i++)
+            job_require(grads[offset_of(k) + i] ==
+                            job_value(0, k, step, i) + job_value(1, k, step, i),
+                        "rank %u tensor %u [%u]", rank, k, (unsigned)i);
+}
+
+/* Shards opened their domains first. */
+static void
+count_regions(plan *p)
+{
+    for (unsigned i = 1; i <= SHARDS + WORKERS; i++) {
+        size_t *most = &p->most[i > SHARDS];
+        size_t regions = gp_sim_regions(p->sim, i);
+
+        *most = regions > *most ? regions : *most;
+    }
+}
+
+static void
+body(job *j, gp_worker *w, uint32_t rank)
+{
+    plan *p = j->data;
+    uint64_t span = offset_of(TENSORS);
+    size_t bytes = 2 * span * sizeof(float);
+    float *memory = aligned_alloc(64, bytes);
+    gp_tensor *t[TENSORS];
+    gp_buffer *buffer = NULL;
+
+    job_require(memory != NULL);
+    if (p->registers)
+        job_check(gp_buffer_register(w, memory, bytes, &buffer));
+    for (uint32_t k = 0; k < TENSORS; k++)
+        t[k] = add_tensor(w, p, k);
+    give_parameters(t, memory, rank);
+    for (uint64_t s = 0; s < STEPS; s++)
+        make_step(p, t, memory + span, rank, s);
+    job_check(gp_barrier(w));
+    if (rank == 0)
+        count_regions(p);
+    job_check(gp_barrier(w));
+    job_check(gp_buffer_unregister(buffer));
+    free(memory);
+}
+
+static void
+use_table(void)
+{
+    static gp_transport_ops told;
+
+    if (gp_transport_find("verbs_told"))
+        return;
+    told = gp_verbs_ops;
+    told.name = "verbs_told";
+    told.caps |= GP_CAP_DEVICE;
+    assert_int_equal(gp_transport_register(&told), GP_OK);
+}
+
+/* A job on a fabric, which must not find fault with it. */
+static gp_status
+run_on(job *j, const gp_sim_options *fabric, gp_sim **sim)
+{
+    gp_status status;
+
+    use_table();
+    *sim = gp_sim_open(fabric);
+    assert_non_null(*sim);
+    gp_verbs_api_use(gp_sim_api(*sim));
+    status = run_job(j);
+    gp_verbs_api_use(NULL);
+    assert_int_equal(gp_sim_finish(*sim), 0);
+    for (uint32_t r = 0; r < WORKERS; r++)
+        if (j->created[r] != GP_OK)
+            fail_msg("rank %u: %s", r, j->message[r]);
+    return status;
+}
+
+static void
+run_plan(plan *p, const gp_sim_options *fabric)
+{
+    job j = {.transport = "verbs_told",
+             .workers = WORKERS,
+             .shards = SHARDS,
+             .settings = {"chunk_bytes", "16K"},
+             .body = body,
+             .data = p};
+    gp_status status = run_on(&j, fabric, &p->sim);
+
+    if (status != GP_OK)
+        fail_msg("%s", j.server_message);
+    /* Three a peer, and some for the process. */
+    assert_in_range(p->most[0], 1, 3 * WORKERS + 8);
+    assert_in_range(p->most[1], 1, p->each * SHARDS + 8);
+}
+
+static const gp_sim_device bare = {.no_windows = true};
+
+/* Without windows, what is exposed has a region beside the one to send from. */
+static void
+run_both(const plan *p, size_t each, size_t bare_each)
+{
+    gp_sim_options windows = {.seed = 1, .ignore_buffers = true};
+    gp_sim_options none = {
+        .seed = 2, .device = &bare, .devices = 1, .ignore_buffers = true};
+    plan one = *p, other = *p;
+
+    one.each = each;
+    run_plan(&one, &windows);
+    other.each = bare_each;
+    run_plan(&other, &none);
+}
+
+static void
+registered(void **state)
+{
+    plan p = {.registers = true};
+
+    (void)state;
+    run_both(&p, 2, 3);
+}
+
+static void
+unregistered(void **state)
+{
+    plan p = {.registers = false};
+
+    (void)state;
+    run_both(&p, 2, 3);
+}
+
+/* Small tensors stay dense: both the model's memory and buffers travel. */
+static void
+with_codecs(void **state)
+{
+    plan p = {.registers = true, .codec = "q8", .pull_codec = "fp16"};
+
+    (void)state;
+    run_both(&p, 3, 5);
+}
+
+/* Messages in pieces, late, and in any order between queue pairs. */
+static void
+shuffled(void **state)
+{
+    gp_sim_options fabric = {.seed = 7,
+                             .shuffle = true,
+                             .late_acks = true,
+                             .spurious_events = true,
+                             .ignore_buffers = true};
+    plan p = {.registers = true, .each = 2};
+
+    (void)state;
+    run_plan(&p, &fabric);
+}
+
+#define RUIN_COUNT 200000u
+
+typedef struct ruin {
+    gp_sim *sim;
+    atomic_bool asked;
+    bool registers;
+} ruin;
+
+/* After the error the memory is the user's, at once. */
+static void
+ruined_body(job *j, gp_worker *w, uint32_t rank)
+{
+    ruin *u = j->data;
+    size_t bytes = RUIN_COUNT * sizeof(float);
+    gp_tensor *t = job_tensor(w, "t", RUIN_COUNT, "sum");
+    float *memory = aligned_alloc(64, bytes);
+    double deadline = job_seconds() + 20;
+    gp_buffer *buffer = NULL;
+    gp_request *r;
+
+    job_require(memory != NULL);
+    memset(memory, 0, bytes);
+    if (u->registers)
+        job_check(gp_buffer_register(w, memory, bytes, &buffer));
+    job_check(gp_worker_ready(w));
+    while (rank == 1 && !atomic_load(&u->asked) && job_seconds() < deadline)
+        usleep(1000);
+    job_check(gp_push_pull(t, memory, memory, &r));
+    if (rank == 0) {
+        job_require(gp_wait(&r, 0.05) == GP_ERR_TIMEOUT);
+        atomic_store(&u->asked, true);
+    } else {
+        gp_server_destroy(j->server[1]);
+        j->server[1] = NULL;
+    }
+    j->ended[rank] = gp_wait(&r, -1);
+    memset(memory, 0x55, bytes);
+    job_check(gp_buffer_unregister(buffer));
+    for (size_t i = 0; i < bytes; i++)
+        job_require(((uint8_t *)memory)[i] == 0x55);
+    free(memory);
+}
+
+static void
+a_shard_dies(void **state)
+{
+    gp_sim_options fabric = {
+        .seed = 11, .shuffle = true, .ignore_buffers = true};
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        ruin u = {.registers = i % 2 == 0};
+        job j = {.transport = "verbs_told",
+                 .workers = WORKERS,
+                 .shards = 2,
+                 .settings = {"chunk_bytes", "16K"},
+                 .body = ruined_body,
+                 .data = &u};
+
+        (void)run_on(&j, &fabric, &u.sim);
+        for (uint32_t r = 0; r < WORKERS; r++)
+            assert_true(j.ended[r] == GP_OK || j.ended[r] == GP_ERR_PEER_LOST ||
+                        j.ended[r] == GP_ERR_CANCELED);
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(registered),   cmocka_unit_test(unregistered),
+        cmocka_unit_test(with_codecs),  cmocka_unit_test(shuffled),
+        cmocka_unit_test(a_shard_dies),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
