@@ -14,6 +14,7 @@
 
 rig_kind rig_of;
 void (*rig_turn)(void);
+bool (*rig_busy)(void);
 
 uint64_t
 test_deadline(void)
@@ -161,6 +162,8 @@ settle(rig *r)
         assert_false(gp_expired(deadline));
         pump(r);
         quiet = before == r->a.count + r->b.count ? quiet + 1 : 0;
+        if (rig_busy && rig_busy())
+            quiet = 0;
     }
 }
 

@@ -45,8 +45,11 @@ typedef struct rig_kind {
     const char *listen;
 } rig_kind;
 extern rig_kind rig_of;
-/* Called by pump() when set: a world that moves only when told to. */
+/* For a world inside this process, when set. Called by pump(): it moves only
+ * when told to. Asked by settle(): whether something is still under way in it,
+ * for all that the two sides know. */
 extern void (*rig_turn)(void);
+extern bool (*rig_busy)(void);
 
 void rig_open(rig *r);      /* two domains, not connected */
 void rig_connect(rig *r);   /* b listens, a connects, both say so */

@@ -127,11 +127,21 @@ sim_untrack(gp_sim *s, sim_object *o)
 }
 
 void *
-sim_find(gp_sim *s, gp_sim_kind kind, const void *self, const char *who)
+sim_look(gp_sim *s, gp_sim_kind kind, const void *self)
 {
     for (sim_object *o = s->bucket[bucket_of(self)]; o; o = o->next)
         if (o->self == self && o->kind == kind)
             return o->self;
+    return NULL;
+}
+
+void *
+sim_find(gp_sim *s, gp_sim_kind kind, const void *self, const char *who)
+{
+    void *found = sim_look(s, kind, self);
+
+    if (found)
+        return found;
     sim_violate(s, "%s: %p is no %s, or no longer", who, self,
                 kind_names[kind]);
     return NULL;
@@ -239,17 +249,18 @@ sim_step(gp_sim *s)
         (void)sim_turn(s);
 }
 
-/* Whether a time must pass before something moves again. */
+/* Whether something is left to be moved, now or after a time. */
 static bool
-timers(const gp_sim *s)
+unfinished(gp_sim *s)
 {
-    if (s->first_task || s->stalled_until > gp_clock_ns())
+    if (s->first_task || s->stalled_until > sim_clock(s))
         return true;
     for (const sim_object *o = s->of_kind[GP_SIM_QP]; o; o = o->next_of_kind) {
         const sim_qp *qp = o->self;
 
         if (!qp->dead &&
-            (qp->sq_done < qp->sq_tail || qp->rq_done < qp->rq_exec))
+            (qp->sq_done < qp->sq_tail || qp->rq_done < qp->rq_exec ||
+             (qp->state == IBV_QPS_ERR && qp->rq_done < qp->rq_tail)))
             return true;
     }
     return false;
@@ -261,7 +272,7 @@ sleep_until_work(gp_sim *s)
     struct timespec until;
 
     s->idle = true;
-    if (timers(s)) {
+    if (unfinished(s)) {
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_nsec += IDLE_MS * 1000000;
         until.tv_sec += until.tv_nsec / 1000000000;
@@ -540,6 +551,17 @@ gp_sim_regions(gp_sim *s, unsigned process)
         count += process_in(s, ((sim_mr *)o->self)->v.pd, process);
     pthread_mutex_unlock(&s->lock);
     return count;
+}
+
+bool
+gp_sim_busy(gp_sim *s)
+{
+    bool busy;
+
+    pthread_mutex_lock(&s->lock);
+    busy = unfinished(s);
+    pthread_mutex_unlock(&s->lock);
+    return busy;
 }
 
 size_t

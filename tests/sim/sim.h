@@ -163,6 +163,8 @@ const char *gp_sim_member(size_t n);
 /* Memory regions in protection domains where `process` has a queue pair. */
 size_t gp_sim_regions(gp_sim *sim, unsigned process);
 
+/* Whether anything could still move, or would after a time. */
+bool gp_sim_busy(gp_sim *sim);
 /* One turn of the scheduler. In step mode. */
 size_t gp_sim_turn(gp_sim *sim);
 /* Moves everything that can move; returns turns taken. In step mode. */

@@ -364,8 +364,10 @@ bool sim_chance(gp_sim *s, unsigned n);
 uint64_t sim_clock(gp_sim *s);
 void sim_track(gp_sim *s, sim_object *o, gp_sim_kind kind, void *self);
 void sim_untrack(gp_sim *s, sim_object *o);
-/* The live object of that kind at `self`; NULL and a violation that names
- * `who` and the kind when there is none. */
+/* The live object of that kind at `self`, or NULL. */
+void *sim_look(gp_sim *s, gp_sim_kind kind, const void *self);
+/* The same; NULL comes with a violation that names
+ * `who` and the kind. */
 void *sim_find(gp_sim *s, gp_sim_kind kind, const void *self, const char *who);
 void sim_wake(gp_sim *s); /* there is something to do */
 bool sim_signal_open(sim_signal *signal);

@@ -312,12 +312,13 @@ within(const sim_mr *mr, uint64_t address, uint64_t length)
            address - mr->base <= mr->v.length - length;
 }
 
-/* The key of a bound window is the one of the bind request. */
+/* The key of a bound window is the one of the bind request. A window or region
+ * that went in the meantime makes the request fail, and its queue pair. */
 enum ibv_wc_status
 sim_bind(gp_sim *s, sim_qp *qp, const sim_wqe *w)
 {
-    sim_mw *mw = sim_find(s, GP_SIM_MW, w->mw, "bind");
-    sim_mr *mr = sim_find(s, GP_SIM_MR, w->bind.mr, "bind");
+    sim_mw *mw = sim_look(s, GP_SIM_MW, w->mw);
+    sim_mr *mr = sim_look(s, GP_SIM_MR, w->bind.mr);
     unsigned access = w->bind.mw_access_flags;
 
     if (!mw || !mr || mw->qp || mw->v.pd != qp->v.pd || mr->v.pd != qp->v.pd)

@@ -203,7 +203,7 @@ sim_rdma_destroy_qp(gp_sim *s, struct rdma_cm_id *i)
         s->stats.live[GP_SIM_ASYNC_EVENT] -= GP_MIN(
             s->stats.live[GP_SIM_ASYNC_EVENT], (size_t)qp->async_unacked);
     }
-    if (qp->refilled && !qp->rnr_timer_set)
+    if (qp->refilled && !qp->rnr_timer_set && !qp->device->have.iwarp)
         sim_violate(
             s, "rdma_destroy_qp: it went on receiving with the RNR timer that "
                "rdma_cm leaves, 655 ms");
