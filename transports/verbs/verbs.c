@@ -597,7 +597,7 @@ release(gp_endpoint *ep, const gp_msg *msg, const void *payload)
 
 const gp_transport_ops gp_verbs_ops = {
     .abi = GP_TRANSPORT_ABI,
-    .caps = GP_CAP_CHECKSUM,
+    .caps = GP_CAP_CHECKSUM | GP_CAP_DEVICE,
     .name = "verbs",
     .text = "RDMA over InfiniBand, RoCE and iWARP, through libibverbs",
     .probe = probe,

@@ -21,6 +21,9 @@
 /* Events before others' turn. */
 #define EVENTS        256
 #define LOOK_AGAIN_NS 1000000u
+/* A lane that is lost so often and moves nothing in between will be lost
+ * again. */
+#define LOSSES_MAX 5u
 
 /* The lane stays in use while it is up, so that control messages rarely
  * change lanes. */
@@ -123,6 +126,9 @@ gp_vb_cm_lose(gp_vb_lane *lane, gp_status status, const char *why)
     choose_control_lane(ep);
     lane->retry_ns = gp_clock_ns();
     lane->lost_ns = gp_deadline(d->reconnect_seconds);
+    if (lane->losses++ && lane->progress != lane->done_frame + lane->expected)
+        lane->losses = 1;
+    lane->progress = lane->done_frame + lane->expected;
     lane->backoff_ns = 0;
     gp_vb_wake_at(d, lane->retry_ns);
     if (!gp_list_empty(&ep->received))
@@ -375,7 +381,7 @@ judge_lost(gp_vb_lane *lane, uint64_t now)
         gp_vb_wake_at(d, now + LOOK_AGAIN_NS);
         return;
     }
-    if (now >= lane->lost_ns) {
+    if (now >= lane->lost_ns || lane->losses > LOSSES_MAX) {
         gp_vb_cm_give_up(lane, NULL);
         return;
     }

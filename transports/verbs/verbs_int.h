@@ -318,6 +318,8 @@ struct gp_vb_lane {
     bool established;  /* accept side: ESTABLISHED, or a frame came first */
     bool opened;       /* was up once: the next attempt resumes */
     bool said;         /* the log knows that it is LOST */
+    uint32_t losses;   /* in a row without a frame in between, */
+    uint32_t progress; /* which this sum of frames tells */
     bool given_up;     /* not tried any more, and the peer was told */
     bool peer_gave_up; /* LOST came for it */
     uint64_t lost_ns;  /* LOST: until when to try */
