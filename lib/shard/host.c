@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
-gp_status
-gp_host_address(const gp_config *config, const char *bound, const char *towards,
-                char *out, size_t capacity)
+#include "shard/paths.h"
+
+/* One address of a transport. */
+static gp_status
+complete(const gp_config *config, const char *bound, const char *towards,
+         char *out, size_t capacity)
 {
     char host[GP_ADDRESS_MAX];
     gp_status status;
@@ -21,8 +24,30 @@ gp_host_address(const gp_config *config, const char *bound, const char *towards,
     if (status != GP_OK)
         return status;
     v6 = strchr(host, ':') != NULL;
-    snprintf(out, capacity, v6 ? "[%s]%s" : "%s%s", host, bound);
+    if ((size_t)snprintf(out, capacity, v6 ? "[%s]%s" : "%s%s", host, bound) >=
+        capacity)
+        return gp_fail(GP_ERR_TOO_LARGE, "the address %s%s is too long", host,
+                       bound);
     return GP_OK;
+}
+
+gp_status
+gp_host_address(const gp_config *config, const char *bound, const char *towards,
+                char *out, size_t capacity)
+{
+    char transport[16], text[GP_ADDRESS_MAX], whole[GP_ADDRESS_MAX];
+    const char *next = bound;
+    gp_status status = GP_OK;
+
+    out[0] = '\0';
+    while (status == GP_OK && gp_paths_next(&next, transport, sizeof(transport),
+                                            text, sizeof(text))) {
+        status = complete(config, text, towards, whole, sizeof(whole));
+        if (status == GP_OK)
+            status =
+                gp_paths_append(transport, whole, transport[0], out, capacity);
+    }
+    return status;
 }
 
 gp_status

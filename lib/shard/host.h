@@ -8,7 +8,8 @@
 #include "rendezvous/rendezvous.h"
 #include "shard/shard.h"
 
-/* The address others can use: a bound ":port" gets this host's name in front.
+/* The address others can use: a bound ":port" gets this host's name in front,
+ * in each alternative of paths.h.
  * `towards` is an address of the job's network, or "". */
 gp_status gp_host_address(const gp_config *config, const char *bound,
                           const char *towards, char *out, size_t capacity);

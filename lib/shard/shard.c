@@ -8,7 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shard/paths.h"
 #include "shard/shard_int.h"
+
+/* A second network without events for so many polls is polled this rarely. */
+#define IDLE_POLLS 256u
+#define REST_POLLS 16u
 
 static int
 handle(gp_shard *s, shard_link *link, const gp_event *event)
@@ -89,6 +94,15 @@ finish(gp_shard *s)
         s->on_finished(s->user, s->fault, s->fault_text);
 }
 
+/* With auto most jobs use one of two networks: the other one is looked at now
+ * and then, and whenever arm() says that it has something. */
+static bool
+is_resting(shard_link *link, int number)
+{
+    return number > 0 && !link->local && link->idle > IDLE_POLLS &&
+           ++link->idle % REST_POLLS != 0;
+}
+
 static int
 shard_poll(void *self)
 {
@@ -99,11 +113,16 @@ shard_poll(void *self)
 
     for (int i = 0; i < s->links; i++) {
         shard_link *link = &s->link[i];
-        int n = link->ops->progress(link->domain, events, SHARD_EVENTS);
+        int n;
+
+        if (is_resting(link, i))
+            continue;
+        n = link->ops->progress(link->domain, events, SHARD_EVENTS);
 
         if (n < 0)
             gp_shard_fail(s, (gp_status)n, "transport %s failed: %s",
                           link->ops->name, gp_status_text((gp_status)n));
+        link->idle = n ? 0 : link->idle + 1;
         for (int k = 0; k < n; k++)
             done += handle(s, link, &events[k]);
     }
@@ -211,25 +230,54 @@ open_link(gp_shard *s, const gp_config *config, const gp_transport_ops *ops,
 
     if (status != GP_OK)
         return status;
+    status = ops->listen(link->domain, address, bound, GP_ADDRESS_MAX);
+    if (status != GP_OK) {
+        ops->close(link->domain);
+        link->domain = NULL;
+        return status;
+    }
     link->ops = ops;
     s->links++;
-    return ops->listen(link->domain, address, bound, GP_ADDRESS_MAX);
+    return GP_OK;
+}
+
+/* Listens on every transport that is offered. The last one must work; what is
+ * offered beside it is left out when it does not. */
+static gp_status
+open_offered(gp_shard *s, const gp_config *config)
+{
+    const gp_transport_ops *ops[GP_PATHS_MAX];
+    char bound[GP_PATHS_MAX][GP_ADDRESS_MAX];
+    size_t count = 0;
+    gp_status status = gp_paths_offer(config, ops, &count);
+
+    for (size_t i = 0; status == GP_OK && i < count; i++) {
+        status = open_link(s, config, ops[i], gp_config_get(config, "listen"),
+                           bound[s->links]);
+        if (status != GP_OK && i + 1 < count) {
+            GP_WARN("shards listen without %s: %s", ops[i]->name,
+                    gp_last_error());
+            status = GP_OK;
+        }
+    }
+    for (int i = 0; status == GP_OK && i < s->links; i++)
+        status = gp_paths_append(s->link[i].ops->name, bound[i], s->links > 1,
+                                 s->address, sizeof(s->address));
+    return status;
 }
 
 static gp_status
 open_links(gp_shard *s, const gp_config *config, const gp_shard_options *o)
 {
-    const gp_transport_ops *ops;
     char ignored[GP_ADDRESS_MAX];
-    gp_status status = gp_transport_choose(config, &ops);
+    gp_status status = open_offered(s, config);
 
-    if (status != GP_OK)
-        return status;
-    status =
-        open_link(s, config, ops, gp_config_get(config, "listen"), s->address);
     if (status != GP_OK || !o->local)
         return status;
-    return open_link(s, config, gp_transport_find("loop"), o->local, ignored);
+    status = open_link(s, config, gp_transport_find("loop"), o->local, ignored);
+    if (status == GP_OK)
+        s->link[s->links - 1].local = true;
+    return status;
 }
 
 static void

@@ -107,5 +107,5 @@ gp_arena_find(const gp_shard *s, const gp_peer *peer, const void *payload)
 {
     size_t offset = (uintptr_t)payload - (uintptr_t)s->arena;
 
-    return offset < s->arena_bytes ? s->arena_mem[peer->local] : NULL;
+    return offset < s->arena_bytes ? s->arena_mem[peer->link_number] : NULL;
 }

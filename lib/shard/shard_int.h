@@ -28,7 +28,7 @@
 #include "wire/proto.h"
 #include "wire/slots.h"
 
-#define SHARD_LINKS       2
+#define SHARD_LINKS       3
 #define SHARD_EVENTS      32
 #define SHARD_REPORT_NS   500000000u  /* how often workers hear who is late */
 #define SHARD_LOG_NS      4000000000u /* ... and how often it is logged */
@@ -59,6 +59,7 @@ typedef struct gp_peer {
     uint64_t free_credits;  /* slots to hand back with the next message */
     uint64_t held;          /* slots that hold a push; bit set */
     uint64_t full_since_ns; /* since when a large push finds no room, or 0 */
+    int link_number;        /* in gp_shard.link */
     bool local; /* the worker of this process, under the same driver */
     bool flush;
     bool dead; /* waits to be freed at the end of the turn */
@@ -141,6 +142,8 @@ typedef struct gp_chunk {
 typedef struct shard_link {
     const gp_transport_ops *ops;
     gp_domain *domain;
+    bool local;    /* for the worker of this process */
+    uint32_t idle; /* polls in a row that gave nothing */
 } shard_link;
 
 struct gp_shard {

@@ -92,7 +92,8 @@ gp_shard_accept(gp_shard *s, const gp_event *event, shard_link *link)
     }
     peer->ops = link->ops;
     peer->domain = link->domain;
-    peer->local = link == &s->link[1];
+    peer->link_number = (int)(link - s->link);
+    peer->local = link->local;
     peer->ep = event->ep;
     peer->deadline = gp_deadline(s->handshake_timeout);
     gp_list_init(&peer->backlog);

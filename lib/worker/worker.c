@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/pool.h"
+#include "shard/paths.h"
 #include "worker/worker_int.h"
 
 gp_status
@@ -239,34 +240,62 @@ find_shards(gp_worker *w, uint64_t deadline, char *out)
                            deadline);
 }
 
+/* The link of a transport, opened when it is the first use. */
 static gp_status
-open_link(gp_worker *w, const gp_transport_ops *ops)
+find_link(gp_worker *w, const gp_transport_ops *ops, worker_link **out)
 {
-    gp_status status = ops->open(w->config, &w->link[w->links].domain);
+    worker_link *link = &w->link[w->links];
+    gp_status status;
 
-    if (status == GP_OK)
-        w->link[w->links++].ops = ops;
-    return status;
+    for (int i = 0; i < w->links; i++)
+        if (w->link[i].ops == ops) {
+            *out = &w->link[i];
+            return GP_OK;
+        }
+    if (w->links == WORKER_LINKS)
+        return gp_fail(GP_ERR_INTERNAL, "more than %d transports",
+                       WORKER_LINKS);
+    status = ops->open(w->config, &link->domain);
+    if (status != GP_OK)
+        return status;
+    link->ops = ops;
+    w->links++;
+    *out = link;
+    return GP_OK;
 }
 
 static gp_status
-connect_shard(gp_worker *w, uint32_t i, const char *address, uint64_t deadline)
+choose_path(gp_worker *w, gp_conn *conn, const char *published)
+{
+    const gp_transport_ops *ops = gp_transport_find("loop");
+    gp_status status = GP_OK;
+    char who[32];
+
+    if (w->shard && conn->shard == w->shard_index) {
+        local_name(w, conn->address, sizeof(conn->address));
+    } else {
+        snprintf(who, sizeof(who), "shard %u", conn->shard);
+        status = gp_paths_take(w->config, who, published, &ops, conn->address,
+                               sizeof(conn->address));
+    }
+    return status == GP_OK ? find_link(w, ops, &conn->link) : status;
+}
+
+static gp_status
+connect_shard(gp_worker *w, uint32_t i, const char *published,
+              uint64_t deadline)
 {
     gp_conn *conn = &w->conn[i];
     gp_status status;
 
     conn->worker = w;
     conn->shard = i;
-    conn->link = &w->link[0];
     gp_list_init(&conn->ready);
     gp_list_init(&conn->unbuffered);
-    snprintf(conn->address, sizeof(conn->address), "%s", address);
-    if (w->shard && i == w->shard_index) {
-        conn->link = &w->link[1];
-        local_name(w, conn->address, sizeof(conn->address));
-    }
-    status = conn->link->ops->connect(conn->link->domain, conn->address,
-                                      deadline, &conn->ep);
+    status = choose_path(w, conn, published);
+    if (status == GP_OK)
+        status = conn->link->ops->connect(conn->link->domain, conn->address,
+                                          deadline, &conn->ep);
     if (status == GP_OK)
         conn->link->ops->ep_set_user(conn->ep, conn);
     return status;
@@ -275,18 +304,13 @@ connect_shard(gp_worker *w, uint32_t i, const char *address, uint64_t deadline)
 static gp_status
 connect_all(gp_worker *w, uint64_t deadline)
 {
-    const gp_transport_ops *ops;
     char *address = calloc(w->shards, GP_ADDRESS_MAX);
     gp_driven driven;
-    gp_status status = gp_transport_choose(w->config, &ops);
+    gp_status status = GP_OK;
 
     w->conn = calloc(w->shards, sizeof(*w->conn));
     if (!address || !w->conn)
         status = gp_fail(GP_ERR_NO_MEMORY, "%u shards", w->shards);
-    if (status == GP_OK)
-        status = open_link(w, ops);
-    if (status == GP_OK && w->shard)
-        status = open_link(w, gp_transport_find("loop"));
     if (status == GP_OK)
         status = find_shards(w, deadline, address);
     for (uint32_t i = 0; status == GP_OK && i < w->shards; i++)

@@ -41,7 +41,7 @@
 #include "wire/slots.h"
 #include "worker/auto.h"
 
-#define WORKER_LINKS     2
+#define WORKER_LINKS     3
 #define WORKER_EVENTS    32
 #define SCRATCH_BUDGET   (24u << 20) /* bytes per direction, all shards */
 #define SCRATCH_PAYLOADS 8u

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * paths.c - see paths.h.
+ *
+ * Only tcp and verbs have names in addresses: both use host:port, so a name in
+ * front makes a second colon, and no host:port is taken for one. Addresses of
+ * other transports are theirs to read.
+ */
+#include "shard/paths.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "shard/shard.h"
+
+static const char *const named[] = {"verbs", "tcp"};
+
+static bool
+is_auto(const gp_config *config)
+{
+    return strcmp(gp_config_get(config, "transport"), "auto") == 0;
+}
+
+/* Whether this machine can use verbs; if not, `why` says why. */
+static bool
+verbs_usable(const gp_config *config, const gp_transport_ops **out, char *why,
+             size_t capacity)
+{
+    const gp_transport_ops *verbs = gp_transport_find("verbs");
+
+    why[0] = '\0';
+    if (!verbs) {
+        snprintf(why, capacity, "this build has no verbs");
+        return false;
+    }
+    if (gp_config_int(config, "ib_disable")) {
+        snprintf(why, capacity, "GRADPUSH_IB_DISABLE is set");
+        return false;
+    }
+    *out = verbs;
+    return verbs->probe(config, why, capacity) == GP_OK;
+}
+
+gp_status
+gp_paths_offer(const gp_config *config,
+               const gp_transport_ops *out[GP_PATHS_MAX], size_t *count)
+{
+    const gp_transport_ops *chosen;
+    gp_status status = gp_transport_choose(config, &chosen);
+    char why[256];
+
+    if (status != GP_OK)
+        return status;
+    *count = 0;
+    if (is_auto(config)) {
+        if (verbs_usable(config, &out[0], why, sizeof(why)))
+            (*count)++;
+        else
+            GP_INFO("transport tcp, not verbs: %s", why);
+    }
+    out[(*count)++] = chosen;
+    return GP_OK;
+}
+
+gp_status
+gp_paths_append(const char *transport, const char *address, bool several,
+                char *out, size_t capacity)
+{
+    size_t used = strlen(out);
+    int n = snprintf(out + used, capacity - used, "%s%s%s%s", used ? "|" : "",
+                     several ? transport : "", several ? ":" : "", address);
+
+    if (n >= 0 && (size_t)n < capacity - used)
+        return GP_OK;
+    out[used] = '\0';
+    return gp_fail(GP_ERR_TOO_LARGE,
+                   "the addresses of a shard are longer than %zu bytes: set "
+                   "GRADPUSH_TRANSPORT, or a shorter GRADPUSH_ADVERTISE",
+                   capacity - 1);
+}
+
+/* The length of a transport's name and its colon in front of host:port. */
+static size_t
+name_length(const char *text, size_t length)
+{
+    for (size_t i = 0; i < GP_COUNT_OF(named); i++) {
+        size_t n = strlen(named[i]);
+
+        if (length > n + 1 && !strncmp(text, named[i], n) && text[n] == ':' &&
+            memchr(text + n + 1, ':', length - n - 1))
+            return n + 1;
+    }
+    return 0;
+}
+
+static void
+copy(const char *text, size_t length, char *out, size_t capacity)
+{
+    length = GP_MIN(length, capacity - 1);
+    memcpy(out, text, length);
+    out[length] = '\0';
+}
+
+bool
+gp_paths_next(const char **next, char *transport, size_t transport_capacity,
+              char *address, size_t capacity)
+{
+    const char *text = *next;
+    size_t length, name;
+
+    if (!text)
+        return false;
+    length = strcspn(text, "|");
+    name = name_length(text, length);
+    copy(text, name ? name - 1 : 0, transport, transport_capacity);
+    copy(text + name, length - name, address, capacity);
+    *next = text[length] ? text + length + 1 : NULL;
+    return true;
+}
+
+/* Finds the alternative of that transport; one without a name is it too when
+ * `unnamed`. */
+static bool
+find(const char *published, const char *wanted, bool unnamed, char *address,
+     size_t capacity)
+{
+    const char *next = published;
+    char transport[16], text[GP_ADDRESS_MAX];
+
+    while (
+        gp_paths_next(&next, transport, sizeof(transport), text, sizeof(text)))
+        if (!strcmp(transport, wanted) || (!transport[0] && unnamed)) {
+            snprintf(address, capacity, "%s", text);
+            return true;
+        }
+    return false;
+}
+
+/* verbs if it can be, and the reason if not. */
+static const gp_transport_ops *
+try_verbs(const gp_config *config, const char *who, const char *published,
+          char *address, size_t capacity)
+{
+    const gp_transport_ops *verbs = NULL;
+    char text[GP_ADDRESS_MAX], why[256];
+
+    if (!find(published, "verbs", false, text, sizeof(text))) {
+        GP_DEBUG("%s offers no verbs", who);
+        return NULL;
+    }
+    if (!verbs_usable(config, &verbs, why, sizeof(why))) {
+        GP_WARN("%s offers verbs, but tcp is used: %s", who, why);
+        return NULL;
+    }
+    snprintf(address, capacity, "%s", text);
+    return verbs;
+}
+
+gp_status
+gp_paths_take(const gp_config *config, const char *who, const char *published,
+              const gp_transport_ops **ops, char *address, size_t capacity)
+{
+    const gp_transport_ops *chosen, *verbs = NULL;
+    gp_status status = gp_transport_choose(config, &chosen);
+
+    if (status != GP_OK)
+        return status;
+    if (is_auto(config))
+        verbs = try_verbs(config, who, published, address, capacity);
+    if (verbs) {
+        *ops = verbs;
+        return GP_OK;
+    }
+    if (!find(published, chosen->name, true, address, capacity))
+        return gp_fail(GP_ERR_CONFIG,
+                       "%s cannot be reached over %s: it listens on %s; set "
+                       "GRADPUSH_TRANSPORT to the same on both sides",
+                       who, chosen->name, published);
+    *ops = chosen;
+    return GP_OK;
+}

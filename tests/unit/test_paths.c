@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_paths.c - addresses with alternatives: what shards publish and which one
+ * a worker takes.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "shard/host.h"
+#include "shard/paths.h"
+
+#define BOTH "verbs:10.0.0.2:4711|tcp:10.0.0.2:4712"
+
+static gp_config *
+config_of(const char *transport)
+{
+    gp_config *config = NULL;
+
+    assert_int_equal(gp_config_create(&config), GP_OK);
+    assert_int_equal(gp_config_set(config, "transport", transport), GP_OK);
+    assert_int_equal(gp_config_set(config, "ib_disable", "1"), GP_OK);
+    assert_int_equal(gp_config_set(config, "advertise", "fd00::2"), GP_OK);
+    return config;
+}
+
+static void
+assert_taken(const char *transport, const char *published, const char *name,
+             const char *address)
+{
+    gp_config *config = config_of(transport);
+    const gp_transport_ops *ops = NULL;
+    char text[GP_ADDRESS_MAX] = "";
+
+    assert_int_equal(
+        gp_paths_take(config, "shard 3", published, &ops, text, sizeof(text)),
+        GP_OK);
+    assert_string_equal(ops->name, name);
+    assert_string_equal(text, address);
+    gp_config_destroy(config);
+}
+
+static void
+plain_addresses(void **state)
+{
+    (void)state;
+    assert_taken("auto", "10.0.0.2:4711", "tcp", "10.0.0.2:4711");
+    assert_taken("tcp", "[fd00::1]:4711", "tcp", "[fd00::1]:4711");
+    assert_taken("loop", "loop:7.name", "loop", "loop:7.name");
+    /* Hosts may have such names. */
+    assert_taken("auto", "verbs:4711", "tcp", "verbs:4711");
+    assert_taken("tcp", "tcp:4711", "tcp", "tcp:4711");
+    assert_taken("tcp", "tcp:tcp:4711", "tcp", "tcp:4711");
+}
+
+/* Without verbs, or with it switched off, auto is tcp. */
+static void
+alternatives(void **state)
+{
+    (void)state;
+    assert_taken("auto", BOTH, "tcp", "10.0.0.2:4712");
+    assert_taken("tcp", BOTH, "tcp", "10.0.0.2:4712");
+    assert_taken("auto", "tcp:[fd00::1]:1|verbs:[fd00::1]:2", "tcp",
+                 "[fd00::1]:1");
+    if (gp_transport_find("verbs"))
+        assert_taken("verbs", BOTH, "verbs", "10.0.0.2:4711");
+}
+
+static void
+none_fits(void **state)
+{
+    gp_config *config = config_of("tcp");
+    const gp_transport_ops *ops = NULL;
+    char text[GP_ADDRESS_MAX] = "untouched";
+
+    (void)state;
+    assert_int_equal(gp_paths_take(config, "shard 3", "verbs:10.0.0.2:4711",
+                                   &ops, text, sizeof(text)),
+                     GP_ERR_CONFIG);
+    assert_null(ops);
+    assert_string_equal(text, "untouched");
+    assert_non_null(strstr(gp_last_error(), "shard 3"));
+    assert_non_null(strstr(gp_last_error(), "GRADPUSH_TRANSPORT"));
+    gp_config_destroy(config);
+}
+
+static void
+published(void **state)
+{
+    gp_config *config = config_of("tcp");
+    char out[GP_ADDRESS_MAX];
+
+    (void)state;
+    assert_int_equal(gp_host_address(config, "verbs:10.0.0.2:1|tcp::2", "", out,
+                                     sizeof(out)),
+                     GP_OK);
+    assert_string_equal(out, "verbs:10.0.0.2:1|tcp:[fd00::2]:2");
+    assert_int_equal(gp_host_address(config, ":2", "", out, sizeof(out)),
+                     GP_OK);
+    assert_string_equal(out, "[fd00::2]:2");
+    gp_config_destroy(config);
+}
+
+static void
+too_long(void **state)
+{
+    char out[24] = "";
+
+    (void)state;
+    assert_int_equal(
+        gp_paths_append("verbs", "10.0.0.2:4711", true, out, sizeof(out)),
+        GP_OK);
+    assert_int_equal(
+        gp_paths_append("tcp", "10.0.0.2:4712", true, out, sizeof(out)),
+        GP_ERR_TOO_LARGE);
+    assert_string_equal(out, "verbs:10.0.0.2:4711");
+}
+
+static void
+offered(void **state)
+{
+    gp_config *config = config_of("auto");
+    const gp_transport_ops *ops[GP_PATHS_MAX];
+    size_t count = 0;
+
+    (void)state;
+    assert_int_equal(gp_paths_offer(config, ops, &count), GP_OK);
+    assert_int_equal(count, 1);
+    assert_string_equal(ops[0]->name, "tcp");
+    assert_int_equal(gp_config_set(config, "transport", "tpc"), GP_OK);
+    assert_int_equal(gp_paths_offer(config, ops, &count), GP_ERR_CONFIG);
+    gp_config_destroy(config);
+}
+
+int
+main(void)
+{
+    static const struct CMUnitTest cases[] = {
+        cmocka_unit_test(plain_addresses), cmocka_unit_test(alternatives),
+        cmocka_unit_test(none_fits),       cmocka_unit_test(published),
+        cmocka_unit_test(too_long),        cmocka_unit_test(offered),
+    };
+
+    return cmocka_run_group_tests(cases, NULL, NULL);
+}
