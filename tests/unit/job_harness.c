@@ -9,13 +9,17 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 typedef struct member {
     job *job;
@@ -306,4 +310,30 @@ job_shuffle(uint32_t *order, uint32_t count, uint32_t *state)
         order[k] = order[i - 1];
         order[i - 1] = swap;
     }
+}
+
+void
+job_note(job *j, uint32_t rank, gp_status status)
+{
+    j->ended[rank] = status;
+    snprintf(j->message[rank], sizeof(j->message[0]), "%s",
+             status == GP_OK ? "" : gp_last_error());
+}
+
+void
+job_expect_text(const char *text, const char *part)
+{
+    if (!strstr(text, part))
+        fail_msg("'%s' does not say '%s'", text, part);
+}
+
+void
+job_expect_end(const job *j, uint32_t rank, gp_status status, const char *part)
+{
+    assert_int_equal(j->created[rank], GP_OK);
+    if (j->ended[rank] != status)
+        fail_msg("rank %u: %s, not %s: %s", rank,
+                 gp_status_name(j->ended[rank]), gp_status_name(status),
+                 j->message[rank]);
+    job_expect_text(j->message[rank], part);
 }

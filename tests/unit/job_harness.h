@@ -95,4 +95,13 @@ void job_shuffle(uint32_t *order, uint32_t count, uint32_t *state);
 
 double job_seconds(void);
 
+/* For bodies: keeps what a call ended with, for the main thread to look at. */
+void job_note(job *j, uint32_t rank, gp_status status);
+
+/* For the main thread: fails the test unless the text has that part, or unless
+ * a worker was created and its body noted that status and a text with it. */
+void job_expect_text(const char *text, const char *part);
+void job_expect_end(const job *j, uint32_t rank, gp_status status,
+                    const char *part);
+
 #endif

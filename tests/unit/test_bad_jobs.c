@@ -18,46 +18,19 @@
 #include "job_harness.h"
 
 static void
-expect_text(const char *text, const char *part)
-{
-    if (!strstr(text, part))
-        fail_msg("'%s' does not say '%s'", text, part);
-}
-
-static void
 expect_failure(const job *j, uint32_t rank, gp_status status, const char *part)
 {
     if (j->created[rank] != status)
         fail_msg("rank %u: %s, not %s: %s", rank,
                  gp_status_name(j->created[rank]), gp_status_name(status),
                  j->message[rank]);
-    expect_text(j->message[rank], part);
+    job_expect_text(j->message[rank], part);
 }
 
 static void
 no_body(job *j, gp_worker *w, uint32_t rank)
 {
     (void)j, (void)w, (void)rank;
-}
-
-/* Keeps what a call ended with, for the main thread to look at. */
-static void
-note(job *j, uint32_t rank, gp_status status)
-{
-    j->ended[rank] = status;
-    snprintf(j->message[rank], sizeof(j->message[0]), "%s",
-             status == GP_OK ? "" : gp_last_error());
-}
-
-static void
-expect_end(const job *j, uint32_t rank, gp_status status, const char *part)
-{
-    assert_int_equal(j->created[rank], GP_OK);
-    if (j->ended[rank] != status)
-        fail_msg("rank %u: %s, not %s: %s", rank,
-                 gp_status_name(j->ended[rank]), gp_status_name(status),
-                 j->message[rank]);
-    expect_text(j->message[rank], part);
 }
 
 /* Whether a member's patience ended before it came as far as all others, so
@@ -129,7 +102,7 @@ lists_body(job *j, gp_worker *w, uint32_t rank)
     }
     if (status == GP_OK)
         status = r ? gp_wait(&r, -1) : gp_barrier(w);
-    note(j, rank, status);
+    job_note(j, rank, status);
 }
 
 static void
@@ -153,9 +126,9 @@ lists_differ(void **state)
 
         assert_int_equal(run_job(&j), GP_ERR_MISMATCH);
         for (uint32_t r = 0; r < 2; r++) {
-            expect_end(&j, r, GP_ERR_MISMATCH, cases[i].says);
-            expect_text(j.message[r], "worker 1");
-            expect_text(j.message[r], "register");
+            job_expect_end(&j, r, GP_ERR_MISMATCH, cases[i].says);
+            job_expect_text(j.message[r], "worker 1");
+            job_expect_text(j.message[r], "register");
         }
     }
 }
@@ -174,7 +147,7 @@ settings_body(job *j, gp_worker *w, uint32_t rank)
 
     (void)job_tensor(w, "t", 10, "sum");
     status = gp_worker_ready(w);
-    note(j, rank, status == GP_OK ? gp_barrier(w) : status);
+    job_note(j, rank, status == GP_OK ? gp_barrier(w) : status);
 }
 
 static void
@@ -189,119 +162,9 @@ settings_differ(void **state)
     (void)state;
     assert_int_equal(run_job(&j), GP_ERR_MISMATCH);
     for (uint32_t r = 0; r < 2; r++) {
-        expect_end(&j, r, GP_ERR_MISMATCH, "chunk_bytes");
-        expect_text(j.message[r], "alike");
+        job_expect_end(&j, r, GP_ERR_MISMATCH, "chunk_bytes");
+        job_expect_text(j.message[r], "alike");
     }
-}
-
-/* A worker with fewer batches than the others. */
-
-static void
-batches_body(job *j, gp_worker *w, uint32_t rank)
-{
-    gp_tensor *t = job_tensor(w, "weights", 5000, "mean");
-    float *data = calloc(5000, sizeof(float));
-    uint32_t steps = rank == 1 ? 3 : 5;
-    gp_status status = GP_OK;
-    gp_request *r;
-
-    for (uint32_t s = 0; s < steps && status == GP_OK; s++) {
-        status = gp_push_pull(t, data, data, &r);
-        if (status == GP_OK)
-            status = gp_wait(&r, -1);
-    }
-    note(j, rank, status);
-    free(data);
-}
-
-static void
-fewer_batches(void **state)
-{
-    (void)state;
-    for (uint32_t kind = 0; kind < 4; kind++) {
-        job j = {.transport = kind % 2 ? "tcp" : "loop",
-                 .workers = 2,
-                 .shards = 2,
-                 .colocated = kind >= 2,
-                 .body = batches_body};
-
-        (void)run_job(&j);
-        assert_int_equal(j.ended[1], GP_OK);
-        expect_end(&j, 0, GP_ERR_PEER_LEFT,
-                   "worker 1 left the job after 3 steps of tensor 'weights'");
-        expect_text(j.message[0], "the same number of batches");
-        if (kind < 2)
-            assert_int_equal(j.server_status, GP_ERR_PEER_LEFT);
-    }
-}
-
-/* The same, when the one with fewer has long left before the other pushes. */
-static void
-gone_body(job *j, gp_worker *w, uint32_t rank)
-{
-    const char *codec = j->data;
-    gp_tensor_options o = GP_TENSOR_INIT;
-    float *data = calloc(5000, sizeof(float));
-    double patience = job_seconds() + 20;
-    gp_status status = GP_OK;
-    gp_request *r;
-    gp_tensor *t;
-
-    o.name = "weights";
-    o.count = 5000;
-    o.codec = codec;
-    o.pull_codec = "none";
-    job_check(gp_tensor_register(w, &o, &t));
-    for (uint32_t s = 0; s < (rank == 1 ? 3 : 4) && status == GP_OK; s++) {
-        while (s == 3 && !atomic_load(&j->gone[1]))
-            job_require(job_seconds() < patience);
-        status = gp_push_pull(t, data, data, &r);
-        if (status == GP_OK)
-            status = gp_wait(&r, -1);
-    }
-    note(j, rank, status);
-    free(data);
-}
-
-static void
-one_left_long_ago(void **state)
-{
-    static const char *const codecs[4] = {"none", "q8", "topk:0.1", "intsum"};
-
-    (void)state;
-    for (uint32_t i = 0; i < 8; i++) {
-        job j = {.transport = i % 2 ? "tcp" : "loop",
-                 .workers = 2,
-                 .shards = 2,
-                 .data = (void *)(uintptr_t)codecs[i / 2],
-                 .body = gone_body};
-
-        (void)run_job(&j);
-        assert_int_equal(j.ended[1], GP_OK);
-        expect_end(&j, 0, GP_ERR_PEER_LEFT, "worker 1 left the job after 3");
-    }
-}
-
-static void
-barrier_left_body(job *j, gp_worker *w, uint32_t rank)
-{
-    /* The first makes sure that all have joined before one leaves. Whoever is
-     * slow to return from it learns of that departure in the second. */
-    job_check(gp_barrier(w));
-    note(j, rank, rank == 1 ? GP_OK : gp_barrier(w));
-}
-
-static void
-barrier_without_one(void **state)
-{
-    job j = {.transport = "tcp",
-             .workers = 3,
-             .shards = 1,
-             .body = barrier_left_body};
-
-    (void)state;
-    assert_int_equal(run_job(&j), GP_ERR_PEER_LEFT);
-    expect_end(&j, 0, GP_ERR_PEER_LEFT, "worker 1 left the job while worker");
 }
 
 /* Tokens and job names. */
@@ -354,8 +217,8 @@ wrong_token(void **state)
         run_patiently(&j, "worker 1 of 2 has not joined");
         job_log_stop();
         expect_failure(&j, 1, GP_ERR_AUTH, "wrong job token");
-        expect_text(j.message[1], "GRADPUSH_TOKEN");
-        expect_text(j.message[1], "127.0.0.1");
+        job_expect_text(j.message[1], "GRADPUSH_TOKEN");
+        job_expect_text(j.message[1], "127.0.0.1");
         /* The other waits, and says for whom. */
         expect_failure(&j, 0, GP_ERR_TIMEOUT, "worker 1 of 2 has not joined");
         assert_true(job_log_has("refused a connection"));
@@ -379,7 +242,7 @@ surplus_token(void **state)
     job_set(c, "token", "a token that the shard does not have");
     assert_int_equal(gp_worker_create(c, &w), GP_ERR_AUTH);
     assert_null(w);
-    expect_text(gp_last_error(), "GRADPUSH_TOKEN");
+    job_expect_text(gp_last_error(), "GRADPUSH_TOKEN");
     gp_config_destroy(c);
     gp_server_destroy(j.server[0]);
 }
@@ -411,8 +274,8 @@ wrong_job(void **state)
     job_set(c, "servers", j.servers);
     job_set(c, "job", "another");
     assert_int_equal(gp_worker_create(c, &w), GP_ERR_REFUSED);
-    expect_text(gp_last_error(), "another job than 'mine'");
-    expect_text(gp_last_error(), "GRADPUSH_JOB");
+    job_expect_text(gp_last_error(), "another job than 'mine'");
+    job_expect_text(gp_last_error(), "GRADPUSH_JOB");
     gp_config_destroy(c);
     gp_server_destroy(j.server[0]);
 }
@@ -441,7 +304,7 @@ rank_taken_twice(void **state)
     run_patiently(&j, "worker 2 of 3 has not joined");
     refused = j.created[1] == GP_ERR_EXISTS ? 1 : 2;
     expect_failure(&j, refused, GP_ERR_EXISTS, "rank 1 is taken by");
-    expect_text(j.message[refused], "GRADPUSH_RANK");
+    job_expect_text(j.message[refused], "GRADPUSH_RANK");
     /* Whose patience ends first gives up, and takes the other along. */
     expect_failure(&j, 0,
                    j.created[0] == GP_ERR_PEER_LEFT ? GP_ERR_PEER_LEFT
@@ -550,9 +413,9 @@ missing_shard(void **state)
     job_set(c, "rank", "0");
     job_set(c, "servers", address);
     assert_int_equal(gp_worker_create(c, &w), GP_ERR_UNREACHABLE);
-    expect_text(gp_last_error(), "shard 0");
-    expect_text(gp_last_error(), address);
-    expect_text(gp_last_error(), "is the address right?");
+    job_expect_text(gp_last_error(), "shard 0");
+    job_expect_text(gp_last_error(), address);
+    job_expect_text(gp_last_error(), "is the address right?");
     gp_config_destroy(c);
 }
 
@@ -620,8 +483,8 @@ port_in_use(void **state)
     c = job_config(&j);
     job_set(c, "listen", j.servers);
     assert_int_equal(gp_server_create(c, &second), GP_ERR_ADDRESS);
-    expect_text(gp_last_error(), j.servers);
-    expect_text(gp_last_error(), "port is taken");
+    job_expect_text(gp_last_error(), j.servers);
+    job_expect_text(gp_last_error(), "port is taken");
     gp_config_destroy(c);
     gp_server_destroy(j.server[0]);
 }
@@ -640,9 +503,9 @@ unknown_transport(void **state)
     job_set(c, "rank", "0");
     job_set(c, "servers", "127.0.0.1:1");
     assert_int_equal(gp_worker_create(c, &w), GP_ERR_CONFIG);
-    expect_text(gp_last_error(), "did you mean 'tcp'?");
+    job_expect_text(gp_last_error(), "did you mean 'tcp'?");
     assert_int_equal(gp_server_create(c, &server), GP_ERR_CONFIG);
-    expect_text(gp_last_error(), "did you mean 'tcp'?");
+    job_expect_text(gp_last_error(), "did you mean 'tcp'?");
     gp_config_destroy(c);
 }
 
@@ -720,108 +583,12 @@ unknown_variable(void **state)
     unsetenv("GRADPUSH_CHUNK_BYTE");
 }
 
-/* Waits that end at their deadline say who is late. */
-
-#define LONG 60.0 /* ends what hangs */
-
-static void
-await(atomic_bool *over)
-{
-    double deadline = job_seconds() + LONG;
-
-    while (!atomic_load(over)) {
-        job_require(job_seconds() < deadline);
-        usleep(1000);
-    }
-}
-
-static void
-late_body(job *j, gp_worker *w, uint32_t rank)
-{
-    gp_tensor *t = job_tensor(w, "slow", 100, "sum");
-    float data[100] = {0};
-    atomic_bool *over = j->data;
-    double deadline = job_seconds() + LONG;
-    gp_request *r;
-
-    job_check(gp_worker_ready(w));
-    if (rank == 1) {
-        await(over);
-    } else {
-        job_check(gp_push_pull(t, data, data, &r));
-        while (gp_wait(&r, 0.2) == GP_ERR_TIMEOUT &&
-               !strstr(gp_last_error(), "for worker 1"))
-            job_require(job_seconds() < deadline);
-        job_require(r != NULL);
-        note(j, 0, gp_wait(&r, 0));
-        atomic_store(over, true);
-    }
-    if (rank == 1)
-        job_check(gp_push_pull(t, data, data, &r));
-    job_check(gp_wait(&r, -1));
-}
-
-static void
-late_worker_is_named(void **state)
-{
-    atomic_bool over = false;
-    job j = {.transport = "tcp",
-             .workers = 2,
-             .shards = 1,
-             .body = late_body,
-             .data = &over};
-
-    (void)state;
-    assert_int_equal(run_job(&j), GP_OK);
-    expect_end(&j, 0, GP_ERR_TIMEOUT, "tensor 'slow' step 0");
-    expect_text(j.message[0], "for worker 1");
-}
-
-static void
-barrier_body(job *j, gp_worker *w, uint32_t rank)
-{
-    atomic_bool *over = j->data;
-
-    if (rank == 1) {
-        await(over);
-        return;
-    }
-    note(j, rank, gp_barrier(w));
-    atomic_store(over, true);
-}
-
-static void
-late_barrier_names_the_worker(void **state)
-{
-    static const char *const patience[] = {"1.4s", "4s", "20s"};
-    job j;
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(patience) / sizeof(patience[0]); i++) {
-        atomic_bool over = false;
-
-        j = (job){.transport = "tcp",
-                  .workers = 2,
-                  .shards = 1,
-                  .settings = {"timeout", patience[i]},
-                  .body = barrier_body,
-                  .data = &over};
-        (void)run_job(&j);
-        if (strstr(j.message[0], "worker 1"))
-            break; /* else the shard was too busy to say it in time */
-    }
-    expect_end(&j, 0, GP_ERR_TIMEOUT, "worker 1");
-}
-
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_differ),
         cmocka_unit_test(settings_differ),
-        cmocka_unit_test(fewer_batches),
-        cmocka_unit_test(one_left_long_ago),
-        cmocka_unit_test(barrier_without_one),
         cmocka_unit_test(wrong_token),
         cmocka_unit_test(surplus_token),
         cmocka_unit_test(wrong_job),
@@ -837,8 +604,6 @@ main(void)
         cmocka_unit_test(unknown_transport),
         cmocka_unit_test(unknown_names),
         cmocka_unit_test(unknown_variable),
-        cmocka_unit_test(late_worker_is_named),
-        cmocka_unit_test(late_barrier_names_the_worker),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_left_jobs.c - members that leave while others need them, or come late:
+ * whoever waits is told of it, by name, within a deadline.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "job_harness.h"
+
+/* A worker with fewer batches than the others. */
+
+static void
+batches_body(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_tensor *t = job_tensor(w, "weights", 5000, "mean");
+    float *data = calloc(5000, sizeof(float));
+    uint32_t steps = rank == 1 ? 3 : 5;
+    gp_status status = GP_OK;
+    gp_request *r;
+
+    for (uint32_t s = 0; s < steps && status == GP_OK; s++) {
+        status = gp_push_pull(t, data, data, &r);
+        if (status == GP_OK)
+            status = gp_wait(&r, -1);
+    }
+    job_note(j, rank, status);
+    free(data);
+}
+
+static void
+fewer_batches(void **state)
+{
+    (void)state;
+    for (uint32_t kind = 0; kind < 4; kind++) {
+        job j = {.transport = kind % 2 ? "tcp" : "loop",
+                 .workers = 2,
+                 .shards = 2,
+                 .colocated = kind >= 2,
+                 .body = batches_body};
+
+        (void)run_job(&j);
+        assert_int_equal(j.ended[1], GP_OK);
+        job_expect_end(
+            &j, 0, GP_ERR_PEER_LEFT,
+            "worker 1 left the job after 3 steps of tensor 'weights'");
+        job_expect_text(j.message[0], "the same number of batches");
+        if (kind < 2)
+            assert_int_equal(j.server_status, GP_ERR_PEER_LEFT);
+    }
+}
+
+/* The same, when the one with fewer has long left before the other pushes. */
+static void
+gone_body(job *j, gp_worker *w, uint32_t rank)
+{
+    const char *codec = j->data;
+    gp_tensor_options o = GP_TENSOR_INIT;
+    float *data = calloc(5000, sizeof(float));
+    double patience = job_seconds() + 20;
+    gp_status status = GP_OK;
+    gp_request *r;
+    gp_tensor *t;
+
+    o.name = "weights";
+    o.count = 5000;
+    o.codec = codec;
+    o.pull_codec = "none";
+    job_check(gp_tensor_register(w, &o, &t));
+    for (uint32_t s = 0; s < (rank == 1 ? 3 : 4) && status == GP_OK; s++) {
+        while (s == 3 && !atomic_load(&j->gone[1]))
+            job_require(job_seconds() < patience);
+        status = gp_push_pull(t, data, data, &r);
+        if (status == GP_OK)
+            status = gp_wait(&r, -1);
+    }
+    job_note(j, rank, status);
+    free(data);
+}
+
+static void
+one_left_long_ago(void **state)
+{
+    static const char *const codecs[4] = {"none", "q8", "topk:0.1", "intsum"};
+
+    (void)state;
+    for (uint32_t i = 0; i < 8; i++) {
+        job j = {.transport = i % 2 ? "tcp" : "loop",
+                 .workers = 2,
+                 .shards = 2,
+                 .data = (void *)(uintptr_t)codecs[i / 2],
+                 .body = gone_body};
+
+        (void)run_job(&j);
+        assert_int_equal(j.ended[1], GP_OK);
+        job_expect_end(&j, 0, GP_ERR_PEER_LEFT,
+                       "worker 1 left the job after 3");
+    }
+}
+
+static void
+barrier_left_body(job *j, gp_worker *w, uint32_t rank)
+{
+    /* The first makes sure that all have joined before one leaves. Whoever is
+     * slow to return from it learns of that departure in the second. */
+    job_check(gp_barrier(w));
+    job_note(j, rank, rank == 1 ? GP_OK : gp_barrier(w));
+}
+
+static void
+barrier_without_one(void **state)
+{
+    job j = {.transport = "tcp",
+             .workers = 3,
+             .shards = 1,
+             .body = barrier_left_body};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_ERR_PEER_LEFT);
+    job_expect_end(&j, 0, GP_ERR_PEER_LEFT,
+                   "worker 1 left the job while worker");
+}
+
+/* Waits that end at their deadline say who is late. */
+
+#define LONG 60.0 /* ends what hangs */
+
+static void
+await(atomic_bool *over)
+{
+    double deadline = job_seconds() + LONG;
+
+    while (!atomic_load(over)) {
+        job_require(job_seconds() < deadline);
+        usleep(1000);
+    }
+}
+
+static void
+late_body(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_tensor *t = job_tensor(w, "slow", 100, "sum");
+    float data[100] = {0};
+    atomic_bool *over = j->data;
+    double deadline = job_seconds() + LONG;
+    gp_request *r;
+
+    job_check(gp_worker_ready(w));
+    if (rank == 1) {
+        await(over);
+    } else {
+        job_check(gp_push_pull(t, data, data, &r));
+        while (gp_wait(&r, 0.2) == GP_ERR_TIMEOUT &&
+               !strstr(gp_last_error(), "for worker 1"))
+            job_require(job_seconds() < deadline);
+        job_require(r != NULL);
+        job_note(j, 0, gp_wait(&r, 0));
+        atomic_store(over, true);
+    }
+    if (rank == 1)
+        job_check(gp_push_pull(t, data, data, &r));
+    job_check(gp_wait(&r, -1));
+}
+
+static void
+late_worker_is_named(void **state)
+{
+    atomic_bool over = false;
+    job j = {.transport = "tcp",
+             .workers = 2,
+             .shards = 1,
+             .body = late_body,
+             .data = &over};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+    job_expect_end(&j, 0, GP_ERR_TIMEOUT, "tensor 'slow' step 0");
+    job_expect_text(j.message[0], "for worker 1");
+}
+
+static void
+barrier_body(job *j, gp_worker *w, uint32_t rank)
+{
+    atomic_bool *over = j->data;
+
+    if (rank == 1) {
+        await(over);
+        return;
+    }
+    job_note(j, rank, gp_barrier(w));
+    atomic_store(over, true);
+}
+
+static void
+late_barrier_names_the_worker(void **state)
+{
+    static const char *const patience[] = {"1.4s", "4s", "20s"};
+    job j;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(patience) / sizeof(patience[0]); i++) {
+        atomic_bool over = false;
+
+        j = (job){.transport = "tcp",
+                  .workers = 2,
+                  .shards = 1,
+                  .settings = {"timeout", patience[i]},
+                  .body = barrier_body,
+                  .data = &over};
+        (void)run_job(&j);
+        if (strstr(j.message[0], "worker 1"))
+            break; /* else the shard was too busy to say it in time */
+    }
+    job_expect_end(&j, 0, GP_ERR_TIMEOUT, "worker 1");
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fewer_batches),
+        cmocka_unit_test(one_left_long_ago),
+        cmocka_unit_test(barrier_without_one),
+        cmocka_unit_test(late_worker_is_named),
+        cmocka_unit_test(late_barrier_names_the_worker),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
