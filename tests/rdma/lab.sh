@@ -200,7 +200,7 @@ cleanup() {
         kill -9 "$pid" 2>/dev/null || true
     done
     wait "${pids[@]}" "${readers[@]}" ${timer:+"$timer"} 2>/dev/null || true
-    rm -rf "$work" "$sockets"
+    rm -rf "$work" ${sockets:+"$sockets"}
     return 0
 }
 
@@ -226,12 +226,12 @@ without() {
 # run_guests COMMAND: returns its status, or of two the first that is not 0.
 run_guests() {
     local status=0 guest got first running=()
-    pids=() readers=() timer=
+    pids=() readers=() timer='' sockets=''
     remove_left_over
     work=$cache/run.$$
     rm -rf "$work"
     mkdir "$work"
-    sockets=$(mktemp -d) # a socket's path must be short
+    [ "$guests" = 1 ] || sockets=$(mktemp -d) # a socket's path must be short
     rm -f "$out"/barrier.*
     trap cleanup EXIT
     trap 'exit 130' INT
@@ -239,7 +239,7 @@ run_guests() {
     nonce=$$.$RANDOM$RANDOM
     printf '%s\n' "$1" >"$work/command"
     memory=$((3072 / (guests + 1) + 512))M
-    sleep "$timeout" &
+    setpriv --pdeathsig KILL sleep "$timeout" &
     timer=$!
     for ((guest = 0; guest < guests; guest++)); do boot "$guest"; done
     running=("${pids[@]}")
