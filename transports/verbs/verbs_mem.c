@@ -431,7 +431,6 @@ bind_window(gp_vb_lane *lane, gp_vb_exposure *x, struct ibv_send_wr *wr,
     if (!*window)
         return false;
     *key = ibv_inc_rkey((*window)->rkey);
-    (*window)->rkey = *key;
     wr->opcode = IBV_WR_BIND_MW;
     wr->bind_mw.mw = *window;
     wr->bind_mw.rkey = *key;
