@@ -19,6 +19,7 @@
 
 #include "bench_netns.h"
 #include "bench_pushpull.h"
+#include "here.h"
 #include "rendezvous/rendezvous.h"
 
 #define MAX_MEMBERS 512
@@ -145,6 +146,21 @@ check_names(gp_pushpull *bench)
     return GP_EXIT_NONE;
 }
 
+static bool
+listen_here(gp_pushpull *bench)
+{
+    gp_config *config = NULL;
+    gp_status status = gp_config_create(&config);
+
+    if (status == GP_OK)
+        status = gp_here(config, bench->transport, bench->listen,
+                         sizeof(bench->listen));
+    if (status != GP_OK)
+        gp_say("%s", gp_last_error());
+    gp_config_destroy(config);
+    return status == GP_OK;
+}
+
 static int
 read_options(gp_pushpull *bench, int argc, char **argv)
 {
@@ -172,6 +188,8 @@ read_options(gp_pushpull *bench, int argc, char **argv)
     if (bench->netns &&
         gp_netns_listen(bench->listen, sizeof(bench->listen)) != GP_OK)
         return gp_say_usage("--netns: %s", gp_last_error());
+    if (!bench->netns && !listen_here(bench))
+        return GP_EXIT_FAILURE;
     return gp_bench_prepare(&bench->common, sizeof(float));
 }
 
@@ -444,8 +462,7 @@ gp_bench_pushpull_main(int argc, char **argv)
                          .transport = "tcp",
                          .codec = "none",
                          .pull_codec = "none",
-                         .updater = "sum",
-                         .listen = "127.0.0.1:0"};
+                         .updater = "sum"};
     int rc = read_options(&bench, argc, argv);
     gp_json *doc;
     size_t bytes;

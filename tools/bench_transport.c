@@ -20,6 +20,7 @@
 
 #include "bench_exchange.h"
 #include "bench_perftest.h"
+#include "here.h"
 
 #define ACCEPT_SECONDS 30.0 /* for the side that was started here */
 
@@ -367,11 +368,16 @@ measure(gp_transport_bench *bench, const char *address)
 static void
 serve_here(gp_transport_bench *bench)
 {
-    char name[64] = "127.0.0.1:0";
+    char name[GP_ADDRESS_MAX];
+    gp_status status = GP_OK;
 
     if (bench->ops->caps & GP_CAP_LOCAL)
         snprintf(name, sizeof(name), "bench-%d", getpid());
-    bench->serve_failed = serve(bench, name, ACCEPT_SECONDS) != GP_OK;
+    else
+        status = gp_here(bench->config, bench->transport, name, sizeof(name));
+    if (status == GP_OK)
+        status = serve(bench, name, ACCEPT_SECONDS);
+    bench->serve_failed = status != GP_OK;
     if (bench->serve_failed)
         gp_say("server side: %s", gp_last_error());
     close(bench->report);

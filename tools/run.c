@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "here.h"
 #include "rendezvous/rendezvous.h"
 #include "run.h"
 #include "tool.h"
@@ -214,14 +215,42 @@ choose_token(gp_run *run)
     return write_token(run);
 }
 
-/* What all members are told. Everything stays on this machine, so nothing
- * listens beyond it unless the user wants that. */
+/* The transport that members are told of. */
+static const char *
+transport_of(const gp_run *run)
+{
+    static const char name[] = "GRADPUSH_TRANSPORT=";
+    const char *transport = gp_config_get(run->config, "transport");
+
+    for (size_t i = 0; i < run->extra_count; i++)
+        if (strncmp(run->extra[i], name, sizeof(name) - 1) == 0)
+            transport = run->extra[i] + sizeof(name) - 1;
+    return transport;
+}
+
+/* Everything stays on this machine, so nothing listens beyond it unless the
+ * user wants that. */
+static gp_status
+set_listen(gp_run *run)
+{
+    const char *listen = gp_config_get(run->config, "listen");
+    char here[GP_ADDRESS_MAX];
+    gp_status status;
+
+    if (listen && *listen)
+        return GP_OK;
+    status = gp_here(run->config, transport_of(run), here, sizeof(here));
+    return status != GP_OK ? status
+                           : gp_environment_format(&run->environment,
+                                                   "GRADPUSH_LISTEN=%s", here);
+}
+
+/* What all members are told. */
 static gp_status
 build_environment(gp_run *run)
 {
     gp_environment *e = &run->environment;
     gp_status status = gp_environment_copy(environ, e);
-    const char *listen = gp_config_get(run->config, "listen");
 
     if (status == GP_OK && run->token_path[0])
         status =
@@ -229,8 +258,8 @@ build_environment(gp_run *run)
     if (status == GP_OK)
         status = gp_environment_format(e, "GRADPUSH_JOB=%s",
                                        gp_config_get(run->config, "job"));
-    if (status == GP_OK && !(listen && *listen))
-        status = gp_environment_set(e, "GRADPUSH_LISTEN=127.0.0.1:0");
+    if (status == GP_OK)
+        status = set_listen(run);
     if (status == GP_OK)
         status = gp_environment_format(e, "GRADPUSH_STORE=%s",
                                        gp_store_server_address(run->store));

@@ -113,6 +113,9 @@ gt_launch(const gt_options *options, int argc, char **argv)
     char *const head[] = {tool, run, bare, w, workers, s, shards, end, self};
     memcpy(command, head, sizeof(head));
     used = GT_COUNT_OF(head);
+    /* Shards do not see the workers' options. */
+    if (strcmp(options->transport, "auto") != 0)
+        setenv("GRADPUSH_TRANSPORT", options->transport, 1);
     /* The workers write into pipes; they draw on the terminal instead. */
     if (options->progress == GT_PROGRESS_AUTO && isatty(STDERR_FILENO)) {
         command[used++] = progress;
