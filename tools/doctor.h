@@ -78,6 +78,17 @@ typedef struct gp_doctor_gpu {
     int dmabuf, gdr, ordering, flush; /* attributes; -1: not known */
 } gp_doctor_gpu;
 
+/* Counters of a network interface, as its driver names them. */
+typedef struct gp_doctor_stat {
+    char name[33];
+    uint64_t value;
+} gp_doctor_stat;
+
+typedef struct gp_doctor_stats {
+    gp_doctor_stat *list; /* free() releases it */
+    uint32_t count;
+} gp_doctor_stats;
+
 #define GP_DOCTOR_PORTS 64
 #define GP_DOCTOR_GPUS  32
 
@@ -93,6 +104,10 @@ typedef struct gp_doctor {
     /* The first IPv4, else global IPv6 address of an interface. */
     bool (*address_of)(const char *netdev, struct sockaddr_storage *out);
     int (*adjtime)(struct timex *time);
+    /* 0 or an errno value: the priorities of an interface with flow control,
+     * bit by bit; its counters. */
+    int (*pfc_of)(const char *netdev, uint8_t *enabled);
+    int (*stats_of)(const char *netdev, gp_doctor_stats *out);
     bool cuda; /* whether to ask the CUDA driver */
 
     gp_doctor_port ports[GP_DOCTOR_PORTS];
@@ -170,6 +185,12 @@ const char *gp_doctor_container(const gp_doctor *doctor);
 void gp_doctor_append(char *text, size_t capacity, const char *format, ...)
     GP_PRINTF(3, 4);
 
+/* What gp_doctor.pfc_of and .stats_of are on a machine; doctor_netdev.c. */
+int gp_doctor_pfc(const char *netdev, uint8_t *enabled);
+/* The kernel's answer to that question, aligned as a netlink message. */
+int gp_doctor_read_pfc(const void *answer, size_t length, uint8_t *enabled);
+int gp_doctor_read_stats(const char *netdev, gp_doctor_stats *out);
+
 /* How far two PCI devices are from each other, by their folders. */
 typedef enum gp_pci_distance {
     GP_PCI_PIX,  /* one switch between them */
@@ -201,6 +222,8 @@ void gp_doctor_check_rdma(gp_doctor *doctor);
 void gp_doctor_check_ports(gp_doctor *doctor);
 void gp_doctor_check_loopback(gp_doctor *doctor);
 void gp_doctor_check_counters(gp_doctor *doctor);
+/* Part of the counters: PFC, ECN and pauses of a RoCE port. */
+void gp_doctor_check_flow(gp_doctor *doctor, const gp_doctor_port *port);
 void gp_doctor_check_limits(gp_doctor *doctor);
 void gp_doctor_check_gpu(gp_doctor *doctor);
 void gp_doctor_check_tcp(gp_doctor *doctor);

@@ -165,52 +165,13 @@ check_port(gp_doctor *doctor, const gp_doctor_port *p)
     }
 }
 
-/* DCQCN by priority, as mlx5 shows it. */
-static void
-check_ecn(gp_doctor *doctor, const gp_doctor_port *p)
-{
-    static const char *const roles[] = {"roce_np", "roce_rp"};
-    gp_check *c;
-    unsigned on[2] = {0, 0};
-    bool told = false;
-    int64_t value;
-
-    for (int role = 0; role < 2; role++)
-        for (unsigned priority = 0; priority < 8; priority++)
-            if (gp_doctor_number(doctor, &value,
-                                 "/sys/class/net/%s/ecn/%s/enable/%u",
-                                 p->netdev, roles[role], priority)) {
-                told = true;
-                on[role] |= (value != 0) << priority;
-            }
-    c = gp_doctor_add(doctor, GROUP, "ecn", p->label);
-    if (!told) {
-        gp_check_set(
-            c, GP_CHECK_SKIP,
-            p->software ? "soft-RoCE has no congestion control"
-                        : "the driver does not show whether ECN (DCQCN) is on; "
-                          "see mlnx_qos or the switch");
-        return;
-    }
-    gp_check_int(c, "notify_priorities", on[0]);
-    gp_check_int(c, "react_priorities", on[1]);
-    gp_check_set(c, on[0] && on[1] ? GP_CHECK_OK : GP_CHECK_WARN,
-                 "ECN: notifies on priorities 0x%02x, reacts on 0x%02x", on[0],
-                 on[1]);
-    if (!on[0] || !on[1])
-        gp_check_fix(c,
-                     "for i in 0 1 2 3 4 5 6 7; do echo 1 | sudo tee "
-                     "/sys/class/net/%s/ecn/roce_{np,rp}/enable/$i; done",
-                     p->netdev);
-}
-
 void
 gp_doctor_check_counters(gp_doctor *doctor)
 {
     for (size_t i = 0; i < doctor->port_count; i++) {
         check_port(doctor, &doctor->ports[i]);
         if (doctor->ports[i].ethernet && !doctor->ports[i].iwarp)
-            check_ecn(doctor, &doctor->ports[i]);
+            gp_doctor_check_flow(doctor, &doctor->ports[i]);
     }
     if (!doctor->port_count)
         gp_check_set(gp_doctor_add(doctor, GROUP, "port", ""), GP_CHECK_SKIP,

@@ -78,6 +78,8 @@ gp_doctor_init(gp_doctor *doctor, const gp_config *config)
                           .open_node = open_node,
                           .address_of = address_of,
                           .adjtime = adjtimex,
+                          .pfc_of = gp_doctor_pfc,
+                          .stats_of = gp_doctor_read_stats,
                           .cuda = true};
     if (gp_verbs_probe_api(&doctor->api) != GP_OK)
         snprintf(doctor->api_reason, sizeof(doctor->api_reason), "%s",

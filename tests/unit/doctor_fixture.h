@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <ftw.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -58,6 +59,37 @@ fake_adjtime(struct timex *t)
     t->status = 0;
     t->maxerror = 1500;
     return TIME_OK;
+}
+
+/* PFC on these priorities; negative: an errno value. */
+static int given_pfc;
+static const gp_doctor_stat *given_stats; /* ends with an empty name */
+
+static int
+fake_pfc_of(const char *netdev, uint8_t *enabled)
+{
+    assert_string_not_equal(netdev, "");
+    if (given_pfc < 0)
+        return -given_pfc;
+    *enabled = (uint8_t)given_pfc;
+    return 0;
+}
+
+static int
+fake_stats_of(const char *netdev, gp_doctor_stats *out)
+{
+    uint32_t count = 0;
+
+    assert_string_not_equal(netdev, "");
+    if (!given_stats)
+        return EOPNOTSUPP;
+    while (*given_stats[count].name)
+        count++;
+    out->list = calloc(count + 1, sizeof(*out->list));
+    assert_non_null(out->list);
+    memcpy(out->list, given_stats, count * sizeof(*out->list));
+    out->count = count;
+    return 0;
 }
 
 static int
@@ -169,6 +201,8 @@ set_up(void **state)
     assert_non_null(mkdtemp(root));
     node_error = 0;
     given_ipv4 = 0;
+    given_pfc = -EOPNOTSUPP;
+    given_stats = NULL;
     assert_int_equal(gp_config_create(&config), GP_OK);
     gp_doctor_init(&doctor, config);
     doctor.root = root;
@@ -177,6 +211,8 @@ set_up(void **state)
     doctor.open_node = fake_open_node;
     doctor.address_of = fake_address_of;
     doctor.adjtime = fake_adjtime;
+    doctor.pfc_of = fake_pfc_of;
+    doctor.stats_of = fake_stats_of;
     doctor.cuda = false;
     return 0;
 }

@@ -321,6 +321,123 @@ congestion_control_is_read_by_priority(void **state)
     expect("ecn", "mlx5_0:1", GP_CHECK_OK, "reacts on 0x08", "");
 }
 
+static void
+lossless_priorities_are_asked_for(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "Ethernet", "eth2", NIC);
+    examine(gp_doctor_check_counters);
+    expect("pfc", "mlx5_0:1", GP_CHECK_SKIP, "eth2 does not tell", "");
+    given_pfc = 0x08;
+    examine(gp_doctor_check_counters);
+    expect("pfc", "mlx5_0:1", GP_CHECK_OK, "priorities 0x08", "");
+    given_pfc = 0;
+    examine(gp_doctor_check_counters);
+    expect("pfc", "mlx5_0:1", GP_CHECK_WARN, "packets are lost",
+           "mlnx_qos -i eth2");
+    put("/sys/class/net/eth2/ecn/roce_np/enable/3", "1");
+    put("/sys/class/net/eth2/ecn/roce_rp/enable/3", "1");
+    examine(gp_doctor_check_counters);
+    expect("pfc", "mlx5_0:1", GP_CHECK_OK, "ECN alone", "");
+}
+
+static void
+pauses_are_no_faults_and_discards_are(void **state)
+{
+    static const gp_doctor_stat stats[] = {
+        {"rx_packets", 12345},         {"rx_prio3_pause", 7},
+        {"rx_prio30_pause", 8},        {"tx_prio3_pause", 0},
+        {"rx_prio5_buf_discard", 900}, {"tx_pause_storm_error_events", 1},
+        {"rx_crc_errors_phy", 0},      {"", 0}};
+
+    (void)state;
+    put_port("mlx5_0", 1, "Ethernet", "eth2", NIC);
+    examine(gp_doctor_check_counters);
+    expect("interface", "mlx5_0:1", GP_CHECK_SKIP, "no counters", "");
+    given_stats = stats;
+    examine(gp_doctor_check_counters);
+    expect("interface", "mlx5_0:1", GP_CHECK_OK,
+           "7 counters read, 2 with faults; rx_prio3_pause 7: the neighbour",
+           "");
+    expect("rx_prio#_buf_discard", "mlx5_0:1", GP_CHECK_WARN,
+           "rx_prio5_buf_discard is 900", "PFC");
+    expect("tx_pause_storm_error_events", "mlx5_0:1", GP_CHECK_WARN, "cut off",
+           "ports.pcie");
+    assert_null(find("rx_crc_errors_phy", "mlx5_0:1"));
+}
+
+/* Puts an attribute at `at`; returns what it takes. */
+static size_t
+put_attribute(uint8_t *at, uint16_t kind, const void *data, size_t length)
+{
+    const uint16_t head[] = {(uint16_t)(4 + length), kind};
+
+    memcpy(at, head, sizeof(head));
+    memcpy(at + 4, data, length);
+    return 4 + (length + 3) / 4 * 4;
+}
+
+/* The kernel's answer: netlink header, dcbmsg, interface name, and within
+ * DCB_ATTR_IEEE (13) first DCB_ATTR_IEEE_ETS (1), then DCB_ATTR_IEEE_PFC (2),
+ * whose second byte is the mask. */
+static size_t
+build_answer(uint8_t *answer, uint8_t mask)
+{
+    uint8_t nested[256] = {0}, ets[59] = {0}, pfc[136] = {8, mask};
+    uint32_t head[] = {0, 78, 0, 0};
+    size_t inner = put_attribute(nested, 1, ets, sizeof(ets)), used = 20;
+
+    inner += put_attribute(nested + inner, 2, pfc, sizeof(pfc));
+    used += put_attribute(answer + used, 1, "eth2", 5);
+    used += put_attribute(answer + used, 13 | 0x8000, nested, inner);
+    head[0] = (uint32_t)used;
+    memcpy(answer, head, sizeof(head));
+    return used;
+}
+
+static void
+answers_about_pfc_are_read_with_care(void **state)
+{
+    _Alignas(8) uint8_t answer[512] = {0};
+    size_t length = build_answer(answer, 0x28);
+    const int32_t refusal[] = {36, 2, 0, 0, -EOPNOTSUPP, 0, 0, 0, 0};
+    uint8_t enabled = 0;
+
+    (void)state;
+    assert_int_equal(gp_doctor_read_pfc(answer, length, &enabled), 0);
+    assert_int_equal(enabled, 0x28);
+    for (size_t cut = 0; cut < length; cut++) {
+        _Alignas(8) uint8_t part[512];
+
+        memcpy(part, answer, cut);
+        assert_int_not_equal(gp_doctor_read_pfc(part, cut, &enabled), 0);
+    }
+    memcpy(answer, refusal, sizeof(refusal));
+    assert_int_equal(gp_doctor_read_pfc(answer, 36, &enabled), EOPNOTSUPP);
+    assert_int_equal(enabled, 0x28);
+}
+
+/* Interfaces that are no Ethernet adapters, and none at all: a reason, and
+ * memory that is not there stays untouched. */
+static void
+every_interface_may_be_asked(void **state)
+{
+    static const char *const names[] = {
+        "lo", "no-such-device", "",
+        "a name that is longer than any interface can have"};
+    gp_doctor_stats stats;
+    uint8_t enabled = 0xa5;
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(names); i++) {
+        assert_int_not_equal(gp_doctor_pfc(names[i], &enabled), 0);
+        assert_int_equal(enabled, 0xa5);
+        if (gp_doctor_read_stats(names[i], &stats) != 0)
+            assert_null(stats.list);
+        free(stats.list);
+    }
+}
+
 /* --- limits --- */
 
 static void
@@ -565,6 +682,10 @@ main(void)
         TEST(soft_roce_is_not_blamed),
         TEST(counters_tell_faults_from_congestion),
         TEST(congestion_control_is_read_by_priority),
+        TEST(lossless_priorities_are_asked_for),
+        TEST(pauses_are_no_faults_and_discards_are),
+        TEST(answers_about_pfc_are_read_with_care),
+        TEST(every_interface_may_be_asked),
         TEST(memlock_is_weighed_against_the_job),
         TEST(memlock_grows_with_the_job),
         TEST(capability_lifts_memlock_unless_it_is_of_a_namespace),
