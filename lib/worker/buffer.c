@@ -43,17 +43,11 @@ find(const gp_worker *w, const void *p, size_t bytes)
     return NULL;
 }
 
-static size_t
-tensor_bytes(const gp_tensor *t)
-{
-    return t->spec.count * gp_element_bytes(t);
-}
-
 void
 gp_buffer_attach(gp_request *r)
 {
     const gp_worker *w = r->tensor->worker;
-    size_t bytes = tensor_bytes(r->tensor);
+    size_t bytes = gp_tensor_bytes(r->tensor);
 
     r->from = r->to = NULL;
     if (w->buffers == 0)
@@ -62,47 +56,6 @@ gp_buffer_attach(gp_request *r)
         r->from = find(w, r->grad, bytes);
     if (gp_kind_pulls(r->kind))
         r->to = find(w, r->out, bytes);
-}
-
-static gp_status
-note(gp_request *r, uint8_t *out)
-{
-    gp_worker *w = r->tensor->worker;
-    size_t bytes = tensor_bytes(r->tensor);
-    bool known = find(w, out, bytes);
-    gp_status status = GP_OK;
-
-    r->noted = NULL;
-    for (int i = 0; status == GP_OK && i < w->links; i++) {
-        worker_link *link = &w->link[i];
-
-        if (r->mem[i])
-            link->ops->mem_dereg(r->mem[i]);
-        r->mem[i] = NULL;
-        if (!known && !gp_link_registers(link))
-            status = link->ops->mem_reg(link->domain, out, bytes, &r->mem[i]);
-    }
-    r->noted_at = atomic_load(&w->buffer_changes);
-    if (status == GP_OK)
-        r->noted = out;
-    return status;
-}
-
-/* Kept for the next call with the same memory. */
-gp_status
-gp_buffer_note(gp_request *r, uint8_t *out)
-{
-    gp_worker *w = r->tensor->worker;
-    gp_status status;
-
-    if (!out || (out == r->noted &&
-                 r->noted_at == atomic_load_explicit(&w->buffer_changes,
-                                                     memory_order_relaxed)))
-        return GP_OK;
-    gp_driver_hold(w->driver);
-    status = note(r, out);
-    gp_driver_release(w->driver);
-    return status;
 }
 
 gp_status
@@ -218,7 +171,6 @@ open_buffer(gp_buffer *b)
     if (status != GP_OK)
         return status;
     w->buffer[b->number] = b;
-    atomic_fetch_add(&w->buffer_changes, 1);
     return GP_OK;
 }
 
@@ -312,7 +264,6 @@ end_leaving(gp_buffer *b)
                        atomic_load(&b->sending), w->timeout);
     }
     w->buffer[b->number] = NULL;
-    atomic_fetch_add(&w->buffer_changes, 1);
     close_buffer(b);
     return GP_OK;
 }

@@ -90,8 +90,7 @@ submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
     if (!r)
         return gp_fail(GP_ERR_NO_MEMORY, "request");
     r->wire_bytes = r->encode_ns = 0;
-    status = gp_buffer_note(r, out);
-    if (status == GP_OK && kind == OP_PUSH_PULL && t->truth)
+    if (kind == OP_PUSH_PULL && t->truth)
         status = gp_trial_begin(r, grad);
     if (status != GP_OK) {
         put_request(r);

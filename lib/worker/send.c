@@ -78,22 +78,46 @@ find_piece(gp_op *op, uint64_t *out)
     return status;
 }
 
+/* What a link without registration is told of `out`: kept for the next request
+ * with the same memory. */
+static gp_status
+note_out(gp_request *r, const worker_link *link, gp_mem **out)
+{
+    gp_worker *w = r->tensor->worker;
+    gp_mem **kept = &r->mem[link - w->link];
+    gp_status status = GP_OK;
+
+    for (int i = 0; i < w->links && r->noted != r->out; i++) {
+        if (r->mem[i])
+            w->link[i].ops->mem_dereg(r->mem[i]);
+        r->mem[i] = NULL;
+    }
+    r->noted = r->out;
+    if (!*kept)
+        status = link->ops->mem_reg(link->domain, r->out,
+                                    gp_tensor_bytes(r->tensor), kept);
+    if (status == GP_OK)
+        *out = *kept;
+    return status;
+}
+
 /* The tensor's memory, exposed for this request only. */
 static gp_status
 expose_out(gp_request *r, gp_conn *conn)
 {
-    size_t link = (size_t)(conn->link - conn->worker->link);
-    gp_mem *mem = r->to ? r->to->mem[link] : r->mem[link];
     size_t offset = r->to ? (size_t)(r->out - r->to->base) : 0;
+    gp_status status = GP_OK;
+    gp_mem *mem;
 
-    if (!mem)
-        return gp_fail(GP_ERR_STATE,
-                       "gp_buffer_unregister() was called meanwhile for the "
-                       "memory of its result");
+    if (r->to)
+        mem = r->to->mem[conn->link - conn->worker->link];
+    else
+        status = note_out(r, conn->link, &mem);
+    if (status != GP_OK)
+        return status;
     return conn->link->ops->expose(conn->ep, mem, offset,
-                                   r->tensor->spec.count *
-                                       gp_element_bytes(r->tensor),
-                                   0, &r->token[conn->shard]);
+                                   gp_tensor_bytes(r->tensor), 0,
+                                   &r->token[conn->shard]);
 }
 
 /* The destination of a result: the user's memory, or a piece of scratch. */

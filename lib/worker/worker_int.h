@@ -142,7 +142,6 @@ struct gp_request {
     gp_buffer *from, *to; /* where grad and out lie; NULL: in none */
     /* Links that do without registration expose `out` by itself. */
     uint8_t *noted;            /* the memory that mem[] stands for */
-    unsigned noted_at;         /* gp_worker.buffer_changes then */
     gp_mem *mem[WORKER_LINKS]; /* by link; NULL: none, or `to` has it */
     uint32_t *token;           /* by shard; 0: not exposed */
     gp_trial *trial;           /* of an experiment, or NULL */
@@ -263,7 +262,6 @@ struct gp_worker {
     pthread_mutex_t submit_lock;
     gp_list submitted;
     atomic_int phase;
-    atomic_uint buffer_changes;
     atomic_int fault; /* gp_status; the text is written before it is set */
     char fault_text[GP_TEXT_MAX];
     atomic_ullong bytes_pushed, bytes_pulled, dense_bytes, plain_pushed,
@@ -274,6 +272,12 @@ static inline size_t
 gp_element_bytes(const gp_tensor *t)
 {
     return gp_dtype_bytes((gp_dtype)t->spec.dtype);
+}
+
+static inline size_t
+gp_tensor_bytes(const gp_tensor *t)
+{
+    return t->spec.count * gp_element_bytes(t);
 }
 
 static inline bool
@@ -437,8 +441,6 @@ void gp_scratch_give(scratch *s, int first);
 /* buffer.c: memory that users register */
 /* Finds where the buffers of a request lie. */
 void gp_buffer_attach(gp_request *r);
-/* Before a request: what links without registration need to know of `out`. */
-gp_status gp_buffer_note(gp_request *r, uint8_t *out);
 /* The token under which a shard may write into a range. */
 gp_status gp_buffer_expose(gp_buffer *b, gp_conn *conn, uint32_t *token);
 /* What a payload sent from a range asks SENT for, and that event. */

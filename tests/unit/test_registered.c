@@ -562,6 +562,83 @@ sending_keeps_memory(void **state)
     run_rules(kept_body, GP_CAP_DEVICE, "1s");
 }
 
+typedef struct meddler {
+    gp_worker *worker;
+    float *memory;
+    atomic_bool stop;
+    unsigned times;
+} meddler;
+
+#define MEDDLED 5000u
+
+/* Registers and unregisters what another thread's requests use. */
+static void *
+meddle(void *arg)
+{
+    meddler *m = arg;
+
+    while (!atomic_load(&m->stop)) {
+        gp_buffer *b;
+        gp_status status;
+
+        job_check(gp_buffer_register(m->worker, m->memory,
+                                     MEDDLED * sizeof(float), &b));
+        do
+            status = gp_buffer_unregister(b);
+        while (status == GP_ERR_STATE);
+        job_check(status);
+        m->times++;
+    }
+    return NULL;
+}
+
+static void
+meddled_body(job *j, gp_worker *w, uint32_t rank)
+{
+    static float memory[2][MEDDLED];
+    gp_tensor *t = job_tensor(w, "t", MEDDLED, "sum");
+    meddler m = {.worker = w, .memory = memory[rank]};
+    pthread_t thread;
+
+    job_check(gp_worker_ready(w));
+    job_require(pthread_create(&thread, NULL, meddle, &m) == 0);
+    for (uint64_t s = 0; s < 200; s++) {
+        gp_request *r;
+
+        for (uint64_t i = 0; i < MEDDLED; i++)
+            memory[rank][i] = job_value(rank, 0, s, i);
+        job_check(gp_push_pull(t, memory[rank], memory[rank], &r));
+        job_check(gp_wait(&r, -1));
+        for (uint64_t i = 0; i < MEDDLED; i++)
+            job_require(memory[rank][i] ==
+                        job_value(0, 0, s, i) + job_value(1, 0, s, i));
+    }
+    atomic_store(&m.stop, true);
+    pthread_join(thread, NULL);
+    job_require(m.times > 0);
+    (void)j;
+}
+
+/* Whether a range comes or goes, a request uses it as a whole or not at all. */
+static void
+two_threads(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        job j = {.transport = "counted",
+                 .workers = 2,
+                 .shards = 2,
+                 .settings = {"chunk_bytes", "16K"},
+                 .body = meddled_body};
+        counted c;
+
+        counted_begin(i ? GP_CAP_DEVICE : 0);
+        assert_int_equal(run_job(&j), GP_OK);
+        counted_look(&c);
+        assert_string_equal(c.violation, "");
+    }
+}
+
 /* ------------------------------------------------------------ a shard dies */
 
 typedef struct ruin {
@@ -664,6 +741,7 @@ main(void)
         cmocka_unit_test(same_bits),
         cmocka_unit_test(rules),
         cmocka_unit_test(sending_keeps_memory),
+        cmocka_unit_test(two_threads),
         cmocka_unit_test(a_shard_dies),
     };
 
