@@ -71,6 +71,13 @@ gp_status gp_store_set(gp_store *store, const char *key, const void *value,
 /* Waits for the key until the deadline: GP_ERR_TIMEOUT. */
 gp_status gp_store_get(gp_store *store, const char *key, void *out,
                        size_t capacity, size_t *length, uint64_t deadline_ns);
+/* Waits until the key has another value than `known`. */
+gp_status gp_store_watch(gp_store *store, const char *key, const void *known,
+                         size_t known_length, void *out, size_t capacity,
+                         size_t *length, uint64_t deadline_ns);
+/* From now on waits end with GP_ERR_CANCELED when this descriptor is readable,
+ * as an eventfd that another thread writes to; -1: none. */
+void gp_store_stop_by(gp_store *store, int fd);
 /* Adds to a decimal counter that starts at 0; returns the value after. */
 gp_status gp_store_add(gp_store *store, const char *key, int64_t delta,
                        int64_t *out);

@@ -30,13 +30,19 @@ gp_store_close(gp_store *store)
     free(store);
 }
 
+void
+gp_store_stop_by(gp_store *store, int fd)
+{
+    store->stop_fd = fd;
+}
+
 static gp_status
 prepare(const gp_config *config, const char *address, const char *token,
         gp_store *store)
 {
     const char *job = gp_config_get(config, "job");
 
-    store->fd = -1;
+    store->fd = store->stop_fd = -1;
     store->job = gp_hash(job, strlen(job));
     store->timeout = gp_config_seconds(config, "timeout");
     store->handshake = gp_config_seconds(config, "handshake_timeout");
@@ -190,25 +196,26 @@ wait_of(uint64_t deadline_ns)
 
 /* A deadline that has passed still asks once, without waiting. */
 static gp_status
-get_once(gp_store *store, const char *key, uint64_t deadline_ns,
-         gp_store_answer *answer)
+get_once(gp_store *store, gp_store_request request, const char *key,
+         const void *known, uint64_t deadline_ns, gp_store_answer *answer)
 {
-    gp_store_request request = {.op = GP_STORE_GET,
-                                .wait_ms = wait_of(deadline_ns)};
-    uint64_t end = gp_clock_ns() + (uint64_t)request.wait_ms * 1000000u;
+    uint64_t end;
 
-    return exchange(store, &request, key, NULL, answer, end + GRACE_NS);
+    request.wait_ms = wait_of(deadline_ns);
+    end = gp_clock_ns() + (uint64_t)request.wait_ms * 1000000u;
+    return exchange(store, &request, key, known, answer, end + GRACE_NS);
 }
 
-gp_status
-gp_store_get(gp_store *store, const char *key, void *out, size_t capacity,
-             size_t *length, uint64_t deadline_ns)
+static gp_status
+get(gp_store *store, gp_store_request request, const char *key,
+    const void *known, void *out, size_t capacity, size_t *length,
+    uint64_t deadline_ns)
 {
     gp_store_answer answer;
     gp_status status;
 
     do {
-        status = get_once(store, key, deadline_ns, &answer);
+        status = get_once(store, request, key, known, deadline_ns, &answer);
         if (status != GP_OK)
             return status;
     } while (answer.status == GP_ERR_TIMEOUT && !gp_expired(deadline_ns));
@@ -221,6 +228,30 @@ gp_store_get(gp_store *store, const char *key, void *out, size_t capacity,
     memcpy(out, store->value, answer.value_length);
     *length = answer.value_length;
     return GP_OK;
+}
+
+gp_status
+gp_store_get(gp_store *store, const char *key, void *out, size_t capacity,
+             size_t *length, uint64_t deadline_ns)
+{
+    const gp_store_request request = {.op = GP_STORE_GET};
+
+    return get(store, request, key, NULL, out, capacity, length, deadline_ns);
+}
+
+gp_status
+gp_store_watch(gp_store *store, const char *key, const void *known,
+               size_t known_length, void *out, size_t capacity, size_t *length,
+               uint64_t deadline_ns)
+{
+    const gp_store_request request = {.op = GP_STORE_WATCH,
+                                      .value_length = (uint32_t)known_length};
+
+    if (known_length > GP_STORE_VALUE_MAX)
+        return gp_fail(GP_ERR_TOO_LARGE,
+                       "a value of the store has at most %u bytes, not %zu",
+                       GP_STORE_VALUE_MAX, known_length);
+    return get(store, request, key, known, out, capacity, length, deadline_ns);
 }
 
 gp_status

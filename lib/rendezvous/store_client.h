@@ -9,7 +9,8 @@
 #include "rendezvous/store_wire.h"
 
 struct gp_store {
-    int fd; /* non-blocking; -1 when there is no connection */
+    int fd;      /* non-blocking; -1 when there is no connection */
+    int stop_fd; /* readable: waits end; -1: none */
     uint32_t sequence;
     uint64_t job;
     double timeout, handshake;

@@ -47,11 +47,14 @@ lost(const gp_store *store, int error)
 static gp_status
 await(const gp_store *store, short events, uint64_t deadline_ns)
 {
-    struct pollfd item = {.fd = store->fd, .events = events};
+    struct pollfd items[] = {{.fd = store->fd, .events = events},
+                             {.fd = store->stop_fd, .events = POLLIN}};
 
     for (;;) {
-        int n = poll(&item, 1, gp_deadline_ms(deadline_ns));
+        int n = poll(items, 2, gp_deadline_ms(deadline_ns));
 
+        if (n > 0 && items[1].revents)
+            return gp_fail(GP_ERR_CANCELED, "a wait for the store was ended");
         if (n > 0)
             return GP_OK;
         if (n < 0 && errno != EINTR)

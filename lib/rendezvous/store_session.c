@@ -137,6 +137,15 @@ answer(gp_store_session *s, gp_status status, const void *value, size_t length)
     expect(s, GP_SESSION_HEAD, GP_STORE_REQUEST);
 }
 
+/* A watch waits for another value than the one it knows. */
+static bool
+is_known(const gp_store_session *s, const void *value, size_t length)
+{
+    return s->request.op == GP_STORE_WATCH &&
+           length == s->request.value_length &&
+           memcmp(value, s->body + s->request.key_length, length) == 0;
+}
+
 /* True when the key is there: the get is answered. */
 static bool
 answer_get(gp_store_session *s)
@@ -145,9 +154,10 @@ answer_get(gp_store_session *s)
     const void *value = gp_store_table_get(&s->core->table, s->body,
                                            s->request.key_length, &length);
 
-    if (value)
-        answer(s, GP_OK, value, length);
-    return value != NULL;
+    if (!value || is_known(s, value, length))
+        return false;
+    answer(s, GP_OK, value, length);
+    return true;
 }
 
 /* The gets that waited for this key have an answer now. */
@@ -206,6 +216,7 @@ execute(gp_store_session *s)
         answer(s, status, NULL, 0);
         break;
     case GP_STORE_GET:
+    case GP_STORE_WATCH:
         if (answer_get(s))
             break;
         if (r->wait_ms == 0)

@@ -141,6 +141,8 @@ is_request(const gp_store_request *r)
         return r->value_length == 0;
     case GP_STORE_ADD:
         return r->value_length == 8 && r->wait_ms == 0;
+    case GP_STORE_WATCH:
+        return r->value_length <= GP_STORE_VALUE_MAX;
     default:
         return false;
     }

@@ -280,6 +280,42 @@ test_any_portions(void **state)
     }
 }
 
+/* A watch waits for another value than it knows: set, added to, or new. */
+static void
+test_watches(void **state)
+{
+    gp_store_core core;
+    gp_store_session a, b;
+
+    (void)state;
+    assert_int_equal(gp_store_core_create(&core, "", 5, 1000), GP_OK);
+    let_in(&core, &a, 100);
+    let_in(&core, &b, 100);
+    ask(&a, GP_STORE_WATCH, "k", "", 10, 100);
+    ask(&b, GP_STORE_SET, "k", "1", 0, 100);
+    assert_ptr_equal(gp_list_pop(&core.ready), &a.ready);
+    expect_answer(&a, GP_OK, "1");
+    expect_answer(&b, GP_OK, "");
+    ask(&a, GP_STORE_WATCH, "k", "0", 10, 100);
+    expect_answer(&a, GP_OK, "1");
+    ask(&a, GP_STORE_WATCH, "k", "1", 10, 100);
+    ask(&b, GP_STORE_SET, "k", "1", 0, 100);
+    expect_answer(&b, GP_OK, "");
+    assert_true(gp_list_empty(&core.ready));
+    ask(&b, GP_STORE_SET, "k", "12", 0, 100);
+    assert_ptr_equal(gp_list_pop(&core.ready), &a.ready);
+    expect_answer(&a, GP_OK, "12");
+    expect_answer(&b, GP_OK, "");
+    ask(&a, GP_STORE_WATCH, "k", "12", 10, 100);
+    core.now_ns += 10000000;
+    gp_store_core_expire(&core);
+    assert_ptr_equal(gp_list_pop(&core.ready), &a.ready);
+    expect_answer(&a, GP_ERR_TIMEOUT, "");
+    gp_session_close(&a);
+    gp_session_close(&b);
+    gp_store_core_destroy(&core);
+}
+
 /* A wait takes no input and ends by a set or by the clock, not before. */
 static void
 test_waits(void **state)
@@ -387,6 +423,7 @@ main(void)
         cmocka_unit_test(test_counters),
         cmocka_unit_test(test_any_portions),
         cmocka_unit_test(test_waits),
+        cmocka_unit_test(test_watches),
         cmocka_unit_test(test_handshake_time),
         cmocka_unit_test(test_replayed_hello),
     };
