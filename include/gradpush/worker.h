@@ -9,6 +9,7 @@
  * Threads: any thread may call any function of one worker at any time, except
  * gp_worker_destroy(), which must be the last call. The library runs one
  * progress thread per worker; a thread inside gp_wait() drives progress itself.
+ * Another one sleeps until `gradpush status` asks what the worker is doing.
  *
  * Buffers: `grad` and `out` are borrowed from the call until the request ends,
  * however it ends. They may be the same buffer. Results arrive in `out` piece

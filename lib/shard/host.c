@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "shard/paths.h"
 
@@ -57,4 +58,27 @@ gp_host_announce(gp_store *store, int64_t index, const char *address)
 
     snprintf(key, sizeof(key), "shard/%lld", (long long)index);
     return gp_store_set(store, key, address, strlen(address));
+}
+
+size_t
+gp_host_describe(gp_reported *r, gp_driver *driver, const gp_shard *shard,
+                 uint64_t round, char *out, size_t capacity)
+{
+    gp_json_text j;
+    char host[64] = "?";
+
+    gethostname(host, sizeof(host) - 1);
+    gp_json_begin(&j, out, capacity);
+    gp_json_open(&j, NULL, '{');
+    gp_json_put_text(&j, "schema", GP_MEMBER_SCHEMA);
+    gp_json_put_count(&j, "round", round);
+    gp_json_put_text(&j, "kind", "shard");
+    gp_json_put_text(&j, "host", host);
+    gp_json_put_int(&j, "pid", getpid());
+    gp_driver_hold(driver);
+    gp_json_put_count(&j, "clock_ns", gp_clock_ns());
+    r->number = gp_shard_describe(shard, &j);
+    gp_driver_release(driver);
+    gp_json_shut(&j, '}');
+    return gp_json_end(&j);
 }

@@ -5,7 +5,7 @@
 #ifndef GP_HOST_H
 #define GP_HOST_H
 
-#include "rendezvous/rendezvous.h"
+#include "rendezvous/reporter.h"
 #include "shard/shard.h"
 
 /* The address others can use: a bound ":port" gets this host's name in front,
@@ -16,5 +16,10 @@ gp_status gp_host_address(const gp_config *config, const char *bound,
 
 /* Tells the store where shard `index` listens. */
 gp_status gp_host_announce(gp_store *store, int64_t index, const char *address);
+
+/* A hosted shard's answer to `gradpush status`; its number goes to `r`. */
+size_t gp_host_describe(gp_reported *r, gp_driver *driver,
+                        const gp_shard *shard, uint64_t round, char *out,
+                        size_t capacity);
 
 #endif

@@ -25,7 +25,8 @@ struct gp_server {
     gp_job job;
     char token[256];
     gp_store_server *store_server;
-    gp_store *store;
+    gp_store *store;       /* the reporter's while there is one */
+    gp_reporter *reporter; /* or NULL */
     uint32_t count;
     hosted *host;
     pthread_mutex_t lock; /* for what is below */
@@ -200,6 +201,34 @@ start(gp_server *server)
     return status;
 }
 
+static size_t
+describe(gp_reported *r, uint64_t round, char *out, size_t capacity)
+{
+    const hosted *h = r->self;
+
+    return gp_host_describe(r, h->driver, h->shard, round, out, capacity);
+}
+
+/* Answers `gradpush status`. Without it the job runs as well. */
+static void
+report(gp_server *server)
+{
+    gp_reported *reported;
+
+    if (!server->store || server->count == 0)
+        return;
+    reported = calloc(server->count, sizeof(*reported));
+    for (uint32_t i = 0; reported && i < server->count; i++)
+        reported[i] = (gp_reported){.prefix = GP_STATUS_SHARD,
+                                    .number = -1,
+                                    .self = &server->host[i],
+                                    .write = describe};
+    if (!reported || gp_reporter_start(server->store, reported, server->count,
+                                       &server->reporter) != GP_OK)
+        GP_WARN("gradpush status will not see the shards hosted here");
+    free(reported);
+}
+
 gp_status
 gp_server_create(const gp_config *config, gp_server **out)
 {
@@ -230,6 +259,7 @@ gp_server_create(const gp_config *config, gp_server **out)
         gp_server_destroy(server);
         return status;
     }
+    report(server);
     *out = server;
     return GP_OK;
 }
@@ -270,8 +300,11 @@ say_done(gp_server *server)
 {
     int64_t done;
 
-    if (server->store && strcmp(server->job.launcher, "dmlc") == 0 &&
-        gp_store_add(server->store, "server/done", 1, &done) != GP_OK)
+    if (!server->store || strcmp(server->job.launcher, "dmlc") != 0)
+        return;
+    gp_reporter_stop(server->reporter);
+    server->reporter = NULL;
+    if (gp_store_add(server->store, "server/done", 1, &done) != GP_OK)
         GP_DEBUG("the scheduler is gone already");
 }
 
@@ -311,6 +344,7 @@ gp_server_destroy(gp_server *server)
 {
     if (!server)
         return;
+    gp_reporter_stop(server->reporter);
     for (uint32_t i = 0; server->host && i < server->count; i++) {
         gp_driver_destroy(server->host[i].driver);
         gp_shard_destroy(server->host[i].shard);

@@ -11,6 +11,7 @@
 #include <gradpush/transport.h>
 
 #include "base/driver.h"
+#include "base/json_text.h"
 
 typedef struct gp_shard gp_shard;
 
@@ -56,6 +57,10 @@ gp_driven gp_shard_driven(gp_shard *shard);
 /* Whether every worker has left, or the job failed and all are gone. Any
  * thread. */
 bool gp_shard_done(void *shard);
+
+/* Writes what it is doing into an object of a document: under the driver's
+ * hold, in bounded time. Its number, or -1 while that is not known. */
+int64_t gp_shard_describe(const gp_shard *shard, gp_json_text *out);
 
 /* The transport that a configuration names; auto picks the best usable one. */
 gp_status gp_transport_choose(const gp_config *config,

@@ -212,6 +212,10 @@ void gp_peer_name(const gp_shard *s, uint32_t rank, char *out, size_t capacity);
 
 /* shard_report.c */
 void gp_shard_report(gp_shard *s, uint64_t now);
+/* Who keeps whom waiting, for how long already; false when nobody does for
+ * `least_ns`. */
+bool gp_shard_waits(const gp_shard *s, uint64_t now, uint64_t least_ns,
+                    char *text, size_t capacity, uint64_t *waited);
 /* "worker 1 of 2 has not joined" */
 void gp_shard_missing(const gp_shard *s, char *text, size_t capacity);
 

@@ -72,27 +72,17 @@ gp_shard_missing(const gp_shard *s, char *text, size_t capacity)
 }
 
 static void
-report_missing(gp_shard *s, uint64_t now)
-{
-    char text[GP_TEXT_MAX];
-
-    gp_shard_missing(s, text, sizeof(text));
-    tell_all(s, text, now - s->created_ns);
-}
-
-static void
-report_barrier(gp_shard *s, uint64_t now)
+describe_barrier(const gp_shard *s, uint64_t now, char *text, size_t capacity)
 {
     rank_list late = {0};
-    char who[160], text[GP_TEXT_MAX];
+    char who[160];
 
     for (int64_t r = 0; r < s->size; r++)
         if (s->barrier[r] <= s->barrier_count)
             add_rank(&late, r);
     print_ranks(&late, who, sizeof(who));
-    snprintf(text, sizeof(text), "a barrier has waited %.0f s for %s",
+    snprintf(text, capacity, "a barrier has waited %.0f s for %s",
              (double)(now - s->barrier_since_ns) * 1e-9, who);
-    tell_all(s, text, now - s->barrier_since_ns);
 }
 
 static const gp_chunk *
@@ -107,45 +97,63 @@ find_oldest(const gp_shard *s)
     return oldest;
 }
 
-/* The oldest step that someone keeps waiting for. */
-static void
-report_step(gp_shard *s, const gp_chunk *c, uint64_t now)
+/* The oldest step that someone keeps waiting for; false when nobody does. */
+static bool
+describe_step(const gp_shard *s, const gp_chunk *c, uint64_t now, char *text,
+              size_t capacity)
 {
     rank_list late = {0};
-    char who[160], text[GP_TEXT_MAX];
+    char who[160];
 
     for (int64_t r = 0; r < s->size; r++)
         if (!c->entry[r].pending && c->entry[r].next_step == c->version &&
             c->entry[r].answer != ANSWER_AGREE)
             add_rank(&late, r);
     if (late.count == 0)
-        return;
+        return false;
     print_ranks(&late, who, sizeof(who));
-    snprintf(text, sizeof(text),
+    snprintf(text, capacity,
              "tensor '%.60s' step %llu has waited %.0f s for %s",
              c->tensor->spec->name, (unsigned long long)c->version,
              (double)(now - c->since_ns) * 1e-9, who);
-    tell_all(s, text, now - c->since_ns);
+    return true;
+}
+
+bool
+gp_shard_waits(const gp_shard *s, uint64_t now, uint64_t least_ns, char *text,
+               size_t capacity, uint64_t *waited)
+{
+    const gp_chunk *oldest;
+
+    if (!s->worker || s->fault != GP_OK || s->finished)
+        return false;
+    if (!s->started) {
+        *waited = now - s->created_ns;
+        gp_shard_missing(s, text, capacity);
+        return true;
+    }
+    oldest = find_oldest(s);
+    if (oldest && now - oldest->since_ns >= least_ns) {
+        *waited = now - oldest->since_ns;
+        return describe_step(s, oldest, now, text, capacity);
+    }
+    if (!s->barrier_since_ns || now - s->barrier_since_ns < least_ns)
+        return false;
+    *waited = now - s->barrier_since_ns;
+    describe_barrier(s, now, text, capacity);
+    return true;
 }
 
 void
 gp_shard_report(gp_shard *s, uint64_t now)
 {
-    const gp_chunk *oldest;
+    char text[GP_TEXT_MAX];
+    uint64_t waited;
 
     s->report_ns = now + SHARD_REPORT_NS;
-    if (s->fault != GP_OK || s->finished) {
+    if (s->fault != GP_OK || s->finished)
         s->report_ns = UINT64_MAX;
-        return;
-    }
-    if (!s->started) {
-        report_missing(s, now);
-        return;
-    }
-    oldest = find_oldest(s);
-    if (oldest && now - oldest->since_ns >= SHARD_REPORT_NS)
-        report_step(s, oldest, now);
-    else if (s->barrier_since_ns &&
-             now - s->barrier_since_ns >= SHARD_REPORT_NS)
-        report_barrier(s, now);
+    else if (gp_shard_waits(s, now, SHARD_REPORT_NS, text, sizeof(text),
+                            &waited))
+        tell_all(s, text, waited);
 }

@@ -215,16 +215,51 @@ gp_worker_measure(gp_worker *w)
     return status;
 }
 
+/* The alternative with the shortest push, and the time of each. */
+static uint32_t
+find_best(const gp_worker *w, const gp_tensor *t,
+          double seconds[GP_CODEC_SET_MAX])
+{
+    double decodes = (double)w->size / w->shards;
+
+    return gp_policy_best(t->cost, t->push.count, t->spec.count,
+                          w->automatic.rate, decodes, seconds);
+}
+
+bool
+gp_tensor_explain(const gp_tensor *t, uint64_t step, char *out, size_t capacity)
+{
+    const gp_auto *a = &t->worker->automatic;
+    double seconds[GP_CODEC_SET_MAX] = {0};
+    uint32_t chosen = GP_MIN(t->preferred, t->push.count - 1);
+
+    if (step < t->warmup)
+        snprintf(out, capacity, "warm-up until step %llu",
+                 (unsigned long long)t->warmup);
+    else if (!t->automatic)
+        return false;
+    else if (a->gave_up)
+        snprintf(out, capacity,
+                 "auto: no codec paid, it moved less than dense");
+    else if (a->phase != GP_AUTO_CHOSEN)
+        snprintf(out, capacity, "auto: measuring the link");
+    else {
+        (void)find_best(t->worker, t, seconds);
+        snprintf(out, capacity,
+                 "auto: %.3g ms a push, dense %.3g ms (link %.3g MB/s)",
+                 seconds[chosen] * 1e3, seconds[0] * 1e3, a->rate * 1e-6);
+    }
+    return true;
+}
+
 static void
 decide_one(gp_worker *w, gp_tensor *t)
 {
-    double decodes = (double)w->size / w->shards;
     double seconds[GP_CODEC_SET_MAX] = {0};
     uint32_t best = 0;
 
     if (w->automatic.rate > 0)
-        best = gp_policy_best(t->cost, t->push.count, t->spec.count,
-                              w->automatic.rate, decodes, seconds);
+        best = find_best(w, t, seconds);
     gp_tensor_prefer(t, best);
     if (t->push.count > 1 && w->automatic.rate > 0 && best == 0)
         GP_INFO("codec auto: tensor '%.60s' goes through none: %.3g ms a push, "

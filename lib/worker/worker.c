@@ -373,6 +373,9 @@ join(gp_worker *w)
     status = open_store(w, deadline);
     if (status == GP_OK)
         status = take_rank(w);
+    if (status == GP_OK && w->store)
+        status =
+            gp_status_announce(w->store, w->size, w->shards, is_colocated(w));
     if (status == GP_OK)
         status = host_shard(w);
     if (status == GP_OK)
@@ -381,8 +384,10 @@ join(gp_worker *w)
         return status;
     (void)gp_driver_wait(w->driver, all_started, w, deadline);
     w->joined = atomic_load(&w->started) == w->shards;
-    if (w->joined)
+    if (w->joined) {
+        gp_worker_report(w);
         return GP_OK;
+    }
     status = gp_worker_fault(w);
     return status == GP_OK ? nobody_came(w, seconds) : status;
 }
@@ -472,6 +477,7 @@ gp_worker_destroy(gp_worker *w)
         return;
     if (w->driver)
         say_goodbye(w);
+    gp_reporter_stop(w->reporter);
     if (w->added)
         gp_driver_remove(w->driver, w);
     if (w->shard) {

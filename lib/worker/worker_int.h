@@ -34,6 +34,7 @@
 #include "base/driver.h"
 #include "base/list.h"
 #include "rendezvous/rendezvous.h"
+#include "rendezvous/reporter.h"
 #include "shard/codec_set.h"
 #include "shard/host.h"
 #include "shard/map.h"
@@ -226,8 +227,9 @@ struct gp_worker {
     int links;
     gp_conn *conn; /* one per shard */
     gp_store_server *store_server;
-    gp_store *store;
-    gp_shard *shard; /* co-located, or NULL */
+    gp_store *store;       /* from the end of joining on the reporter's */
+    gp_reporter *reporter; /* or NULL */
+    gp_shard *shard;       /* co-located, or NULL */
     uint32_t shard_index;
     char waiting[GP_TEXT_MAX]; /* what shards last said they wait for */
     gp_tensor **tensor;
@@ -410,6 +412,10 @@ uint32_t gp_tensor_choose(gp_tensor *t, uint64_t step);
 /* The text of a tensor's alternatives, and what the tensor needs for them. */
 gp_status gp_tensor_push_text(gp_worker *w, const gp_tensor_options *o,
                               gp_tensor *t, char *out, size_t capacity);
+/* Says why a tensor goes through what gp_tensor_choose() says; false when there
+ * was nothing to choose. Under the driver's hold. */
+bool gp_tensor_explain(const gp_tensor *t, uint64_t step, char *out,
+                       size_t capacity);
 /* Warns of rules that hold for no tensor; after the last is registered. */
 gp_status gp_worker_check_rules(gp_worker *w);
 /* Before the first operation, when some tensor has codec=auto. */
@@ -488,6 +494,10 @@ gp_status gp_kept_load(gp_tensor *t, int which, const float *values);
 /* Gives shards what was loaded, once they have agreed on the tensors. */
 gp_status gp_worker_restore(gp_worker *w);
 void gp_kept_answer(gp_conn *conn, const gp_event *event);
+
+/* status.c */
+/* Answers `gradpush status` from now on. */
+void gp_worker_report(gp_worker *w);
 
 /* tensor.c */
 /* gp_tensor_register() under the driver's hold. */

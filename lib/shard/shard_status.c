@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shard_status.c - what a shard is doing, for `gradpush status`.
+ *
+ * Chunks are many, and workers may be: only so many entries are looked at that
+ * the data path does not feel it.
+ */
+#include "shard/shard_int.h"
+
+#define LOOKS_MAX  65536u /* entries */
+#define LISTED_MAX 32u    /* workers */
+
+typedef struct progress {
+    uint64_t steps;   /* pushed, of the chunk that is furthest */
+    uint32_t waiting; /* pushes here that wait for others */
+} progress;
+
+static progress
+look_at(const gp_shard *s, int64_t rank, uint32_t stride)
+{
+    progress p = {0};
+
+    for (uint32_t i = 0; i < s->chunks; i += stride) {
+        const gp_entry *e = &s->chunk[i].entry[rank];
+
+        p.steps = GP_MAX(p.steps, e->next_step + e->pending);
+        p.waiting += e->pending;
+    }
+    return p;
+}
+
+static const char *
+state_name(const gp_shard *s, int64_t rank)
+{
+    const gp_peer *peer = s->worker[rank];
+
+    if (s->left[rank])
+        return "left";
+    if (!peer)
+        return "missing";
+    return peer->state == PEER_READY ? "ready" : "joined";
+}
+
+static void
+put_worker(const gp_shard *s, int64_t rank, uint32_t stride, gp_json_text *j)
+{
+    const gp_peer *peer = s->worker[rank];
+    progress p = look_at(s, rank, stride);
+
+    gp_json_open(j, NULL, '{');
+    gp_json_put_int(j, "rank", rank);
+    gp_json_put_text(j, "state", state_name(s, rank));
+    if (peer)
+        gp_json_put_text(j, "process", peer->identity);
+    gp_json_put_count(j, "steps", p.steps);
+    gp_json_put_count(j, "pushes_waiting", p.waiting);
+    gp_json_put_count(j, "slots", peer && peer->slots ? s->slots : 0);
+    gp_json_put_int(j, "slots_held",
+                    peer ? __builtin_popcountll(peer->held) : 0);
+    gp_json_shut(j, '}');
+}
+
+static void
+put_workers(const gp_shard *s, gp_json_text *j)
+{
+    int64_t listed = GP_MIN(s->size, (int64_t)LISTED_MAX);
+    uint32_t looks = LOOKS_MAX / LISTED_MAX;
+    uint32_t stride = s->chunks / looks + 1;
+
+    gp_json_open(j, "members", '[');
+    for (int64_t r = 0; r < listed; r++)
+        put_worker(s, r, stride, j);
+    gp_json_shut(j, ']');
+}
+
+static void
+put_chunks(const gp_shard *s, gp_json_text *j)
+{
+    uint64_t elements = 0, least = UINT64_MAX, most = 0;
+    uint32_t stride = s->chunks / LOOKS_MAX + 1;
+
+    for (uint32_t i = 0; i < s->chunks; i += stride) {
+        const gp_chunk *c = &s->chunk[i];
+
+        elements += c->info->count;
+        least = GP_MIN(least, c->version);
+        most = GP_MAX(most, c->version);
+    }
+    gp_json_put_count(j, "chunks", s->chunks);
+    gp_json_put_count(j, "elements", elements * stride);
+    gp_json_put_count(j, "steps_least", s->chunks ? least : 0);
+    gp_json_put_count(j, "steps_most", most);
+}
+
+static const char *
+phase_name(const gp_shard *s)
+{
+    if (s->fault != GP_OK)
+        return "failed";
+    if (s->finished)
+        return "finished";
+    if (!s->started)
+        return "joining";
+    return s->agreed ? "running" : "agreeing";
+}
+
+int64_t
+gp_shard_describe(const gp_shard *s, gp_json_text *j)
+{
+    char text[GP_TEXT_MAX];
+    uint64_t now = gp_clock_ns(), waited;
+
+    gp_json_put_int(j, "shard", s->index);
+    gp_json_put_text(j, "address", s->address);
+    gp_json_put_text(j, "phase", phase_name(s));
+    gp_json_put_int(j, "workers", s->size);
+    gp_json_put_count(j, "workers_joined", s->joined);
+    gp_json_put_count(j, "workers_left", s->departed);
+    if (s->fault != GP_OK)
+        gp_json_put_text(j, "fault", s->fault_text);
+    put_chunks(s, j);
+    if (gp_shard_waits(s, now, 0, text, sizeof(text), &waited)) {
+        gp_json_put_text(j, "waits", text);
+        gp_json_put_real(j, "waits_seconds", (double)waited * 1e-9);
+    }
+    if (s->worker)
+        put_workers(s, j);
+    return s->index;
+}
