@@ -15,6 +15,7 @@ static const gp_command commands[] = {
     {"server", gp_server_main, "host parameter shards until the job ends"},
     {"info", gp_info_main, "show what this build and this machine have"},
     {"doctor", gp_doctor_main, "find what is wrong with this machine"},
+    {"status", gp_status_main, "show what a live job is doing"},
     {"bench", gp_bench_main, "measure transports and push_pull"},
     {NULL, NULL, NULL},
 };

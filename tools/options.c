@@ -68,15 +68,22 @@ option_count(const gp_usage *usage)
     return count;
 }
 
-/* Breaks `text` into lines of at most 78 columns that start at `indent`. */
+/* Breaks `text` into lines of at most 78 columns that start at `indent`; keeps
+ * the line breaks that it has. */
 static void
 print_wrapped(const char *text, int indent)
 {
     int column = indent;
 
     while (*text) {
-        int word = (int)strcspn(text, " ");
+        int word = (int)strcspn(text, " \n");
 
+        if (word == 0) { /* a paragraph ends */
+            printf("\n%*s", indent, "");
+            column = indent;
+            text++;
+            continue;
+        }
         if (column > indent && column + 1 + word > 78) {
             printf("\n%*s", indent, "");
             column = indent;

@@ -23,6 +23,7 @@
 #include "here.h"
 #include "rendezvous/rendezvous.h"
 #include "run.h"
+#include "status.h"
 #include "tool.h"
 
 #define MAX_MEMBERS    1024
@@ -55,8 +56,9 @@ typedef struct gp_run {
     gp_guard guard;
     gp_environment environment;
     char token[65], token_path[256];
-    char self[4096];    /* this program, which is the server too */
-    gp_child *children; /* shards first */
+    char note_path[256]; /* for `gradpush status` */
+    char self[4096];     /* this program, which is the server too */
+    gp_child *children;  /* shards first */
     size_t count, shard_count;
     struct pollfd *fds;
     gp_sink sinks[2];
@@ -319,6 +321,27 @@ choose_job(gp_run *run)
     return gp_config_set(run->config, "job", name);
 }
 
+static gp_status
+start_guard(gp_run *run)
+{
+    const char *paths[3] = {run->note_path, run->token_path, NULL};
+
+    gp_place_note_path(run->note_path, sizeof(run->note_path));
+    if (!run->token_path[0])
+        paths[1] = NULL;
+    return gp_guard_start(paths, &run->guard);
+}
+
+/* The job runs as well when nobody can ask about it. */
+static void
+leave_note(const gp_run *run)
+{
+    if (gp_place_note(run->note_path, gp_store_server_address(run->store),
+                      gp_config_get(run->config, "job"),
+                      run->token_path) != GP_OK)
+        gp_say("`gradpush status` will not find this job: %s", gp_last_error());
+}
+
 /* Everything but the children. */
 static gp_status
 prepare(gp_run *run)
@@ -345,7 +368,7 @@ prepare(gp_run *run)
     if (status == GP_OK)
         status = choose_token(run);
     if (status == GP_OK)
-        status = gp_guard_start(run->token_path, &run->guard);
+        status = start_guard(run);
     if (status == GP_OK)
         status = catch_signals(run);
     if (status == GP_OK)
@@ -353,6 +376,8 @@ prepare(gp_run *run)
             gp_store_serve(run->config, "127.0.0.1:0", run->token, &run->store);
     if (status == GP_OK)
         status = build_environment(run);
+    if (status == GP_OK)
+        leave_note(run);
     return status;
 }
 
@@ -607,9 +632,11 @@ clean_up(gp_run *run)
         while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
             continue;
     }
-    gp_store_stop(run->store);
     if (run->token_path[0])
         unlink(run->token_path);
+    if (run->store)
+        unlink(run->note_path);
+    gp_store_stop(run->store);
     gp_guard_dismiss(&run->guard);
     gp_config_destroy(run->config);
     gp_environment_free(&run->environment);

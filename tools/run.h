@@ -83,15 +83,15 @@ gp_status gp_environment_format(gp_environment *environment, const char *format,
 void gp_environment_free(gp_environment *environment);
 
 /* A process that outlives this one just long enough to kill the groups it was
- * told of and to remove a file. */
+ * told of and to remove files. */
 typedef struct gp_guard {
     pid_t pid;
     int fd;
 } gp_guard;
 
-/* @param path  removed when this process dies; may be "". Call it before
- *              threads are started. */
-gp_status gp_guard_start(const char *path, gp_guard *out);
+/* @param paths  removed when this process dies, if they are there; ends with
+ *               NULL. Call it before threads are started. */
+gp_status gp_guard_start(const char *const *paths, gp_guard *out);
 void gp_guard_watch(gp_guard *guard, pid_t group);
 /* All is cleaned up: the guard ends without doing anything. */
 void gp_guard_dismiss(gp_guard *guard);

@@ -49,7 +49,7 @@ guard_read(int fd, pid_t *out)
 }
 
 static _Noreturn void
-guard_run(int fd, const char *path)
+guard_run(int fd, const char *const *paths)
 {
     pid_t *groups = NULL, group;
     size_t count = 0;
@@ -68,13 +68,13 @@ guard_run(int fd, const char *path)
     }
     for (size_t i = 0; i < count; i++)
         kill(-groups[i], SIGKILL);
-    if (*path)
-        unlink(path);
+    for (; *paths; paths++)
+        unlink(*paths);
     _exit(0);
 }
 
 gp_status
-gp_guard_start(const char *path, gp_guard *out)
+gp_guard_start(const char *const *paths, gp_guard *out)
 {
     int pair[2];
     pid_t pid;
@@ -83,7 +83,7 @@ gp_guard_start(const char *path, gp_guard *out)
         return gp_fail_errno(GP_ERR_SYSTEM, errno, "cannot start the guard");
     pid = fork();
     if (pid == 0)
-        guard_run(pair[0], path);
+        guard_run(pair[0], paths);
     close(pair[0]);
     if (pid < 0) {
         close(pair[1]);

@@ -35,6 +35,7 @@ int gp_run_main(int argc, char **argv);
 int gp_server_main(int argc, char **argv);
 int gp_info_main(int argc, char **argv);
 int gp_doctor_main(int argc, char **argv);
+int gp_status_main(int argc, char **argv);
 int gp_bench_main(int argc, char **argv);
 int gp_bench_transport_main(int argc, char **argv);
 int gp_bench_pushpull_main(int argc, char **argv);

@@ -6,10 +6,10 @@
 . "$(dirname "$0")/cli_lib.sh"
 export TMPDIR=$work
 
-no_token() { ! ls "$work" | grep -q token; }
+no_token() { ! ls "$work" | grep -q 'token\|gradpush-run'; }
 no_files() { # WHAT
     checks=$((checks + 1))
-    no_token || fail "$1: the token's file is left"
+    no_token || fail "$1: a file is left"
 }
 
 # Variables, prefixes, streams.
