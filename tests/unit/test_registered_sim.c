@@ -22,7 +22,6 @@
 
 #include "job_harness.h"
 #include "tests/sim/sim.h"
-#include "transports/transports.h"
 
 #define TENSORS 161u
 #define STEPS   3u
@@ -148,26 +147,12 @@ body(job *j, gp_worker *w, uint32_t rank)
     free(memory);
 }
 
-static void
-use_table(void)
-{
-    static gp_transport_ops told;
-
-    if (gp_transport_find("verbs_told"))
-        return;
-    told = gp_verbs_ops;
-    told.name = "verbs_told";
-    told.caps |= GP_CAP_DEVICE;
-    assert_int_equal(gp_transport_register(&told), GP_OK);
-}
-
 /* A job on a fabric, which must not find fault with it. */
 static gp_status
 run_on(job *j, const gp_sim_options *fabric, gp_sim **sim)
 {
     gp_status status;
 
-    use_table();
     *sim = gp_sim_open(fabric);
     assert_non_null(*sim);
     gp_verbs_api_use(gp_sim_api(*sim));
@@ -183,7 +168,7 @@ run_on(job *j, const gp_sim_options *fabric, gp_sim **sim)
 static void
 run_plan(plan *p, const gp_sim_options *fabric)
 {
-    job j = {.transport = "verbs_told",
+    job j = {.transport = "verbs",
              .workers = WORKERS,
              .shards = SHARDS,
              .settings = {"chunk_bytes", "16K"},
@@ -310,7 +295,7 @@ a_shard_dies(void **state)
     (void)state;
     for (int i = 0; i < 4; i++) {
         ruin u = {.registers = i % 2 == 0};
-        job j = {.transport = "verbs_told",
+        job j = {.transport = "verbs",
                  .workers = WORKERS,
                  .shards = 2,
                  .settings = {"chunk_bytes", "16K"},
