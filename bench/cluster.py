@@ -186,8 +186,11 @@ def print_tables(data):
         print("# iperf3: %.3f GB/s" % data["iperf3_GBps"])
     for row in data["ratios"]:
         if row["bytes"] in (64, 65536, 1048576):
-            print("# %s at %d bytes: %.3f of perftest's"
-                  % (row["test"], row["bytes"], row["ratio"]))
+            bw = row["test"] == "bw"
+            print("# %s at %d bytes: %.3f of perftest's %s"
+                  % (row["test"], row["bytes"],
+                     row["ratio"] if bw else 1 / row["ratio"],
+                     "rate" if bw else "time"))
     for side, machine in data["machines"].items():
         print("# %s %s: doctor says %s" % (side, machine["host"],
                                            machine["doctor"]["status"]))

@@ -274,7 +274,7 @@ trap stop_peer EXIT
 # as_server COMMAND...: in the background, its words into server.log.
 as_server() {
     (
-        replace=exec
+        replace='exec'
         on "$server" "$limit" "$@"
     ) >"$raw/server.log" 2>&1 &
     peer=$!

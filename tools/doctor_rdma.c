@@ -82,6 +82,18 @@ no_devices(gp_doctor *doctor, gp_check *c)
                                   : "none is needed for TCP; ");
 }
 
+/* A setting that is easily inherited from a job of NCCL. */
+static void
+say_disabled(const gp_doctor *doctor, gp_check *c)
+{
+    c->status = GP_CHECK_WARN;
+    gp_doctor_append(c->reason, sizeof(c->reason),
+                     ", but GRADPUSH_IB_DISABLE is 1 (from %s): gradients "
+                     "travel over TCP",
+                     gp_config_origin(doctor->config, "ib_disable"));
+    gp_check_fix(c, "unset GRADPUSH_IB_DISABLE NCCL_IB_DISABLE");
+}
+
 static void
 check_devices(gp_doctor *doctor)
 {
@@ -111,6 +123,8 @@ check_devices(gp_doctor *doctor)
                  text, active, doctor->port_count);
     if (!active)
         gp_check_fix(c, "see ports.link below");
+    else if (gp_config_int(doctor->config, "ib_disable"))
+        say_disabled(doctor, c);
 }
 
 /* --- modules --- */

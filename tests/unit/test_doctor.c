@@ -79,6 +79,17 @@ healthy_device_is_ok(void **state)
 }
 
 static void
+disabled_devices_are_told(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "InfiniBand", "", NIC);
+    assert_int_equal(gp_config_set(config, "ib_disable", "1"), GP_OK);
+    examine(gp_doctor_check_rdma);
+    expect("devices", "", GP_CHECK_WARN, "travel over TCP",
+           "unset GRADPUSH_IB_DISABLE NCCL_IB_DISABLE");
+}
+
+static void
 modules_of_a_device_are_needed(void **state)
 {
     (void)state;
@@ -669,6 +680,7 @@ main(void)
         TEST(transport_verbs_is_what_wants_it),
         TEST(adapter_without_driver_is_named),
         TEST(healthy_device_is_ok),
+        TEST(disabled_devices_are_told),
         TEST(modules_of_a_device_are_needed),
         TEST(closed_nodes_have_the_fix_of_the_place),
         TEST(cgroup_limit_is_found_above),
