@@ -297,8 +297,8 @@ note_source(known_endpoint *e, gp_mem *mem)
     for (unsigned i = 0; i < e->sources; i++)
         if (e->source[i] == mem)
             return;
-    job_require(e->sources < SOURCES);
-    e->source[e->sources++] = mem;
+    if (e->sources < SOURCES) /* more is too many already */
+        e->source[e->sources++] = mem;
 }
 
 static void
