@@ -258,9 +258,10 @@ unfinished(gp_sim *s)
     for (const sim_object *o = s->of_kind[GP_SIM_QP]; o; o = o->next_of_kind) {
         const sim_qp *qp = o->self;
 
-        if (!qp->dead &&
-            (qp->sq_done < qp->sq_tail || qp->rq_done < qp->rq_exec ||
-             (qp->state == IBV_QPS_ERR && qp->rq_done < qp->rq_tail)))
+        if (qp->state == IBV_QPS_ERR
+                ? qp->sq_done < qp->sq_tail || qp->rq_done < qp->rq_tail
+                : !qp->dead &&
+                      (qp->sq_done < qp->sq_tail || qp->rq_done < qp->rq_exec))
             return true;
     }
     return false;

@@ -210,8 +210,8 @@ void gp_sim_refuse(gp_sim *sim, unsigned count, int status);
 /* The next `count` connection requests and answers are lost. */
 void gp_sim_lose_requests(gp_sim *sim, unsigned count);
 /* kill -9 of a process: its connections end, what it calls from now on has no
- * effect on others, releasing works. silent: the host is gone too, nobody
- * hears of it. */
+ * effect on others. Its own objects stay for it to release, the queue pairs in
+ * error. silent: the host is gone too, nobody hears of it. */
 void gp_sim_kill(gp_sim *sim, unsigned process, bool silent);
 /* A queue pair of the process gets an async event of that type. */
 void gp_sim_async(gp_sim *sim, unsigned process, enum ibv_event_type type);

@@ -113,9 +113,6 @@ INT_CALL(get_cq_event,
          (struct ibv_comp_channel *channel, struct ibv_cq **cq, void **user),
          channel, cq, user)
 VOID_CALL(ack_cq_events, (struct ibv_cq *cq, unsigned count), cq, count)
-INT_CALL(modify_qp,
-         (struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask), qp, attr,
-         mask)
 INT_CALL(query_qp,
          (struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask,
           struct ibv_qp_init_attr *init), qp, attr, mask, init)
@@ -171,6 +168,25 @@ call_poll_cq(struct ibv_cq *cq, int count, struct ibv_wc *wc)
         n = sim_poll_cq(s, cq, count, wc);
     pthread_mutex_unlock(&s->lock);
     return n;
+}
+
+/* Whoever tried to set the timer has not forgotten it. */
+static int
+call_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask)
+{
+    gp_sim *s = gp_sim_current;
+    sim_qp *object;
+    int error;
+
+    pthread_mutex_lock(&s->lock);
+    error = sim_enter(s, SIM_modify_qp);
+    object = sim_look(s, GP_SIM_QP, qp);
+    if (error && object)
+        object->rnr_timer_set |= (mask & IBV_QP_MIN_RNR_TIMER) != 0;
+    if (!error)
+        error = sim_modify_qp(s, qp, attr, mask);
+    pthread_mutex_unlock(&s->lock);
+    return error;
 }
 
 /* Posts nothing when made to fail: *bad is the first request. */

@@ -45,6 +45,7 @@ can_fail(sim_member member)
 {
     switch (member) {
     case SIM_free_device_list:
+    case SIM_get_device_name:
     case SIM_ack_async_event:
     case SIM_ack_cq_events:
     case SIM_wc_status_str:
@@ -227,8 +228,10 @@ gp_sim_kill(gp_sim *s, unsigned process, bool silent)
         channel->silent = silent;
     }
     for (sim_object *o = s->of_kind[GP_SIM_QP]; o; o = o->next_of_kind)
-        if (((sim_qp *)o->self)->process == process)
+        if (((sim_qp *)o->self)->process == process) {
             ((sim_qp *)o->self)->dead = true;
+            sim_qp_state(s, o->self, IBV_QPS_ERR);
+        }
     for (sim_object *o = s->of_kind[GP_SIM_ID]; o; o = o->next_of_kind)
         if (((sim_id *)o->self)->channel->process == process)
             kill_id(s, o->self, silent);

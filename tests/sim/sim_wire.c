@@ -572,10 +572,10 @@ sim_qp_turn(gp_sim *s, sim_qp *qp)
 {
     size_t moved = 0;
 
-    if (qp->dead)
-        return 0;
     if (qp->state == IBV_QPS_ERR)
         return several(s, qp, flush_send) + several(s, qp, flush_recv);
+    if (qp->dead)
+        return 0;
     if (!s->options.late_acks || s->acking)
         moved += several(s, qp, complete_next);
     if (s->acking)

@@ -332,7 +332,8 @@ kill_case(bool silent)
     assert_int_equal(peer_send(&p.a, 4096, 8, 1, 0), 0);
     assert_int_equal(peer_send(&p.b, 4096, 8, 1, 0), 0);
     expect_dead(&p, &p.a, IBV_WC_RETRY_EXC_ERR, 4);
-    assert_true(peer_quiet(&p, &p.b));
+    expect_dead(&p, &p.b, IBV_WC_WR_FLUSH_ERR, 3);
+    assert_int_equal(gp_sim_stats_now(p.sim).sends, 0);
     peers_close(&p);
 }
 
