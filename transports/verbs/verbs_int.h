@@ -217,6 +217,7 @@ struct gp_vb_device {
     char name[64];
     bool iwarp;
     bool windows; /* type 2B, and wanted */
+    uint32_t bind_errors;
     uint32_t max_inline;
     struct ibv_comp_channel *channel;
     gp_list cqs;

@@ -430,8 +430,10 @@ bind_window(gp_vb_lane *lane, gp_vb_exposure *x, struct ibv_send_wr *wr,
         *window = lane->ep->domain->api->alloc_mw(lane->pd->pd, IBV_MW_TYPE_2);
     if (!*window)
         return false;
+    /* Bound once in its life: the window's own rkey stays the one before. */
     *key = ibv_inc_rkey((*window)->rkey);
     wr->opcode = IBV_WR_BIND_MW;
+    wr->imm_data = 0;
     wr->bind_mw.mw = *window;
     wr->bind_mw.rkey = *key;
     wr->bind_mw.bind_info = (struct ibv_mw_bind_info){

@@ -21,6 +21,9 @@
 /* Batches of one queue before others' turn. */
 #define BATCHES 16
 
+/* Windows that a device may fail to bind. */
+#define BIND_ERRORS 3u
+
 /* ------------------------------------------------------------ completions */
 
 void
@@ -60,6 +63,19 @@ act_on_broken(gp_domain *d)
     }
 }
 
+/* A device that has windows and cannot bind them does without, when it was not
+ * just a region that was withdrawn meanwhile. */
+static void
+on_bind_error(gp_vb_device *device)
+{
+    if (++device->bind_errors < BIND_ERRORS || !device->windows)
+        return;
+    device->windows = false;
+    GP_WARN("verbs: %s does not bind memory windows; regions are registered "
+            "instead",
+            device->name);
+}
+
 static void
 on_error(gp_vb_lane *lane, const struct ibv_wc *wc)
 {
@@ -70,6 +86,8 @@ on_error(gp_vb_lane *lane, const struct ibv_wc *wc)
                     "the queue pair was stopped by its device or its peer");
         return;
     }
+    if (wc->status == IBV_WC_MW_BIND_ERR)
+        on_bind_error(lane->device);
     gp_vb_explain(lane, wc, text, sizeof(text));
     gp_vb_break(lane, false, gp_vb_wc_status(wc->status), "%s", text);
 }
