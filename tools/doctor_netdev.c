@@ -133,16 +133,15 @@ ask_ethtool(int fd, const char *netdev, void *command)
 static uint32_t
 count_stats(int fd, const char *netdev)
 {
-    struct {
-        struct ethtool_sset_info head;
-        uint32_t count;
-    } info = {
-        .head = {.cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ull << ETH_SS_STATS}};
+    _Alignas(struct ethtool_sset_info) char room[64] = {0};
+    struct ethtool_sset_info *info = (void *)room;
 
-    if (ask_ethtool(fd, netdev, &info) ||
-        !(info.head.sset_mask & 1ull << ETH_SS_STATS))
+    info->cmd = ETHTOOL_GSSET_INFO;
+    info->sset_mask = 1ull << ETH_SS_STATS;
+    if (ask_ethtool(fd, netdev, info) ||
+        !(info->sset_mask & 1ull << ETH_SS_STATS))
         return 0;
-    return GP_MIN(info.count, STATS_MAX);
+    return GP_MIN(info->data[0], STATS_MAX);
 }
 
 static int
