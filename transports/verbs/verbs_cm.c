@@ -318,7 +318,7 @@ copy_event(const struct rdma_cm_event *from, gp_vb_cm_event *to)
     to->listener = from->listen_id;
     to->length = 0;
     if (param->private_data) {
-        to->length = GP_MIN(param->private_data_len, sizeof(to->bytes));
+        to->length = GP_MIN((size_t)param->private_data_len, sizeof(to->bytes));
         memcpy(to->bytes, param->private_data, to->length);
     }
 }
