@@ -9,7 +9,7 @@
 # when it failed. The last line is the sum; the status is 1 when one failed.
 #
 # A case is FOLDER/NN_*.sh. It fails by its exit status or by its own limit of
-# seconds, which is the line "# timeout: S" in it; status 77 is a skip. With two
+# seconds, which is the line "# timeout: S" in it (times LAB_SLOW); status 77 is a skip. With two
 # guests both run each case, and it is ok when it is on both.
 set -u
 folder=$1 only=${2:-}
@@ -40,7 +40,7 @@ run_case() {
     name=$(basename "$file" .sh)
     log=$results/$name
     limit=$(sed -n 's/^# timeout: //p' "$file")
-    timeout -k 5 "${limit:-60}" bash "$file" >"$log.log$GUEST" 2>&1 </dev/null
+    timeout -k 5 $((${limit:-60} * LAB_SLOW)) bash "$file" >"$log.log$GUEST" 2>&1 </dev/null
     status=$(joint $? "$log")
     [ "$GUEST" = 0 ] || return
     case $status in
@@ -63,7 +63,7 @@ run_case() {
     esac
 }
 
-rm -f "$results"/*.status"$GUEST" "$results"/*.log"$GUEST"
+rm -f "$results"/*.status"$GUEST"
 barrier cases-begin
 for file in "$folder"/[0-9]*.sh; do
     [[ $file != *"$only"* ]] || run_case "$file"

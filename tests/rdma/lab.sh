@@ -19,6 +19,7 @@
 #
 # LAB_CACHE is where kernel and initramfs are kept (build/rdma-lab), LAB_ACCEL
 # how QEMU runs the guest (tcg,thread=multi; kvm is faster where it works).
+# LAB_SLOW=N gives cases N times their time, for a machine that is busy.
 # Exit status 77: no QEMU or no kernel can be had here; 125: the guest failed.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
@@ -26,7 +27,7 @@ cache=${LAB_CACHE:-$root/build/rdma-lab}
 here=$root/tests/rdma
 
 usage() {
-    sed -n '3,25s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '3,26s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit "$1"
 }
 wrong() {
@@ -170,7 +171,7 @@ boot() {
     mkdir "$share"
     cp "$work/command" "$share/command"
     {
-        echo "GUEST=$1 GUESTS=$guests NONCE=$nonce"
+        echo "GUEST=$1 GUESTS=$guests NONCE=$nonce LAB_SLOW=$slow"
         echo "SOURCE_DIR=${root@Q} BUILD_DIR=${build@Q} OUT=${out@Q}"
         echo "HOST_PATH=${PATH@Q} DIRECTORY=${PWD@Q}"
     } >"$share/settings"
@@ -270,6 +271,7 @@ run_guests() {
 
 # QEMU's own fallback cannot tell a kvm that is there from one that works.
 accels=("${LAB_ACCEL:-tcg,thread=multi}")
+slow=${LAB_SLOW:-1}
 guests=1 timeout=300 out='' build=$root/build/release only=''
 [ $# -gt 0 ] || usage 2 >&2
 action=$1
@@ -288,6 +290,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 [[ $guests = [12] ]] || wrong "--guests takes 1 or 2"
+[[ $slow =~ ^[1-9][0-9]*$ ]] || wrong "LAB_SLOW takes a whole number"
 [[ $timeout =~ ^[1-9][0-9]*$ ]] || wrong "--timeout takes seconds"
 
 case $action in

@@ -6,7 +6,7 @@ sum=(0 0 0)
 # cases FOLDER GUESTS SECONDS: adds to sum what the guest counted.
 cases() {
     local log counts filter start=$SECONDS status=0
-    guests=$2 timeout=$3
+    guests=$2 timeout=$(($3 * slow))
     log=$(mktemp)
     # run_guests must not be in a subshell: traps belong to this one.
     exec 7> >(sed -u -e 's/^0| //' -e '/^1| /d' | tee "$log" |
