@@ -222,6 +222,10 @@ GP_API GP_MUST_CHECK gp_status gp_broadcast(gp_tensor *tensor, void *values,
  * able to write into all of it, and does so only where and when a request
  * asked for a result; a job token keeps strangers out.
  *
+ * A device is told of the range when a request first needs it there; when it
+ * refuses, for the limit of locked memory, say, the worker fails with a message
+ * that names the limit.
+ *
  * Any thread, at any time while the worker lives. Does not block.
  *
  * @param out  ends with gp_buffer_unregister(), or with the worker.
