@@ -176,8 +176,8 @@ configure(gp_domain *d, const gp_config *config)
     d->keepalive_ns = (uint64_t)(keepalive * 1e9);
     d->pinned = gp_config_get(config, "ib_hca")[0] ||
                 gp_config_int(config, "ib_gid_index") >= 0;
-    d->anywhere = gp_config_get(config, "advertise")[0] ||
-                  gp_config_get(config, "interface")[0];
+    d->by_name = gp_config_get(config, "advertise")[0] ||
+                 gp_config_get(config, "interface")[0];
     return gp_token_load(config, d->token, sizeof(d->token));
 }
 

@@ -65,10 +65,10 @@ describe_bound(gp_domain *d, const gp_address *a, char *bound, size_t capacity)
     struct sockaddr_storage name = a->name;
     char text[GP_ADDRESS_MAX];
 
-    if (gp_address_is_any(a))
+    if (d->anywhere)
         name = d->rail[0].address;
     set_port(&name, d->port);
-    if (gp_address_is_any(a) && d->anywhere)
+    if (d->anywhere && d->by_name)
         snprintf(text, sizeof(text), ":%u", d->port);
     else
         gp_address_name(&name, text, sizeof(text));
@@ -108,6 +108,7 @@ gp_vb_listen(gp_domain *d, const char *address, char *bound, size_t capacity)
             return listen_failed(address, error);
     }
     d->port = ntohs(d->api->rdma_get_src_port(d->listener));
+    d->anywhere = gp_address_is_any(&list[i]);
     describe_bound(d, &list[i], bound, capacity);
     return GP_OK;
 }
@@ -377,7 +378,7 @@ gp_vb_accept_tell_rails(gp_endpoint *ep)
     uint8_t bytes[GP_VB_PATH_MAX * 20];
     gp_writer w = {bytes, sizeof(bytes), true};
 
-    for (uint32_t i = 1; i < d->rails; i++)
+    for (uint32_t i = 1; i < d->rails && d->anywhere; i++)
         write_rail(&w, &d->rail[i].address, d->port);
     if (gp_vb_note(ep, GP_VB_RECORD_RAILS, 0, bytes, sizeof(bytes) - w.left) !=
         GP_OK)

@@ -81,7 +81,7 @@ gp_vb_connect_failed(gp_vb_lane *lane, const char *format, ...)
 {
     gp_vb_attempt *a = lane->ep->attempt;
     uint64_t now = gp_clock_ns();
-    char why[160];
+    char why[256];
     va_list args;
 
     va_start(args, format);
@@ -415,7 +415,11 @@ gp_vb_connect_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length)
 static void
 stop_waiting(gp_vb_lane *lane)
 {
-    end_attempt(lane, lane->cause[0] ? lane->cause : "no answer");
+    char why[sizeof(lane->cause)];
+
+    snprintf(why, sizeof(why), "%s",
+             lane->cause[0] ? lane->cause : "no answer");
+    end_attempt(lane, why);
     lane->retry_ns = 0;
     lane->given_up = true;
     GP_WARN("verbs %s: goes on without lane %u: %s", lane->ep->peer,

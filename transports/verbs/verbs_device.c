@@ -121,6 +121,7 @@ static gp_status
 open_device(gp_domain *d, struct ibv_context *verbs, gp_vb_device **out)
 {
     gp_vb_device *device = calloc(1, sizeof(*device));
+    const char *name;
     gp_status status;
     int error;
 
@@ -130,8 +131,8 @@ open_device(gp_domain *d, struct ibv_context *verbs, gp_vb_device **out)
     gp_list_init(&device->cqs);
     device->domain = d;
     device->verbs = verbs;
-    strncpy(device->name, d->api->get_device_name(verbs->device),
-            sizeof(device->name) - 1);
+    name = d->api->get_device_name(verbs->device);
+    strncpy(device->name, name ? name : "?", sizeof(device->name) - 1);
     error = d->api->query_device(verbs, &device->attr);
     if (error) {
         free(device);

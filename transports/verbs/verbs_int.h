@@ -324,7 +324,7 @@ struct gp_vb_lane {
     bool given_up;     /* not tried any more, and the peer was told */
     bool peer_gave_up; /* LOST came for it */
     uint64_t lost_ns;  /* LOST: until when to try */
-    char cause[200];   /* of the loss, or of the last attempt's failure */
+    char cause[320];   /* of the loss, or of the last attempt's failure */
     gp_status cause_status;
 
     /* Agreed geometry. */
@@ -383,7 +383,7 @@ struct gp_vb_lane {
     gp_list broken; /* in domain->broken */
     bool fatal;
     gp_status broken_status;
-    char broken_why[200];
+    char broken_why[256];
 };
 
 /* -------------------------------------------------------------- endpoints */
@@ -417,7 +417,7 @@ struct gp_endpoint {
     uint64_t start_ns, report_ns;
     gp_vb_attempt *attempt; /* connecting side: addresses of the peer */
     char peer[GP_ADDRESS_MAX];
-    char why[200];
+    char why[400];
 
     uint32_t lane_count;
     gp_vb_lane *lane[GP_VB_LANES_MAX];
@@ -475,8 +475,9 @@ struct gp_domain {
     gp_vb_rail rail[GP_VB_PATH_MAX];
     uint32_t rails;
     bool pinned;   /* connect from the rail's address, not as routes say */
-    bool anywhere; /* listens on all addresses, and others get one by name */
-    uint16_t port; /* that it listens on, for RAILS; 0: does not */
+    bool by_name;  /* the configuration says what others call this host */
+    bool anywhere; /* listens on all its addresses, rails' too */
+    uint16_t port; /* that it listens on; 0: does not */
     uint32_t frames, frame_bytes, queue, eager;
     size_t piece;
     bool checksum, separate_domains, windows_off;

@@ -79,7 +79,7 @@ on_bind_error(gp_vb_device *device)
 static void
 on_error(gp_vb_lane *lane, const struct ibv_wc *wc)
 {
-    char text[160];
+    char text[256];
 
     if (wc->status == IBV_WC_WR_FLUSH_ERR) {
         gp_vb_break(lane, false, GP_AGAIN,
