@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_verbs_lanes.c - lanes that are lost, come back, or do not; peers that
+ * die, refuse or belong to another job. Whatever happens, messages arrive once,
+ * endpoints end with the first cause, and nothing is left behind.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/sim/world.h"
+#include "transports/verbs/verbs_int.h"
+
+#define LENGTH (1u << 20)
+#define SECOND UINT64_C(1000000000)
+
+/* Sends `count` messages each way, counted by aux, and checks that all came,
+ * once and in order. */
+static void
+exchange(world *w, uint64_t count)
+{
+    side *sides[2] = {&w->r.a, &w->r.b};
+
+    side_forget(&w->r.a);
+    side_forget(&w->r.b);
+    for (uint64_t i = 0; i < count; i++)
+        for (size_t k = 0; k < 2; k++)
+            send_control(&w->r, sides[k], i);
+    for (size_t k = 0; k < 2; k++) {
+        await(&w->r, sides[k], GP_EVENT_MESSAGE, (size_t)count);
+        for (uint64_t i = 0; i < count; i++)
+            assert_true(side_nth(sides[k], GP_EVENT_MESSAGE, (size_t)i)
+                            ->event.msg.aux == i);
+    }
+}
+
+static void
+pump_until(world *w, bool (*done)(world *w))
+{
+    uint64_t deadline = test_deadline();
+
+    while (!done(w)) {
+        assert_false(gp_expired(deadline));
+        pump(&w->r);
+    }
+}
+
+static uint32_t
+lanes_up(const gp_endpoint *ep)
+{
+    uint32_t up = 0;
+
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        up += ep->lane[i]->state == GP_VB_LANE_UP;
+    return up;
+}
+
+static bool
+both_have_two(world *w)
+{
+    return lanes_up(w->r.a.ep) == 2 && lanes_up(w->r.b.ep) == 2;
+}
+
+static bool
+a_came_back(world *w)
+{
+    return w->r.a.domain->reconnects > 0 && lanes_up(w->r.a.ep) == 1;
+}
+
+/* ------------------------------------------------------------- regaining */
+
+/* A queue pair dies in the middle of a payload, in either direction, whether or
+ * not the peer had the last message: nothing is lost or doubled. */
+static void
+break_and_go_on(unsigned of_b, bool delivered, const char *notify)
+{
+    const char *const settings[] = {"ib_notify", notify, NULL};
+    gp_sim_break how = {.after_bytes = LENGTH + LENGTH / 2,
+                        .delivered = delivered};
+    area from, to;
+    world w;
+
+    world_connected(&w, NULL, settings);
+    area_make(&w, &from, of_b ? &w.r.b : &w.r.a, LENGTH);
+    area_expose(&w, &to, of_b ? &w.r.a : &w.r.b, LENGTH);
+    how.process = of_b ? w.b : w.a;
+    gp_sim_break_qp(w.sim, &how);
+    fill_pattern(from.bytes, LENGTH, 9);
+    for (size_t i = 0; i < 8; i++)
+        push(&w, &from, &to, i * (LENGTH / 8), LENGTH / 8, i + 1);
+    for (size_t i = 0; i < 8; i++)
+        push(&w, &from, &to, i * (LENGTH / 8), LENGTH / 8, i + 9);
+    await(&w.r, to.of, GP_EVENT_MESSAGE, 16);
+    await(&w.r, from.of, GP_EVENT_SENT, 16);
+    settle(&w.r);
+    assert_int_equal(side_count(to.of, GP_EVENT_MESSAGE), 16);
+    assert_int_equal(side_count(from.of, GP_EVENT_SENT), 16);
+    assert_pattern(to.bytes, LENGTH, 9);
+    assert_true(w.r.a.domain->reconnects == 1);
+    exchange(&w, 20);
+    world_close(&w);
+}
+
+static void
+broken_queue_pairs(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 8; i++)
+        break_and_go_on(i & 1, i & 2, i & 4 ? "imm" : "send");
+}
+
+/* Control messages keep their order over a reconnect. */
+static void
+broken_between_messages(void **state)
+{
+    (void)state;
+    for (uint64_t after = 1; after < 40; after += 3) {
+        gp_sim_break how = {.after_wrs = after};
+        world w;
+
+        world_connected(&w, NULL, NULL);
+        how.process = after % 2 ? w.a : w.b;
+        gp_sim_break_qp(w.sim, &how);
+        exchange(&w, 100);
+        world_close(&w);
+    }
+}
+
+/* Requests that are lost, refused as stale, or met no listener for a moment. */
+static void
+regained_after_refusals(void **state)
+{
+    gp_sim_break how = {.after_wrs = 0};
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, NULL);
+    how.process = w.a;
+    gp_sim_refuse(w.sim, 3, 10);
+    gp_sim_break_qp(w.sim, &how);
+    send_control(&w.r, &w.r.a, 1);
+    await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 1);
+    pump_until(&w, a_came_back);
+    exchange(&w, 10);
+    world_close(&w);
+}
+
+static void
+connects_through_trouble(void **state)
+{
+    world w;
+
+    (void)state;
+    world_open(&w, NULL, NULL);
+    gp_sim_refuse(w.sim, 2, 10);
+    gp_sim_lose_requests(w.sim, 1);
+    rig_connect(&w.r);
+    exchange(&w, 10);
+    world_close(&w);
+}
+
+/* ------------------------------------------------------------------ ends */
+
+static gp_status
+status_of(world *w, side *s)
+{
+    await(&w->r, s, GP_EVENT_CLOSED, 1);
+    return side_nth(s, GP_EVENT_CLOSED, 0)->event.status;
+}
+
+/* The owner of a dead process is gone: only the other side is driven. */
+static gp_status
+await_end(world *w, side *s)
+{
+    uint64_t deadline = test_deadline();
+
+    while (!side_count(s, GP_EVENT_CLOSED)) {
+        assert_false(gp_expired(deadline));
+        side_pump(s);
+    }
+    settle(&w->r);
+    assert_int_equal(side_count(s, GP_EVENT_CLOSED), 1);
+    return side_nth(s, GP_EVENT_CLOSED, 0)->event.status;
+}
+
+static void
+killed_peers(void **state)
+{
+    static const char *const settings[] = {"ib_reconnect", "0.3", "keepalive",
+                                           "0.4", NULL};
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        gp_sim_options fabric = {.retry_ns = 20000000};
+        world w;
+        side *left;
+
+        world_connected(&w, &fabric, settings);
+        left = i & 1 ? &w.r.a : &w.r.b;
+        gp_sim_kill(w.sim, i & 1 ? w.b : w.a, i & 2);
+        side_pump(left);
+        assert_int_equal(await_end(&w, left), GP_ERR_PEER_LOST);
+        assert_true(left->ep->why[0]);
+        left->ops->ep_close(left->ep);
+        world_close(&w);
+    }
+}
+
+/* The connecting side asks at once whether anybody is there, and does not wait
+ * for ib_reconnect when there is not. */
+static void
+dead_listener_is_known_at_once(void **state)
+{
+    static const char *const settings[] = {"ib_reconnect", "600", NULL};
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, settings);
+    gp_sim_kill(w.sim, w.b, false);
+    assert_int_equal(await_end(&w, &w.r.a), GP_ERR_PEER_LOST);
+    assert_non_null(strstr(w.r.a.ep->why, "nobody listens"));
+    world_close(&w);
+}
+
+static void
+no_reconnect_when_told_so(void **state)
+{
+    static const char *const settings[] = {"ib_reconnect", "0", NULL};
+    gp_sim_break how = {.after_wrs = 0};
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, settings);
+    how.process = w.a;
+    gp_sim_break_qp(w.sim, &how);
+    send_control(&w.r, &w.r.a, 1);
+    assert_int_equal(status_of(&w, &w.r.a), GP_ERR_PEER_LOST);
+    assert_int_equal(status_of(&w, &w.r.b), GP_ERR_PEER_LOST);
+    assert_true(w.r.a.domain->reconnects == 0);
+    world_close(&w);
+}
+
+/* A fault that comes back with every queue pair ends the endpoint. */
+static void
+always_broken(void **state)
+{
+    static const char *const settings[] = {"ib_reconnect", "600", NULL};
+    uint64_t deadline = test_deadline();
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, settings);
+    while (!side_count(&w.r.a, GP_EVENT_CLOSED)) {
+        gp_sim_break how = {.process = w.a, .after_wrs = 0};
+        gp_msg msg = control_msg(1, 0);
+
+        assert_false(gp_expired(deadline));
+        gp_sim_break_qp(w.sim, &how);
+        (void)w.r.ops->post(w.r.a.ep, &msg, NULL, NULL, 0);
+        (void)w.r.ops->flush(w.r.a.ep);
+        pump(&w.r);
+    }
+    assert_int_equal(side_nth(&w.r.a, GP_EVENT_CLOSED, 0)->event.status,
+                     GP_ERR_PEER_LOST);
+    gp_sim_break_qp(w.sim, &(gp_sim_break){.after_wrs = UINT64_MAX});
+    world_close(&w);
+}
+
+static void
+asynchronous_events(void **state)
+{
+    static const enum ibv_event_type types[] = {
+        IBV_EVENT_QP_FATAL, IBV_EVENT_QP_REQ_ERR, IBV_EVENT_QP_ACCESS_ERR};
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, NULL);
+    for (size_t i = 0; i < GP_COUNT_OF(types); i++) {
+        uint64_t before = w.r.a.domain->reconnects;
+        uint64_t deadline = test_deadline();
+
+        gp_sim_async(w.sim, i % 2 ? w.a : w.b, types[i]);
+        while (w.r.a.domain->reconnects == before || lanes_up(w.r.a.ep) == 0) {
+            assert_false(gp_expired(deadline));
+            pump(&w.r);
+        }
+        exchange(&w, 5);
+    }
+    world_close(&w);
+}
+
+static void
+device_that_dies(void **state)
+{
+    static const char *const settings[] = {"ib_reconnect", "0.2", NULL};
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, settings);
+    gp_sim_device_fatal(w.sim, 0);
+    assert_true(status_of(&w, &w.r.a) < 0);
+    assert_true(status_of(&w, &w.r.b) < 0);
+    world_close(&w);
+}
+
+/* --------------------------------------------------------------- strangers */
+
+static void
+another_token(void **state)
+{
+    gp_endpoint *ep = NULL;
+    gp_config *config = NULL;
+    world w;
+
+    (void)state;
+    world_open(&w, NULL, NULL);
+    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
+                                     sizeof(w.r.bound)),
+                     GP_OK);
+    w.r.ops->close(w.r.a.domain);
+    assert_int_equal(gp_config_create(&config), GP_OK);
+    assert_int_equal(gp_config_set(config, "token", "not-theirs"), GP_OK);
+    assert_int_equal(w.r.ops->open(config, &w.r.a.domain), GP_OK);
+    gp_config_destroy(config);
+    assert_int_equal(
+        w.r.ops->connect(w.r.a.domain, w.r.bound, test_deadline(), &ep), GP_OK);
+    assert_int_equal(status_of(&w, &w.r.a), GP_ERR_AUTH);
+    assert_int_equal(w.r.b.count, 0);
+    w.r.ops->ep_close(ep);
+    world_close(&w);
+}
+
+/* ------------------------------------------------------------ several lanes */
+
+static const gp_sim_device two[2];
+
+static void
+two_rails(world *w)
+{
+    static const char *const settings[] = {"ib_rails", "2", "ib_reconnect",
+                                           "0.3", NULL};
+    gp_sim_options fabric = {.device = two, .devices = 2};
+
+    world_open(w, &fabric, settings);
+    assert_int_equal(
+        w->r.ops->listen(w->r.b.domain, "", w->r.bound, sizeof(w->r.bound)),
+        GP_OK);
+    rig_connect(&w->r);
+    pump_until(w, both_have_two);
+    assert_ptr_not_equal(w->r.a.ep->lane[0]->device,
+                         w->r.a.ep->lane[1]->device);
+}
+
+static bool
+one_is_left(world *w)
+{
+    return lanes_up(w->r.a.ep) == 1 && lanes_up(w->r.b.ep) == 1;
+}
+
+/* A rail dies under load, the other one carries everything. */
+static void
+rail_that_dies(void **state)
+{
+    (void)state;
+    for (unsigned dead = 0; dead < 2; dead++) {
+        area from, to;
+        world w;
+
+        two_rails(&w);
+        area_make(&w, &from, &w.r.a, LENGTH);
+        area_expose(&w, &to, &w.r.b, LENGTH);
+        fill_pattern(from.bytes, LENGTH, dead);
+        side_forget(&w.r.a);
+        side_forget(&w.r.b);
+        for (size_t i = 0; i < 16; i++) {
+            push(&w, &from, &to, i * (LENGTH / 16), LENGTH / 16, i + 1);
+            send_control(&w.r, &w.r.a, i);
+            if (i == 5)
+                gp_sim_link(w.sim, dead, 1, false);
+        }
+        await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 32);
+        await(&w.r, &w.r.a, GP_EVENT_SENT, 16);
+        settle(&w.r);
+        assert_int_equal(side_count(&w.r.b, GP_EVENT_MESSAGE), 32);
+        assert_pattern(to.bytes, LENGTH, dead);
+        pump_until(&w, one_is_left);
+        assert_int_equal(side_count(&w.r.a, GP_EVENT_CLOSED), 0);
+        exchange(&w, 50);
+        world_close(&w);
+    }
+}
+
+/* ----------------------------------------------------------------- faults */
+
+/* Drives a side whose domain may be broken, which is a status too. True when
+ * there was an event that ends the case. */
+static bool
+drive(side *s, gp_event_type last)
+{
+    gp_event events[8];
+    int n = s->ops->progress(s->domain, events, 8);
+
+    for (int i = 0; i < n; i++)
+        if (events[i].type == last || events[i].type == GP_EVENT_CLOSED)
+            return true;
+    return n < 0;
+}
+
+/* One call fails, whichever: connecting goes on or ends with a status, and
+ * nothing stays behind. */
+static void
+fail_nth(uint64_t nth, bool *reached)
+{
+    static const char *const settings[] = {"ib_reconnect", "0.05", NULL};
+    gp_endpoint *ep = NULL;
+    uint64_t deadline = gp_deadline(0.1);
+    gp_msg msg = control_msg(1, 0);
+    bool over = false;
+    world w;
+
+    world_open(&w, NULL, settings);
+    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
+                                     sizeof(w.r.bound)),
+                     GP_OK);
+    gp_sim_fail(w.sim, NULL, nth, 0);
+    assert_int_equal(
+        w.r.ops->connect(w.r.a.domain, w.r.bound, gp_deadline(5), &ep), GP_OK);
+    (void)w.r.ops->post(ep, &msg, NULL, NULL, 0);
+    (void)w.r.ops->flush(ep);
+    while (!over && !gp_expired(deadline))
+        over = drive(&w.r.a, GP_EVENT_SENT) || drive(&w.r.b, GP_EVENT_MESSAGE);
+    *reached = gp_sim_failed(w.sim);
+    gp_sim_fail(w.sim, NULL, 0, 0);
+    world_close(&w);
+}
+
+static void
+every_call_may_fail(void **state)
+{
+    bool reached = true;
+
+    (void)state;
+    for (uint64_t nth = 1; nth < 400 && reached; nth += nth < 60 ? 1 : 7)
+        fail_nth(nth, &reached);
+}
+
+int
+main(void)
+{
+    static const struct CMUnitTest cases[] = {
+        cmocka_unit_test(broken_queue_pairs),
+        cmocka_unit_test(broken_between_messages),
+        cmocka_unit_test(regained_after_refusals),
+        cmocka_unit_test(connects_through_trouble),
+        cmocka_unit_test(killed_peers),
+        cmocka_unit_test(dead_listener_is_known_at_once),
+        cmocka_unit_test(no_reconnect_when_told_so),
+        cmocka_unit_test(always_broken),
+        cmocka_unit_test(asynchronous_events),
+        cmocka_unit_test(device_that_dies),
+        cmocka_unit_test(another_token),
+        cmocka_unit_test(rail_that_dies),
+        cmocka_unit_test(every_call_may_fail),
+    };
+
+    return cmocka_run_group_tests(cases, NULL, NULL);
+}
