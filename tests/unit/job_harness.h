@@ -18,7 +18,7 @@
 #include <gradpush/server.h>
 
 #define JOB_WORKERS  8
-#define JOB_SHARDS   8
+#define JOB_SHARDS   64
 #define JOB_SETTINGS 24
 
 typedef struct job {
@@ -34,7 +34,7 @@ typedef struct job {
     bool absent[JOB_WORKERS]; /* workers that are never started */
 
     /* Filled by run_job(). */
-    char servers[512];
+    char servers[2048];
     gp_server *server[JOB_SHARDS];
     gp_status created[JOB_WORKERS];
     char message[JOB_WORKERS][600];

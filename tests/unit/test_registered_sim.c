@@ -32,8 +32,9 @@ typedef struct plan {
     gp_sim *sim;
     const char *codec, *pull_codec;
     bool registers;
-    size_t each;    /* regions that a worker may have for each shard */
-    size_t most[2]; /* regions of any shard, of any worker */
+    uint32_t shards; /* SHARDS unless given */
+    size_t each;     /* regions that a worker may have for each shard */
+    size_t most[2];  /* regions of any shard, of any worker */
 } plan;
 
 /* Elements; the gaps between tensors are whole lines. */
@@ -113,8 +114,8 @@ make_step(const plan *p, gp_tensor **t, float *grads, uint32_t rank,
 static void
 count_regions(plan *p)
 {
-    for (unsigned i = 1; i <= SHARDS + WORKERS; i++) {
-        size_t *most = &p->most[i > SHARDS];
+    for (unsigned i = 1; i <= p->shards + WORKERS; i++) {
+        size_t *most = &p->most[i > p->shards];
         size_t regions = gp_sim_regions(p->sim, i);
 
         *most = regions > *most ? regions : *most;
@@ -170,17 +171,21 @@ run_plan(plan *p, const gp_sim_options *fabric)
 {
     job j = {.transport = "verbs",
              .workers = WORKERS,
-             .shards = SHARDS,
+             .shards = p->shards,
              .settings = {"chunk_bytes", "16K"},
              .body = body,
              .data = p};
-    gp_status status = run_on(&j, fabric, &p->sim);
+    gp_status status;
+
+    if (!p->shards)
+        p->shards = j.shards = SHARDS;
+    status = run_on(&j, fabric, &p->sim);
 
     if (status != GP_OK)
         fail_msg("%s", j.server_message);
     /* Three a peer, and some for the process. */
     assert_in_range(p->most[0], 1, 3 * WORKERS + 8);
-    assert_in_range(p->most[1], 1, p->each * SHARDS + 8);
+    assert_in_range(p->most[1], 1, p->each * p->shards + 8);
 }
 
 static const gp_sim_device bare = {.no_windows = true};
@@ -238,6 +243,16 @@ shuffled(void **state)
                              .spurious_events = true,
                              .ignore_buffers = true};
     plan p = {.registers = true, .each = 2};
+
+    (void)state;
+    run_plan(&p, &fabric);
+}
+
+static void
+many_peers(void **state)
+{
+    gp_sim_options fabric = {.seed = 5, .ignore_buffers = true};
+    plan p = {.registers = true, .shards = 64, .each = 3};
 
     (void)state;
     run_plan(&p, &fabric);
@@ -313,9 +328,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(registered),   cmocka_unit_test(unregistered),
-        cmocka_unit_test(with_codecs),  cmocka_unit_test(shuffled),
-        cmocka_unit_test(a_shard_dies),
+        cmocka_unit_test(registered),  cmocka_unit_test(unregistered),
+        cmocka_unit_test(with_codecs), cmocka_unit_test(shuffled),
+        cmocka_unit_test(many_peers),  cmocka_unit_test(a_shard_dies),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
