@@ -148,6 +148,8 @@ typedef struct sim_mr {
 typedef struct sim_mw {
     struct ibv_mw v;
     sim_object o;
+    uint32_t key;      /* as the device knows it; v.rkey is the caller's */
+    uint32_t asked;    /* key of the last bind that was posted */
     struct sim_qp *qp; /* bound to; NULL when unbound */
     sim_mr *mr;
     uint64_t address, length;

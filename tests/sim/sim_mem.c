@@ -74,7 +74,7 @@ key_taken(gp_sim *s, uint32_t key)
             return true;
     }
     for (sim_object *o = s->of_kind[GP_SIM_MW]; o; o = o->next_of_kind)
-        if (((sim_mw *)o->self)->v.rkey >> 8 == key >> 8)
+        if (((sim_mw *)o->self)->key >> 8 == key >> 8)
             return true;
     return key == 0;
 }
@@ -274,7 +274,7 @@ sim_alloc_mw(gp_sim *s, struct ibv_pd *p, enum ibv_mw_type type)
     mw->v.context = pd->v.context;
     mw->v.pd = p;
     mw->v.type = type;
-    mw->v.rkey = new_key(s);
+    mw->v.rkey = mw->key = mw->asked = new_key(s);
     pd->users++;
     d->live[GP_SIM_MW]++;
     sim_track(s, &mw->o, GP_SIM_MW, mw);
@@ -323,7 +323,7 @@ sim_bind(gp_sim *s, sim_qp *qp, const sim_wqe *w)
 
     if (!mw || !mr || mw->qp || mw->v.pd != qp->v.pd || mr->v.pd != qp->v.pd)
         return IBV_WC_MW_BIND_ERR;
-    if (w->rkey >> 8 != mw->v.rkey >> 8) {
+    if (w->rkey >> 8 != mw->key >> 8) {
         sim_violate(s, "bind: only the low 8 bits of a window's key are free");
         return IBV_WC_MW_BIND_ERR;
     }
@@ -332,7 +332,7 @@ sim_bind(gp_sim *s, sim_qp *qp, const sim_wqe *w)
          !(mr->access & IBV_ACCESS_LOCAL_WRITE)) ||
         !within(mr, w->bind.addr, w->bind.length))
         return IBV_WC_MW_BIND_ERR;
-    mw->v.rkey = w->rkey;
+    mw->key = w->rkey;
     mw->qp = qp;
     mw->mr = mr;
     mw->address = w->bind.addr;
@@ -347,7 +347,7 @@ static sim_mw *
 window_of(gp_sim *s, uint32_t rkey)
 {
     for (sim_object *o = s->of_kind[GP_SIM_MW]; o; o = o->next_of_kind)
-        if (((sim_mw *)o->self)->qp && ((sim_mw *)o->self)->v.rkey == rkey)
+        if (((sim_mw *)o->self)->qp && ((sim_mw *)o->self)->key == rkey)
             return o->self;
     return NULL;
 }

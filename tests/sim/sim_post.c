@@ -94,6 +94,22 @@ sim_sum(gp_sim *s, const sim_qp *qp, const sim_wqe *w, uint64_t *sum)
     return true;
 }
 
+/* Drivers find the window by the key it has when the bind is posted. */
+static void
+take_window(gp_sim *s, const struct ibv_send_wr *wr)
+{
+    sim_mw *mw = sim_find(s, GP_SIM_MW, wr->bind_mw.mw, "bind");
+
+    if (!mw)
+        return;
+    if (mw->v.rkey != mw->asked)
+        sim_violate(s,
+                    "bind: the key in the window's struct is 0x%x, not "
+                    "0x%x",
+                    mw->v.rkey, mw->asked);
+    mw->asked = wr->bind_mw.rkey;
+}
+
 static void
 take_fields(const sim_qp *qp, const struct ibv_send_wr *wr, sim_wqe *w)
 {
@@ -132,6 +148,8 @@ take_send(gp_sim *s, sim_qp *qp, const struct ibv_send_wr *wr)
         return EINVAL;
     }
     take_fields(qp, wr, w);
+    if (wr->opcode == IBV_WR_BIND_MW)
+        take_window(s, wr);
     if (!is_local(wr->opcode)) {
         w->sges = wr->num_sge;
         for (int i = 0; i < wr->num_sge; i++) {
