@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #define DEADLINE_SECONDS 20.0
+#define SLOW             5.0 /* times as long with TEST_SLOW in the environment */
 #define EVENTS           32
 
 rig_kind rig_of;
@@ -19,7 +20,7 @@ bool (*rig_busy)(void);
 uint64_t
 test_deadline(void)
 {
-    return gp_deadline(DEADLINE_SECONDS);
+    return gp_deadline(DEADLINE_SECONDS * (getenv("TEST_SLOW") ? SLOW : 1));
 }
 
 static void

@@ -8,7 +8,7 @@ program=$BUILD_DIR/tests/bin/test_transport_verbs
 [ -x "$program" ] || fail "$program is not built"
 cd "$SOURCE_DIR/tests" || exit 1
 before=$(packets rxe0)
-"$program" 2>&1 | tee /tmp/conformance
+TEST_SLOW=1 "$program" 2>&1 | tee /tmp/conformance
 status=${PIPESTATUS[0]}
 [ "$status" = 0 ] || fail "status $status: $(
     grep -E 'FAILED|ERROR|skipped:' /tmp/conformance | head -n 20)"
