@@ -540,8 +540,10 @@ assign_data(gp_endpoint *ep)
 
 /* ------------------------------------------------------------------ lanes */
 
+/* Notes need no order, and one of them ends the wait of control messages for a
+ * lane that is gone: they never wait with those. */
 static void
-collect(frame *f, bool control)
+collect(frame *f, bool notes, bool control)
 {
     gp_vb_lane *lane = f->lane;
     gp_endpoint *ep = lane->ep;
@@ -549,10 +551,10 @@ collect(frame *f, bool control)
     if (lane->open)
         (void)put_value(f, lane->open);
     put_notes(f, &lane->notes);
-    if (control) {
+    if (notes)
         put_notes(f, &ep->notes);
+    if (control)
         put_control(f);
-    }
     while (!f->full && !gp_list_empty(&lane->data))
         put_data(f, GP_CONTAINER_OF(lane->data.next, gp_vb_entry, link));
 }
@@ -574,23 +576,23 @@ reserve(const gp_vb_lane *lane, bool control)
 }
 
 static bool
-has_work(const gp_vb_lane *lane, bool control)
+has_work(const gp_vb_lane *lane, bool notes, bool control)
 {
     const gp_endpoint *ep = lane->ep;
 
     return !gp_list_empty(&lane->data) || !gp_list_empty(&lane->notes) ||
-           (control && (!gp_list_empty(&ep->notes) ||
-                        !gp_list_empty(&ep->control.waiting)));
+           (notes && !gp_list_empty(&ep->notes)) ||
+           (control && !gp_list_empty(&ep->control.waiting));
 }
 
 static void
-send_lane(gp_vb_lane *lane, bool control)
+send_lane(gp_vb_lane *lane, bool notes, bool control)
 {
     frame f;
 
-    while (has_work(lane, control) && gp_list_empty(&lane->broken) &&
+    while (has_work(lane, notes, control) && gp_list_empty(&lane->broken) &&
            frame_open(&f, lane, reserve(lane, control))) {
-        collect(&f, control);
+        collect(&f, notes, control);
         if (!frame_close(&f, false))
             return;
     }
@@ -621,7 +623,7 @@ gp_vb_send(gp_endpoint *ep)
             ask_others(ep->lane[i]);
             ordered = false;
         }
-        send_lane(ep->lane[i], ordered);
+        send_lane(ep->lane[i], i == control, ordered);
         gp_vb_credit(ep->lane[i]);
     }
 }
