@@ -166,8 +166,9 @@ say_lost(gp_vb_lane *lane)
 {
     uint8_t bytes[8] = {(uint8_t)lane->index};
 
-    if (lane->given_up || !lane->opened)
+    if (lane->told_lost)
         return;
+    lane->told_lost = true;
     gp_put32(bytes + 4, lane->expected);
     if (gp_vb_note(lane->ep, GP_VB_RECORD_LOST, 0, bytes, sizeof(bytes)) !=
         GP_OK)
@@ -208,7 +209,8 @@ leave_lane(gp_vb_lane *lane)
     gp_list_remove(&lane->retry);
     lane->state = GP_VB_LANE_IDLE;
     lane->retry_ns = lane->lost_ns = 0;
-    say_lost(lane);
+    if (lane->opened)
+        say_lost(lane);
     lane->given_up = true;
     choose_control_lane(ep);
     GP_WARN("verbs %s: goes on with %u of %u lanes: %s", ep->peer,
@@ -243,12 +245,18 @@ gp_vb_cm_lost(gp_endpoint *ep, uint32_t index, uint32_t next_frame)
     if (!lane || lane->peer_gave_up || ep->state == GP_VB_CLOSED)
         return;
     lane->peer_gave_up = true;
+    if (!lane->given_up && !others_left(lane)) {
+        gp_vb_ep_fail(ep, GP_ERR_PEER_LOST, "the peer gave up the last lane");
+        return;
+    }
     if (!lane->given_up) {
         if (!lane->cause[0])
             snprintf(lane->cause, sizeof(lane->cause),
                      "the peer gave up lane %u", index);
         leave_lane(lane);
     }
+    /* It waits for the answer, also for a lane that was never up here. */
+    say_lost(lane);
     if (ep->state != GP_VB_CLOSED)
         gp_vb_lane_forget(lane, next_frame);
 }

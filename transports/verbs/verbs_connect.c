@@ -406,6 +406,8 @@ gp_vb_connect_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length)
         else
             break;
     for (uint32_t i = 1; i < ep->lane_count; i++) {
+        if (ep->lane[i]->given_up)
+            continue;
         ep->lane[i]->lost_ns = gp_deadline(JOIN_SECONDS);
         gp_vb_connect_lane(ep->lane[i], now);
     }

@@ -321,7 +321,8 @@ struct gp_vb_lane {
     bool said;         /* the log knows that it is LOST */
     uint32_t losses;   /* in a row without a frame in between, */
     uint32_t progress; /* which this sum of frames tells */
-    bool given_up;     /* not tried any more, and the peer was told */
+    bool given_up;     /* not tried any more */
+    bool told_lost;    /* and LOST was queued to say so */
     bool peer_gave_up; /* LOST came for it */
     uint64_t lost_ns;  /* LOST: until when to try */
     char cause[320];   /* of the loss, or of the last attempt's failure */

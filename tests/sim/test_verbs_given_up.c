@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_verbs_given_up.c - lanes that one side, the other, or both give up for
+ * good, in whatever state they are: the rest carries everything, and where
+ * nothing is left the endpoint ends.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/sim/world.h"
+#include "transports/verbs/verbs_int.h"
+
+static const gp_sim_device two[2];
+static const char *const rails[] = {"ib_rails", "2", "ib_reconnect", "0.2",
+                                    NULL};
+
+static void
+pump_until(world *w, bool (*done)(world *w))
+{
+    uint64_t deadline = test_deadline();
+
+    while (!done(w)) {
+        assert_false(gp_expired(deadline));
+        pump(&w->r);
+    }
+}
+
+static uint32_t
+lanes_up(const gp_endpoint *ep)
+{
+    uint32_t up = 0;
+
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        up += ep->lane[i]->state == GP_VB_LANE_UP;
+    return up;
+}
+
+static bool
+both_have_two(world *w)
+{
+    return lanes_up(w->r.a.ep) == 2 && lanes_up(w->r.b.ep) == 2;
+}
+
+static void
+two_rails(world *w)
+{
+    gp_sim_options fabric = {.step = true, .device = two, .devices = 2};
+
+    world_open(w, &fabric, rails);
+    assert_int_equal(
+        w->r.ops->listen(w->r.b.domain, "", w->r.bound, sizeof(w->r.bound)),
+        GP_OK);
+    rig_connect(&w->r);
+    pump_until(w, both_have_two);
+    side_forget(&w->r.a);
+    side_forget(&w->r.b);
+}
+
+/* Both sides have control messages on the rail that dies, so neither may send
+ * the next one before the other says which of them it got. */
+static void
+control_of_both_sides_on_a_dead_rail(void **state)
+{
+    world w;
+
+    (void)state;
+    two_rails(&w);
+    for (uint64_t i = 0; i < 4; i++) {
+        send_control(&w.r, &w.r.a, i);
+        send_control(&w.r, &w.r.b, i);
+    }
+    assert_true(w.r.a.ep->lane[0]->flying_control > 0);
+    assert_true(w.r.b.ep->lane[0]->flying_control > 0);
+    gp_sim_link(w.sim, 0, 1, false);
+    for (uint64_t i = 4; i < 8; i++) {
+        send_control(&w.r, &w.r.a, i);
+        send_control(&w.r, &w.r.b, i);
+    }
+    await(&w.r, &w.r.a, GP_EVENT_MESSAGE, 8);
+    await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 8);
+    for (size_t i = 0; i < 8; i++) {
+        assert_true(side_nth(&w.r.a, GP_EVENT_MESSAGE, i)->event.msg.aux == i);
+        assert_true(side_nth(&w.r.b, GP_EVENT_MESSAGE, i)->event.msg.aux == i);
+    }
+    world_close(&w);
+}
+
+/* A peer that gives up the only lane there is leaves nothing to wait for. */
+static void
+the_last_lane_is_given_up(void **state)
+{
+    const gp_sim_options fabric = {.step = true};
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        world w;
+        side *s;
+
+        world_connected(&w, &fabric, NULL);
+        settle(&w.r);
+        s = i ? &w.r.a : &w.r.b;
+        gp_vb_cm_lost(s->ep, 0, s->ep->lane[0]->next_frame);
+        assert_int_equal(ended(&w, s), GP_ERR_PEER_LOST);
+        world_close(&w);
+    }
+}
+
+/* The side that gives up a lane may have been the only one to see it up: it
+ * must hear all the same that nothing arrived there. */
+static void
+a_lane_that_was_up_on_one_side(void **state)
+{
+    world w;
+    gp_vb_lane *lane;
+
+    (void)state;
+    two_rails(&w);
+    lane = w.r.b.ep->lane[1];
+    lane->opened = false; /* as if it had not been established yet */
+    send_control(&w.r, &w.r.a, 0);
+    settle(&w.r);
+    gp_vb_cm_lose(w.r.a.ep->lane[1], GP_ERR_PEER_LOST, "test");
+    gp_vb_cm_give_up(w.r.a.ep->lane[1], NULL);
+    settle(&w.r);
+    assert_true(w.r.a.ep->lane[1]->given_up);
+    assert_true(w.r.b.ep->lane[1]->given_up);
+    assert_true(w.r.a.ep->lane[1]->peer_gave_up);
+    assert_true(w.r.b.ep->lane[1]->peer_gave_up);
+    send_control(&w.r, &w.r.b, 1);
+    await(&w.r, &w.r.a, GP_EVENT_MESSAGE, 1);
+    world_close(&w);
+}
+
+int
+main(void)
+{
+    static const struct CMUnitTest cases[] = {
+        cmocka_unit_test(control_of_both_sides_on_a_dead_rail),
+        cmocka_unit_test(the_last_lane_is_given_up),
+        cmocka_unit_test(a_lane_that_was_up_on_one_side),
+    };
+
+    return cmocka_run_group_tests(cases, NULL, NULL);
+}
