@@ -158,7 +158,7 @@ try(const char *member, uint64_t nth, int error, const char *const *settings)
     gp_sim_fail(l.sim, member, nth, error);
     o.lived = live(&l);
     if (!o.lived && gp_expired(l.deadline))
-        fail_msg("%s, call %llu: no end in time", member,
+        fail_msg("%s, call %llu: no end in time", member ? member : "any",
                  (unsigned long long)nth);
     die(&l, &l.a);
     die(&l, &l.b);
@@ -167,7 +167,8 @@ try(const char *member, uint64_t nth, int error, const char *const *settings)
     o.failed = gp_sim_failed(l.sim);
     if (gp_sim_violations(l.sim, text, sizeof(text)) ||
         gp_sim_leaks(l.sim, text, sizeof(text)))
-        fail_msg("%s, call %llu: %s", member, (unsigned long long)nth, text);
+        fail_msg("%s, call %llu: %s", member ? member : "any",
+                 (unsigned long long)nth, text);
     gp_sim_close(l.sim);
     return o;
 }
@@ -185,7 +186,8 @@ each_call(const char *member, const char *const *settings)
 
         if (!o.failed) {
             if (!o.lived)
-                fail_msg("%s does not fail, and the life ends early", member);
+                fail_msg("%s does not fail, and the life ends early",
+                         member ? member : "any");
             break;
         }
         nth += nth < 80 ? 1 : nth / 4;
@@ -199,6 +201,7 @@ all_calls(const char *const *settings)
     gp_log_set_level(GP_LOG_NONE);
     for (size_t i = 0; gp_sim_member(i); i++)
         each_call(gp_sim_member(i), settings);
+    each_call(NULL, settings); /* whichever call is the nth of all */
     gp_log_set_level(GP_LOG_WARN);
 }
 

@@ -2,7 +2,7 @@
 /*
  * test_mistakes_buffers.c - classic mistakes with verbs, part one: buffers and
  * the order of things. Cases have the number of the mistake in the list of
- * docs/transports.md. Each puts the transport where that mistake would bite.
+ * mistakes.md. Each puts the transport where that mistake would bite.
  */
 #include <setjmp.h>
 #include <stdarg.h>
