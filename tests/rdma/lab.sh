@@ -151,7 +151,8 @@ boot() {
     command=(qemu-system-x86_64 -nodefaults -no-user-config
         -cpu max,arch-capabilities=off -smp 2 -m "$memory" -display none -no-reboot
         -kernel "$cache/vmlinuz" -initrd "$cache/initramfs"
-        -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on tsc=reliable"
+        -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on $(
+            )tsc=reliable no_timer_check"
         -chardev "file,id=console,path=$(quoted "$work/console.$1")"
         -serial chardev:console -device virtio-serial-pci
         -chardev "file,id=out,path=$(quoted "$work/pipe.$1")"

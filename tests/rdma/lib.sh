@@ -57,7 +57,7 @@ export PATH=$BUILD_DIR/bin:$PATH
 need_transport() {
     local line
     line=$(gradpush info --transports | grep "^$transport ") ||
-        skip "this build has no $transport"
+        fail "this build has no $transport"
     [[ $line =~ ^$transport\ +yes ]] || fail "$transport cannot be used: $line"
 }
 
