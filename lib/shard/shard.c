@@ -255,7 +255,7 @@ open_offered(gp_shard *s, const gp_config *config)
         status = open_link(s, config, ops[i], gp_config_get(config, "listen"),
                            bound[s->links]);
         if (status != GP_OK && i + 1 < count) {
-            GP_WARN("shards listen without %s: %s", ops[i]->name,
+            GP_INFO("shards listen without %s: %s", ops[i]->name,
                     gp_last_error());
             status = GP_OK;
         }

@@ -77,7 +77,7 @@ static void
 break_and_go_on(unsigned of_b, bool delivered, const char *notify)
 {
     const char *const settings[] = {"ib_notify", notify, NULL};
-    gp_sim_break how = {.after_bytes = LENGTH + LENGTH / 2,
+    gp_sim_break how = {.after_bytes = LENGTH / 2 + 1000,
                         .delivered = delivered};
     area from, to;
     world w;
@@ -88,10 +88,8 @@ break_and_go_on(unsigned of_b, bool delivered, const char *notify)
     how.process = of_b ? w.b : w.a;
     gp_sim_break_qp(w.sim, &how);
     fill_pattern(from.bytes, LENGTH, 9);
-    for (size_t i = 0; i < 8; i++)
-        push(&w, &from, &to, i * (LENGTH / 8), LENGTH / 8, i + 1);
-    for (size_t i = 0; i < 8; i++)
-        push(&w, &from, &to, i * (LENGTH / 8), LENGTH / 8, i + 9);
+    for (size_t i = 0; i < 16; i++)
+        push(&w, &from, &to, i * (LENGTH / 16), LENGTH / 16, i + 1);
     await(&w.r, to.of, GP_EVENT_MESSAGE, 16);
     await(&w.r, from.of, GP_EVENT_SENT, 16);
     settle(&w.r);

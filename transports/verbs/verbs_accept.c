@@ -22,6 +22,46 @@
 
 /* -------------------------------------------------------------- listening */
 
+static bool
+is_loopback(const struct sockaddr_storage *name, union ibv_gid *gid)
+{
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+
+    memset(gid, 0, sizeof(*gid));
+    if (name->ss_family == AF_INET6) {
+        memcpy(&v6, name, sizeof(v6));
+        memcpy(gid->raw, &v6.sin6_addr, sizeof(gid->raw));
+        return IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
+    }
+    memcpy(&v4, name, sizeof(v4));
+    gid->raw[10] = gid->raw[11] = 0xff;
+    memcpy(gid->raw + 12, &v4.sin_addr, 4);
+    return ntohl(v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
+/* The kernel lets anyone listen on a loopback address, with some device, but
+ * or none, but nobody can connect to it when no device has the address. */
+static bool
+leads_nowhere(const gp_domain *d, const struct rdma_cm_id *id,
+              const gp_address *a)
+{
+    struct ibv_port_attr port = {0};
+    union ibv_gid wanted, gid;
+
+    if (!is_loopback(&a->name, &wanted))
+        return false;
+    if (!id->verbs || d->api->query_port(id->verbs, id->port_num, &port))
+        return true;
+    if (id->verbs->device->transport_type == IBV_TRANSPORT_IWARP)
+        return false;
+    for (int i = 0; i < port.gid_tbl_len; i++)
+        if (!d->api->query_gid(id->verbs, id->port_num, i, &gid) &&
+            !memcmp(&gid, &wanted, sizeof(gid)))
+            return false;
+    return true;
+}
+
 static int
 open_listener(gp_domain *d, gp_address *a)
 {
@@ -31,6 +71,8 @@ open_listener(gp_domain *d, gp_address *a)
     if (error)
         return error;
     error = d->api->rdma_bind_addr(id, (struct sockaddr *)&a->name);
+    if (!error && leads_nowhere(d, id, a))
+        error = EADDRNOTAVAIL;
     if (!error)
         error = d->api->rdma_listen(id, BACKLOG);
     if (error)
