@@ -60,7 +60,7 @@ is_hung_up(int fd)
 
 typedef struct crowd {
     void (*act)(const char *address);
-    char address[2][512]; /* a shard, and the store when there is one */
+    char address[2][2048]; /* a shard, and the store when there is one */
     int count;
 } crowd;
 
