@@ -9,6 +9,7 @@
  * the last one may point into it.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,8 @@
 
 #define LINGER_SECONDS 2.0
 #define LINGER_MAX     1024u
+/* What closing waits for payloads under way. */
+#define CLOSE_NS 20000000u
 
 gp_endpoint *
 gp_vb_ep_create(gp_domain *d, uint32_t lanes)
@@ -73,7 +76,6 @@ fence_all(gp_endpoint *ep)
             continue;
         gp_vb_lane_fence(lane);
         gp_vb_lane_drop_id(lane);
-        gp_list_remove(&lane->retry);
         lane->state = GP_VB_LANE_IDLE;
         lane->retry_ns = 0;
     }
@@ -184,18 +186,32 @@ start_to_linger(gp_endpoint *ep)
     gp_vb_ep_linger(ep, gp_clock_ns());
 }
 
+/* False when devices may still read payloads after a moment. Requests that are
+ * under way take microseconds as a rule, and with them done the peer hears an
+ * orderly end; ending them by force would look to it like a fault. */
+static bool
+payloads_are_free(gp_endpoint *ep)
+{
+    uint64_t deadline = gp_clock_ns() + CLOSE_NS;
+
+    while (ep->state == GP_VB_OPEN && gp_vb_drop_data(ep)) {
+        gp_vb_send(ep); /* control */
+        if (!any_lane_up(ep) || gp_expired(deadline))
+            return false;
+        if (gp_vb_poll(ep->domain) <= 0)
+            (void)sched_yield();
+    }
+    return ep->state == GP_VB_OPEN;
+}
+
 void
 gp_vb_ep_close(gp_endpoint *ep)
 {
-    bool borrowed = false;
-
     ep->user = NULL;
-    if (ep->state == GP_VB_OPEN)
-        borrowed = gp_vb_drop_data(ep);
-    if (ep->state != GP_VB_OPEN || borrowed || !any_lane_up(ep))
-        vanish(ep);
-    else
+    if (ep->state == GP_VB_OPEN && payloads_are_free(ep) && any_lane_up(ep))
         start_to_linger(ep);
+    else
+        vanish(ep);
 }
 
 void
