@@ -109,6 +109,31 @@ broken_queue_pairs(void **state)
         break_and_go_on(i & 1, i & 2, i & 4 ? "imm" : "send");
 }
 
+/* A device that has windows and refuses them is used without. */
+static void
+windows_that_cannot_be_bound(void **state)
+{
+    gp_sim_break how = {.status = IBV_WC_MW_BIND_ERR};
+    area from, to;
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, NULL);
+    assert_true(w.r.b.ep->lane[0]->device->windows);
+    how.process = w.b;
+    gp_sim_break_qp(w.sim, &how);
+    area_make(&w, &from, &w.r.a, LENGTH);
+    area_expose(&w, &to, &w.r.b, LENGTH);
+    exchange(&w, 3);
+    assert_false(w.r.b.ep->lane[0]->device->windows);
+    fill_pattern(from.bytes, LENGTH, 4);
+    side_forget(&w.r.b);
+    push(&w, &from, &to, 0, LENGTH, 1);
+    await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 1);
+    assert_pattern(to.bytes, LENGTH, 4);
+    world_close(&w);
+}
+
 /* Control messages keep their order over a reconnect. */
 static void
 broken_between_messages(void **state)
@@ -450,6 +475,7 @@ main(void)
     static const struct CMUnitTest cases[] = {
         cmocka_unit_test(broken_queue_pairs),
         cmocka_unit_test(broken_between_messages),
+        cmocka_unit_test(windows_that_cannot_be_bound),
         cmocka_unit_test(regained_after_refusals),
         cmocka_unit_test(connects_through_trouble),
         cmocka_unit_test(killed_peers),

@@ -24,7 +24,7 @@
 #include "transports/verbs/verbs_int.h"
 #include "transports/verbs/verbs_select.h"
 
-#define SKIP_MAX    16u
+#define SKIP_MAX    64u
 #define EPOLL_BATCH 16
 /* Lines about strangers in the log, per ten seconds. */
 #define LOG_LINES  10u
@@ -216,8 +216,8 @@ static void
 init_lists(gp_domain *d)
 {
     gp_list *lists[] = {&d->devices, &d->endpoints, &d->lingering, &d->retired,
-                        &d->opened,  &d->closed,    &d->ready,     &d->retries,
-                        &d->held,    &d->broken,    &d->mems};
+                        &d->opened,  &d->closed,    &d->ready,     &d->held,
+                        &d->broken,  &d->mems};
 
     for (size_t i = 0; i < GP_COUNT_OF(lists); i++)
         gp_list_init(lists[i]);

@@ -90,7 +90,6 @@ gp_vb_cm_established(gp_vb_lane *lane)
 {
     if (lane->state != GP_VB_LANE_CONNECTING || !lane->ep->accepted)
         return;
-    lane->established = true;
     gp_vb_cm_up(lane);
 }
 
@@ -206,7 +205,6 @@ leave_lane(gp_vb_lane *lane)
 
     gp_vb_lane_fence(lane);
     gp_vb_lane_drop_id(lane);
-    gp_list_remove(&lane->retry);
     lane->state = GP_VB_LANE_IDLE;
     lane->retry_ns = lane->lost_ns = 0;
     if (lane->opened)
@@ -277,7 +275,6 @@ lane_event(gp_vb_lane *lane, const gp_vb_cm_event *event)
 
     switch (event->type) {
     case RDMA_CM_EVENT_DISCONNECTED:
-        lane->disconnected = true;
         gp_vb_lane_failed(lane, GP_ERR_PEER_LOST,
                           "the peer ended the connection");
         break;

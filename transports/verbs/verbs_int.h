@@ -296,7 +296,6 @@ struct gp_vb_received {
 };
 
 struct gp_vb_lane {
-    gp_list retry; /* domain->retries while LOST or before the next attempt */
     gp_endpoint *ep;
     uint32_t index;     /* in the endpoint */
     uint16_t slot;      /* in domain->lanes[] */
@@ -315,8 +314,6 @@ struct gp_vb_lane {
     uint64_t deadline_ns; /* of the attempt, or of being LOST */
     uint64_t retry_ns;    /* when to try next; 0: trying */
     uint64_t backoff_ns;
-    bool disconnected; /* the peer ended it (DISCONNECTED) */
-    bool established;  /* accept side: ESTABLISHED, or a frame came first */
     bool opened;       /* was up once: the next attempt resumes */
     bool said;         /* the log knows that it is LOST */
     uint32_t losses;   /* in a row without a frame in between, */
@@ -489,7 +486,7 @@ struct gp_domain {
 
     gp_list devices;
     gp_list endpoints, lingering, retired;
-    gp_list opened, closed, ready, retries;
+    gp_list opened, closed, ready;
     gp_list held;   /* verbs_recv.c: what events point to until progress() */
     gp_list broken; /* lanes; see there */
     gp_list mems;
@@ -499,7 +496,7 @@ struct gp_domain {
     gp_vb_pd **pds; /* by slot */
     uint32_t pd_slots;
     uint32_t pending_accepts;
-    uint64_t tick, last_work_ns;
+    uint64_t tick;
     uint32_t skipped;
     bool armed;
     uint64_t log_window_ns;
@@ -569,8 +566,8 @@ void gp_vb_lane_failed(gp_vb_lane *lane, gp_status status, const char *format,
 /* The peer told its other rails (RAILS), or how far a lane got (LOST). */
 void gp_vb_cm_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length);
 void gp_vb_cm_lost(gp_endpoint *ep, uint32_t lane, uint32_t next_frame);
-/* verbs_recv.c: the first completion of a receive on a lane whose
- * `established` is not set yet; sets it. */
+/* ESTABLISHED on the accepting side, or the first frame, which may be earlier.
+ */
 void gp_vb_cm_established(gp_vb_lane *lane);
 /* verbs_recv.c: the peer's SYNC came, the lane is UP now. */
 void gp_vb_cm_synced(gp_vb_lane *lane);

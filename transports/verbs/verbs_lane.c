@@ -63,7 +63,6 @@ gp_vb_lane_create(gp_endpoint *ep, uint32_t index, gp_vb_lane **out)
         return gp_fail(GP_ERR_NO_MEMORY, "verbs: out of memory");
     lane->ep = ep;
     lane->index = index;
-    gp_list_init(&lane->retry);
     gp_list_init(&lane->notes);
     gp_list_init(&lane->data);
     gp_list_init(&lane->flying);
@@ -195,7 +194,6 @@ reset(gp_vb_lane *lane)
     lane->granted = lane->sent_frames = 0;
     lane->posted = lane->told = lane->taken = lane->held = 0;
     lane->met = lane->synced = lane->probing = false;
-    lane->established = lane->disconnected = false;
     gp_list_remove(&lane->broken);
     lane->fatal = false;
     for (uint32_t i = 0; i < lane->rx_frames; i++) {
@@ -449,7 +447,6 @@ gp_vb_lane_free(gp_vb_lane *lane)
 
     gp_vb_lane_fence(lane);
     gp_vb_received_drop(lane);
-    gp_list_remove(&lane->retry);
     d->lanes[lane->slot] = NULL;
     free(lane->buffers);
     free(lane->tx_end);

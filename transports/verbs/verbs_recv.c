@@ -89,6 +89,10 @@ on_error(gp_vb_lane *lane, const struct ibv_wc *wc)
     if (wc->status == IBV_WC_MW_BIND_ERR)
         on_bind_error(lane->device);
     gp_vb_explain(lane, wc, text, sizeof(text));
+    /* A driver may say that it has windows and refuse them: without, regions
+     * have keys that any queue pair of the protection domain may use. */
+    if (wc->status == IBV_WC_MW_BIND_ERR && lane->ep->domain->windows == 0)
+        lane->device->windows = false;
     gp_vb_break(lane, false, gp_vb_wc_status(wc->status), "%s", text);
 }
 
