@@ -430,7 +430,8 @@ bind_window(gp_vb_lane *lane, gp_vb_exposure *x, struct ibv_send_wr *wr,
         *window = lane->ep->domain->api->alloc_mw(lane->pd->pd, IBV_MW_TYPE_2);
     if (!*window)
         return false;
-    /* Bound once in its life: the window's own rkey stays the one before. */
+    /* Drivers find the window by the key it has before the bind; it is bound
+     * once in its life, so that one may stay where it is kept. */
     *key = ibv_inc_rkey((*window)->rkey);
     wr->opcode = IBV_WR_BIND_MW;
     wr->imm_data = 0;

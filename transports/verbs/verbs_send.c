@@ -105,16 +105,6 @@ taken_before(const gp_vb_list *list, const struct ibv_send_wr *bad)
     return 0;
 }
 
-/* A window's key changes when its bind has been posted: drivers find it by the
- * one before. */
-static void
-rename_windows(const gp_vb_list *list)
-{
-    for (uint32_t i = 0; i < list->count; i++)
-        if (list->wr[i].opcode == IBV_WR_BIND_MW)
-            list->wr[i].bind_mw.mw->rkey = list->wr[i].bind_mw.rkey;
-}
-
 /* All or nothing as far as entries are concerned: when the device takes only a
  * part, the lane is lost, and what the peer got of it the peer will say. */
 static void
@@ -142,7 +132,6 @@ post_list(gp_vb_lane *lane, gp_vb_list *list, bool signal)
                     lane->sq_posted - lane->sq_retired, lane->sq_depth,
                     strerror(error));
     }
-    rename_windows(list);
     lane->sq_posted += list->count;
     d->work_requests += list->count;
 }
