@@ -16,21 +16,45 @@
 #define AT_BYTES   8
 #define AT_CRC     12
 
-static uint32_t
-checksum(const uint8_t *header, const uint8_t *records, size_t bytes)
+static bool
+is_message(uint8_t kind)
 {
-    return gp_crc32c(gp_crc32c(0, header, AT_CRC), records, bytes);
+    return kind <= GP_VB_RECORD_MORE;
+}
+
+/* Messages have checksums of their own, a header always and a payload when it
+ * is asked for: of their records only the heads count. */
+static bool
+checksum(const uint8_t *header, const uint8_t *records, size_t bytes,
+         uint32_t *out)
+{
+    uint32_t crc = gp_crc32c(0, header, AT_CRC);
+    size_t at = 0;
+
+    while (at < bytes) {
+        size_t begin = at;
+        gp_vb_piece r;
+
+        if (!gp_vb_record_next(records, bytes, &at, &r))
+            return false;
+        crc = gp_crc32c(crc, records + begin,
+                        is_message(r.kind) ? GP_VB_RECORD_HEADER : at - begin);
+    }
+    *out = crc;
+    return true;
 }
 
 void
 gp_vb_frame_encode(uint32_t number, uint32_t granted, size_t records, void *out)
 {
+    uint32_t crc = 0;
     uint8_t *p = out;
 
     gp_put32(p + AT_NUMBER, number);
     gp_put32(p + AT_GRANTED, granted);
     gp_put32(p + AT_BYTES, (uint32_t)records);
-    gp_put32(p + AT_CRC, checksum(p, p + GP_VB_FRAME_HEADER, records));
+    (void)checksum(p, p + GP_VB_FRAME_HEADER, records, &crc);
+    gp_put32(p + AT_CRC, crc);
 }
 
 gp_status
@@ -38,15 +62,16 @@ gp_vb_frame_decode(const void *bytes, size_t length, gp_vb_frame *out)
 {
     const uint8_t *records = (const uint8_t *)bytes + GP_VB_FRAME_HEADER;
     uint8_t header[GP_VB_FRAME_HEADER];
+    uint32_t crc;
     size_t n;
 
     if (length < sizeof(header))
         return GP_ERR_PROTOCOL;
     memcpy(header, bytes, sizeof(header));
     n = gp_get32(header + AT_BYTES);
-    if (n != length - sizeof(header))
+    if (n != length - sizeof(header) || !checksum(header, records, n, &crc))
         return GP_ERR_PROTOCOL;
-    if (gp_get32(header + AT_CRC) != checksum(header, records, n))
+    if (gp_get32(header + AT_CRC) != crc)
         return GP_ERR_CHECKSUM;
     out->number = gp_get32(header + AT_NUMBER);
     out->granted = gp_get32(header + AT_GRANTED);

@@ -129,7 +129,8 @@ gp_vb_reject gp_vb_reject_decode(const void *bytes, size_t length,
  *   0  u32  number of the frame on this lane, from 0
  *   4  u32  receives posted so far on this lane by the sender of the frame
  *   8  u32  bytes of records
- *  12  u32  CRC32C of bytes 0 to 11 and of the records
+ *  12  u32  CRC32C of bytes 0 to 11 and of the records; of those that carry
+ *           messages, which have their own, of the first 4 bytes
  *  16  records, each: u8 kind, u8 flags, u16 bytes that follow, then those
  */
 typedef enum gp_vb_record {
