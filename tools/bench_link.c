@@ -53,11 +53,12 @@ link_sleep(gp_link *link, uint64_t deadline)
     return GP_OK;
 }
 
-/* Gets events until there is one or the deadline passes. */
+/* Gets events until there is one or the deadline passes; 0 is the link's usual
+ * time from now. No clock is asked before there is a wait. */
 static gp_status
 link_fill(gp_link *link, uint64_t deadline)
 {
-    uint64_t spin = gp_clock_ns() + link->spin_ns;
+    uint64_t spin = 0;
     gp_status status = GP_OK;
 
     link->first = 0;
@@ -71,6 +72,10 @@ link_fill(gp_link *link, uint64_t deadline)
             link->count = 0;
             return status;
         }
+        if (!spin)
+            spin = gp_clock_ns() + link->spin_ns;
+        if (!deadline)
+            deadline = gp_deadline(link->timeout);
         if (gp_clock_ns() < spin)
             continue;
         if (gp_expired(deadline))
@@ -147,7 +152,7 @@ gp_link_next(gp_link *link, gp_event *out)
     gp_status status;
 
     for (;;) {
-        status = link_take(link, gp_deadline(link->timeout), &event);
+        status = link_take(link, 0, &event);
         if (status != GP_OK)
             return status;
         if (event.ep != link->ep) { /* a stranger, who came too late */
