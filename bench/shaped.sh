@@ -184,24 +184,32 @@ if [ -n "$once" ]; then
 else
     start_job "$@"
 fi
-sleep "$timeout" &
-clock=$!
+# Looks at each child again and again: bash's wait for any of them misses one
+# that ends in the moment in which it begins.
+exec {nothing}<> <(:) # to read from it is to rest, without a process
+end=$((SECONDS + timeout))
+worst=0
+trap 'worst=130' INT # to exit within a read would leave its alarm behind
+trap 'worst=143' TERM
+ended() { ! kill -0 "$1" 2>/dev/null; }
+take_ended() {
+    local i status
+    for i in "${!children[@]}"; do
+        ended "${children[i]}" || continue
+        status=0
+        wait "${children[i]}" || status=$?
+        if [ "$status" != 0 ]; then
+            worst=$status
+            say "process ${children[i]} ended with status $status"
+        fi
+        unset "children[i]"
+    done
+}
 
 # The first that fails ends all; so does the clock.
-left=${#children[@]}
-worst=0
-while [ "$left" -gt 0 ]; do
-    status=0
-    wait -n -p ended || status=$?
-    if [ "$ended" = "$clock" ]; then
-        die "not done after $timeout seconds"
-    fi
-    left=$((left - 1))
-    if [ "$status" != 0 ]; then
-        worst=$status
-        say "process $ended ended with status $status"
-        break
-    fi
+while [ ${#children[@]} -gt 0 ] && [ "$worst" = 0 ]; do
+    [ "$SECONDS" -le "$end" ] || die "not done after $timeout seconds"
+    read -r -t 0.02 -u "$nothing" || true
+    take_ended
 done
-kill "$clock" 2>/dev/null || true
 exit "$worst"
