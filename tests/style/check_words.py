@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No marks of unfinished work, no path of somebody's machine, no stray white
-space, lines of readable length."""
+"""No marks of unfinished work, no path of somebody's machine, no wait for any
+child, no stray white space, lines of readable length."""
 import re
 
 import sources
@@ -14,6 +14,9 @@ UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
 MACHINE = re.compile(r"(?<![\w.])/(ho" + r"me|ro" + r"ot|wo" + r"rk|Us" +
                      r"ers|tmp/[lw])/")
 
+# It misses a child that ends in the moment in which it begins.
+WAIT_ANY = re.compile(r"\bwait\s+(-p\s+\w+\s+)?-n\b")
+
 ONE_TEXT = re.compile(r'\s*("[^"]*": )?"[^"]*",?$')
 
 
@@ -22,6 +25,8 @@ def check(name, number, line):
         yield "unfinished work"
     if MACHINE.search(line):
         yield "path of one machine"
+    if name.endswith(".sh") and WAIT_ANY.search(line):
+        yield "bash's wait for any child can miss one: wait for each"
     if line != line.rstrip():
         yield "white space at the end of the line"
     if "\t" in line and not name.endswith((".md", ".json")):
