@@ -276,6 +276,7 @@ run_lingering(gp_domain *d, uint64_t now)
     GP_LIST_EACH (item, &d->lingering) {
         gp_endpoint *ep = GP_CONTAINER_OF(item, gp_endpoint, link);
 
+        gp_vb_discard(ep);
         gp_vb_send(ep);
         gp_vb_ep_linger(ep, now);
     }
@@ -454,6 +455,7 @@ static void
 serve(gp_endpoint *ep, gp_vb_out *out)
 {
     if (ep->state == GP_VB_LINGERING) {
+        gp_vb_discard(ep);
         gp_vb_send(ep);
         gp_vb_ep_linger(ep, gp_clock_ns());
         return;
@@ -506,11 +508,14 @@ progress(gp_domain *d, gp_event *events, int max)
     return out.count;
 }
 
+/* Buffers that the last events point to count: the peer gets them back with the
+ * next progress(), and may have no other to send into. */
 static bool
 has_work(const gp_domain *d)
 {
     return !gp_list_empty(&d->ready) || !gp_list_empty(&d->opened) ||
-           !gp_list_empty(&d->closed) || !gp_list_empty(&d->retired);
+           !gp_list_empty(&d->closed) || !gp_list_empty(&d->retired) ||
+           !gp_list_empty(&d->held);
 }
 
 static gp_status

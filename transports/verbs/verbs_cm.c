@@ -21,9 +21,13 @@
 /* Events before others' turn. */
 #define EVENTS        256
 #define LOOK_AGAIN_NS 1000000u
+/* How long what had arrived may take to be delivered before a lane is judged:
+ * under load there is always something more. */
+#define LOOK_MAX_NS 20000000u
 /* A lane that is lost so often and moves nothing in between will be lost
  * again. */
 #define LOSSES_MAX 5u
+#define GOOD_NS    UINT64_C(10000000000)
 
 /* The lane stays in use while it is up, so that control messages rarely
  * change lanes. */
@@ -73,7 +77,7 @@ gp_vb_cm_up(gp_vb_lane *lane)
     lane->state = GP_VB_LANE_SYNCING;
     if (lane->synced)
         lane->state = GP_VB_LANE_UP;
-    lane->probe_ns = gp_clock_ns();
+    lane->probe_ns = lane->up_ns = gp_clock_ns();
     choose_control_lane(ep);
     if (ep->state == GP_VB_CONNECTING) {
         gp_vb_ep_opened(ep);
@@ -124,10 +128,12 @@ gp_vb_cm_lose(gp_vb_lane *lane, gp_status status, const char *why)
     lane->said = false;
     choose_control_lane(ep);
     lane->retry_ns = gp_clock_ns();
+    lane->judge_ns = lane->retry_ns + LOOK_MAX_NS;
     lane->lost_ns = gp_deadline(d->reconnect_seconds);
-    if (lane->losses++ && lane->progress != lane->done_frame + lane->expected)
+    if (lane->losses++ && (lane->progress != lane->messages ||
+                           lane->retry_ns - lane->up_ns > GOOD_NS))
         lane->losses = 1;
-    lane->progress = lane->done_frame + lane->expected;
+    lane->progress = lane->messages;
     lane->backoff_ns = 0;
     gp_vb_wake_at(d, lane->retry_ns);
     if (!gp_list_empty(&ep->received))
@@ -381,7 +387,7 @@ judge_lost(gp_vb_lane *lane, uint64_t now)
     gp_endpoint *ep = lane->ep;
     gp_domain *d = ep->domain;
 
-    if (gp_vb_has_received(ep)) {
+    if (gp_vb_has_received(ep) && now < lane->judge_ns) {
         gp_vb_ready(ep);
         gp_vb_wake_at(d, now + LOOK_AGAIN_NS);
         return;

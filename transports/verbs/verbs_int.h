@@ -317,12 +317,15 @@ struct gp_vb_lane {
     uint64_t backoff_ns;
     bool opened;       /* was up once: the next attempt resumes */
     bool said;         /* the log knows that it is LOST */
-    uint32_t losses;   /* in a row without a frame in between, */
-    uint32_t progress; /* which this sum of frames tells */
+    uint32_t losses;   /* in a row without a message in between, */
+    uint32_t progress; /* of which there were this many then, */
+    uint64_t up_ns;    /* nor a while of being up, since this time */
+    uint32_t messages; /* sent or delivered */
     bool given_up;     /* not tried any more */
     bool told_lost;    /* and LOST was queued to say so */
     bool peer_gave_up; /* LOST came for it */
     uint64_t lost_ns;  /* LOST: until when to try */
+    uint64_t judge_ns; /* LOST: until when deliveries come first */
     char cause[320];   /* of the loss, or of the last attempt's failure */
     gp_status cause_status;
 
@@ -359,6 +362,7 @@ struct gp_vb_lane {
 
     /* Receiving (verbs_recv.c). */
     uint8_t *rx;        /* rx_frames buffers of frame_bytes, or the imm ring */
+    uint8_t *copies;    /* imm: of frames, which the peer could write again */
     uint32_t rx_frames; /* ours */
     uint32_t posted;    /* receives posted so far on this queue pair */
     uint32_t told;      /* of those, what the peer was told */
@@ -710,6 +714,9 @@ void gp_vb_break(gp_vb_lane *lane, bool fatal, gp_status status,
 /* Delivers received frames of an endpoint as events. */
 void gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out);
 bool gp_vb_has_received(const gp_endpoint *ep);
+/* Nobody is told any more: buffers go back, so that the peer can say what it
+ * has posted. */
+void gp_vb_discard(gp_endpoint *ep);
 /* Start of progress(), before connections are looked at: what the last events
  * pointed to may be overwritten. */
 void gp_vb_renew(gp_domain *d);
@@ -746,6 +753,8 @@ gp_status gp_vb_remote_set(gp_vb_lane *lane, uint8_t flags,
                            const uint8_t *bytes, size_t length);
 gp_status gp_vb_remote_clear(gp_endpoint *ep, const uint8_t *bytes,
                              size_t length);
+/* The lane's next queue pair has other keys, which the peer will tell. */
+void gp_vb_remote_leave(gp_vb_lane *lane);
 /* The region a data message names: NULL when the peer never told of it or the
  * range is outside (then it goes by value and the peer judges). Which lanes
  * can write there is in `lanes`. */

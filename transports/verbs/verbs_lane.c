@@ -165,7 +165,9 @@ place_frames(gp_vb_lane *lane)
         lane->buffers = calloc(lane->rx_frames, sizeof(*lane->buffers));
     if (!lane->tx_end)
         lane->tx_end = calloc(lane->tx_frames, sizeof(*lane->tx_end));
-    if (!lane->buffers || !lane->tx_end)
+    if (wants_imm(lane) && !lane->copies)
+        lane->copies = calloc(lane->rx_frames, d->frame_bytes);
+    if (!lane->buffers || !lane->tx_end || (wants_imm(lane) && !lane->copies))
         return gp_fail(GP_ERR_NO_MEMORY, "verbs: out of memory");
     lane->rx = ep->slab + lane->memory_slot * share(d);
     lane->tx = lane->rx + (size_t)d->frames * d->frame_bytes;
@@ -339,6 +341,7 @@ gp_vb_lane_meet(gp_vb_lane *lane, const gp_vb_hello *peer)
     lane->peer_ring = peer->ring_address;
     lane->peer_ring_key = peer->ring_key;
     lane->granted = peer->frames;
+    gp_vb_remote_leave(lane);
     gp_vb_requeue(lane, peer->next_frame);
     lane->met = true;
     return gp_vb_greet(lane);
@@ -449,6 +452,7 @@ gp_vb_lane_free(gp_vb_lane *lane)
     gp_vb_received_drop(lane);
     d->lanes[lane->slot] = NULL;
     free(lane->buffers);
+    free(lane->copies);
     free(lane->tx_end);
     free(lane);
 }

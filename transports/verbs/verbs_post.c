@@ -339,6 +339,7 @@ complete_flying(gp_vb_lane *lane)
 
     while ((e = first(&lane->flying)) &&
            (int32_t)(e->frame - lane->done_frame) < 0) {
+        lane->messages += !e->kind;
         leave_lane(lane, e);
         gp_vb_entry_done(lane->ep, e);
     }

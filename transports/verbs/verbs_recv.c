@@ -150,6 +150,18 @@ locate(gp_vb_lane *lane, const struct ibv_wc *wc, uint32_t *buffer)
     return NULL;
 }
 
+/* Where a frame is checked and read: a ring stays open to the peer's writes. */
+static const uint8_t *
+safe_place(gp_vb_lane *lane, uint32_t buffer, uint32_t bytes)
+{
+    size_t at = (size_t)buffer * lane->ep->domain->frame_bytes;
+
+    if (!lane->imm)
+        return lane->rx + at;
+    memcpy(lane->copies + at, lane->rx + at, bytes);
+    return lane->copies + at;
+}
+
 static void
 on_frame(gp_vb_lane *lane, const struct ibv_wc *wc, uint32_t buffer)
 {
@@ -163,11 +175,12 @@ on_frame(gp_vb_lane *lane, const struct ibv_wc *wc, uint32_t buffer)
         gp_vb_break(lane, true, GP_ERR_PROTOCOL, "%s", fault);
         return;
     }
-    status =
-        gp_vb_frame_decode(lane->rx + (size_t)buffer * ep->domain->frame_bytes,
-                           wc->byte_len, &frame);
+    status = gp_list_empty(&f->link)
+                 ? gp_vb_frame_decode(safe_place(lane, buffer, wc->byte_len),
+                                      wc->byte_len, &frame)
+                 : GP_ERR_PROTOCOL;
     if (status != GP_OK || frame.number != lane->expected ||
-        !take_credit(lane, frame.granted) || !gp_list_empty(&f->link)) {
+        !take_credit(lane, frame.granted)) {
         gp_vb_break(lane, true, status == GP_OK ? GP_ERR_PROTOCOL : status,
                     status == GP_ERR_CHECKSUM ? "damaged frame"
                                               : "not a frame of this lane");
@@ -413,6 +426,7 @@ deliver(gp_vb_lane *lane, const gp_msg *msg, const uint8_t *payload,
 
     if (!crc_fits(lane, msg, payload))
         return refuse(lane, GP_ERR_CHECKSUM, "damaged payload");
+    lane->messages++;
     event = gp_vb_emit(out, lane->ep, GP_EVENT_MESSAGE);
     event->msg = *msg;
     event->payload = payload;
@@ -588,13 +602,15 @@ on_lost(gp_vb_lane *lane, const gp_vb_piece *r)
 }
 
 static bool
-on_region(gp_vb_lane *lane, const gp_vb_piece *r)
+on_region(gp_vb_received *f, const gp_vb_piece *r)
 {
-    gp_status status =
-        r->kind == GP_VB_RECORD_EXPOSE
-            ? gp_vb_remote_set(lane, r->flags, r->bytes, r->length)
-            : gp_vb_remote_clear(lane->ep, r->bytes, r->length);
+    gp_vb_lane *lane = f->lane;
+    gp_status status = GP_OK;
 
+    if (r->kind == GP_VB_RECORD_UNEXPOSE)
+        status = gp_vb_remote_clear(lane->ep, r->bytes, r->length);
+    else if (!f->heap) /* else the key was one of a queue pair that is gone */
+        status = gp_vb_remote_set(lane, r->flags, r->bytes, r->length);
     gp_vb_ready(lane->ep);
     return status == GP_OK ||
            refuse(lane, status, "a region that makes no sense");
@@ -622,7 +638,7 @@ on_record(gp_vb_received *f, const gp_vb_piece *r, gp_vb_out *out)
         return on_more(lane, r, out);
     case GP_VB_RECORD_EXPOSE:
     case GP_VB_RECORD_UNEXPOSE:
-        return on_region(lane, r);
+        return on_region(f, r);
     case GP_VB_RECORD_SYNC:
         on_sync(f);
         return true;
@@ -659,6 +675,22 @@ deliver_frame(gp_vb_received *f, gp_vb_out *out)
     return true;
 }
 
+static void
+credit_all(gp_endpoint *ep)
+{
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (ep->lane[i])
+            gp_vb_credit(ep->lane[i]);
+}
+
+void
+gp_vb_discard(gp_endpoint *ep)
+{
+    while (!gp_list_empty(&ep->received))
+        finish(GP_CONTAINER_OF(ep->received.next, gp_vb_received, link));
+    credit_all(ep);
+}
+
 void
 gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out)
 {
@@ -670,9 +702,7 @@ gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out)
             break;
         finish(f);
     }
-    for (uint32_t i = 0; i < ep->lane_count; i++)
-        if (ep->lane[i])
-            gp_vb_credit(ep->lane[i]);
+    credit_all(ep);
 }
 
 #endif

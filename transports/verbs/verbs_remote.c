@@ -19,6 +19,8 @@
 
 /* How far beyond those known an index may lie: peers use them in order. */
 #define REMOTE_AHEAD 256u
+/* The most that are kept for a peer that has not proven who it is. */
+#define REMOTE_UNTRUSTED 1024u
 
 #define BOUNCE_CHUNKS 8u
 #define BOUNCE_BYTES  (128u << 10) /* of each */
@@ -35,7 +37,8 @@ slot_of(gp_endpoint *ep, uint32_t token, gp_status *status)
     *status = GP_OK;
     if (index < n)
         return &ep->remote[index];
-    if (index >= 2 * n + REMOTE_AHEAD)
+    if (index >= 2 * n + REMOTE_AHEAD ||
+        (!ep->trusted && index >= REMOTE_UNTRUSTED))
         return NULL;
     n = GP_MAX(index + 1, 2 * n);
     grown = realloc(ep->remote, n * sizeof(*grown));
@@ -103,6 +106,15 @@ gp_vb_remote_clear(gp_endpoint *ep, const uint8_t *bytes, size_t length)
         return status;
     *remote = (gp_vb_remote){.token = token, .withdrawn = true};
     return GP_OK;
+}
+
+void
+gp_vb_remote_leave(gp_vb_lane *lane)
+{
+    gp_endpoint *ep = lane->ep;
+
+    for (uint32_t i = 0; i < ep->remotes; i++)
+        ep->remote[i].lanes &= ~(1u << lane->index);
 }
 
 const gp_vb_remote *
