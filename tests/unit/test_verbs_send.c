@@ -121,8 +121,7 @@ init_lists(fixture *f)
         &f->d.retired,       &f->ep.ready,    &f->ep.control.waiting,
         &f->ep.data.waiting, &f->ep.notes,    &f->ep.free_entries,
         &f->ep.sent,         &f->ep.received, &f->lane.notes,
-        &f->lane.data,       &f->lane.flying, &f->lane.broken,
-        &f->lane.retry};
+        &f->lane.data,       &f->lane.flying, &f->lane.broken};
 
     for (size_t i = 0; i < GP_COUNT_OF(lists); i++)
         gp_list_init(lists[i]);
