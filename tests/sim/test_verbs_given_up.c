@@ -134,6 +134,45 @@ a_lane_that_was_up_on_one_side(void **state)
     world_close(&w);
 }
 
+/* Each lane has its own completion queue, and nothing orders those: the next
+ * control message may be seen before the last one of a lane that is gone. */
+static void
+control_seen_in_another_order(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t deadline = test_deadline();
+        gp_vb_lane *old, *new;
+        world w;
+
+        two_rails(&w);
+        settle(&w.r);
+        old = w.r.a.ep->lane[0];
+        new = w.r.b.ep->lane[1];
+        assert_ptr_not_equal(new->cq, w.r.b.ep->lane[0]->cq);
+        send_control(&w.r, &w.r.a, 1);
+        gp_vb_probe(old);
+        while (old->flying_control) {
+            assert_false(gp_expired(deadline));
+            side_pump(&w.r.a);
+        }
+        gp_vb_cm_lose(old, GP_ERR_PEER_LOST, "test");
+        if (i)
+            w.r.ops->ep_close(w.r.a.ep);
+        else
+            send_control(&w.r, &w.r.a, 2);
+        gp_sim_settle(w.sim);
+        assert_true(gp_vb_poll_batch(new->cq) > 0);
+        await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 2 - i);
+        assert_true(side_nth(&w.r.b, GP_EVENT_MESSAGE, 0)->event.msg.aux == 1);
+        if (i) {
+            w.r.a.ep = NULL;
+            assert_int_equal(ended(&w, &w.r.b), GP_OK);
+        }
+        world_close(&w);
+    }
+}
+
 int
 main(void)
 {
@@ -141,6 +180,7 @@ main(void)
         cmocka_unit_test(control_of_both_sides_on_a_dead_rail),
         cmocka_unit_test(the_last_lane_is_given_up),
         cmocka_unit_test(a_lane_that_was_up_on_one_side),
+        cmocka_unit_test(control_seen_in_another_order),
     };
 
     return cmocka_run_group_tests(cases, NULL, NULL);

@@ -32,6 +32,7 @@ gp_vb_ep_create(gp_domain *d, uint32_t lanes)
     ep->domain = d;
     ep->state = GP_VB_CONNECTING;
     ep->lane_count = lanes;
+    ep->turn = ep->turn_heard = 1;
     ep->start_ns = gp_clock_ns();
     gp_list_init(&ep->link);
     gp_list_init(&ep->event);

@@ -137,7 +137,9 @@ typedef enum gp_vb_record {
     /* The header of a data message whose payload was written before. */
     GP_VB_RECORD_DATA = 1,
     /* A header and the first bytes of its payload, or all of them: control,
-     * short data, and data for a region that the sender does not know. */
+     * short data, and data for a region that the sender does not know. Flags
+     * of control, and of BYE: a number from 1 to 255 that changes when control
+     * moves to another lane; what came before on others is delivered first. */
     GP_VB_RECORD_VALUE = 2,
     GP_VB_RECORD_MORE = 3, /* the next bytes of it */
     /* u32 token, u32 key, u64 address, u64 bytes: write there (flags bit 0: on
@@ -291,9 +293,10 @@ struct gp_vb_received {
     uint32_t at;     /* delivered so far */
     uint32_t buffer; /* of the lane's */
     uint32_t number;
-    bool heap; /* not a buffer: free() it */
-    bool gone; /* its queue pair is: not to be posted again */
-    bool used; /* an event points into it */
+    bool heap;   /* not a buffer: free() it */
+    bool gone;   /* its queue pair is: not to be posted again */
+    bool used;   /* an event points into it */
+    bool turned; /* control moved here, and other lanes were looked at */
 };
 
 struct gp_vb_lane {
@@ -425,6 +428,10 @@ struct gp_endpoint {
     uint32_t lane_count;
     gp_vb_lane *lane[GP_VB_LANES_MAX];
     uint32_t control_lane; /* of those UP, the lowest */
+    /* Control that is sent: its last lane, and how often that has changed, as
+     * in VALUE's flags; and what the peer's last control said there. */
+    uint32_t turn_lane;
+    uint8_t turn, turn_heard;
     gp_vb_pd *pd[GP_VB_PATH_MAX];
     /* Receive and send frames of all lanes. Made by gp_vb_lane_prepare(), freed
      * by gp_vb_ep_free() after all lanes: their regions are gone by then. */

@@ -191,6 +191,7 @@ on_frame(gp_vb_lane *lane, const struct ibv_wc *wc, uint32_t buffer)
     f->bytes = (uint32_t)frame.bytes;
     f->number = frame.number;
     f->at = 0;
+    f->turned = false;
     gp_list_insert(&ep->received, &f->link);
     gp_vb_ready(ep);
     if (lane->state == GP_VB_LANE_CONNECTING && ep->accepted)
@@ -654,6 +655,48 @@ on_record(gp_vb_received *f, const gp_vb_piece *r, gp_vb_out *out)
     }
 }
 
+/* All that a queue has by now, but not what goes on coming. */
+static void
+poll_all(gp_vb_cq *cq)
+{
+    uint32_t batches = cq->capacity / GP_VB_BATCH + 1;
+
+    while (batches-- && gp_vb_poll_batch(cq) > 0)
+        continue;
+}
+
+/*
+ * Control has moved to this lane. What the peer sent before on others has
+ * arrived, or control would have waited, but their queues may have been looked
+ * at too early to see it. True when there is something to deliver before.
+ */
+static bool
+others_first(gp_vb_received *f, const gp_vb_piece *r)
+{
+    gp_endpoint *ep = f->lane->ep;
+    bool any = false;
+
+    if ((r->kind != GP_VB_RECORD_VALUE && r->kind != GP_VB_RECORD_BYE) ||
+        !r->flags || f->turned ||
+        (uint8_t)(r->flags - ep->turn_heard - 1) > 126)
+        return false;
+    f->turned = true; /* once, whatever the peer says */
+    ep->turn_heard = r->flags;
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (ep->lane[i] && ep->lane[i] != f->lane && ep->lane[i]->qp)
+            poll_all(ep->lane[i]->cq);
+    GP_LIST_EACH (item, &ep->received) {
+        gp_vb_received *other = GP_CONTAINER_OF(item, gp_vb_received, link);
+
+        if (other->lane == f->lane)
+            continue;
+        gp_list_remove(&other->link);
+        gp_list_insert(&f->link, &other->link);
+        any = true;
+    }
+    return any;
+}
+
 /* True when all its records are delivered. A record may end its lane; what is
  * left of the frame is then a copy elsewhere. */
 static bool
@@ -666,7 +709,8 @@ deliver_frame(gp_vb_received *f, gp_vb_out *out)
         if (!gp_vb_record_next(f->records, f->bytes, &at, &r))
             return refuse(f->lane, GP_ERR_PROTOCOL,
                           "a record longer than its frame");
-        if (r.kind <= GP_VB_RECORD_MORE && out->count == out->max)
+        if ((r.kind <= GP_VB_RECORD_MORE && out->count == out->max) ||
+            others_first(f, &r))
             return false;
         f->at = (uint32_t)at;
         if (!on_record(f, &r, out) || f->gone)
@@ -698,9 +742,10 @@ gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out)
         gp_vb_received *f =
             GP_CONTAINER_OF(ep->received.next, gp_vb_received, link);
 
-        if (!deliver_frame(f, out))
+        if (deliver_frame(f, out))
+            finish(f);
+        else if (f->gone || ep->received.next == &f->link)
             break;
-        finish(f);
     }
     credit_all(ep);
 }

@@ -228,6 +228,19 @@ put_header(frame *f, gp_vb_entry *e, uint8_t *at)
     gp_msg_encode(&e->msg, at);
 }
 
+/* Flags of the next ordered record, on this lane. */
+static uint8_t
+take_turn(const gp_vb_lane *lane)
+{
+    gp_endpoint *ep = lane->ep;
+
+    if (ep->turn_lane != lane->index) {
+        ep->turn_lane = lane->index;
+        ep->turn = (uint8_t)(ep->turn % 255 + 1);
+    }
+    return ep->turn;
+}
+
 /* A message, or the next part of one, by value. A message that fits a frame is
  * not divided. True when it is done; false when the frame is full. */
 static bool
@@ -245,10 +258,13 @@ put_value(frame *f, gp_vb_entry *e)
         return false;
     }
     part = (size_t)GP_MIN(left, (uint64_t)(room - head));
-    at = add_record(f, head ? GP_VB_RECORD_VALUE : GP_VB_RECORD_MORE, 0,
-                    head + part);
-    if (head)
+    if (head) {
+        at = add_record(f, GP_VB_RECORD_VALUE,
+                        gp_vb_is_control(e) ? take_turn(lane) : 0, head + part);
         put_header(f, e, at);
+    } else {
+        at = add_record(f, GP_VB_RECORD_MORE, 0, part);
+    }
     if (part)
         memcpy(at + head, e->payload + e->sent, part);
     if (!e->begun && gp_vb_is_control(e))
@@ -313,6 +329,7 @@ put_note(frame *f, gp_vb_entry *e)
     if (e->kind == GP_VB_RECORD_BYE) {
         f->lane->flying_control++;
         e->begun = true;
+        e->flags = take_turn(f->lane);
         f->lane->ep->bye_sent = true;
     }
     memcpy(add_record(f, (gp_vb_record)e->kind, e->flags, length), e->small,
