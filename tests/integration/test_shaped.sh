@@ -6,13 +6,15 @@
 . "$(dirname "$0")/cli_lib.sh"
 shaped=../bench/shaped.sh
 build=${gradpush%/bin/gradpush}
+pids=$work/pids
 
 # shape WHAT STATUS ARGUMENT...
 shape() {
     local what=$1 expected=$2
     shift 2
     checks=$((checks + 1))
-    timeout 120 "$shaped" --build "$build" "$@" >"$out" 2>"$err" </dev/null
+    timeout 120 sh -c 'echo $$ >>"$0"; exec "$@"' "$pids" \
+        "$shaped" --build "$build" "$@" >"$out" 2>"$err" </dev/null
     status=$?
     [ "$status" = "$expected" ] || fail "$what: status $status, not $expected"
 }
@@ -41,9 +43,13 @@ if [ "$works" != 0 ]; then
     finish
 fi
 
-# Those of shaped.sh are named after its process.
-left() { ip netns list | grep -c '^gps[0-9]' || true; }
-before=$(left)
+# Namespaces are named after the process of shaped.sh; others may run it too.
+left() {
+    local pid
+    while read -r pid; do
+        ip netns list | grep "^gps$pid-"
+    done <"$pids"
+}
 shape "push and pull" 0 --once 1gbit -- "$gradpush" bench pushpull \
     --netns '{netns}' -b 64K -e 64K -n 3 -w 1
 equals "push and pull: rows" "$(grep -vc '^#' "$out")" 1
@@ -52,6 +58,16 @@ shape "workers that fail" 3 --workers 2 --shards 1 100mbit -- sh -c 'exit 3'
 says "workers that fail" "$err" "status 3"
 shape "too long" 1 --workers 1 --shards 1 --timeout 1 1gbit -- sleep 60
 says "too long" "$err" "after 1 seconds"
+"$shaped" --build "$build" --workers 1 --shards 1 1gbit -- sleep 60 \
+    >"$out" 2>"$err" </dev/null &
+job=$!
+echo "$job" >>"$pids"
+is_up() { ip netns pids "gps$job-1" 2>/dev/null | grep -q .; }
+until_true is_up
+kill -TERM "$job"
+wait "$job"
+status=$?
+equals "ended from outside" "$status" 143
 trainer=${gradpush%/*}/gradpush-train
 if [ -x "$trainer" ]; then
     shape "training" 0 --workers 2 --shards 1 1gbit -- "$trainer" --epochs 1 \
@@ -63,5 +79,5 @@ fi
 run "a namespace that there is not" 2 bench pushpull --netns none-such -n 1 \
     --transport loop
 says "a namespace that there is not" "$err" "stays within one"
-equals "nothing is left" "$(left)" "$before"
+equals "nothing is left" "$(left)" ""
 finish
