@@ -147,7 +147,8 @@ open_lane(world *w, uint8_t choice)
     lane->opened = lane->met = true;
     lane->imm = choice & 16;
     lane->buffers = calloc(FRAMES, sizeof(*lane->buffers));
-    need(lane->buffers);
+    lane->copies = calloc(FRAMES, FRAME);
+    need(lane->buffers && lane->copies);
     for (uint32_t i = 0; i < FRAMES; i++) {
         gp_list_init(&lane->buffers[i].link);
         lane->buffers[i].lane = lane;
@@ -269,7 +270,8 @@ add_record(world *w, gp_reader *r, uint8_t *out, size_t *used)
     } else {
         const uint8_t *bytes;
 
-        length = GP_MIN((size_t)gp_read8(r), GP_MIN(r->left, room / 2));
+        length = gp_read8(r);
+        length = GP_MIN(length, GP_MIN(r->left, room / 2));
         bytes = gp_read(r, length);
         if (bytes)
             memcpy(at + GP_VB_RECORD_HEADER, bytes, length);
