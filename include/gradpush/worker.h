@@ -269,7 +269,8 @@ GP_API GP_MUST_CHECK gp_status gp_barrier(gp_worker *worker);
 GP_API GP_MUST_CHECK gp_status gp_wait(gp_request **request, double seconds);
 
 /** Waits for all; returns the first failure. All are freed but timed-out ones.
- */
+ *  With negative seconds it goes on as long as the next one is done within the
+ *  configured `timeout`. */
 GP_API GP_MUST_CHECK gp_status gp_wait_all(gp_request **requests, size_t count,
                                            double seconds);
 

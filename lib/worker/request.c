@@ -261,26 +261,38 @@ gp_wait(gp_request **request, double seconds)
     return conclude(request);
 }
 
+/* How long the next of several may take. When nothing came within the
+ * configured timeout, those behind it are only looked at: each with a timeout
+ * of its own would make a job that hangs look as if it were slow. */
+static double
+time_left(double seconds, uint64_t deadline, gp_status first)
+{
+    uint64_t now = gp_clock_ns();
+
+    if (first == GP_ERR_TIMEOUT)
+        return 0;
+    if (seconds < 0)
+        return seconds;
+    return deadline > now ? (double)(deadline - now) * 1e-9 : 0;
+}
+
 gp_status
 gp_wait_all(gp_request **requests, size_t count, double seconds)
 {
     gp_status first = GP_OK;
     uint64_t deadline = gp_deadline(seconds);
+    char why[GP_TEXT_MAX] = "";
 
     for (size_t i = 0; i < count; i++) {
-        double left = seconds;
-        gp_status status;
+        gp_status status =
+            gp_wait(&requests[i], time_left(seconds, deadline, first));
 
-        if (seconds >= 0) {
-            uint64_t now = gp_clock_ns();
-
-            left = deadline > now ? (double)(deadline - now) * 1e-9 : 0;
-        }
-        status = gp_wait(&requests[i], left);
-        if (first == GP_OK)
-            first = status;
+        if (first != GP_OK || status == GP_OK)
+            continue;
+        first = status;
+        snprintf(why, sizeof(why), "%s", gp_last_error());
     }
-    return first;
+    return first == GP_OK ? GP_OK : gp_fail(first, "%s", why);
 }
 
 gp_status

@@ -187,6 +187,51 @@ late_worker_is_named(void **state)
     job_expect_text(j.message[0], "for worker 1");
 }
 
+/* Many that are late are no later than one: the other worker waits for LONG. */
+
+#define MANY 40
+
+static void
+late_together_body(job *j, gp_worker *w, uint32_t rank)
+{
+    float data[MANY][4] = {{0}};
+    gp_request *r[MANY];
+    gp_tensor *t[MANY];
+
+    for (int i = 0; i < MANY; i++) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "late%d", i);
+        t[i] = job_tensor(w, name, 4, "sum");
+    }
+    job_check(gp_worker_ready(w));
+    if (rank == 1)
+        await(j->data);
+    for (int i = 0; i < MANY; i++)
+        job_check(gp_push_pull(t[i], data[i], data[i], &r[i]));
+    if (rank == 0) {
+        job_note(j, rank, gp_wait_all(r, MANY, -1));
+        atomic_store((atomic_bool *)j->data, true);
+    }
+    job_check(gp_wait_all(r, MANY, LONG));
+}
+
+static void
+many_are_late_together(void **state)
+{
+    atomic_bool over = false;
+    job j = {.transport = "tcp",
+             .workers = 2,
+             .shards = 1,
+             .settings = {"timeout", "3s"},
+             .body = late_together_body,
+             .data = &over};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+    job_expect_end(&j, 0, GP_ERR_TIMEOUT, "tensor 'late0' step 0");
+}
+
 static void
 barrier_body(job *j, gp_worker *w, uint32_t rank)
 {
@@ -231,6 +276,7 @@ main(void)
         cmocka_unit_test(one_left_long_ago),
         cmocka_unit_test(barrier_without_one),
         cmocka_unit_test(late_worker_is_named),
+        cmocka_unit_test(many_are_late_together),
         cmocka_unit_test(late_barrier_names_the_worker),
     };
 
