@@ -353,6 +353,7 @@ void
 sim_id_free(gp_sim *s, sim_id *id)
 {
     purge_events(s, id);
+    sim_requests_drop(s, id); /* also of a process that was killed */
     sim_tasks_purge(s, id);
     for (sim_object *o = s->of_kind[GP_SIM_CM_EVENT]; o; o = o->next_of_kind)
         if (((sim_event *)o->self)->id == id) {
