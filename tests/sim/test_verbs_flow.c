@@ -138,12 +138,34 @@ a_lane_comes_back_under_load(void **state)
     world_close(&w);
 }
 
+/* A region that is withdrawn before its window was bound costs no lane. */
+static void
+withdrawn_before_it_was_bound(void **state)
+{
+    area m[6];
+    world w;
+
+    (void)state;
+    world_connected(&w, &step, quiet);
+    settle(&w.r);
+    for (size_t i = 0; i < GP_COUNT_OF(m); i++) {
+        area_expose(&w, &m[i], &w.r.b, 4096);
+        flush(&w.r.b);
+        w.r.ops->unexpose(w.r.b.ep, m[i].token);
+        settle(&w.r);
+    }
+    assert_true(w.r.a.domain->reconnects == 0);
+    assert_true(w.r.b.ep->lane[0]->device->windows);
+    world_close(&w);
+}
+
 int
 main(void)
 {
     static const struct CMUnitTest cases[] = {
         cmocka_unit_test(who_sleeps_owes_nothing),
         cmocka_unit_test(who_leaves_reads_on),
+        cmocka_unit_test(withdrawn_before_it_was_bound),
         cmocka_unit_test(a_lane_comes_back_under_load),
     };
 

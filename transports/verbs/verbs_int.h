@@ -262,6 +262,7 @@ typedef struct gp_vb_exposure {
     size_t offset, bytes;
     struct ibv_mr *mr[GP_VB_PATH_MAX]; /* as gp_endpoint.pd */
     struct ibv_mw *window[GP_VB_LANES_MAX];
+    uint32_t bound[GP_VB_LANES_MAX]; /* position of the bind's request */
 } gp_vb_exposure;
 
 /* A region that the peer exposed to us. */

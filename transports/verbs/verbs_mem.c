@@ -12,6 +12,7 @@
 #ifdef GP_HAVE_VERBS
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -19,6 +20,8 @@
 #include "base/bytes.h"
 #include "transports/verbs/verbs_int.h"
 
+/* The most that withdrawing a region waits for its window to be bound. */
+#define BIND_NS    20000000u
 #define INDEX_MASK 0xFFFFFu /* of a token: see region.c */
 
 /* ----------------------------------------------------------- registration */
@@ -304,16 +307,30 @@ register_exposure(gp_endpoint *ep, gp_vb_exposure *x, uint32_t path)
     return x->mr[path] ? GP_OK : gp_vb_memory_error(errno, x->bytes);
 }
 
+/* A window that goes before its bind was carried out would take the queue pair
+ * with it. The device does that within a round trip. */
+static void
+await_bind(gp_vb_lane *lane, uint32_t position, uint64_t deadline)
+{
+    while (lane->qp && gp_list_empty(&lane->broken) &&
+           (int32_t)(position - lane->sq_retired) > 0 && !gp_expired(deadline))
+        if (gp_vb_poll_batch(lane->cq) <= 0)
+            (void)sched_yield();
+}
+
 /* After this no device writes there for the peer. */
 static void
 shut(gp_endpoint *ep, gp_vb_exposure *x)
 {
     const gp_verbs_api *api = ep->domain->api;
+    uint64_t deadline = gp_clock_ns() + BIND_NS;
     int error = 0;
 
     for (uint32_t i = 0; i < GP_VB_LANES_MAX; i++)
-        if (x->window[i])
+        if (x->window[i]) {
+            await_bind(ep->lane[i], x->bound[i], deadline);
             error |= api->dealloc_mw(x->window[i]);
+        }
     for (uint32_t i = 0; i < GP_VB_PATH_MAX; i++)
         if (x->mr[i])
             error |= api->dereg_mr(x->mr[i]);
@@ -433,6 +450,7 @@ bind_window(gp_vb_lane *lane, gp_vb_exposure *x, struct ibv_send_wr *wr,
     /* Drivers find the window by the key it has before the bind; it is bound
      * once in its life, so that one may stay where it is kept. */
     *key = ibv_inc_rkey((*window)->rkey);
+    x->bound[lane->index] = (uint32_t)wr->wr_id;
     wr->opcode = IBV_WR_BIND_MW;
     wr->imm_data = 0;
     wr->bind_mw.mw = *window;

@@ -309,6 +309,7 @@ put_expose(frame *f, gp_vb_entry *e)
         f->list->count--;
     else
         wr->num_sge = 0;
+    f->signal |= bound; /* who withdraws it may wait for that */
     memcpy(add_record(f, GP_VB_RECORD_EXPOSE, 1, sizeof(bytes)), bytes,
            sizeof(bytes));
     fly(f, e);
