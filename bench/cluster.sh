@@ -108,7 +108,7 @@ srun)
     if [ -z "$hosts" ]; then
         [ -n "${SLURM_JOB_NODELIST:-}" ] ||
             die "no Slurm allocation: run it inside salloc -N 2, or --hosts"
-        hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 2 |
+        hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1,2p |
             paste -sd,)
     fi ;;
 mpirun | ssh)

@@ -46,7 +46,7 @@ modules=(virtio_pci virtio_net virtio_console 9pnet_virtio 9p crc32_generic
 # The newest kernel package, as NAME.
 kernel_package() {
     apt-cache depends linux-image-amd64 2>/dev/null |
-        sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1
+        sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | sed -n 1p
 }
 
 # get_kernel FOLDER: a kernel package's files, unpacked.
