@@ -58,11 +58,15 @@ run "a bad number" 2 status --tensors 17
 job -w 2 -s 2 -- "$trainer" --epochs 1000000 --codec q8 --hidden 128,128 \
     --quiet
 await "a job that trains" "2 workers (2 answer), 2 shards (2 answer)"
-await "workers run" " running "
+all_run() {
+    status --interval 0 &&
+        [ "$(grep -c '^ *[01]  [^ ].* running ' "$out")" = 4 ]
+}
+checks=$((checks + 1))
+until_true all_run || fail "all members run"
 says "codec" "$out" "layer1.weight                      16384"
 says "codec" "$out" "q8:block="
 says "tensors" "$out" "codec of pushes"
-equals "workers" "$(grep -c '^ *[01]  [^ ].* running ' "$out")" 4
 run "few tensors" 0 status --tensors 2 --interval 0
 says "few tensors" "$out" "5 smaller tensors"
 run "rates" 0 status --interval 0.2
