@@ -47,6 +47,17 @@ extern atomic_int gp_log_threshold;
 void gp_log_write(gp_log_level level, const char *file, int line,
                   const char *format, ...) GP_PRINTF(4, 5);
 
+/* What strangers may put into the log: ten lines in ten seconds. All zero is a
+ * fresh one; belongs to one thread at a time. */
+typedef struct gp_log_budget {
+    uint64_t window_ns;
+    uint32_t lines, dropped;
+} gp_log_budget;
+
+/* Whether one more line may be written now. Says how many were left out before,
+ * as `who`. */
+bool gp_log_may(gp_log_budget *budget, const char *who);
+
 /* Who this thread speaks for in log lines: "rank 3", "shard 1"; copied, at most
  * 31 bytes. */
 void gp_log_identity(const char *text);

@@ -19,6 +19,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#define BUDGET_LINES   10u
+#define BUDGET_SECONDS 10.0
+
 #define LINE_MAX_BYTES 2048
 
 /* Until somebody asks, every level passes the macro; gp_log_write() then looks
@@ -256,4 +259,23 @@ gp_log_configure(const gp_config *config)
         atomic_store(&gp_log_threshold, level);
     }
     return GP_OK;
+}
+
+bool
+gp_log_may(gp_log_budget *b, const char *who)
+{
+    uint64_t now = gp_clock_ns();
+
+    if (now >= b->window_ns) {
+        if (b->dropped)
+            GP_WARN("%s: %u more such lines were left out", who, b->dropped);
+        b->window_ns = gp_deadline(BUDGET_SECONDS);
+        b->lines = b->dropped = 0;
+    }
+    if (b->lines < BUDGET_LINES) {
+        b->lines++;
+        return true;
+    }
+    b->dropped++;
+    return false;
 }

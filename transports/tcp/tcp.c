@@ -28,9 +28,6 @@
 /* a socket is active until it received nothing in so many calls. */
 #define HOT_TICKS   4096u
 #define EPOLL_BATCH 64
-/* Lines about strangers in the log, per ten seconds. */
-#define LOG_LINES  10u
-#define LOG_WINDOW 10.0
 
 gp_event *
 gp_tcp_emit(gp_tcp_out *out, gp_endpoint *ep, gp_event_type type)
@@ -93,25 +90,6 @@ gp_tcp_wake_at(gp_domain *d, uint64_t when_ns)
         return;
     d->timer_ns = when_ns;
     (void)timerfd_settime(d->timer.fd, TFD_TIMER_ABSTIME, &at, NULL);
-}
-
-bool
-gp_tcp_may_log(gp_domain *d)
-{
-    uint64_t now = gp_clock_ns();
-
-    if (now >= d->log_window_ns) {
-        if (d->log_dropped)
-            GP_WARN("tcp: %u more such lines were left out", d->log_dropped);
-        d->log_window_ns = gp_deadline(LOG_WINDOW);
-        d->log_lines = d->log_dropped = 0;
-    }
-    if (d->log_lines < LOG_LINES) {
-        d->log_lines++;
-        return true;
-    }
-    d->log_dropped++;
-    return false;
 }
 
 static gp_status

@@ -133,7 +133,7 @@ refuse(gp_tcp_pending *p, const char *why)
 {
     char name[GP_ADDRESS_MAX];
 
-    if (gp_tcp_may_log(p->source.domain)) {
+    if (gp_log_may(&p->source.domain->log, "tcp")) {
         peer_name(p->source.fd, name, sizeof(name));
         GP_WARN("tcp: refused a connection from %s: %s", name, why);
     }
@@ -171,7 +171,7 @@ pause_accepting(gp_domain *d, int error)
 {
     struct epoll_event none = {.data.ptr = &d->listener};
 
-    if (gp_tcp_may_log(d))
+    if (gp_log_may(&d->log, "tcp"))
         GP_WARN("tcp: cannot accept connections: %s; hint: raise the limit of "
                 "open files (ulimit -n)",
                 strerror(error));

@@ -135,7 +135,8 @@ log_end(gp_endpoint *ep)
 {
     if (ep->status == GP_OK)
         GP_DEBUG("tcp %s: %s", ep->peer, ep->why);
-    else if (ep->trusted || !ep->accepted || gp_tcp_may_log(ep->domain))
+    else if (ep->trusted || !ep->accepted ||
+             gp_log_may(&ep->domain->log, "tcp"))
         GP_WARN("tcp %s: %s (%s)", ep->peer, ep->why,
                 gp_status_text(ep->status));
 }

@@ -225,8 +225,7 @@ struct gp_domain {
     uint32_t skipped; /* progress() calls since the last epoll_wait */
     bool armed;
 
-    uint64_t log_window_ns; /* what strangers may put into the log */
-    uint32_t log_lines, log_dropped;
+    gp_log_budget log; /* what strangers may put into the log */
 };
 
 /* Where progress() puts its events. */
@@ -242,8 +241,6 @@ gp_status gp_tcp_watch(gp_tcp_source *source, uint32_t events);
 void gp_tcp_unwatch(gp_tcp_source *source); /* and closes the descriptor */
 void gp_tcp_bury(gp_tcp_source *source);
 void gp_tcp_wake_at(gp_domain *d, uint64_t when_ns);
-/* Whether a line about a stranger may be logged now. */
-bool gp_tcp_may_log(gp_domain *d);
 
 /* tcp_ep.c */
 gp_endpoint *gp_tcp_ep_create(gp_domain *d, uint32_t sockets);

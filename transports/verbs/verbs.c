@@ -26,9 +26,6 @@
 
 #define SKIP_MAX    64u
 #define EPOLL_BATCH 16
-/* Lines about strangers in the log, per ten seconds. */
-#define LOG_LINES  10u
-#define LOG_WINDOW 10.0
 /* What closing a domain waits for farewells to leave. */
 #define CLOSE_NS 50000000u
 
@@ -78,25 +75,6 @@ gp_vb_wake_at(gp_domain *d, uint64_t when_ns)
         return;
     d->timer_ns = when_ns;
     (void)timerfd_settime(d->timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
-}
-
-bool
-gp_vb_may_log(gp_domain *d)
-{
-    uint64_t now = gp_clock_ns();
-
-    if (now >= d->log_window_ns) {
-        if (d->log_dropped)
-            GP_WARN("verbs: %u more such lines were left out", d->log_dropped);
-        d->log_window_ns = gp_deadline(LOG_WINDOW);
-        d->log_lines = d->log_dropped = 0;
-    }
-    if (d->log_lines < LOG_LINES) {
-        d->log_lines++;
-        return true;
-    }
-    d->log_dropped++;
-    return false;
 }
 
 /* ----------------------------------------------------------------- opening */

@@ -173,7 +173,7 @@ refuse(gp_domain *d, struct rdma_cm_id *id, gp_vb_reject reason,
 {
     char name[GP_ADDRESS_MAX] = "?";
 
-    if (gp_vb_may_log(d)) {
+    if (gp_log_may(&d->log, "verbs")) {
         gp_address_name(&id->route.addr.dst_storage, name, sizeof(name));
         GP_WARN("verbs: refused a connection from %s: %s", name, why);
     }
@@ -275,7 +275,7 @@ cannot_take(gp_vb_lane *lane, gp_vb_reject reason, gp_status status,
     reject(ep->domain, id, reason);
     if (ep->state == GP_VB_CONNECTING || status == GP_ERR_PROTOCOL)
         gp_vb_ep_fail(ep, status, "%s", why);
-    else if (gp_vb_may_log(ep->domain))
+    else if (gp_log_may(&ep->domain->log, "verbs"))
         GP_WARN("verbs %s: lane %u: %s", ep->peer, lane->index, why);
 }
 

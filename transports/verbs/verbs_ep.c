@@ -87,7 +87,8 @@ log_end(gp_endpoint *ep)
 {
     if (ep->status == GP_OK)
         GP_DEBUG("verbs %s: %s", ep->peer, ep->why);
-    else if (ep->trusted || !ep->accepted || gp_vb_may_log(ep->domain))
+    else if (ep->trusted || !ep->accepted ||
+             gp_log_may(&ep->domain->log, "verbs"))
         GP_WARN("verbs %s: %s (%s)", ep->peer, ep->why,
                 gp_status_text(ep->status));
 }

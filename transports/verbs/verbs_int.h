@@ -512,8 +512,7 @@ struct gp_domain {
     uint64_t tick;
     uint32_t skipped;
     bool armed;
-    uint64_t log_window_ns;
-    uint32_t log_lines, log_dropped;
+    gp_log_budget log; /* what strangers may put into the log */
 
     /* counters, for describe() and tests */
     uint64_t work_requests, doorbells, completions, empty_polls, credit_stalls,
@@ -531,7 +530,6 @@ void gp_vb_ready(gp_endpoint *ep);
 gp_status gp_vb_watch(gp_domain *d, int fd, void *what);
 void gp_vb_unwatch(gp_domain *d, int fd);
 void gp_vb_wake_at(gp_domain *d, uint64_t when_ns);
-bool gp_vb_may_log(gp_domain *d);
 
 /* verbs_device.c */
 /* The domain's entry for the device of an id, made when new. */
