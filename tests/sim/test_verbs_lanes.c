@@ -36,33 +36,6 @@ exchange(world *w, uint64_t count)
     }
 }
 
-static void
-pump_until(world *w, bool (*done)(world *w))
-{
-    uint64_t deadline = test_deadline();
-
-    while (!done(w)) {
-        assert_false(gp_expired(deadline));
-        pump(&w->r);
-    }
-}
-
-static uint32_t
-lanes_up(const gp_endpoint *ep)
-{
-    uint32_t up = 0;
-
-    for (uint32_t i = 0; i < ep->lane_count; i++)
-        up += ep->lane[i]->state == GP_VB_LANE_UP;
-    return up;
-}
-
-static bool
-both_have_two(world *w)
-{
-    return lanes_up(w->r.a.ep) == 2 && lanes_up(w->r.b.ep) == 2;
-}
-
 static bool
 a_came_back(world *w)
 {

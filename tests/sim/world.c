@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "transports/transports.h"
+#include "transports/verbs/verbs_int.h"
 
 static const char *const no_settings[] = {NULL};
 static gp_sim *turning;
@@ -164,4 +165,31 @@ gp_sim_stats
 stats_of(world *w)
 {
     return gp_sim_stats_now(w->sim);
+}
+
+void
+pump_until(world *w, bool (*done)(world *w))
+{
+    uint64_t deadline = test_deadline();
+
+    while (!done(w)) {
+        assert_false(gp_expired(deadline));
+        pump(&w->r);
+    }
+}
+
+uint32_t
+lanes_up(const gp_endpoint *ep)
+{
+    uint32_t up = 0;
+
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        up += ep->lane[i]->state == GP_VB_LANE_UP;
+    return up;
+}
+
+bool
+both_have_two(world *w)
+{
+    return lanes_up(w->r.a.ep) == 2 && lanes_up(w->r.b.ep) == 2;
 }

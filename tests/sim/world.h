@@ -55,4 +55,10 @@ void arrived(world *w, side *s, size_t messages);
 gp_status ended(world *w, side *s);
 gp_sim_stats stats_of(world *w);
 
+/* Pumps until `done` says so. */
+void pump_until(world *w, bool (*done)(world *w));
+/* Lanes of an endpoint that are up, and whether each side has two. */
+uint32_t lanes_up(const gp_endpoint *ep);
+bool both_have_two(world *w);
+
 #endif
