@@ -14,8 +14,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-stages=(release install style sanitize tsan fuzz clang no-cuda no-verbs minimal
-    rdma)
+stages=(release install style sanitize tsan fuzz clang no-verbs minimal rdma)
 quick=(release install style)
 declare -A text=(
     [release]="gcc, everything that is found: all tests"
@@ -24,8 +23,7 @@ declare -A text=(
     [sanitize]="AddressSanitizer and UndefinedBehaviorSanitizer"
     [tsan]="ThreadSanitizer"
     [fuzz]="libFuzzer on every decoder, at most 3 minutes in all"
-    [clang]="clang: no warnings, unit and conformance tests"
-    [no-cuda]="without CUDA: builds, unit tests"
+    [clang]="clang, without CUDA: no warnings, unit and conformance tests"
     [no-verbs]="without libibverbs: builds, unit tests"
     [minimal]="without anything optional: builds, unit and conformance tests"
     [rdma]="verbs over soft-RoCE, in virtual machines, at most 6 minutes"
@@ -88,11 +86,12 @@ fail_stage() {
     table+=("$(printf '%-9s  %s failed' "$1" "$2")")
 }
 
-# build STAGE PRESET
+# build STAGE PRESET [cmake option...]
 build() {
     local log=$logs/$1.build.log
     {
-        cmake --preset "$2" && cmake --build "build/$2" -j "$jobs"
+        cmake --preset "$2" &&
+            cmake --build "build/$2" -j "$jobs" "${@:3}"
     } >"$log" 2>&1 </dev/null && return 0
     fail_stage "$1" build "$log"
     return 1
@@ -212,7 +211,7 @@ run_stage() {
             skip_stage fuzz "clang is not installed"
         else
             export FUZZ_SECONDS=${FUZZ_SECONDS:-$(fuzz_seconds)}
-            build fuzz fuzz && check fuzz fuzz -L fuzz
+            build fuzz fuzz --target gp_fuzz && check fuzz fuzz -L fuzz
         fi
         ;;
     clang)

@@ -162,6 +162,16 @@ gp_token_hmac(const void *key, size_t key_length, const void *data,
 #endif
 
 gp_status
+gp_token_check(const char *token)
+{
+    uint8_t proof[GP_TOKEN_PROOF];
+
+    if (!token[0])
+        return GP_OK;
+    return gp_token_hmac(token, strlen(token), "", 0, proof);
+}
+
+gp_status
 gp_token_prove(const char *token, const char *role,
                const uint8_t nonce[GP_TOKEN_NONCE], uint64_t job,
                uint64_t identity, uint8_t proof[GP_TOKEN_PROOF])

@@ -16,6 +16,10 @@
  * that others can read. */
 gp_status gp_token_load(const gp_config *config, char *out, size_t capacity);
 
+/* Whether this build can prove that it knows the token; GP_ERR_UNSUPPORTED
+ * without OpenSSL, unless it is empty. */
+gp_status gp_token_check(const char *token);
+
 /* proof = HMAC-SHA256(token, role || nonce || job || identity). `role` tells
  * the two directions apart: "worker", "shard", "store". GP_ERR_UNSUPPORTED in a
  * build without OpenSSL when the token is not empty; with an empty token the

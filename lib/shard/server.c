@@ -188,6 +188,8 @@ start(gp_server *server)
     if (status == GP_OK)
         status =
             gp_token_load(server->config, server->token, sizeof(server->token));
+    if (status == GP_OK)
+        status = gp_token_check(server->token);
     if (status == GP_OK) {
         count_shards(server);
         if (server->job.is_scheduler)

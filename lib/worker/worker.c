@@ -107,6 +107,8 @@ configure(gp_worker *w, const gp_config *config)
     if (status == GP_OK)
         status = gp_token_load(w->config, w->token, sizeof(w->token));
     if (status == GP_OK)
+        status = gp_token_check(w->token);
+    if (status == GP_OK)
         status = find_place(w);
     if (status != GP_OK)
         return status;

@@ -20,12 +20,14 @@ print_line(void *user, const char *line)
     fprintf(stderr, "codec suite: %s\n", line);
 }
 
+#ifndef __SANITIZE_THREAD__
 static int
 use_level(void *user, int level)
 {
     (void)user;
     return gp_simd_set((gp_simd)level);
 }
+#endif
 
 int
 gp_codec_suite_matrix(const gp_codec_claim *claim, size_t columns)
@@ -36,9 +38,10 @@ gp_codec_suite_matrix(const gp_codec_claim *claim, size_t columns)
 
     options.nmse = claim->nmse;
     options.columns = columns;
+#ifndef __SANITIZE_THREAD__ /* these take minutes there, and start no thread \
+                             */
     options.levels = GP_SIMD_LEVELS;
     options.use_level = use_level;
-#ifndef __SANITIZE_THREAD__ /* takes minutes there, and starts no thread */
     options.thorough = 1;
 #endif
     failures =

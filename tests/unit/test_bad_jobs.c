@@ -176,7 +176,7 @@ token_tweak(job *j, gp_config *c, uint32_t rank)
         job_set(c, "token", j->data);
 }
 
-/* Without OpenSSL a token is refused, not ignored. */
+/* Without OpenSSL a token is refused, not ignored: by workers and servers. */
 static bool
 tokens_work(void)
 {
@@ -185,12 +185,17 @@ tokens_work(void)
 #else
     job j = {.transport = "tcp",
              .workers = 1,
-             .shards = 1,
+             .colocated = true,
              .settings = {"token", "right"},
              .body = no_body};
+    gp_config *c = job_config(&j);
+    gp_server *server = NULL;
 
     (void)run_job(&j);
     expect_failure(&j, 0, GP_ERR_UNSUPPORTED, "build with libssl-dev");
+    assert_int_equal(gp_server_create(c, &server), GP_ERR_UNSUPPORTED);
+    assert_null(server);
+    gp_config_destroy(c);
     print_message("skipped: tokens need OpenSSL, which this build lacks\n");
     return false;
 #endif
