@@ -2,10 +2,11 @@
 /*
  * topk_kernels.c - scalar, AVX2 and AVX-512.
  *
- * Vectors are compressed in registers and stored whole, the next store covers
- * what is too much: compressing stores are slow on some machines. Only the
- * last few elements, where a whole store would leave the output, are written
- * one by one.
+ * Hits are found 64 elements at a time. The usual few are written without a
+ * branch on how many they are, which nothing could predict: always FEW, the
+ * next ones cover what is too much. Where they are many, vectors are compressed
+ * in registers and stored whole: compressing stores are slow on some machines.
+ * Only the last, where this would leave the output, are written one by one.
  */
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -14,21 +15,48 @@
 #include "compress/kernels.h"
 #include "compress/topk_kernels.h"
 
-/* Writes the hits of a mask one by one; false when there is no room. */
-static inline bool
-put_each(uint32_t mask, const float *x, uint32_t base, uint32_t *indices,
-         float *values, size_t capacity, size_t *at)
-{
-    for (; mask; mask &= mask - 1) {
-        unsigned lane = (unsigned)__builtin_ctz(mask);
+#define WORD 64u
+#define FEW  3u
 
-        if (*at == capacity)
+/* Where a collection stands: n more elements at x, whose indices start at
+ * base, and the next place of the output. */
+typedef struct gp_collection {
+    const float *x;
+    size_t n, at, capacity;
+    uint32_t base;
+    uint32_t *indices;
+    float *values;
+} gp_collection;
+
+/* Writes the hits of a word one by one; false when there is no room. */
+static inline bool
+put_each(gp_collection *c, uint64_t hits)
+{
+    for (; hits; hits &= hits - 1) {
+        unsigned lane = (unsigned)__builtin_ctzll(hits);
+
+        if (c->at == c->capacity)
             return false;
-        indices[*at] = base + lane;
-        values[*at] = x[lane];
-        ++*at;
+        c->indices[c->at] = c->base + lane;
+        c->values[c->at++] = c->x[lane];
     }
     return true;
+}
+
+/* Writes up to FEW hits of a word, and something behind them. */
+static inline void
+put_few(gp_collection *c, uint64_t hits, unsigned count)
+{
+    uint32_t *indices = c->indices + c->at;
+    float *values = c->values + c->at;
+
+    for (unsigned j = 0; j < FEW; j++, hits &= hits - 1) {
+        unsigned lane = (unsigned)__builtin_ctzll(hits | (uint64_t)1 << 63);
+
+        indices[j] = c->base + lane;
+        values[j] = c->x[lane];
+    }
+    c->at += count;
 }
 
 static size_t
@@ -82,8 +110,25 @@ keep_scalar(uint32_t *keys, size_t n, uint32_t least, uint32_t most)
     return at;
 }
 
+static size_t
+pick_scalar(const float *from_values, const uint32_t *from_indices, size_t n,
+            uint32_t least, uint32_t *indices, float *values, size_t capacity)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < n && at < capacity; i++) {
+        uint32_t index = from_indices[i];
+        float value = from_values[i];
+
+        indices[at] = index;
+        values[at] = value;
+        at += (gp_bits(value) & GP_FP32_MAGNITUDE) >= least;
+    }
+    return at;
+}
+
 static const gp_topk_kernels scalar = {collect_scalar, keys_scalar,
-                                       count_scalar, keep_scalar};
+                                       count_scalar, keep_scalar, pick_scalar};
 
 #if defined(__x86_64__)
 #define AVX2   __attribute__((target("avx2,popcnt")))
@@ -115,38 +160,64 @@ lanes_of(unsigned mask)
         _mm_cvtsi64_si128((long long)packed_lanes[mask]));
 }
 
+AVX2 static inline uint64_t
+hits_avx2(const float *x, __m256i below)
+{
+    __m256i all = _mm256_set1_epi32(GP_FP32_MAGNITUDE);
+    uint64_t hits = 0;
+
+    /* Magnitudes are below 2^31, so signed comparison serves. */
+    for (unsigned i = 0; i < WORD; i += 8) {
+        __m256i v = _mm256_loadu_si256((const void *)(x + i));
+        __m256i hit = _mm256_cmpgt_epi32(_mm256_and_si256(v, all), below);
+
+        hits |= (uint64_t)(unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(hit))
+                << i;
+    }
+    return hits;
+}
+
+AVX2 static inline void
+put_many_avx2(gp_collection *c, uint64_t hits)
+{
+    __m256i at_x = _mm256_add_epi32(_mm256_set1_epi32((int)c->base),
+                                    _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+
+    for (unsigned i = 0; i < WORD; i += 8, hits >>= 8) {
+        __m256i v = _mm256_loadu_si256((const void *)(c->x + i));
+        __m256i lanes = lanes_of((unsigned)hits & 0xff);
+
+        _mm256_storeu_si256((void *)(c->values + c->at),
+                            _mm256_permutevar8x32_epi32(v, lanes));
+        _mm256_storeu_si256((void *)(c->indices + c->at),
+                            _mm256_permutevar8x32_epi32(at_x, lanes));
+        c->at += (unsigned)__builtin_popcount((unsigned)hits & 0xff);
+        at_x = _mm256_add_epi32(at_x, _mm256_set1_epi32(8));
+    }
+}
+
 AVX2 static size_t
 collect_avx2(const float *x, size_t n, uint32_t base, uint32_t least,
              uint32_t *indices, float *values, size_t capacity)
 {
-    /* Magnitudes are below 2^31, so signed comparison serves. */
     __m256i below = _mm256_set1_epi32((int)(least - 1));
-    __m256i all = _mm256_set1_epi32(GP_FP32_MAGNITUDE);
-    __m256i at_x = _mm256_add_epi32(_mm256_set1_epi32((int)base),
-                                    _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-    size_t at = 0, i = 0, rest;
+    gp_collection c = {x, n, 0, capacity, base, indices, values};
 
-    for (; i + 8 <= n; i += 8) {
-        __m256i v = _mm256_loadu_si256((const void *)(x + i));
-        __m256i hit = _mm256_cmpgt_epi32(_mm256_and_si256(v, all), below);
-        unsigned mask = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(hit));
-        __m256i lanes = lanes_of(mask);
+    for (; c.n >= WORD; c.n -= WORD, c.x += WORD, c.base += WORD) {
+        uint64_t hits = hits_avx2(c.x, below);
+        unsigned count = (unsigned)__builtin_popcountll(hits);
 
-        if (__builtin_expect(at + 8 <= capacity, 1)) {
-            _mm256_storeu_si256((void *)(values + at),
-                                _mm256_permutevar8x32_epi32(v, lanes));
-            _mm256_storeu_si256((void *)(indices + at),
-                                _mm256_permutevar8x32_epi32(at_x, lanes));
-            at += (unsigned)__builtin_popcount(mask);
-        } else if (mask && !put_each(mask, x + i, base + (uint32_t)i, indices,
-                                     values, capacity, &at)) {
-            return capacity + 1;
+        if (__builtin_expect(c.at + WORD > capacity, 0)) {
+            if (!put_each(&c, hits))
+                return capacity + 1;
+        } else if (__builtin_expect(count <= FEW, 1)) {
+            put_few(&c, hits, count);
+        } else {
+            put_many_avx2(&c, hits);
         }
-        at_x = _mm256_add_epi32(at_x, _mm256_set1_epi32(8));
     }
-    rest = collect_scalar(x + i, n - i, base + (uint32_t)i, least, indices + at,
-                          values + at, capacity - at);
-    return at + rest;
+    return c.at + collect_scalar(c.x, c.n, c.base, least, indices + c.at,
+                                 values + c.at, capacity - c.at);
 }
 
 AVX2 static void
@@ -207,41 +278,91 @@ keep_avx2(uint32_t *keys, size_t n, uint32_t least, uint32_t most)
     return at;
 }
 
+AVX2 static size_t
+pick_avx2(const float *from_values, const uint32_t *from_indices, size_t n,
+          uint32_t least, uint32_t *indices, float *values, size_t capacity)
+{
+    __m256i below = _mm256_set1_epi32((int)(least - 1));
+    __m256i all = _mm256_set1_epi32(GP_FP32_MAGNITUDE);
+    size_t at = 0, i = 0;
+
+    for (; i + 8 <= n && at + 8 <= capacity; i += 8) {
+        __m256i v = _mm256_loadu_si256((const void *)(from_values + i));
+        __m256i index = _mm256_loadu_si256((const void *)(from_indices + i));
+        __m256i hit = _mm256_cmpgt_epi32(_mm256_and_si256(v, all), below);
+        unsigned mask = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(hit));
+        __m256i lanes = lanes_of(mask);
+
+        _mm256_storeu_si256((void *)(values + at),
+                            _mm256_permutevar8x32_epi32(v, lanes));
+        _mm256_storeu_si256((void *)(indices + at),
+                            _mm256_permutevar8x32_epi32(index, lanes));
+        at += (unsigned)__builtin_popcount(mask);
+    }
+    return at + pick_scalar(from_values + i, from_indices + i, n - i, least,
+                            indices + at, values + at, capacity - at);
+}
+
 static const gp_topk_kernels avx2 = {collect_avx2, keys_avx2, count_avx2,
-                                     keep_avx2};
+                                     keep_avx2, pick_avx2};
+
+AVX512 static inline uint64_t
+hits_avx512(const float *x, __m512i bound)
+{
+    __m512i all = _mm512_set1_epi32(GP_FP32_MAGNITUDE);
+    uint64_t hits = 0;
+
+    for (unsigned i = 0; i < WORD; i += 16) {
+        __m512i v = _mm512_and_si512(_mm512_loadu_si512(x + i), all);
+
+        hits |= (uint64_t)_mm512_cmpge_epu32_mask(v, bound) << i;
+    }
+    return hits;
+}
+
+AVX512 static inline void
+put_many_avx512(gp_collection *c, uint64_t hits)
+{
+    __m512i at_x =
+        _mm512_add_epi32(_mm512_set1_epi32((int)c->base),
+                         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+                                           12, 13, 14, 15));
+
+    for (unsigned i = 0; i < WORD; i += 16, hits >>= 16) {
+        __m512i v = _mm512_loadu_si512(c->x + i);
+        __mmask16 mask = (__mmask16)hits;
+
+        _mm512_storeu_si512(c->values + c->at,
+                            _mm512_maskz_compress_epi32(mask, v));
+        _mm512_storeu_si512(c->indices + c->at,
+                            _mm512_maskz_compress_epi32(mask, at_x));
+        c->at += (unsigned)__builtin_popcount(mask);
+        at_x = _mm512_add_epi32(at_x, _mm512_set1_epi32(16));
+    }
+}
 
 AVX512 static size_t
 collect_avx512(const float *x, size_t n, uint32_t base, uint32_t least,
                uint32_t *indices, float *values, size_t capacity)
 {
     __m512i bound = _mm512_set1_epi32((int)least);
-    __m512i all = _mm512_set1_epi32(GP_FP32_MAGNITUDE);
-    __m512i at_x =
-        _mm512_add_epi32(_mm512_set1_epi32((int)base),
-                         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
-                                           12, 13, 14, 15));
-    size_t at = 0, i = 0, rest;
+    gp_collection c = {x, n, 0, capacity, base, indices, values};
 
-    for (; i + 16 <= n; i += 16) {
-        __m512i v = _mm512_loadu_si512(x + i);
-        __mmask16 mask =
-            _mm512_cmpge_epu32_mask(_mm512_and_si512(v, all), bound);
+    for (; c.n >= WORD; c.n -= WORD, c.x += WORD, c.base += WORD) {
+        uint64_t hits = hits_avx512(c.x, bound);
+        unsigned count = (unsigned)__builtin_popcountll(hits);
 
-        if (__builtin_expect(at + 16 <= capacity, 1)) {
-            _mm512_storeu_si512(values + at,
-                                _mm512_maskz_compress_epi32(mask, v));
-            _mm512_storeu_si512(indices + at,
-                                _mm512_maskz_compress_epi32(mask, at_x));
-            at += (unsigned)__builtin_popcount(mask);
-        } else if (mask && !put_each(mask, x + i, base + (uint32_t)i, indices,
-                                     values, capacity, &at)) {
-            return capacity + 1;
+        if (__builtin_expect(c.at + WORD > capacity, 0)) {
+            if (!put_each(&c, hits))
+                return capacity + 1;
+        } else if (__builtin_expect(count <= FEW, 1)) {
+            put_few(&c, hits, count);
+        } else {
+            put_many_avx512(&c, hits);
         }
-        at_x = _mm512_add_epi32(at_x, _mm512_set1_epi32(16));
     }
-    rest = collect_scalar(x + i, n - i, base + (uint32_t)i, least, indices + at,
-                          values + at, capacity - at);
-    return at + rest;
+    return c.at + collect_scalar(c.x, c.n, c.base, least, indices + c.at,
+                                 values + c.at, capacity - c.at);
 }
 
 AVX512 static void
@@ -297,8 +418,31 @@ keep_avx512(uint32_t *keys, size_t n, uint32_t least, uint32_t most)
     return at;
 }
 
+AVX512 static size_t
+pick_avx512(const float *from_values, const uint32_t *from_indices, size_t n,
+            uint32_t least, uint32_t *indices, float *values, size_t capacity)
+{
+    __m512i bound = _mm512_set1_epi32((int)least);
+    __m512i all = _mm512_set1_epi32(GP_FP32_MAGNITUDE);
+    size_t at = 0, i = 0;
+
+    for (; i + 16 <= n && at + 16 <= capacity; i += 16) {
+        __m512i v = _mm512_loadu_si512(from_values + i);
+        __m512i index = _mm512_loadu_si512(from_indices + i);
+        __mmask16 mask =
+            _mm512_cmpge_epu32_mask(_mm512_and_si512(v, all), bound);
+
+        _mm512_storeu_si512(values + at, _mm512_maskz_compress_epi32(mask, v));
+        _mm512_storeu_si512(indices + at,
+                            _mm512_maskz_compress_epi32(mask, index));
+        at += (unsigned)__builtin_popcount(mask);
+    }
+    return at + pick_scalar(from_values + i, from_indices + i, n - i, least,
+                            indices + at, values + at, capacity - at);
+}
+
 static const gp_topk_kernels avx512 = {collect_avx512, keys_avx512,
-                                       count_avx512, keep_avx512};
+                                       count_avx512, keep_avx512, pick_avx512};
 #endif
 
 const gp_topk_kernels *

@@ -23,6 +23,12 @@ typedef struct gp_topk_kernels {
     /* Moves the keys within [least, most] to the front; how many. The order
      * does not change. */
     size_t (*keep)(uint32_t *keys, size_t n, uint32_t least, uint32_t most);
+    /* Copies the values, and their indices, whose magnitude bits are >= least:
+     * in their order, to arrays of `capacity` elements, which must do, or to
+     * where they are. How many. */
+    size_t (*pick)(const float *from_values, const uint32_t *from_indices,
+                   size_t n, uint32_t least, uint32_t *indices, float *values,
+                   size_t capacity);
 } gp_topk_kernels;
 
 const gp_topk_kernels *gp_topk_kernels_get(void);

@@ -3,10 +3,11 @@
  * topk_select.c - exact selection in little more than one pass.
  *
  * A sample gives a magnitude that fewer than k elements exceed only by bad
- * luck; one pass collects what reaches it, and the k-th largest of those few
- * candidates is that of all. When luck is bad, or ties make the candidates too
- * many, three histograms of the whole find it. Sample positions are fixed, so
- * time depends on the data alone, and the result not even on the sample.
+ * luck; one pass collects what reaches it. Whenever candidates fill the
+ * workspace, only the k best of them stay and the bound becomes what the next
+ * one has to exceed, so that no input needs more room; bad luck costs a second
+ * pass from no bound at all. Sample positions are fixed, so time depends on the
+ * data alone, and the result not even on the sample.
  */
 #include <math.h>
 
@@ -15,20 +16,23 @@
 #include "compress/topk_select.h"
 
 #define SAMPLES 65536u
-/* One element in so many is sampled while that is not too much. */
-#define SPARSITY 64u
+/* One element in so many is sampled while that is not too much; neighbours
+ * together, since it is the cache line that costs. */
+#define SPARSITY   64u
+#define NEIGHBOURS 16u
 /* Up to here all elements are candidates. */
 #define SMALL 4096u
-#define BINS  2048u
+/* Elements between two looks at how full the workspace is: at most SMALL. */
+#define TILE 2048u
+/* Keys that a pivot is chosen from. */
+#define FEW 32u
 
-/* The workspace: three arrays of `capacity`; counters of histograms lie over
- * them, as either is used. Kept keys may be stored 16 at a time, but never
- * beyond where they were read. */
+/* The workspace: three arrays of `capacity`. Kept keys may be stored 16 at a
+ * time, but never beyond where they were read. */
 typedef struct gp_topk_space {
     const gp_topk_kernels *kernels;
     uint32_t *indices, *keys;
     float *values;
-    uint64_t *bins;
     size_t capacity;
 } gp_topk_space;
 
@@ -37,7 +41,7 @@ samples_of(size_t n)
 {
     size_t s = n / SPARSITY;
 
-    return s < SAMPLES ? s : SAMPLES;
+    return s < SAMPLES ? s / NEIGHBOURS * NEIGHBOURS : SAMPLES;
 }
 
 static size_t
@@ -53,10 +57,7 @@ capacity_of(size_t n, size_t k)
 size_t
 gp_topk_workspace(size_t n, size_t k)
 {
-    size_t arrays = 3 * capacity_of(n, k) * sizeof(uint32_t);
-
-    return arrays > 2 * BINS * sizeof(uint64_t) ? arrays
-                                                : 2 * BINS * sizeof(uint64_t);
+    return 3 * capacity_of(n, k) * sizeof(uint32_t);
 }
 
 static gp_topk_space
@@ -65,9 +66,8 @@ space_of(void *workspace, size_t n, size_t k)
     size_t capacity = capacity_of(n, k);
     uint32_t *words = workspace;
 
-    return (gp_topk_space){
-        gp_topk_kernels_get(),           words,     words + capacity,
-        (float *)(words + 2 * capacity), workspace, capacity};
+    return (gp_topk_space){gp_topk_kernels_get(), words, words + capacity,
+                           (float *)(words + 2 * capacity), capacity};
 }
 
 /* A key near the rank: from a few of them, or by halving the range when that
@@ -76,21 +76,22 @@ static uint32_t
 pivot_of(const uint32_t *keys, size_t n, size_t rank, uint32_t least,
          uint32_t most, int round)
 {
-    uint32_t some[32];
-    size_t count = n < 32 ? n : 32, at;
+    uint32_t some[FEW], above[FEW] = {0}, want;
+    size_t stride = n / FEW, best = 0;
 
     if (round > 8)
         return least + (most - least) / 2;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t key = keys[n / count * i];
-        size_t j = i;
-
-        for (; j > 0 && some[j - 1] < key; j--)
-            some[j] = some[j - 1];
-        some[j] = key;
-    }
-    at = (size_t)((double)rank * (double)count / (double)n);
-    return some[at < count ? at : count - 1];
+    for (size_t i = 0; i < FEW; i++)
+        some[i] = keys[stride ? stride * i : i % n];
+    for (size_t j = 0; j < FEW; j++)
+        for (size_t i = 0; i < FEW; i++)
+            above[i] += some[j] > some[i];
+    want = (uint32_t)((double)rank * FEW / (double)n);
+    /* The one with the most above it, but not more than wanted. */
+    for (size_t i = 1; i < FEW; i++)
+        if (above[i] <= want && (above[i] > above[best]))
+            best = i;
+    return some[best];
 }
 
 /* The *rank-th largest key (from 1). *rank becomes its rank among equals.
@@ -124,17 +125,19 @@ nth_largest(const gp_topk_kernels *kernels, uint32_t *keys, size_t n,
 static uint32_t
 sampled_bound(const gp_topk_space *space, const float *x, size_t n, size_t k)
 {
-    size_t s = samples_of(n), stride = n / s;
+    size_t s = samples_of(n), groups = s / NEIGHBOURS;
+    size_t stride = n / groups / NEIGHBOURS;
     size_t rank = (size_t)ceil(1.25 * (double)s * ((double)k / (double)n) + 12);
     uint32_t bound;
 
     if (rank >= s)
         return 1;
-    for (size_t i = 0; i < s; i++) {
+    for (size_t i = 0; i < groups; i++) {
         uint32_t jitter = (uint32_t)i * 0x9e3779b1u;
         size_t at = i * stride + (size_t)((uint64_t)jitter * stride >> 32);
 
-        space->keys[i] = gp_bits(x[at]) & GP_FP32_MAGNITUDE;
+        at *= NEIGHBOURS;
+        space->kernels->keys(x + at, NEIGHBOURS, space->keys + i * NEIGHBOURS);
     }
     bound = nth_largest(space->kernels, space->keys, s, &rank);
     return bound ? bound : 1;
@@ -151,87 +154,78 @@ behind_tie(const float *x, size_t n, uint32_t bits, size_t ties)
     return i;
 }
 
-/* Counts the keys whose upper bits are the prefix by their next ones, and moves
- * on to where the *rank-th largest is. Two counters per bin in turns: equal
- * neighbours need not wait for one another. */
+/* The bits of the k-th of m candidates; *ties: its rank among equals. */
 static uint32_t
-refine(uint64_t *bins, const float *x, size_t n, unsigned shift, unsigned width,
-       uint32_t prefix, size_t *rank)
+kth_bits(const gp_topk_space *space, size_t m, size_t k, size_t *ties)
 {
-    size_t size = (size_t)1 << width, bin = size;
-
-    memset(bins, 0, 2 * size * sizeof(*bins));
-    for (size_t i = 0; i < n; i++) {
-        uint32_t key = gp_bits(x[i]) & GP_FP32_MAGNITUDE;
-
-        if (key >> shift >> width == prefix)
-            bins[2 * (key >> shift & (size - 1)) + (i & 1)]++;
-    }
-    while (bin-- > 0) {
-        uint64_t count = bins[2 * bin] + bins[2 * bin + 1];
-
-        if (*rank <= count)
-            break;
-        *rank -= (size_t)count;
-    }
-    return prefix << width | (uint32_t)bin;
+    *ties = k;
+    space->kernels->keys(space->values, m, space->keys);
+    return nth_largest(space->kernels, space->keys, m, ties);
 }
 
-static gp_topk_cut
-by_histograms(const gp_topk_space *space, const float *x, size_t n, size_t k)
+/* Copies those of m candidates above the bits, and the first ties of those that
+ * equal them, to where there is room for exactly these. */
+static void
+pick(const gp_topk_space *space, size_t m, uint32_t bits, size_t ties,
+     uint32_t *indices, float *values, size_t k)
 {
-    size_t rank = k;
-    uint32_t bits = refine(space->bins, x, n, 20, 11, 0, &rank);
+    size_t end = (size_t)behind_tie(space->values, m, bits, ties);
+    size_t at = space->kernels->pick(space->values, space->indices, end, bits,
+                                     indices, values, k);
 
-    bits = refine(space->bins, x, n, 10, 10, bits, &rank);
-    bits = refine(space->bins, x, n, 0, 10, bits, &rank);
-    return (gp_topk_cut){behind_tie(x, n, bits, rank), bits};
+    (void)space->kernels->pick(space->values + end, space->indices + end,
+                               m - end, bits + 1, indices + at, values + at,
+                               k - at);
 }
 
-/* Collects candidates, at least k of them. False when the sample misled or ties
- * are many; then *cut is the cut, found without them. */
-static bool
-collect(const gp_topk_space *space, const float *x, size_t n, size_t k,
-        size_t *count, gp_topk_cut *cut)
+/* Elements that reach the bound, while there is room; then the k best of them,
+ * and so on. @return how many: fewer than k if no more reach it. */
+static size_t
+candidates(const gp_topk_space *space, const float *x, size_t n, size_t k,
+           uint32_t bound)
+{
+    size_t at = 0, tile, ties;
+
+    for (size_t i = 0; i < n; i += tile) {
+        tile = n - i < TILE ? n - i : TILE;
+        if (space->capacity - at < tile) {
+            uint32_t bits = kth_bits(space, at, k, &ties);
+
+            /* Those that equal it come behind k that do, too. */
+            pick(space, at, bits, ties, space->indices, space->values, k);
+            bound = bits + 1;
+            at = k;
+        }
+        at += space->kernels->collect(x + i, tile, (uint32_t)i, bound,
+                                      space->indices + at, space->values + at,
+                                      space->capacity - at);
+    }
+    return at;
+}
+
+/* At least k of them, all that are chosen among them. */
+static size_t
+collect(const gp_topk_space *space, const float *x, size_t n, size_t k)
 {
     uint32_t bound = n <= SMALL ? 0 : sampled_bound(space, x, n, k);
-    bool misled = false;
-    size_t m;
+    size_t m = candidates(space, x, n, k, bound);
 
-    for (int attempt = 0; attempt < 2; attempt++, bound++) {
-        m = space->kernels->collect(x, n, 0, bound, space->indices,
-                                    space->values, space->capacity);
-        if (m <= space->capacity)
-            break;
-        misled = true;
-    }
-    *count = m;
-    if (m >= k && m <= space->capacity)
-        return true;
-    /* More than k reach bound - 1, less than k reach the bound. */
-    if (m < k && (misled || bound == 1))
-        *cut = (gp_topk_cut){behind_tie(x, n, bound - 1, k - m), bound - 1};
-    else
-        *cut = by_histograms(space, x, n, k);
-    return false;
+    return m >= k ? m : candidates(space, x, n, k, 0);
 }
 
 gp_topk_cut
 gp_topk_find(const float *x, size_t n, size_t k, void *workspace)
 {
     gp_topk_space space = space_of(workspace, n, k);
-    gp_topk_cut cut;
-    size_t m, at;
+    size_t m = collect(&space, x, n, k), ties;
+    uint32_t bits = kth_bits(&space, m, k, &ties);
+    uint64_t end;
 
+    /* Indices of more elements than that are cut off. */
     if (n > UINT32_MAX)
-        return by_histograms(&space, x, n, k);
-    if (!collect(&space, x, n, k, &m, &cut))
-        return cut;
-    space.kernels->keys(space.values, m, space.keys);
-    cut.bits = nth_largest(space.kernels, space.keys, m, &k);
-    at = (size_t)behind_tie(space.values, m, cut.bits, k);
-    cut.ties_end = (uint64_t)space.indices[at - 1] + 1;
-    return cut;
+        return (gp_topk_cut){behind_tie(x, n, bits, ties), bits};
+    end = behind_tie(space.values, m, bits, ties);
+    return (gp_topk_cut){(uint64_t)space.indices[end - 1] + 1, bits};
 }
 
 void
@@ -239,30 +233,10 @@ gp_topk_select(const float *x, size_t n, size_t k, uint32_t *indices,
                float *values, void *workspace)
 {
     gp_topk_space space = space_of(workspace, n, k);
-    gp_topk_cut cut;
-    size_t m, ties = k, at = 0;
-    uint32_t bits;
+    size_t m = collect(&space, x, n, k), ties;
+    uint32_t bits = kth_bits(&space, m, k, &ties);
 
-    if (n <= SMALL || !collect(&space, x, n, k, &m, &cut)) {
-        if (n <= SMALL)
-            cut = gp_topk_find(x, n, k, workspace);
-        (void)gp_topk_take(x, n, 0, cut, indices, values, k);
-        return;
-    }
-    space.kernels->keys(space.values, m, space.keys);
-    bits = nth_largest(space.kernels, space.keys, m, &ties);
-    for (size_t j = 0; at < k; j++) {
-        uint32_t key = gp_bits(space.values[j]) & GP_FP32_MAGNITUDE;
-        bool chosen = key > bits;
-
-        if (__builtin_expect(key == bits && ties, 0)) {
-            chosen = true;
-            ties--;
-        }
-        indices[at] = space.indices[j];
-        values[at] = space.values[j];
-        at += chosen;
-    }
+    pick(&space, m, bits, ties, indices, values, k);
 }
 
 size_t

@@ -274,17 +274,18 @@ few_of_many_are_found(void **state)
 static void
 a_sample_that_misleads_costs_time_only(void **state)
 {
-    size_t n = 57344, s = n / 64, stride = 64;
+    size_t n = 57344, groups = n / 1024, stride = 1024 / 16;
 
     (void)state;
     for (int inside = 0; inside < 2; inside++) {
         for (size_t i = 0; i < n; i++)
             x[i] = (inside ? 1e-3f : 1e3f) * (float)(1 + unit(i));
-        for (size_t i = 0; i < s; i++) {
+        for (size_t i = 0; i < groups; i++) {
             uint32_t jitter = (uint32_t)i * 0x9e3779b1u;
+            size_t at = i * stride + (size_t)((uint64_t)jitter * stride >> 32);
 
-            x[i * stride + (size_t)((uint64_t)jitter * stride >> 32)] =
-                (float)(1 + unit(i));
+            for (size_t j = 0; j < 16; j++)
+                x[16 * at + j] = (float)(1 + unit(16 * i + j));
         }
         check_counts(n);
     }
