@@ -180,12 +180,18 @@ auto_pack(const void *instance, const uint32_t *indices, size_t selected,
           size_t count, void *out, size_t capacity, size_t *length)
 {
     size_t bound = auto_bound(instance, selected, count), best = 0;
-    size_t sizes[MODES] = {4 * selected, gp_rice_size(indices, selected),
-                           bitmap_size(count)};
+    size_t sizes[MODES] = {4 * selected, 0, bitmap_size(count)};
     uint8_t *bytes = out;
 
     if (bound == SIZE_MAX || capacity < bound)
         return GP_ERR_TOO_LARGE;
+    /* Where the bound of rice is the smallest, so are its codes. */
+    if (bound - 1 < sizes[MODE_RAW] && bound - 1 <= sizes[MODE_BITMAP]) {
+        bytes[0] = MODE_RICE;
+        *length = 1 + gp_rice_write(indices, selected, bytes + 1, capacity - 1);
+        return GP_OK;
+    }
+    sizes[MODE_RICE] = gp_rice_size(indices, selected);
     for (size_t mode = 1; mode < MODES; mode++)
         if (sizes[mode] < sizes[best])
             best = mode;

@@ -16,19 +16,22 @@
 #define R_BITS 5u
 #define R_MOST 31u
 #define PEEKED 57u /* bits that an unaligned load gives at least */
+/* Zeros that are put at once: with the longest rest of a code 56 bits. */
+#define QUOTIENT 24u
 
-static uint64_t
+/* Gaps add up to less than the last index, and fit 32 bits, too. */
+static inline uint64_t
 cost_of(const uint32_t *gaps, size_t m, unsigned r)
 {
-    uint64_t sum = 0;
+    uint32_t sum = 0;
 
     for (size_t i = 0; i < m; i++)
         sum += gaps[i] >> r;
     return sum + m * (r + 1);
 }
 
-static unsigned
-best_r(const uint32_t *gaps, size_t m, uint64_t *bits)
+static inline __attribute__((always_inline)) unsigned
+search_r(const uint32_t *gaps, size_t m, uint64_t *bits)
 {
     uint64_t sum = cost_of(gaps, m, 0) - m, least = UINT64_MAX;
     unsigned r = 0, best = 0;
@@ -47,6 +50,13 @@ best_r(const uint32_t *gaps, size_t m, uint64_t *bits)
     }
     *bits = least;
     return best;
+}
+
+/* Most blocks are whole, and loops of known length are vectors. */
+static unsigned
+best_r(const uint32_t *gaps, size_t m, uint64_t *bits)
+{
+    return m == BLOCK ? search_r(gaps, BLOCK, bits) : search_r(gaps, m, bits);
 }
 
 /* The gaps of the block that starts at index number `from`. */
@@ -117,14 +127,44 @@ put(gp_bit_writer *w, uint64_t bits, unsigned count)
     w->used = used & 7;
 }
 
-static inline void
-put_gap(gp_bit_writer *w, uint32_t gap, unsigned r)
+/* The code of a gap with a short quotient. */
+static inline uint64_t
+code_of(uint32_t gap, unsigned r, unsigned *length)
 {
     uint32_t quotient = gap >> r, low = gap & ((1u << r) - 1);
 
-    for (; quotient > 24; quotient -= 24)
-        put(w, 0, 24);
-    put(w, ((uint64_t)low << 1 | 1) << quotient, quotient + 1 + r);
+    *length = quotient + 1 + r;
+    return ((uint64_t)low << 1 | 1) << quotient;
+}
+
+static inline void
+put_gap(gp_bit_writer *w, uint32_t gap, unsigned r)
+{
+    uint32_t quotient = gap >> r;
+    unsigned length;
+    uint64_t code;
+
+    for (; quotient > QUOTIENT; quotient -= QUOTIENT)
+        put(w, 0, QUOTIENT);
+    code = code_of(quotient << r | (gap & ((1u << r) - 1)), r, &length);
+    put(w, code, length);
+}
+
+/* Two at once when they fit: each waits for the one before it. */
+static inline void
+put_pair(gp_bit_writer *w, const uint32_t *gaps, unsigned r)
+{
+    unsigned first, second;
+    uint64_t a, b;
+
+    if (__builtin_expect((gaps[0] | gaps[1]) >> r >= 16 || r > 12, 0)) {
+        put_gap(w, gaps[0], r);
+        put_gap(w, gaps[1], r);
+        return;
+    }
+    a = code_of(gaps[0], r, &first);
+    b = code_of(gaps[1], r, &second);
+    put(w, a | b << first, first + second);
 }
 
 size_t
@@ -140,8 +180,10 @@ gp_rice_write(const uint32_t *indices, size_t selected, uint8_t *out,
         unsigned r = best_r(gaps, m, &bits);
 
         put(&w, r, R_BITS);
-        for (size_t i = 0; i < m; i++)
-            put_gap(&w, gaps[i], r);
+        for (size_t i = 0; i + 2 <= m; i += 2)
+            put_pair(&w, gaps + i, r);
+        if (m % 2)
+            put_gap(&w, gaps[m - 1], r);
     }
     return (size_t)(w.at - out) + (w.used > 0);
 }
