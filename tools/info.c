@@ -152,6 +152,7 @@ show_transports(const gp_info *info)
             gp_json_bool(o, "local", ops->caps & GP_CAP_LOCAL);
             gp_json_bool(o, "registered", ops->caps & GP_CAP_REGISTERED);
             gp_json_bool(o, "checksum", ops->caps & GP_CAP_CHECKSUM);
+            gp_json_bool(o, "device", ops->caps & GP_CAP_DEVICE);
         } else {
             printf("%-10s %-7s %s%s%s%s\n", ops->name, usable ? "yes" : "no",
                    ops->text, *why ? " (" : "", why, *why ? ")" : "");

@@ -138,7 +138,7 @@ open_lane(world *w, uint8_t choice)
 
     lane->qp = &w->qp;
     lane->device = &w->device;
-    lane->mr = &w->mr;
+    lane->tx_mr = lane->rx_mr = &w->mr;
     lane->rx = w->rx;
     lane->rx_frames = lane->tx_frames = FRAMES;
     lane->peer_frames = FRAMES;

@@ -107,6 +107,7 @@ import json, sys
 d = json.load(open(sys.argv[1]))
 assert d["schema"] == "gradpush.info/1", d["schema"]
 assert {t["name"] for t in d["transports"]} >= {"tcp", "loop"}
+assert all(t["device"] == (t["name"] == "verbs") for t in d["transports"])
 assert {c["name"] for c in d["codecs"]} >= {"none", "q8"}
 assert d["environment"]["settings"] == {"GRADPUSH_SLOTS": "4"}
 rdma = [x for x in d["devices"] if x["kind"] == "rdma"]

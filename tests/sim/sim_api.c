@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 
+#include "base/base.h"
 #include "tests/sim/sim_int.h"
 
 /* Returns 0 or an error. */
@@ -313,9 +314,25 @@ call_rdma_get_src_port(struct rdma_cm_id *id)
     return port;
 }
 
+/* Of the poorest device. */
+static uint64_t
+call_memlock(void)
+{
+    gp_sim *s = gp_sim_current;
+    uint64_t limit = UINT64_MAX;
+
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < s->devices; i++)
+        limit = GP_MIN(limit, s->device[i].have.memlock);
+    pthread_mutex_unlock(&s->lock);
+    return limit;
+}
+
 #define SIM_FILL(name) .name = call_##name,
 void
 sim_api_fill(gp_verbs_api *api)
 {
-    *api = (gp_verbs_api){.source = "simulated fabric", SIM_MEMBERS(SIM_FILL)};
+    *api = (gp_verbs_api){.source = "simulated fabric",
+                          .memlock = call_memlock,
+                          SIM_MEMBERS(SIM_FILL)};
 }

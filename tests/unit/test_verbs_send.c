@@ -136,7 +136,7 @@ init_lane(fixture *f)
     lane->qp = &f->qp;
     lane->device = &f->device;
     lane->pd = &f->pd;
-    lane->mr = &f->mr;
+    lane->tx_mr = lane->rx_mr = &f->mr;
     lane->state = GP_VB_LANE_UP;
     lane->tx = f->tx;
     lane->tx_end = f->tx_end;
@@ -413,13 +413,13 @@ places_are_counted(void **state)
         assert_in_range(used, DEPTH * 3 / 4, DEPTH - 1);
         while (!is_signaled(--last))
             ;
-        gp_vb_retire(&f->lane, (uint32_t)log_of[last].wr.wr_id);
+        gp_vb_retire(&f->lane, gp_vb_wr_index(log_of[last].wr.wr_id));
         flush(f);
     }
     for (uint32_t i = 0; i < logged; i++) {
         silent = is_signaled(i) ? 0 : silent + 1;
         assert_true(silent < DEPTH);
-        assert_int_equal((uint32_t)log_of[i].wr.wr_id, i + 1);
+        assert_int_equal(gp_vb_wr_index(log_of[i].wr.wr_id), i + 1);
     }
     assert_int_equal(logged, 3 * 50 + 3);
     end(f);

@@ -22,6 +22,7 @@
 #include "base/token.h"
 #include "transports/transports.h"
 #include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_limit.h"
 #include "transports/verbs/verbs_select.h"
 
 #define SKIP_MAX    64u
@@ -115,7 +116,13 @@ probe(const gp_config *config, char *why, size_t capacity)
         return GP_ERR_UNSUPPORTED;
     }
     status = choose_ports(api, config, &port, 1, &chosen, why, capacity);
-    return status == GP_OK && chosen ? GP_OK : GP_ERR_UNSUPPORTED;
+    if (status != GP_OK || !chosen)
+        return GP_ERR_UNSUPPORTED;
+    /* Who named it gets it, and hears where the limit ends it. */
+    if (!strcmp(gp_config_get(config, "transport"), "auto") &&
+        !gp_verbs_affordable(api, config, why, capacity))
+        return GP_ERR_UNSUPPORTED;
+    return GP_OK;
 }
 
 /* auto 0, and the two others as given. */

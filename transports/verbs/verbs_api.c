@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "base/base.h"
+#include "transports/verbs/verbs_limit.h"
 
 /* What gp_verbs_api_use() gave. */
 static const gp_verbs_api *_Atomic chosen;
@@ -407,6 +408,7 @@ static gp_verbs_api api = {
 static void
 fill(void)
 {
+    api.memlock = gp_verbs_memlock;
     api.get_device_list = raw.ibv_get_device_list;
     api.free_device_list = raw.ibv_free_device_list;
     api.get_device_name = raw.ibv_get_device_name;

@@ -116,6 +116,9 @@ struct gp_verbs_api {
                              struct rdma_cm_event **event);
     int (*rdma_ack_cm_event)(struct rdma_cm_event *event);
     uint16_t (*rdma_get_src_port)(struct rdma_cm_id *id); /* big endian */
+
+    /* Bytes that this process may lock for devices; UINT64_MAX: no limit. */
+    uint64_t (*memlock)(void);
 };
 
 #endif

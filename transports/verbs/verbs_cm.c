@@ -145,7 +145,7 @@ void
 gp_vb_lane_failed(gp_vb_lane *lane, gp_status status, const char *format, ...)
 {
     gp_endpoint *ep = lane->ep;
-    char why[256];
+    char why[400];
     va_list args;
 
     if (ep->state == GP_VB_CLOSED || lane->state == GP_VB_LANE_IDLE ||

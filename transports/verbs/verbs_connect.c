@@ -81,7 +81,7 @@ gp_vb_connect_failed(gp_vb_lane *lane, const char *format, ...)
 {
     gp_vb_attempt *a = lane->ep->attempt;
     uint64_t now = gp_clock_ns();
-    char why[256];
+    char why[400];
     va_list args;
 
     va_start(args, format);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_limit.h"
 
 #define NOTICES 64u
 /* Entries of a first completion queue; a device's further ones are larger. */
@@ -233,9 +234,9 @@ create_cq(gp_vb_device *device, uint32_t entries, gp_vb_cq **out)
         int error = errno;
 
         free(cq);
-        return gp_fail_errno(error == ENOMEM ? GP_ERR_NO_MEMORY : GP_ERR_SYSTEM,
-                             error, "verbs: create_cq of %u entries on %s",
-                             wanted, device->name);
+        return gp_verbs_refused(api, error,
+                                "no completion queue of %u entries on %s",
+                                wanted, device->name);
     }
     cq->capacity = wanted;
     gp_list_insert(&device->cqs, &cq->link);

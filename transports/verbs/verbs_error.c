@@ -78,7 +78,7 @@ gp_vb_wc_status(enum ibv_wc_status status)
 static const char *
 kind_of(uint64_t wr_id)
 {
-    switch ((gp_vb_wr)(wr_id >> 56)) {
+    switch (gp_vb_wr_kind(wr_id)) {
     case GP_VB_WR_WRITE:
         return "write";
     case GP_VB_WR_FRAME:
@@ -109,7 +109,7 @@ gp_vb_explain(const gp_vb_lane *lane, const struct ibv_wc *wc, char *text,
     }
     snprintf(text, capacity, "%s (%s; %s %u, qp 0x%x on %s, vendor 0x%x)%s%s",
              cause, api->wc_status_str(wc->status), kind_of(wc->wr_id),
-             (unsigned)wc->wr_id, wc->qp_num,
+             gp_vb_wr_index(wc->wr_id), wc->qp_num,
              lane->device ? lane->device->name : "no device", wc->vendor_err,
              hint ? "; hint: " : "", hint ? hint : "");
 }

@@ -35,6 +35,7 @@
  *   verbs_mem.c     registered memory, exposed regions, windows
  *   verbs_remote.c  regions of the peer, the bounce buffer
  *   verbs_error.c   what a failed completion means, in words
+ *   verbs_limit.c   how much memory may be locked for devices
  */
 #ifndef GP_VERBS_INT_H
 #define GP_VERBS_INT_H
@@ -47,9 +48,9 @@
 #include "base/list.h"
 #include "transports/region.h"
 #include "transports/verbs/verbs_api.h"
+#include "transports/verbs/verbs_hello.h"
 
 #define GP_VB_LANES_MAX    16u
-#define GP_VB_HELLO_BYTES  56u
 #define GP_VB_FRAME_HEADER 16u
 #define GP_VB_PATH_MAX     4u /* rails */
 
@@ -73,53 +74,6 @@ typedef struct gp_vb_received gp_vb_received;
 typedef struct gp_vb_entry gp_vb_entry;     /* verbs_post.c */
 typedef struct gp_vb_member gp_vb_member;   /* verbs_device.c */
 typedef struct gp_vb_attempt gp_vb_attempt; /* verbs_cm.c */
-
-/* ------------------------------------------------------------------ hello */
-
-/* Flags of a hello. */
-#define GP_VB_HELLO_IWARP  0x01u /* no WRITE_WITH_IMM here */
-#define GP_VB_HELLO_IMM    0x02u /* asks for, or answers, notify = imm */
-#define GP_VB_HELLO_RESUME 0x04u /* the group is known: a lost lane is back */
-#define GP_VB_HELLO_ANSWER 0x08u /* from the accepting side: no echo passes */
-
-/* Private data of connect and accept, 56 bytes; docs/transports.md has the
- * layout. `proof` is the first 8 bytes of HMAC-SHA256 over the rest with the
- * job token as key, zero without a token: it keeps strangers from taking
- * queue pairs; the engine's handshake proves more. */
-typedef struct gp_vb_hello {
-    uint16_t version;
-    uint8_t flags;
-    uint8_t lane, lanes;   /* this one; how many the connecting side wants */
-    uint64_t group;        /* random, the same on all lanes of an endpoint */
-    uint32_t epoch;        /* of this lane: counts its queue pairs */
-    uint32_t next_frame;   /* the first one that did not arrive here */
-    uint16_t frames;       /* receives posted */
-    uint32_t frame_bytes;  /* of each */
-    uint64_t ring_address; /* imm: where frames are written */
-    uint32_t ring_key;
-    uint64_t proof;
-} gp_vb_hello;
-
-/* Reasons in the private data of a reject: `GPVR`, u8 reason, u8 zero, u16
- * version of the protocol. */
-#define GP_VB_REJECT_BYTES 8u
-typedef enum gp_vb_reject {
-    GP_VB_REJECT_VERSION = 1,
-    GP_VB_REJECT_PROOF = 2, /* another token */
-    GP_VB_REJECT_GONE = 3,  /* the group is closed, or was never here */
-    GP_VB_REJECT_BUSY = 4,  /* no resources now: try again */
-} gp_vb_reject;
-
-void gp_vb_hello_encode(const gp_vb_hello *hello, const char *token, void *out);
-/* `length` as rdma_cm gave it (padding allowed). GP_ERR_PROTOCOL,
- * GP_ERR_VERSION, GP_ERR_AUTH; sets no error text. */
-gp_status gp_vb_hello_decode(const void *bytes, size_t length,
-                             const char *token, gp_vb_hello *out);
-
-void gp_vb_reject_encode(gp_vb_reject reason, void *out);
-/* 0: it is not one of ours. `version` may be NULL. */
-gp_vb_reject gp_vb_reject_decode(const void *bytes, size_t length,
-                                 uint16_t *version);
 
 /* ----------------------------------------------------------------- frames */
 
@@ -189,7 +143,13 @@ uint8_t *gp_vb_record_begin(uint8_t *to, gp_vb_record kind, uint8_t flags,
 
 /* ----------------------------------------------------------- work requests */
 
-/* wr_id: kind 8, lane's slot in the domain 16, its generation 8, index 32. */
+/* wr_id: kind 4 bits, lane's slot in the domain 16, generation 24, index 20. A
+ * generation is a queue pair's of the domain, so a completion that comes late
+ * finds nobody until 16 million queue pairs later. Of a position in the send
+ * queue the index has the last bits, which tell one from all others that can
+ * be outstanding: a queue is far shorter than that. */
+#define GP_VB_INDEX_BITS      20u
+#define GP_VB_GENERATION_BITS 24u
 typedef enum gp_vb_wr {
     GP_VB_WR_WRITE = 1,   /* index: send queue position (posted count) */
     GP_VB_WR_FRAME = 2,   /* likewise */
@@ -302,9 +262,9 @@ struct gp_vb_received {
 
 struct gp_vb_lane {
     gp_endpoint *ep;
-    uint32_t index;     /* in the endpoint */
-    uint16_t slot;      /* in domain->lanes[] */
-    uint8_t generation; /* counts queue pairs: stale completions are dropped */
+    uint32_t index;      /* in the endpoint */
+    uint16_t slot;       /* in domain->lanes[] */
+    uint32_t generation; /* of its queue pair: stale completions are dropped */
     gp_vb_lane_state state;
     uint32_t epoch;
     struct rdma_cm_id *id;
@@ -330,7 +290,7 @@ struct gp_vb_lane {
     bool peer_gave_up; /* LOST came for it */
     uint64_t lost_ns;  /* LOST: until when to try */
     uint64_t judge_ns; /* LOST: until when deliveries come first */
-    char cause[320];   /* of the loss, or of the last attempt's failure */
+    char cause[512];   /* of the loss, or of the last attempt's failure */
     gp_status cause_status;
 
     /* Agreed geometry. */
@@ -377,7 +337,8 @@ struct gp_vb_lane {
     bool met;                /* gp_vb_lane_meet() was called */
     bool synced;             /* the peer's SYNC was seen */
     uint32_t memory_slot;    /* place in the endpoint's slab */
-    struct ibv_mr *mr;       /* the slab's in this lane's domain: borrowed */
+    /* In this lane's domain: what frames are sent from, and received into. */
+    struct ibv_mr *tx_mr, *rx_mr; /* borrowed; one but with imm */
 
     /* A message of several VALUE/MORE records being put together. */
     gp_msg assembling;
@@ -390,7 +351,7 @@ struct gp_vb_lane {
     gp_list broken; /* in domain->broken */
     bool fatal;
     gp_status broken_status;
-    char broken_why[256];
+    char broken_why[384];
 };
 
 /* -------------------------------------------------------------- endpoints */
@@ -424,7 +385,7 @@ struct gp_endpoint {
     uint64_t start_ns, report_ns;
     gp_vb_attempt *attempt; /* connecting side: addresses of the peer */
     char peer[GP_ADDRESS_MAX];
-    char why[400];
+    char why[640];
 
     uint32_t lane_count;
     gp_vb_lane *lane[GP_VB_LANES_MAX];
@@ -438,7 +399,9 @@ struct gp_endpoint {
      * by gp_vb_ep_free() after all lanes: their regions are gone by then. */
     uint8_t *slab;
     size_t slab_bytes;
+    size_t rings; /* bytes of it that are received into, before the others */
     struct ibv_mr *slab_mr[GP_VB_PATH_MAX]; /* as pd */
+    struct ibv_mr *ring_mr[GP_VB_PATH_MAX]; /* imm: the peer writes there */
     struct gp_vb_bounce *bounce; /* for payloads outside registered memory */
 
     gp_vb_entries control, data;
@@ -508,6 +471,7 @@ struct gp_domain {
     uint32_t lane_slots;
     gp_vb_pd **pds; /* by slot */
     uint32_t pd_slots;
+    uint32_t generations; /* the last lane's */
     uint32_t pending_accepts;
     uint64_t tick;
     uint32_t skipped;
@@ -676,8 +640,31 @@ bool gp_vb_post_drain(gp_vb_lane *lane);
 static inline uint64_t
 gp_vb_wr_id(const gp_vb_lane *lane, gp_vb_wr kind, uint32_t index)
 {
-    return (uint64_t)kind << 56 | (uint64_t)lane->slot << 40 |
-           (uint64_t)lane->generation << 32 | index;
+    return (uint64_t)kind << 60 |
+           (uint64_t)lane->slot << (GP_VB_GENERATION_BITS + GP_VB_INDEX_BITS) |
+           (uint64_t)lane->generation << GP_VB_INDEX_BITS |
+           (index & ((1u << GP_VB_INDEX_BITS) - 1));
+}
+static inline gp_vb_wr
+gp_vb_wr_kind(uint64_t wr_id)
+{
+    return (gp_vb_wr)(wr_id >> 60);
+}
+static inline uint32_t
+gp_vb_wr_index(uint64_t wr_id)
+{
+    return (uint32_t)wr_id & ((1u << GP_VB_INDEX_BITS) - 1);
+}
+/* The lane that a completion is for, or NULL: its queue pair is gone. */
+gp_vb_lane *gp_vb_wr_lane(const gp_domain *d, uint64_t wr_id);
+/* The position in the send queue of a request that has not been retired. */
+static inline uint32_t
+gp_vb_wr_position(const gp_vb_lane *lane, uint64_t wr_id)
+{
+    uint32_t mask = (1u << GP_VB_INDEX_BITS) - 1;
+
+    return lane->sq_retired +
+           ((gp_vb_wr_index(wr_id) - lane->sq_retired) & mask);
 }
 /* Whether frames can be sent on it. */
 static inline bool
@@ -746,7 +733,7 @@ bool gp_vb_expose_fill(gp_vb_lane *lane, uint32_t token, uint8_t *bytes,
 /* The registered memory around a range, or NULL. */
 gp_vb_mem *gp_vb_mem_find(gp_domain *d, const void *base, uint64_t bytes);
 /* Memory that a device refused to take: GP_ERR_NO_MEMORY names the limit. */
-gp_status gp_vb_memory_error(int error, size_t bytes);
+gp_status gp_vb_memory_error(const gp_domain *d, int error, size_t bytes);
 /* A piece of the endpoint's bounce buffer until the lane's request `position`
  * has ended: *room bytes, or NULL when all are in use. */
 uint8_t *gp_vb_bounce_take(gp_vb_lane *lane, uint32_t position, size_t *room,

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_limit.h"
 
 /* What a hello may say; a frame must take a header and some payload. */
 #define FRAMES_MIN      (GP_VB_RESERVE + 1)
@@ -76,18 +77,19 @@ gp_vb_lane_create(gp_endpoint *ep, uint32_t index, gp_vb_lane **out)
     return GP_OK;
 }
 
-/* Bytes of one lane's frames, both ways. */
+/* Bytes of one lane's frames, one way. */
 static size_t
 share(const gp_domain *d)
 {
-    return 2 * (size_t)d->frames * d->frame_bytes;
+    return (size_t)d->frames * d->frame_bytes;
 }
 
 /*
  * One piece of memory for all lanes, so that a peer costs one region and not
- * one per buffer. Which part a lane gets is random: who shares a protection
- * domain with this endpoint (GRADPUSH_IB_DOMAINS=shared) and wants to write
- * into a ring must guess the address beside the key.
+ * one per buffer: first all that is received into, then all that is sent from,
+ * which the peer never may write. Which part a lane gets is random: who shares
+ * a protection domain with this endpoint (GRADPUSH_IB_DOMAINS=shared) and wants
+ * to write into a ring must guess the address beside the key.
  */
 static gp_status
 make_slab(gp_endpoint *ep)
@@ -97,13 +99,14 @@ make_slab(gp_endpoint *ep)
 
     if (ep->slab)
         return GP_OK;
-    if (!gp_mul(share(ep->domain), ep->lane_count, &bytes) ||
+    if (!gp_mul(2 * share(ep->domain), ep->lane_count, &bytes) ||
         !(ep->slab = gp_alloc_aligned(bytes)))
         return gp_fail(GP_ERR_NO_MEMORY, "verbs: no memory for frames");
     /* What a peer's CRC does not cover is never read, but memory checkers want
      * to see what devices read initialized. */
     memset(ep->slab, 0, bytes);
     ep->slab_bytes = bytes;
+    ep->rings = bytes / 2;
     (void)!gp_random(&start, sizeof(start));
     for (uint32_t i = 0; i < ep->lane_count; i++)
         if (ep->lane[i])
@@ -129,22 +132,36 @@ wants_imm(const gp_vb_lane *lane)
 }
 
 static gp_status
+register_part(gp_vb_lane *lane, struct ibv_mr **mr, size_t from, size_t to,
+              int access)
+{
+    gp_endpoint *ep = lane->ep;
+
+    if (!*mr)
+        *mr = ep->domain->api->reg_mr(lane->pd->pd, ep->slab + from, to - from,
+                                      access);
+    return *mr ? GP_OK : gp_vb_memory_error(ep->domain, errno, to - from);
+}
+
+/* Rings are written by the peer's device, and nothing else of the slab is: with
+ * them it has two regions. */
+static gp_status
 register_slab(gp_vb_lane *lane)
 {
     gp_endpoint *ep = lane->ep;
-    struct ibv_mr **mr = &ep->slab_mr[pd_index(ep, lane->pd)];
-    int access = IBV_ACCESS_LOCAL_WRITE;
+    uint32_t path = pd_index(ep, lane->pd);
+    struct ibv_mr **slab = &ep->slab_mr[path], **rings = &ep->ring_mr[path];
+    bool imm = wants_imm(lane);
+    gp_status status = register_part(lane, slab, imm ? ep->rings : 0,
+                                     ep->slab_bytes, IBV_ACCESS_LOCAL_WRITE);
 
-    /* Only a ring is written by the peer's device. */
-    if (wants_imm(lane))
-        access |= IBV_ACCESS_REMOTE_WRITE;
-    if (!*mr)
-        *mr = ep->domain->api->reg_mr(lane->pd->pd, ep->slab, ep->slab_bytes,
-                                      access);
-    if (!*mr)
-        return gp_vb_memory_error(errno, ep->slab_bytes);
-    lane->mr = *mr;
-    return GP_OK;
+    if (status == GP_OK && imm)
+        status =
+            register_part(lane, rings, 0, ep->rings,
+                          IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+    lane->tx_mr = *slab;
+    lane->rx_mr = imm ? *rings : *slab;
+    return status;
 }
 
 static gp_status
@@ -170,7 +187,7 @@ place_frames(gp_vb_lane *lane)
     if (!lane->buffers || !lane->tx_end || (wants_imm(lane) && !lane->copies))
         return gp_fail(GP_ERR_NO_MEMORY, "verbs: out of memory");
     lane->rx = ep->slab + lane->memory_slot * share(d);
-    lane->tx = lane->rx + (size_t)d->frames * d->frame_bytes;
+    lane->tx = lane->rx + ep->rings;
     return GP_OK;
 }
 
@@ -190,7 +207,8 @@ limit_piece(gp_vb_lane *lane)
 static void
 reset(gp_vb_lane *lane)
 {
-    lane->generation++;
+    lane->generation =
+        ++lane->ep->domain->generations & ((1u << GP_VB_GENERATION_BITS) - 1);
     lane->sq_posted = lane->sq_retired = lane->sq_polled = 0;
     lane->unsignaled = lane->unsignaled_entries = 0;
     lane->granted = lane->sent_frames = 0;
@@ -239,9 +257,11 @@ create_qp(gp_vb_lane *lane)
         if (error != EINVAL && error != ENOMEM)
             break;
     }
-    return gp_fail_errno(error == ENOMEM ? GP_ERR_NO_MEMORY
-                                         : GP_ERR_UNSUPPORTED,
-                         error, "%s: no queue pair", lane->device->name);
+    if (error == ENOMEM)
+        return gp_verbs_refused(api, error, "%s has no queue pair left",
+                                lane->device->name);
+    return gp_fail_errno(GP_ERR_UNSUPPORTED, error, "%s: no queue pair",
+                         lane->device->name);
 }
 
 static gp_status
@@ -305,7 +325,7 @@ gp_vb_lane_describe(const gp_vb_lane *lane, gp_vb_hello *out)
     if (wants_imm(lane)) {
         out->flags |= GP_VB_HELLO_IMM;
         out->ring_address = (uint64_t)(uintptr_t)lane->rx;
-        out->ring_key = lane->mr->rkey;
+        out->ring_key = lane->rx_mr->rkey;
     }
 }
 
@@ -417,8 +437,7 @@ gp_vb_lane_fence(gp_vb_lane *lane)
         drain(lane);
         gp_vb_windows_drop(lane);
         d->api->rdma_destroy_qp(lane->id);
-        lane->qp = NULL;
-        lane->generation++; /* completions that come late find nobody */
+        lane->qp = NULL; /* completions that come late find nobody */
         gp_vb_received_keep(lane);
     }
     if (lane->cq) {
@@ -463,7 +482,9 @@ gp_vb_slab_free(gp_endpoint *ep)
     for (uint32_t i = 0; i < GP_VB_PATH_MAX; i++) {
         if (ep->slab_mr[i])
             (void)ep->domain->api->dereg_mr(ep->slab_mr[i]);
-        ep->slab_mr[i] = NULL;
+        if (ep->ring_mr[i])
+            (void)ep->domain->api->dereg_mr(ep->ring_mr[i]);
+        ep->slab_mr[i] = ep->ring_mr[i] = NULL;
     }
     free(ep->slab);
     ep->slab = NULL;

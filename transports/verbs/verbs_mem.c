@@ -15,10 +15,10 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/bytes.h"
 #include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_limit.h"
 
 /* The most that withdrawing a region waits for its window to be bound. */
 #define BIND_NS    20000000u
@@ -27,21 +27,11 @@
 /* ----------------------------------------------------------- registration */
 
 gp_status
-gp_vb_memory_error(int error, size_t bytes)
+gp_vb_memory_error(const gp_domain *d, int error, size_t bytes)
 {
-    struct rlimit limit;
-
-    if (error != ENOMEM || getrlimit(RLIMIT_MEMLOCK, &limit) != 0 ||
-        limit.rlim_cur == RLIM_INFINITY)
-        return gp_fail_errno(
-            error == ENOMEM ? GP_ERR_NO_MEMORY : GP_ERR_SYSTEM, error,
-            "verbs: %zu bytes could not be registered with the device", bytes);
-    return gp_fail(GP_ERR_NO_MEMORY,
-                   "verbs: %zu bytes could not be locked in memory: the limit "
-                   "is %llu KiB in all. Raise it: ulimit -l unlimited, "
-                   "LimitMEMLOCK=infinity in a service's unit, --ulimit "
-                   "memlock=-1 for a container",
-                   bytes, (unsigned long long)limit.rlim_cur >> 10);
+    return gp_verbs_refused(d->api, error,
+                            "%zu bytes could not be registered with the device",
+                            bytes);
 }
 
 /* Payloads may be written in any order: what tells that they are there is a
@@ -209,7 +199,7 @@ make_key(gp_vb_mem *mem, const gp_vb_pd *pd)
         return GP_OK;
     error = errno;
     key->refused = true;
-    gp_vb_memory_error(error, mem->note.bytes);
+    gp_vb_memory_error(pd->device->domain, error, mem->note.bytes);
     GP_WARN("%s; payloads there are copied before they are sent",
             gp_last_error());
     return error == ENOMEM ? GP_ERR_NO_MEMORY : GP_ERR_SYSTEM;
@@ -304,7 +294,8 @@ register_exposure(gp_endpoint *ep, gp_vb_exposure *x, uint32_t path)
         skip_keys(pd, base, x->bytes);
     x->mr[path] = register_bulk(
         pd, base, x->bytes, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
-    return x->mr[path] ? GP_OK : gp_vb_memory_error(errno, x->bytes);
+    return x->mr[path] ? GP_OK
+                       : gp_vb_memory_error(ep->domain, errno, x->bytes);
 }
 
 /* A window that goes before its bind was carried out would take the queue pair
@@ -450,7 +441,7 @@ bind_window(gp_vb_lane *lane, gp_vb_exposure *x, struct ibv_send_wr *wr,
     /* Drivers find the window by the key it has before the bind; it is bound
      * once in its life, so that one may stay where it is kept. */
     *key = ibv_inc_rkey((*window)->rkey);
-    x->bound[lane->index] = (uint32_t)wr->wr_id;
+    x->bound[lane->index] = gp_vb_wr_position(lane, wr->wr_id);
     wr->opcode = IBV_WR_BIND_MW;
     wr->imm_data = 0;
     wr->bind_mw.mw = *window;

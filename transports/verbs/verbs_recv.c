@@ -103,7 +103,7 @@ gp_vb_receive_post(gp_vb_lane *lane, uint32_t buffer)
     uint8_t *at = lane->rx + (size_t)buffer * d->frame_bytes;
     struct ibv_sge sge = {.addr = (uint64_t)(uintptr_t)at,
                           .length = d->frame_bytes,
-                          .lkey = lane->mr->lkey};
+                          .lkey = lane->rx_mr->lkey};
     struct ibv_recv_wr wr = {.wr_id =
                                  gp_vb_wr_id(lane, GP_VB_WR_RECEIVE, buffer),
                              .sg_list = &sge,
@@ -198,22 +198,34 @@ on_frame(gp_vb_lane *lane, const struct ibv_wc *wc, uint32_t buffer)
         gp_vb_cm_established(lane);
 }
 
+gp_vb_lane *
+gp_vb_wr_lane(const gp_domain *d, uint64_t wr_id)
+{
+    uint32_t slot =
+        (uint32_t)(wr_id >> (GP_VB_GENERATION_BITS + GP_VB_INDEX_BITS)) &
+        UINT16_MAX;
+    uint32_t generation = (uint32_t)(wr_id >> GP_VB_INDEX_BITS) &
+                          ((1u << GP_VB_GENERATION_BITS) - 1);
+    gp_vb_lane *lane = slot < d->lane_slots ? d->lanes[slot] : NULL;
+
+    return lane && lane->qp && lane->generation == generation ? lane : NULL;
+}
+
 /* Of a failed completion only wr_id, status, qp_num and vendor_err mean
  * anything: what it was is in wr_id. */
 static void
 on_completion(gp_domain *d, const struct ibv_wc *wc)
 {
-    uint32_t index = (uint32_t)wc->wr_id;
-    uint32_t slot = (uint32_t)(wc->wr_id >> 40) & 0xFFFF;
-    gp_vb_wr kind = (gp_vb_wr)(wc->wr_id >> 56);
-    gp_vb_lane *lane = slot < d->lane_slots ? d->lanes[slot] : NULL;
+    gp_vb_wr kind = gp_vb_wr_kind(wc->wr_id);
+    uint32_t index = gp_vb_wr_index(wc->wr_id);
+    gp_vb_lane *lane = gp_vb_wr_lane(d, wc->wr_id);
 
-    if (!lane || !lane->qp || lane->generation != (uint8_t)(wc->wr_id >> 32))
+    if (!lane)
         return; /* of a queue pair that is gone */
     if (kind == GP_VB_WR_RECEIVE)
         lane->taken++;
     else
-        lane->sq_polled = index;
+        lane->sq_polled = index = gp_vb_wr_position(lane, wc->wr_id);
     if (wc->status != IBV_WC_SUCCESS) {
         on_error(lane, wc);
         return;

@@ -148,7 +148,7 @@ add_frame(frame *f)
     lane->told = lane->posted;
     wr->sg_list->addr = (uint64_t)(uintptr_t)f->at;
     wr->sg_list->length = (uint32_t)(GP_VB_FRAME_HEADER + f->used);
-    wr->sg_list->lkey = lane->mr->lkey;
+    wr->sg_list->lkey = lane->tx_mr->lkey;
     wr->opcode = IBV_WR_SEND;
     if (wr->sg_list->length <= lane->max_inline)
         wr->send_flags = IBV_SEND_INLINE;
