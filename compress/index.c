@@ -214,11 +214,12 @@ auto_unpack(const void *instance, const void *bytes, size_t length,
                                      size_t, size_t) = {raw_read, gp_rice_read,
                                                         bitmap_read};
     const uint8_t *from = bytes;
+    uint8_t mode = length ? gp_once8(from) : MODES;
 
     (void)instance;
-    if (length == 0 || from[0] >= MODES)
+    if (mode >= MODES)
         return GP_ERR_CORRUPT;
-    return read[from[0]](from + 1, length - 1, indices, selected, count)
+    return read[mode](from + 1, length - 1, indices, selected, count)
                ? GP_OK
                : GP_ERR_CORRUPT;
 }

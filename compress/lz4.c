@@ -3,11 +3,14 @@
  * lz4.c - the codec lz4: a byte stage through liblz4.
  *
  * Layout as in packer.h; packed data is one LZ4 block. The state lives in the
- * scratch: the library's own wrapper may use the heap.
+ * scratch: the library's own wrapper may use the heap. So does, for unpacking,
+ * a copy of the data: a peer may write its message again meanwhile, and the
+ * library does not promise to stand that.
  */
 #ifdef GP_HAVE_LZ4
 #include <lz4.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/base.h"
 #include "compress/codec_internal.h"
@@ -47,9 +50,11 @@ lz4_expand(const void *instance, const gp_codec_context *context,
            const void *bytes, size_t length, void *out, size_t size)
 {
     (void)instance;
-    (void)context;
-    return size <= LZ4_MAX_INPUT_SIZE &&
-           LZ4_decompress_safe(bytes, out, (int)length, (int)size) == (int)size;
+    if (size > LZ4_MAX_INPUT_SIZE)
+        return false;
+    memcpy(context->scratch, bytes, length);
+    return LZ4_decompress_safe(context->scratch, out, (int)length, (int)size) ==
+           (int)size;
 }
 
 static gp_status
@@ -72,8 +77,7 @@ static size_t
 lz4_scratch(const void *instance, size_t size)
 {
     (void)instance;
-    (void)size;
-    return (size_t)LZ4_sizeofState();
+    return GP_MAX((size_t)LZ4_sizeofState(), size);
 }
 
 const gp_codec_ops gp_codec_lz4 = {

@@ -27,7 +27,8 @@ typedef struct gp_packer {
     /* The packed size, at most `room`, or 0 when it would take more. */
     size_t (*shrink)(const void *instance, const gp_codec_context *context,
                      const void *source, size_t size, void *out, size_t room);
-    /* Exactly `size` bytes, or false. */
+    /* Exactly `size` bytes, or false. `length` is less than `size`, for which
+     * there is scratch(). The bytes may change while they are read. */
     bool (*expand)(const void *instance, const gp_codec_context *context,
                    const void *bytes, size_t length, void *out, size_t size);
     const char *name;

@@ -159,29 +159,30 @@ planes_valid(const uint8_t *planes, size_t stride, uint32_t votes, size_t count)
     return true;
 }
 
+/* The number of votes is read here and nowhere else: a peer may write its
+ * message again, and the number of planes follows from it. */
 static bool
 vote_valid(const vote_instance *v, const uint8_t *bytes, size_t length,
-           size_t count)
+           size_t count, uint32_t *votes)
 {
     size_t stride = stride_of(count);
-    uint32_t votes;
 
     if (length < HEAD)
         return false;
-    votes = gp_get32(bytes);
-    return votes <= v->workers && length - HEAD == stride * digits_of(votes) &&
-           planes_valid(bytes + HEAD, stride, votes, count);
+    *votes = gp_once32(bytes);
+    return *votes <= v->workers &&
+           length - HEAD == stride * digits_of(*votes) &&
+           planes_valid(bytes + HEAD, stride, *votes, count);
 }
 
 /* Elements [from, from + n) of a message; `from` is a multiple of 8. */
 static void
-decode_part(const uint8_t *bytes, size_t count, size_t from, size_t n,
-            float *target)
+decode_part(const uint8_t *bytes, uint32_t votes, size_t count, size_t from,
+            size_t n, float *target)
 {
     static const float nan[] = {NAN, NAN};
     const gp_sign_kernels *k = gp_sign_kernels_get();
     const uint8_t *planes = bytes + HEAD + from / 8;
-    uint32_t votes = gp_get32(bytes);
 
     if (votes)
         k->count(planes, stride_of(count), digits_of(votes), (float)votes,
@@ -191,18 +192,18 @@ decode_part(const uint8_t *bytes, size_t count, size_t from, size_t n,
 }
 
 static void
-add_part(const uint8_t *bytes, size_t count, size_t from, size_t n,
-         float *target)
+add_part(const uint8_t *bytes, uint32_t votes, size_t count, size_t from,
+         size_t n, float *target)
 {
     static const float one[] = {1, -1};
     float decoded[PART];
 
-    if (gp_get32(bytes) == 1) {
+    if (votes == 1) {
         gp_sign_kernels_get()->paint_add(bytes + HEAD + from / 8, one, target,
                                          n);
         return;
     }
-    decode_part(bytes, count, from, n, decoded);
+    decode_part(bytes, votes, count, from, n, decoded);
     gp_add_fp32(target, decoded, n);
 }
 
@@ -210,10 +211,12 @@ static gp_status
 vote_decode(const void *instance, const gp_codec_context *context,
             const void *bytes, size_t length, float *target, size_t count)
 {
+    uint32_t votes;
+
     (void)context;
-    if (!vote_valid(instance, bytes, length, count))
+    if (!vote_valid(instance, bytes, length, count, &votes))
         return GP_ERR_CORRUPT;
-    decode_part(bytes, count, 0, count, target);
+    decode_part(bytes, votes, count, 0, count, target);
     return GP_OK;
 }
 
@@ -221,12 +224,14 @@ static gp_status
 vote_decode_add(const void *instance, const gp_codec_context *context,
                 const void *bytes, size_t length, float *target, size_t count)
 {
+    uint32_t votes;
+
     (void)context;
-    if (!vote_valid(instance, bytes, length, count))
+    if (!vote_valid(instance, bytes, length, count, &votes))
         return GP_ERR_CORRUPT;
     for (size_t at = 0, n; at < count; at += n) {
         n = count - at < PART ? count - at : PART;
-        add_part(bytes, count, at, n, target + at);
+        add_part(bytes, votes, count, at, n, target + at);
     }
     return GP_OK;
 }
@@ -261,8 +266,8 @@ add_plane(tally *t, size_t from, const uint8_t *plane, size_t bytes)
 
 /* The sum of all messages for elements [from, from + n). */
 static void
-count_part(tally *t, const gp_codec_input *input, size_t inputs, size_t count,
-           size_t from, size_t n)
+count_part(tally *t, const gp_codec_input *input, const uint32_t *votes,
+           size_t inputs, size_t count, size_t from, size_t n)
 {
     size_t stride = stride_of(count), bytes = (n + 7) / 8;
 
@@ -270,46 +275,43 @@ count_part(tally *t, const gp_codec_input *input, size_t inputs, size_t count,
     t->digits = 0;
     for (size_t i = 0; i < inputs; i++) {
         const uint8_t *message = input[i].bytes;
-        uint32_t votes = gp_get32(message);
 
-        t->votes += votes;
+        t->votes += votes[i];
         while (t->digits < digits_of(t->votes))
             memset(t->plane[t->digits++], 0, sizeof(t->plane[0]));
-        for (size_t k = 0; k < digits_of(votes); k++)
+        for (size_t k = 0; k < digits_of(votes[i]); k++)
             add_plane(t, k, message + HEAD + k * stride + from / 8, bytes);
     }
 }
 
 /* The number of all votes, 0 when a message stands for NaN. */
 static uint32_t
-all_votes(const gp_codec_input *input, size_t inputs)
+all_votes(const uint32_t *votes, size_t inputs)
 {
-    uint32_t votes = 0;
+    uint32_t all = 0;
 
     for (size_t i = 0; i < inputs; i++) {
-        uint32_t v = gp_get32(input[i].bytes);
-
-        if (!v)
+        if (!votes[i])
             return 0;
-        votes += v;
+        all += votes[i];
     }
-    return votes;
+    return all;
 }
 
 static bool
 all_valid(const vote_instance *v, const gp_codec_input *input, size_t inputs,
-          size_t count)
+          size_t count, uint32_t votes[GP_CODEC_FOLD])
 {
     for (size_t i = 0; i < inputs; i++)
-        if (!vote_valid(v, input[i].bytes, input[i].length, count))
+        if (!vote_valid(v, input[i].bytes, input[i].length, count, &votes[i]))
             return false;
     return true;
 }
 
 /* Single votes in one pass, sums of votes one after the other. */
 static void
-add_parts(const gp_codec_input *input, size_t inputs, bool add, size_t count,
-          size_t from, size_t n, float *target)
+add_parts(const gp_codec_input *input, const uint32_t *votes, size_t inputs,
+          bool add, size_t count, size_t from, size_t n, float *target)
 {
     static const float one[] = {1, -1};
     const uint8_t *bits[GP_CODEC_FOLD];
@@ -320,12 +322,12 @@ add_parts(const gp_codec_input *input, size_t inputs, bool add, size_t count,
 
         memcpy(levels[i], one, sizeof(one));
         bits[i] = bytes + HEAD + from / 8;
-        if (gp_get32(bytes) == 1)
+        if (votes[i] == 1)
             continue;
         if (!add)
-            decode_part(input[0].bytes, count, from, n, target);
+            decode_part(input[0].bytes, votes[0], count, from, n, target);
         for (size_t j = !add; j < inputs; j++)
-            add_part(input[j].bytes, count, from, n, target);
+            add_part(input[j].bytes, votes[j], count, from, n, target);
         return;
     }
     gp_sign_kernels_get()->fold(bits, (const float(*)[2])levels, inputs, add,
@@ -336,11 +338,13 @@ static gp_status
 vote_fold(const void *instance, const gp_codec_input *input, size_t inputs,
           int add, float *target, size_t count)
 {
-    if (!all_valid(instance, input, inputs, count))
+    uint32_t votes[GP_CODEC_FOLD];
+
+    if (!all_valid(instance, input, inputs, count, votes))
         return GP_ERR_CORRUPT;
     for (size_t at = 0, n; at < count; at += n) {
         n = count - at < PART ? count - at : PART;
-        add_parts(input, inputs, add, count, at, n, target + at);
+        add_parts(input, votes, inputs, add, count, at, n, target + at);
     }
     return GP_OK;
 }
@@ -360,21 +364,21 @@ vote_aggregate(const void *instance, const gp_codec_input *input, size_t inputs,
     const vote_instance *v = instance;
     size_t bound = vote_bound(v, count), stride = stride_of(count);
     uint8_t *planes = (uint8_t *)out + HEAD;
-    uint32_t votes;
+    uint32_t votes[GP_CODEC_FOLD], all;
     tally t;
 
-    if (!all_valid(v, input, inputs, count))
+    if (!all_valid(v, input, inputs, count, votes))
         return GP_ERR_CORRUPT;
-    votes = all_votes(input, inputs);
-    if (bound == SIZE_MAX || capacity < bound || votes > v->workers)
+    all = all_votes(votes, inputs);
+    if (bound == SIZE_MAX || capacity < bound || all > v->workers)
         return GP_ERR_TOO_LARGE;
-    gp_put32(out, votes);
-    *length = HEAD + stride * digits_of(votes);
-    if (!votes)
+    gp_put32(out, all);
+    *length = HEAD + stride * digits_of(all);
+    if (!all)
         memset(planes, 0, stride);
-    for (size_t at = 0, n; votes && at < count; at += n) {
+    for (size_t at = 0, n; all && at < count; at += n) {
         n = count - at < PART ? count - at : PART;
-        count_part(&t, input, inputs, count, at, n);
+        count_part(&t, input, votes, inputs, count, at, n);
         put_planes(&t, planes + at / 8, stride, (n + 7) / 8);
     }
     return GP_OK;

@@ -5,10 +5,13 @@
  * Layout as in packer.h; packed data is one zstd frame. The library's contexts
  * are built in the scratch, which has what the library says it needs, so that
  * nothing is allocated. A context that does not fit after all stores raw.
+ * Behind it is room for a copy of what is unpacked: a peer may write its
+ * message again meanwhile, and the library does not promise to stand that.
  */
 #ifdef GP_HAVE_ZSTD
 #define ZSTD_STATIC_LINKING_ONLY
 #include <stdlib.h>
+#include <string.h>
 #include <zstd.h>
 
 #include "base/base.h"
@@ -52,8 +55,13 @@ zstd_expand(const void *instance, const gp_codec_context *context,
     const zstd_instance *z = instance;
     ZSTD_DCtx *d = ZSTD_initStaticDCtx(context->scratch, z->scratch);
 
-    return d && ZSTD_findFrameCompressedSize(bytes, length) == length &&
-           ZSTD_decompressDCtx(d, out, size, bytes, length) == size;
+    uint8_t *copy = (uint8_t *)context->scratch + z->scratch;
+
+    if (!d)
+        return false;
+    memcpy(copy, bytes, length);
+    return ZSTD_findFrameCompressedSize(copy, length) == length &&
+           ZSTD_decompressDCtx(d, out, size, copy, length) == size;
 }
 
 static gp_status
@@ -77,8 +85,11 @@ zstd_open(const double *values, const gp_codec_shape *shape, void **instance)
 static size_t
 zstd_scratch(const void *instance, size_t size)
 {
-    (void)size;
-    return ((const zstd_instance *)instance)->scratch;
+    size_t bytes;
+
+    return gp_add(((const zstd_instance *)instance)->scratch, size, &bytes)
+               ? bytes
+               : SIZE_MAX;
 }
 
 const gp_codec_ops gp_codec_zstd = {

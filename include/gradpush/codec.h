@@ -21,7 +21,9 @@
  * "onebit:deepspeed" stand for longer texts; gp_pipeline_name() shows them.
  *
  * docs/codecs.md gives the byte layout and the mathematics of every codec.
- * All layouts are little endian. Decoders treat their input as hostile.
+ * All layouts are little endian. Decoders treat their input as hostile: bytes
+ * may even change between two reads, since a peer's device can write to where
+ * they lie. What a decoder checked and relies on it reads once.
  */
 #ifndef GRADPUSH_CODEC_H
 #define GRADPUSH_CODEC_H

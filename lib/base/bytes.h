@@ -64,8 +64,49 @@ gp_get64(const void *in)
     return (uint64_t)gp_get32(p) | (uint64_t)gp_get32(p + 4) << 32;
 }
 
-/* Reads within bounds; after the first short read `ok` stays false and every
- * further read gives 0. */
+/*
+ * Where a peer's device can write, bytes may change between two reads, and a
+ * compiler may read twice what is read once here. What was checked and is then
+ * relied on (a length, a place) comes through one of these.
+ */
+static inline uint8_t
+gp_once8(const void *in)
+{
+    uint8_t v = *(const uint8_t *)in;
+
+    __asm__ volatile("" : "+r"(v));
+    return v;
+}
+
+static inline uint16_t
+gp_once16(const void *in)
+{
+    uint16_t v = gp_get16(in);
+
+    __asm__ volatile("" : "+r"(v));
+    return v;
+}
+
+static inline uint32_t
+gp_once32(const void *in)
+{
+    uint32_t v = gp_get32(in);
+
+    __asm__ volatile("" : "+r"(v));
+    return v;
+}
+
+static inline uint64_t
+gp_once64(const void *in)
+{
+    uint64_t v = gp_get64(in);
+
+    __asm__ volatile("" : "+r"(v));
+    return v;
+}
+
+/* Reads within bounds, each byte once; after the first short read `ok` stays
+ * false and every further read gives 0. */
 typedef struct gp_reader {
     const uint8_t *at;
     size_t left;
@@ -91,7 +132,7 @@ gp_read8(gp_reader *r)
 {
     const uint8_t *p = gp_read(r, 1);
 
-    return p ? p[0] : 0;
+    return p ? gp_once8(p) : 0;
 }
 
 static inline uint16_t
@@ -99,7 +140,7 @@ gp_read16(gp_reader *r)
 {
     const uint8_t *p = gp_read(r, 2);
 
-    return (uint16_t)(p ? gp_get16(p) : 0);
+    return p ? gp_once16(p) : 0;
 }
 
 static inline uint32_t
@@ -107,7 +148,7 @@ gp_read32(gp_reader *r)
 {
     const uint8_t *p = gp_read(r, 4);
 
-    return p ? gp_get32(p) : 0;
+    return p ? gp_once32(p) : 0;
 }
 
 static inline uint64_t
@@ -115,7 +156,7 @@ gp_read64(gp_reader *r)
 {
     const uint8_t *p = gp_read(r, 8);
 
-    return p ? gp_get64(p) : 0;
+    return p ? gp_once64(p) : 0;
 }
 
 /* Length (u16) and bytes into a zero-terminated buffer; not ok when too long
