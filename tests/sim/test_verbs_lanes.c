@@ -333,10 +333,10 @@ another_token(void **state)
 static const gp_sim_device two[2];
 
 static void
-two_rails(world *w)
+two_rails(world *w, const char *reconnect)
 {
-    static const char *const settings[] = {"ib_rails", "2", "ib_reconnect",
-                                           "0.3", NULL};
+    const char *const settings[] = {"ib_rails", "2", "ib_reconnect", reconnect,
+                                    NULL};
     gp_sim_options fabric = {.device = two, .devices = 2};
 
     world_open(w, &fabric, settings);
@@ -364,7 +364,7 @@ rail_that_dies(void **state)
         area from, to;
         world w;
 
-        two_rails(&w);
+        two_rails(&w, "0.3");
         area_make(&w, &from, &w.r.a, LENGTH);
         area_expose(&w, &to, &w.r.b, LENGTH);
         fill_pattern(from.bytes, LENGTH, dead);
@@ -386,6 +386,54 @@ rail_that_dies(void **state)
         exchange(&w, 50);
         world_close(&w);
     }
+}
+
+/* What a dead rail was to carry does not wait for it to come back, in either
+ * direction, and when it does it takes its part again. */
+static void
+a_dead_rail_holds_nothing_up(void **state)
+{
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    for (unsigned dead = 0; dead < 2; dead++) {
+        area from[2], to[2];
+        side *sides[2];
+        world w;
+
+        two_rails(&w, "600");
+        sides[0] = &w.r.a;
+        sides[1] = &w.r.b;
+        for (size_t k = 0; k < 2; k++) {
+            area_make(&w, &from[k], sides[k], LENGTH);
+            area_expose(&w, &to[k], sides[!k], LENGTH);
+            fill_pattern(from[k].bytes, LENGTH, dead + k);
+        }
+        settle(&w.r);
+        side_forget(&w.r.a);
+        side_forget(&w.r.b);
+        gp_sim_stall(w.sim, 20000000);
+        for (size_t i = 0; i < 16; i++)
+            for (size_t k = 0; k < 2; k++) {
+                push(&w, &from[k], &to[k], i * (LENGTH / 16), LENGTH / 16,
+                     i + 1);
+                send_control(&w.r, sides[k], i);
+            }
+        assert_true(w.r.a.ep->lane[dead]->queued_bytes > 0);
+        gp_sim_link(w.sim, dead, 1, false);
+        for (size_t k = 0; k < 2; k++) {
+            await(&w.r, sides[k], GP_EVENT_MESSAGE, 32);
+            await(&w.r, sides[k], GP_EVENT_SENT, 16);
+            assert_pattern(to[k].bytes, LENGTH, dead + k);
+        }
+        assert_true(lanes_up(w.r.a.ep) == 1);
+        gp_sim_link(w.sim, dead, 1, true);
+        pump_until(&w, both_have_two);
+        assert_int_equal(side_count(&w.r.b, GP_EVENT_MESSAGE), 32);
+        assert_int_equal(side_count(&w.r.a, GP_EVENT_SENT), 16);
+        exchange(&w, 50);
+        world_close(&w);
+    }
+    gp_log_set_level(GP_LOG_WARN);
 }
 
 /* ----------------------------------------------------------------- faults */
@@ -459,6 +507,7 @@ main(void)
         cmocka_unit_test(device_that_dies),
         cmocka_unit_test(another_token),
         cmocka_unit_test(rail_that_dies),
+        cmocka_unit_test(a_dead_rail_holds_nothing_up),
         cmocka_unit_test(every_call_may_fail),
     };
 

@@ -109,6 +109,24 @@ peer_queue_pair(const gp_vb_lane *lane)
     return attr.dest_qp_num;
 }
 
+/* With other lanes left the peer need not wait for this one. Without memory for
+ * the note it waits. */
+static void
+say_reached(gp_vb_lane *lane)
+{
+    gp_endpoint *ep = lane->ep;
+    uint8_t bytes[12] = {(uint8_t)lane->index};
+
+    lane->adrift = true;
+    lane->lost_epoch = lane->epoch;
+    if (ep->lane_count == 1 || ep->state != GP_VB_OPEN)
+        return;
+    gp_put32(bytes + 4, lane->epoch);
+    gp_put32(bytes + 8, lane->expected);
+    if (gp_vb_note(ep, GP_VB_RECORD_REACHED, 0, bytes, sizeof(bytes)) != GP_OK)
+        GP_DEBUG("verbs %s: %s", ep->peer, gp_last_error());
+}
+
 void
 gp_vb_cm_lose(gp_vb_lane *lane, gp_status status, const char *why)
 {
@@ -127,6 +145,8 @@ gp_vb_cm_lose(gp_vb_lane *lane, gp_status status, const char *why)
     lane->state = GP_VB_LANE_LOST;
     lane->said = false;
     choose_control_lane(ep);
+    gp_vb_unassign(lane);
+    say_reached(lane);
     lane->retry_ns = gp_clock_ns();
     lane->judge_ns = lane->retry_ns + LOOK_MAX_NS;
     lane->lost_ns = gp_deadline(d->reconnect_seconds);
@@ -263,6 +283,23 @@ gp_vb_cm_lost(gp_endpoint *ep, uint32_t index, uint32_t next_frame)
     say_lost(lane);
     if (ep->state != GP_VB_CLOSED)
         gp_vb_lane_forget(lane, next_frame);
+}
+
+void
+gp_vb_cm_reached(gp_endpoint *ep, uint32_t index, uint32_t epoch,
+                 uint32_t next_frame)
+{
+    gp_vb_lane *lane = index < ep->lane_count ? ep->lane[index] : NULL;
+
+    if (!lane || lane->given_up || ep->state != GP_VB_OPEN)
+        return;
+    if (lane->epoch == epoch &&
+        (lane->state == GP_VB_LANE_SYNCING || lane->state == GP_VB_LANE_UP))
+        gp_vb_cm_lose(lane, GP_ERR_PEER_LOST, "the peer lost it");
+    if (ep->state != GP_VB_OPEN || !lane->adrift || lane->lost_epoch != epoch)
+        return;
+    lane->adrift = false;
+    gp_vb_lane_forget(lane, next_frame);
 }
 
 void

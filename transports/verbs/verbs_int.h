@@ -112,6 +112,10 @@ typedef enum gp_vb_record {
      * then 4 or 16 bytes, repeated. */
     GP_VB_RECORD_RAILS = 8,
     GP_VB_RECORD_BYE = 9, /* nothing follows: the endpoint ends in order */
+    /* u8 lane, u8[3] zero, u32 epoch, u32 first frame that did not arrive: its
+     * queue pair of that epoch is gone here. The rest may go another way, once
+     * the receiver of this has ended its own. */
+    GP_VB_RECORD_REACHED = 10,
 } gp_vb_record;
 
 typedef struct gp_vb_frame {
@@ -279,18 +283,20 @@ struct gp_vb_lane {
     uint64_t deadline_ns; /* of the attempt, or of being LOST */
     uint64_t retry_ns;    /* when to try next; 0: trying */
     uint64_t backoff_ns;
-    bool opened;       /* was up once: the next attempt resumes */
-    bool said;         /* the log knows that it is LOST */
-    uint32_t losses;   /* in a row without a message in between, */
-    uint32_t progress; /* of which there were this many then, */
-    uint64_t up_ns;    /* nor a while of being up, since this time */
-    uint32_t messages; /* sent or delivered */
-    bool given_up;     /* not tried any more */
-    bool told_lost;    /* and LOST was queued to say so */
-    bool peer_gave_up; /* LOST came for it */
-    uint64_t lost_ns;  /* LOST: until when to try */
-    uint64_t judge_ns; /* LOST: until when deliveries come first */
-    char cause[512];   /* of the loss, or of the last attempt's failure */
+    bool opened;         /* was up once: the next attempt resumes */
+    bool said;           /* the log knows that it is LOST */
+    uint32_t losses;     /* in a row without a message in between, */
+    uint32_t progress;   /* of which there were this many then, */
+    uint64_t up_ns;      /* nor a while of being up, since this time */
+    uint32_t messages;   /* sent or delivered */
+    bool given_up;       /* not tried any more */
+    bool told_lost;      /* and LOST was queued to say so */
+    bool peer_gave_up;   /* LOST came for it */
+    bool adrift;         /* lost, and the peer has not said how far it got */
+    uint32_t lost_epoch; /* of the queue pair that was lost last */
+    uint64_t lost_ns;    /* LOST: until when to try */
+    uint64_t judge_ns;   /* LOST: until when deliveries come first */
+    char cause[512];     /* of the loss, or of the last attempt's failure */
     gp_status cause_status;
 
     /* Agreed geometry. */
@@ -541,6 +547,9 @@ void gp_vb_lane_failed(gp_vb_lane *lane, gp_status status, const char *format,
 /* The peer told its other rails (RAILS), or how far a lane got (LOST). */
 void gp_vb_cm_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length);
 void gp_vb_cm_lost(gp_endpoint *ep, uint32_t lane, uint32_t next_frame);
+/* REACHED came. */
+void gp_vb_cm_reached(gp_endpoint *ep, uint32_t lane, uint32_t epoch,
+                      uint32_t next_frame);
 /* ESTABLISHED on the accepting side, or the first frame, which may be earlier.
  */
 void gp_vb_cm_established(gp_vb_lane *lane);
@@ -677,6 +686,8 @@ void gp_vb_retire(gp_vb_lane *lane, uint32_t position); /* a completion */
 /* Entries of a fenced lane: frames before `next` are done, others wait again.
  */
 void gp_vb_requeue(gp_vb_lane *lane, uint32_t next);
+/* A lane is lost: what it was assigned and has not begun may go another way. */
+void gp_vb_unassign(gp_vb_lane *lane);
 void gp_vb_report_sent(gp_endpoint *ep, gp_vb_out *out);
 /* Control messages and notes that wait, or whose frame may be lost. BYE, a
  * note, leaves after all control messages. */

@@ -364,6 +364,7 @@ gp_vb_lane_meet(gp_vb_lane *lane, const gp_vb_hello *peer)
     gp_vb_remote_leave(lane);
     gp_vb_requeue(lane, peer->next_frame);
     lane->met = true;
+    lane->adrift = false;
     return gp_vb_greet(lane);
 }
 

@@ -408,6 +408,23 @@ gp_vb_requeue(gp_vb_lane *lane, uint32_t next)
     gp_vb_ready(lane->ep);
 }
 
+/* What was begun waits for the peer's word: its writes may still be under way
+ * to a queue pair that the peer has not ended yet. */
+void
+gp_vb_unassign(gp_vb_lane *lane)
+{
+    gp_list *item = lane->data.prev;
+
+    while (item != &lane->data) {
+        gp_vb_entry *e = GP_CONTAINER_OF(item, gp_vb_entry, link);
+
+        item = item->prev;
+        if (gp_vb_is_data(e) && !e->begun && !e->sent)
+            put_back(lane, e);
+    }
+    gp_vb_ready(lane->ep);
+}
+
 void
 gp_vb_report_sent(gp_endpoint *ep, gp_vb_out *out)
 {

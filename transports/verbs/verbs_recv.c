@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "transports/verbs/verbs_int.h"
 
 /* Batches of one queue before others' turn. */
@@ -615,6 +616,19 @@ on_lost(gp_vb_lane *lane, const gp_vb_piece *r)
 }
 
 static bool
+on_reached(gp_vb_lane *lane, const gp_vb_piece *r)
+{
+    gp_reader in = {r->bytes, r->length, true};
+    uint32_t index = gp_read32(&in), epoch = gp_read32(&in);
+    uint32_t next = gp_read32(&in);
+
+    if (!in.ok || in.left || index >= lane->ep->lane_count)
+        return refuse(lane, GP_ERR_PROTOCOL, "the loss of an unknown lane");
+    gp_vb_cm_reached(lane->ep, index, epoch, next);
+    return true;
+}
+
+static bool
 on_region(gp_vb_received *f, const gp_vb_piece *r)
 {
     gp_vb_lane *lane = f->lane;
@@ -657,6 +671,8 @@ on_record(gp_vb_received *f, const gp_vb_piece *r, gp_vb_out *out)
         return true;
     case GP_VB_RECORD_LOST:
         return on_lost(lane, r);
+    case GP_VB_RECORD_REACHED:
+        return on_reached(lane, r);
     case GP_VB_RECORD_RAILS:
         gp_vb_cm_rails(lane->ep, r->bytes, r->length);
         return true;
