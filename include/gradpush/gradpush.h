@@ -42,6 +42,7 @@
 #include <gradpush/server.h>
 #include <gradpush/status.h>
 #include <gradpush/transport.h>
+#include <gradpush/updater.h>
 #include <gradpush/version.h>
 #include <gradpush/worker.h>
 

@@ -119,8 +119,9 @@ typedef struct gp_tensor_options {
  * before the first operation on any of them.
  *
  * Updaters: "sum", "mean" (a pull returns the aggregated gradients), and
- * "sgd:lr=0.1,momentum=0.9,nesterov=1,weight_decay=1e-4" (the shard holds the
- * parameters, set by gp_broadcast(); a pull returns them).
+ * optimizers such as "sgd:lr=0.1,momentum=0.9" or
+ * "adamw:lr=3e-4,warmup=500,cosine=20000" (the shard holds the parameters, set
+ * by gp_broadcast(); a pull returns them). docs/updaters.md has all of them.
  *
  * Does not block.
  *
@@ -187,8 +188,9 @@ GP_API GP_MUST_CHECK gp_status gp_push(gp_tensor *tensor, const void *grad,
  * Pulls only: the result of the last step this worker pushed, or the initial
  * values before the first push.
  *
- * Updaters that keep parameters (sgd) answer any number of pulls. The result of
- * sum and mean is given to each worker once per step: GP_ERR_STATE after that.
+ * Updaters that keep parameters (optimizers) answer any number of pulls. The
+ * result of sum and mean is given to each worker once per step: GP_ERR_STATE
+ * after that.
  */
 GP_API GP_MUST_CHECK gp_status gp_pull(gp_tensor *tensor, void *out,
                                        gp_request **request);

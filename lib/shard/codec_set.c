@@ -206,7 +206,7 @@ gp_codec_set_summed(const gp_codec_set *push, const gp_pipeline *pull,
                     const gp_updater *updater, bool feedback, uint32_t workers)
 {
     bool sums = gp_pipeline_needs(pull) & GP_PIPELINE_AGGREGATES &&
-                updater->kind != GP_UPDATER_SGD && workers <= GP_CODEC_FOLD &&
+                !gp_updater_keeps(updater) && workers <= GP_CODEC_FOLD &&
                 !corrects_votes(pull, feedback);
 
     return sums ? gp_codec_set_find(push, gp_pipeline_id(pull)) : -1;
@@ -248,16 +248,16 @@ ruins(const gp_pipeline *pull)
 }
 
 static gp_status
-check_precision(const gp_pipeline *pull)
+check_precision(const gp_pipeline *pull, const gp_updater *updater)
 {
     if (!ruins(pull))
         return GP_OK;
     return gp_fail(GP_ERR_CONFIG,
-                   "pull codec '%.100s': with the updater sgd a pull returns "
+                   "pull codec '%.100s': with the updater %s a pull returns "
                    "parameters, and this codec may lose a part of %g of their "
                    "energy, more than %g; pull them with none, fp16, bf16 or "
                    "q8",
-                   gp_pipeline_name(pull),
+                   gp_pipeline_name(pull), updater->ops->name,
                    gp_pipeline_error_bound(pull, PULL_COUNT), PULL_ERROR);
 }
 
@@ -273,7 +273,7 @@ gp_codec_check_pull(const gp_pipeline *pull, const gp_updater *updater)
                        "worker holds nothing that results could be differences "
                        "to",
                        gp_pipeline_name(pull));
-    if (updater->kind != GP_UPDATER_SGD)
+    if (!gp_updater_keeps(updater))
         return GP_OK;
     if (needs & GP_PIPELINE_SELECTS)
         why = "some of the elements";
@@ -282,11 +282,11 @@ gp_codec_check_pull(const gp_pipeline *pull, const gp_updater *updater)
     else if (needs & GP_PIPELINE_REMEMBERS)
         why = "what depends on earlier steps";
     return why ? gp_fail(GP_ERR_CONFIG,
-                         "pull codec '%.100s': with the updater sgd a pull "
+                         "pull codec '%.100s': with the updater %s a pull "
                          "returns parameters, of which %s would be wrong ones; "
                          "pull them with none, fp16, bf16 or q8",
-                         gp_pipeline_name(pull), why)
-               : check_precision(pull);
+                         gp_pipeline_name(pull), updater->ops->name, why)
+               : check_precision(pull, updater);
 }
 
 gp_status

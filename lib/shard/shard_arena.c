@@ -28,7 +28,7 @@ piece_bytes(const gp_chunk *c, piece_kind kind)
     size_t count = c->info->count, bytes = 0;
 
     if (kind == PIECE_VALUE ||
-        (kind == PIECE_SPARE && t->updater.kind != GP_UPDATER_SGD))
+        (kind == PIECE_SPARE && !gp_updater_keeps(&t->updater)))
         bytes = count * sizeof(float);
     else if (kind == PIECE_ENCODED && !t->pull_dense)
         bytes = gp_pipeline_bound(t->pull, count);

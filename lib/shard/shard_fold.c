@@ -87,7 +87,7 @@ lendable(const gp_shard *s, const gp_chunk *c)
 static bool
 begin_step(gp_shard *s, gp_chunk *c)
 {
-    if (c->tensor->updater.kind == GP_UPDATER_SGD)
+    if (gp_updater_keeps(&c->tensor->updater))
         return true;
     c->sum = c->value;
     if (all_next(s, c)) {
@@ -331,12 +331,10 @@ finish_sum(gp_shard *s, gp_chunk *c)
 static void
 take_sum(gp_chunk *c)
 {
-    const gp_updater *u = &c->tensor->updater;
-
     c->lent = NULL;
     c->spent = false;
-    if (u->kind == GP_UPDATER_SGD) {
-        gp_updater_sgd(u, c->sum, c->value, c->velocity, c->info->count);
+    if (gp_updater_keeps(&c->tensor->updater)) {
+        gp_chunk_update(c);
     } else if (c->sum == c->spare) {
         c->spare = c->value;
         c->value = c->sum;

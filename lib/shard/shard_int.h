@@ -116,8 +116,8 @@ typedef struct gp_chunk {
     float *value; /* result of this version, or parameters */
     float *sum;   /* being folded; may be `value` */
     float *spare; /* second buffer, for while a result is still wanted */
-    float *velocity;
-    float *history;    /* of differences: what they add up to */
+    float *array[GP_UPDATER_ARRAYS]; /* of the updater; NULL: not there */
+    float *history;                  /* of differences: what they add up to */
     uint64_t restored; /* elements of it that came from before this job */
     float shared;      /* what the workers agreed on last ... */
     uint64_t agreed;   /* ... which was for the step before this; 0: never */
@@ -248,6 +248,12 @@ gp_codec_context gp_chunk_context(const gp_shard *s, const gp_chunk *c,
 void gp_chunk_advance(gp_shard *s, gp_chunk *c);
 /* Puts the result through the pull pipeline. A failure ends the job. */
 gp_status gp_chunk_encode(gp_shard *s, gp_chunk *c, const float *values);
+
+/* shard_update.c */
+gp_status gp_chunk_open_arrays(gp_chunk *c);
+void gp_chunk_close_arrays(gp_chunk *c);
+/* The sum, divided already, becomes new parameters. */
+void gp_chunk_update(gp_chunk *c);
 
 /* shard_agree.c */
 void gp_shard_propose(gp_shard *s, gp_peer *peer, const gp_msg *msg);

@@ -40,6 +40,8 @@ open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
     t->spec = spec;
     status = gp_updater_parse(spec->updater, &t->updater);
     if (status == GP_OK)
+        status = gp_updater_open(&t->updater);
+    if (status == GP_OK)
         status = gp_codec_set_open(spec->push, native, &shape, &t->push);
     if (status == GP_OK)
         status = gp_pipeline_open(spec->pull, &shape, &t->pull);
@@ -90,16 +92,14 @@ open_chunk(gp_shard *s, gp_chunk *c)
 {
     const shard_tensor *t = c->tensor;
     size_t bytes = c->info->count * sizeof(float);
-    bool sgd = t->updater.kind == GP_UPDATER_SGD;
-    bool momentum = sgd && t->updater.momentum != 0;
+    bool keeps = gp_updater_keeps(&t->updater);
     bool differs = gp_codec_set_differs(&t->push);
 
-    c->sum = sgd ? gp_alloc_aligned(bytes) : c->value;
+    c->sum = keeps ? gp_alloc_aligned(bytes) : c->value;
     c->entry = calloc((size_t)s->size, sizeof(*c->entry));
-    c->velocity = momentum ? calloc(1, bytes) : NULL;
     c->history = differs ? calloc(1, bytes) : NULL;
-    if (!c->sum || !c->entry || (momentum && !c->velocity) ||
-        (differs && !c->history))
+    if (!c->sum || !c->entry || (differs && !c->history) ||
+        gp_chunk_open_arrays(c) != GP_OK)
         return gp_fail(GP_ERR_NO_MEMORY, "chunk of %zu bytes", bytes);
     c->version = t->spec->first_step;
     c->restored = differs && t->spec->restored ? 0 : c->info->count;
@@ -259,9 +259,9 @@ close_chunk(gp_shard *s, gp_chunk *c)
 {
     for (int64_t r = 0; c->entry && r < s->size; r++)
         free(c->entry[r].stash);
-    if (c->tensor->updater.kind == GP_UPDATER_SGD)
+    if (gp_updater_keeps(&c->tensor->updater))
         free(c->sum);
-    free(c->velocity);
+    gp_chunk_close_arrays(c);
     free(c->history);
     gp_codec_memory_destroy(c->memory);
     free(c->entry);
@@ -275,6 +275,7 @@ gp_shard_forget(gp_shard *s)
             close_chunk(s, &s->chunk[i]);
     gp_arena_close(s);
     for (uint32_t i = 0; s->tensor && i < s->list.count; i++) {
+        gp_updater_close(&s->tensor[i].updater);
         gp_codec_set_close(&s->tensor[i].push);
         gp_pipeline_destroy(s->tensor[i].pull);
         gp_pipeline_destroy(s->tensor[i].native);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * updater.c - updater texts and stochastic gradient descent.
+ * updater.c - updater texts, and updates by their tables.
  *
  * Texts come from peers as well as from users, so the reader trusts nothing.
  * Numbers are read and written in the C locale, whatever the program's: members
@@ -14,113 +14,227 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const kind_names[] = {"sum", "mean", "sgd"};
-static const char *const sgd_keys[] = {"lr", "momentum", "nesterov",
-                                       "weight_decay"};
+#include "shard/updater_registry.h"
+
+#define WORDS_MAX (GP_UPDATER_PARAMS + GP_KEYS + 8u)
+
+/* Steps are whole numbers that a double holds. */
+static const gp_updater_param keys[GP_KEYS] = {
+    {"warmup", 0, 0, 1e15, 1, "steps in which lr rises"},
+    {"step_size", 0, 0, 1e15, 1, "steps from one change of lr to the next"},
+    {"gamma", 0.1, 0, 1, 0, "what step_size multiplies lr with"},
+    {"cosine", 0, 0, 1e15, 1, "steps in which lr falls to lr_min"},
+    {"lr_min", 0, 0, 1e9, 0, "where cosine ends"},
+    {"clip", 0, 0, 1e30, 0, "largest norm of all clipped gradients"},
+};
+
+/* Where the reader is: `part` points into `text`. */
+typedef struct place {
+    const char *text, *part;
+    size_t length; /* of the part */
+} place;
+
+static size_t
+name_updaters(const char **words)
+{
+    const gp_updater_ops *ops;
+    size_t count = 0;
+
+    while (count < WORDS_MAX && (ops = gp_updater_at(count)))
+        words[count++] = ops->name;
+    return count;
+}
+
+static size_t
+name_parameters(const gp_updater *u, const char **words)
+{
+    size_t count = 0;
+
+    for (; u->ops->params && u->ops->params[count].name; count++)
+        words[count] = u->ops->params[count].name;
+    for (size_t i = 0; i < GP_KEYS; i++)
+        words[count++] = gp_updater_keys[i];
+    return count;
+}
 
 static gp_status
-bad_name(const char *text, const char *part, size_t length,
-         const char *const *words, size_t count, const char *what)
+unknown(const place *at, const char *what, const char *const *words,
+        size_t count)
 {
-    char word[64];
+    char word[64], list[320] = "";
     const char *near = NULL;
+    size_t used = 0;
 
-    snprintf(word, sizeof(word), "%.*s", (int)GP_MIN(length, 63), part);
+    snprintf(word, sizeof(word), "%.*s", (int)GP_MIN(at->length, 63), at->part);
     if (gp_nearest(word, words, count, &near))
         return gp_fail(GP_ERR_CONFIG,
                        "updater '%.100s': unknown %s '%s' at character %td; "
                        "did you mean '%s'?",
-                       text, what, word, part - text + 1, near);
+                       at->text, what, word, at->part - at->text + 1, near);
+    for (size_t i = 0; i < count && used < sizeof(list); i++)
+        used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
+                                 i ? ", " : "", words[i]);
     return gp_fail(GP_ERR_CONFIG,
                    "updater '%.100s': unknown %s '%s' at character %td; known "
-                   "are sum, mean and sgd:lr=,momentum=,nesterov=,"
-                   "weight_decay=",
-                   text, what, word, part - text + 1);
+                   "are %s",
+                   at->text, what, word, at->part - at->text + 1, list);
 }
 
 static gp_status
-read_number(const char *text, const char *part, double *out)
+read_number(const place *at, const gp_updater_param *p, double *out)
 {
+    const char *begin = at->part + at->length + 1;
     char *end;
-    double value = strtod(part, &end);
+    double value = strtod(begin, &end);
 
-    if (end == part || (*end != ',' && *end != '\0') || !isfinite(value) ||
-        value < 0 || value > 1e9)
+    if (end == begin || (*end != ',' && *end != '\0') || !isfinite(value) ||
+        value < p->minimum || value > p->maximum ||
+        (p->integer && value != floor(value)))
         return gp_fail(GP_ERR_CONFIG,
-                       "updater '%.100s': character %td should begin a number "
-                       "from 0 to 1e9",
-                       text, part - text + 1);
+                       "updater '%.100s': character %td should begin a %s from "
+                       "%.9g to %.9g",
+                       at->text, begin - at->text + 1,
+                       p->integer ? "whole number" : "number", p->minimum,
+                       p->maximum);
     *out = value;
     return GP_OK;
 }
 
-static gp_status
-read_parameter(const char *text, const char *part, gp_updater *u)
+static bool
+is_named(const place *at, const char *name)
 {
-    size_t length = strcspn(part, "=,");
-    double value = 0;
-    gp_status status;
-    size_t key = 0;
+    return strlen(name) == at->length &&
+           strncmp(at->part, name, at->length) == 0;
+}
 
-    while (key < GP_COUNT_OF(sgd_keys) &&
-           (strlen(sgd_keys[key]) != length ||
-            strncmp(part, sgd_keys[key], length) != 0))
-        key++;
-    if (key == GP_COUNT_OF(sgd_keys))
-        return bad_name(text, part, length, sgd_keys, GP_COUNT_OF(sgd_keys),
-                        "parameter");
-    if (part[length] != '=')
+/* The parameter or key of that name, and where its value goes. */
+static const gp_updater_param *
+find_parameter(gp_updater *u, const place *at, double **value)
+{
+    const gp_updater_param *p = u->ops->params;
+
+    for (size_t i = 0; p && p[i].name; i++)
+        if (is_named(at, p[i].name)) {
+            *value = &u->value[i];
+            return &p[i];
+        }
+    for (size_t i = 0; i < GP_KEYS; i++)
+        if (is_named(at, keys[i].name)) {
+            *value = &u->key[i];
+            return &keys[i];
+        }
+    return NULL;
+}
+
+static gp_status
+read_parameter(const place *at, gp_updater *u)
+{
+    const char *words[WORDS_MAX];
+    double *value = NULL;
+    const gp_updater_param *p = find_parameter(u, at, &value);
+
+    if (!p)
+        return unknown(at, "parameter", words, name_parameters(u, words));
+    if (at->part[at->length] != '=')
         return gp_fail(GP_ERR_CONFIG,
                        "updater '%.100s': %s at character %td needs a value, "
-                       "as in %s=0.1",
-                       text, sgd_keys[key], part - text + 1, sgd_keys[key]);
-    status = read_number(text, part + length + 1, &value);
-    if (status != GP_OK)
-        return status;
-    if (key == 0)
-        u->lr = (float)value;
-    else if (key == 1)
-        u->momentum = (float)value;
-    else if (key == 2)
-        u->nesterov = value != 0;
-    else
-        u->weight_decay = (float)value;
+                       "as in %s=%g",
+                       at->text, p->name, at->part - at->text + 1, p->name,
+                       p->value);
+    return read_number(at, p, value);
+}
+
+static gp_status
+find_ops(const char *text, gp_updater *u)
+{
+    place at = {text, text, strcspn(text, ":")};
+    const char *words[WORDS_MAX];
+    size_t i = 0;
+
+    while ((u->ops = gp_updater_at(i)) && !is_named(&at, u->ops->name))
+        i++;
+    if (!u->ops)
+        return unknown(&at, "updater", words, name_updaters(words));
+    u->kind = u->ops == &gp_updater_sum    ? GP_UPDATER_SUM
+              : u->ops == &gp_updater_mean ? GP_UPDATER_MEAN
+                                           : GP_UPDATER_OPTIMIZER;
+    return GP_OK;
+}
+
+static void
+set_defaults(gp_updater *u)
+{
+    const gp_updater_param *p = u->ops->params;
+
+    u->lr = -1;
+    for (size_t i = 0; p && p[i].name; i++) {
+        u->value[i] = p[i].value;
+        if (strcmp(p[i].name, "lr") == 0)
+            u->lr = (int)i;
+    }
+    for (size_t i = 0; i < GP_KEYS; i++)
+        u->key[i] = keys[i].value;
+}
+
+/* Which arrays there are; bits without one count for nothing. */
+static uint32_t
+find_arrays(const gp_updater *u)
+{
+    uint32_t all = 0;
+
+    for (uint32_t i = 0; u->ops->arrays && u->ops->arrays[i]; i++)
+        all |= 1u << i;
+    return u->ops->arrays_of ? all & u->ops->arrays_of(u->value) : all;
+}
+
+/* Whether what was read goes together, and can be told to the shards. */
+static gp_status
+check_whole(const char *text, gp_updater *u)
+{
+    const char *fault = u->ops->check ? u->ops->check(u->value) : NULL;
+    char canonical[2 * GP_UPDATER_TEXT];
+
+    if (!fault)
+        fault = gp_schedule_fault(u);
+    if (fault)
+        return gp_fail(GP_ERR_CONFIG, "updater '%.100s': %s", text, fault);
+    u->arrays = find_arrays(u);
+    gp_updater_print(u, canonical, sizeof(canonical));
+    if (strlen(canonical) >= GP_UPDATER_TEXT)
+        return gp_fail(GP_ERR_CONFIG,
+                       "updater '%.100s': with all its parameters it is longer "
+                       "than %u characters: use numbers of fewer digits",
+                       text, GP_UPDATER_TEXT - 1);
     return GP_OK;
 }
 
 static gp_status
 parse(const char *text, gp_updater *out)
 {
-    size_t length = strcspn(text, ":");
-    gp_updater u = {.lr = 0.1f};
-    const char *part = text + length;
-    size_t kind = 0;
+    gp_updater u = {0};
+    gp_status status = find_ops(text, &u);
+    place at = {text, text + strcspn(text, ":"), 0};
 
-    while (kind < GP_COUNT_OF(kind_names) &&
-           (strlen(kind_names[kind]) != length ||
-            strncmp(text, kind_names[kind], length) != 0))
-        kind++;
-    if (kind == GP_COUNT_OF(kind_names))
-        return bad_name(text, text, length, kind_names, GP_COUNT_OF(kind_names),
-                        "updater");
-    u.kind = (gp_updater_kind)(kind + 1);
-    if (*part && u.kind != GP_UPDATER_SGD)
+    if (status != GP_OK)
+        return status;
+    if (*at.part && u.kind != GP_UPDATER_OPTIMIZER)
         return gp_fail(GP_ERR_CONFIG,
                        "updater '%.100s': %s takes no parameters", text,
-                       kind_names[kind]);
-    while (*part) {
-        gp_status status = read_parameter(text, part + 1, &u);
-
+                       u.ops->name);
+    set_defaults(&u);
+    while (*at.part) {
+        at.part++;
+        at.length = strcspn(at.part, "=,");
+        status = read_parameter(&at, &u);
         if (status != GP_OK)
             return status;
-        part += 1 + strcspn(part + 1, ",");
+        at.part += strcspn(at.part, ",");
     }
-    if (u.nesterov && u.momentum == 0)
-        return gp_fail(GP_ERR_CONFIG,
-                       "updater '%.100s': nesterov needs momentum above 0",
-                       text);
-    *out = u;
-    return GP_OK;
+    if (u.kind == GP_UPDATER_OPTIMIZER)
+        status = check_whole(text, &u);
+    if (status == GP_OK)
+        *out = u;
+    return status;
 }
 
 gp_status
@@ -138,27 +252,54 @@ gp_updater_parse(const char *text, gp_updater *out)
     return status;
 }
 
+gp_status
+gp_updater_check(const char *text)
+{
+    gp_updater u;
+
+    if (!text)
+        return gp_fail(GP_ERR_CONFIG, "updater: the text is NULL");
+    return gp_updater_parse(text, &u);
+}
+
 /* Fewest digits that read back as the same number. */
 static void
-print_number(float value, char *out, size_t capacity)
+print_number(double value, char *out, size_t capacity)
 {
-    for (int digits = 1; digits <= 9; digits++) {
-        snprintf(out, capacity, "%.*g", digits, (double)value);
-        if (strtof(out, NULL) == value)
+    if (value == floor(value) && value < 1e6) {
+        snprintf(out, capacity, "%.0f", value);
+        return;
+    }
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(out, capacity, "%.*g", digits, value);
+        if (strtod(out, NULL) == value)
             return;
     }
 }
 
-static void
-print_sgd(const gp_updater *u, char *out, size_t capacity)
+static size_t
+print_one(const char *name, double value, size_t used, char *out,
+          size_t capacity)
 {
-    char lr[24], momentum[24], decay[24];
+    char number[32];
 
-    print_number(u->lr, lr, sizeof(lr));
-    print_number(u->momentum, momentum, sizeof(momentum));
-    print_number(u->weight_decay, decay, sizeof(decay));
-    snprintf(out, capacity, "sgd:lr=%s,momentum=%s,nesterov=%d,weight_decay=%s",
-             lr, momentum, u->nesterov, decay);
+    print_number(value, number, sizeof(number));
+    return used + (size_t)snprintf(out + GP_MIN(used, capacity),
+                                   capacity - GP_MIN(used, capacity), "%c%s=%s",
+                                   strchr(out, ':') ? ',' : ':', name, number);
+}
+
+static void
+print_all(const gp_updater *u, char *out, size_t capacity)
+{
+    const gp_updater_param *p = u->ops->params;
+    size_t used = (size_t)snprintf(out, capacity, "%s", u->ops->name);
+
+    for (size_t i = 0; p && p[i].name; i++)
+        used = print_one(p[i].name, u->value[i], used, out, capacity);
+    for (size_t i = 0; i < GP_KEYS; i++)
+        if (i == GP_KEY_GAMMA ? u->key[GP_KEY_STEP_SIZE] > 0 : u->key[i] > 0)
+            used = print_one(keys[i].name, u->key[i], used, out, capacity);
 }
 
 void
@@ -166,48 +307,80 @@ gp_updater_print(const gp_updater *u, char *out, size_t capacity)
 {
     locale_t c, before;
 
-    if (u->kind != GP_UPDATER_SGD) {
-        snprintf(out, capacity, "%s", kind_names[u->kind - 1]);
+    if (u->kind != GP_UPDATER_OPTIMIZER) {
+        snprintf(out, capacity, "%s", u->ops->name);
         return;
     }
     c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     before = c ? uselocale(c) : (locale_t)0;
-    print_sgd(u, out, capacity);
+    print_all(u, out, capacity);
     if (c) {
         uselocale(before);
         freelocale(c);
     }
 }
 
-/* One pass; the branches on constants leave the loop when inlined. */
-static inline void
-sgd_loop(const gp_updater *u, const float *restrict gradient,
-         float *restrict value, float *restrict velocity, size_t count,
-         bool momentum, bool nesterov)
+gp_status
+gp_updater_open(gp_updater *u)
 {
-    const float lr = u->lr, mu = u->momentum, decay = u->weight_decay;
+    void *instance = NULL;
+    gp_status status = u->ops->open ? u->ops->open(u->value, &instance) : GP_OK;
 
-    for (size_t i = 0; i < count; i++) {
-        float g = gradient[i] + decay * value[i];
-
-        if (momentum) {
-            float v = mu * velocity[i] + g;
-
-            velocity[i] = v;
-            g = nesterov ? g + mu * v : v;
-        }
-        value[i] -= lr * g;
-    }
+    if (status != GP_OK)
+        return gp_fail(status, "updater '%s' cannot be opened: %s",
+                       u->ops->name, gp_status_text(status));
+    u->instance = instance;
+    return GP_OK;
 }
 
 void
-gp_updater_sgd(const gp_updater *u, const float *gradient, float *value,
-               float *velocity, size_t count)
+gp_updater_close(gp_updater *u)
 {
-    if (u->momentum == 0)
-        sgd_loop(u, gradient, value, NULL, count, false, false);
-    else if (u->nesterov)
-        sgd_loop(u, gradient, value, velocity, count, true, true);
-    else
-        sgd_loop(u, gradient, value, velocity, count, true, false);
+    if (u->ops && u->ops->close && u->instance)
+        u->ops->close(u->instance);
+    u->instance = NULL;
+}
+
+const char *
+gp_updater_array(const gp_updater *u, size_t index)
+{
+    for (uint32_t i = 0; i < GP_UPDATER_ARRAYS; i++)
+        if (u->arrays >> i & 1 && index-- == 0)
+            return u->ops->arrays[i];
+    return NULL;
+}
+
+float
+gp_updater_clip(const gp_updater *u, double norm)
+{
+    double most = u->key[GP_KEY_CLIP], factor = most / (norm + 1e-6);
+
+    return most > 0 && !(factor >= 1.0) ? (float)factor : 1.0f;
+}
+
+static void
+fill_in(const gp_updater *u, gp_updater_step *step)
+{
+    step->lr = gp_updater_lr(u, step->number - 1);
+    step->values = u->value;
+}
+
+void
+gp_updater_apply(const gp_updater *u, gp_updater_step *step,
+                 const float *gradient, float *parameters, float *const *arrays,
+                 size_t count)
+{
+    fill_in(u, step);
+    if (count > 0)
+        u->ops->apply(u->instance, step, gradient, parameters, arrays, count);
+}
+
+void
+gp_updater_direct(const gp_updater *u, gp_updater_step *step, float *gradient,
+                  const float *parameters, float *const *arrays, size_t count)
+{
+    fill_in(u, step);
+    if (count > 0 && u->ops->direction)
+        u->ops->direction(u->instance, step, gradient, parameters, arrays,
+                          count);
 }

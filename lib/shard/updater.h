@@ -5,26 +5,63 @@
 #ifndef GP_UPDATER_H
 #define GP_UPDATER_H
 
+#include <gradpush/updater.h>
+
 #include "base/base.h"
 
 typedef enum gp_updater_kind {
     GP_UPDATER_SUM = 1,
     GP_UPDATER_MEAN = 2,
-    GP_UPDATER_SGD = 3
+    GP_UPDATER_OPTIMIZER = 3 /* shards hold parameters */
 } gp_updater_kind;
+
+/* Keys that every optimizer takes. */
+typedef enum gp_updater_key {
+    GP_KEY_WARMUP,
+    GP_KEY_STEP_SIZE,
+    GP_KEY_GAMMA,
+    GP_KEY_COSINE,
+    GP_KEY_LR_MIN,
+    GP_KEY_CLIP,
+    GP_KEYS
+} gp_updater_key;
 
 typedef struct gp_updater {
     gp_updater_kind kind;
-    float lr, momentum, weight_decay;
-    bool nesterov;
+    const gp_updater_ops *ops;
+    double value[GP_UPDATER_PARAMS]; /* of ops->params */
+    double key[GP_KEYS];
+    int lr;          /* index of lr in `value`, or -1 */
+    uint32_t arrays; /* bit i: ops->arrays[i] is there */
+    void *instance;  /* between gp_updater_open() and gp_updater_close() */
 } gp_updater;
 
-/* Reads "sum", "mean", "sgd:lr=0.1,momentum=0.9,nesterov=1,weight_decay=0.1".
- * GP_ERR_CONFIG repeats the text and says what is wrong where. */
+/* Longest canonical text, with its zero. */
+#define GP_UPDATER_TEXT 256u
+
+/* Reads "sum", "mean", "adam:lr=1e-3,warmup=100". GP_ERR_CONFIG repeats the
+ * text and says what is wrong where. Nothing of the result is to be freed. */
 gp_status gp_updater_parse(const char *text, gp_updater *out);
 
-/* Canonical text with every parameter, into at most `capacity` bytes. */
+/* Canonical text with every parameter of the updater, and those keys that are
+ * in use; at most GP_UPDATER_TEXT. */
 void gp_updater_print(const gp_updater *updater, char *out, size_t capacity);
+
+/* Makes the instance, where updates happen. */
+gp_status gp_updater_open(gp_updater *u);
+void gp_updater_close(gp_updater *u);
+
+/* The name of an array that is there, counted without those that are not; NULL
+ * beyond the last. */
+const char *gp_updater_array(const gp_updater *u, size_t index);
+
+/* Whether shards hold parameters, which pulls return, rather than give each
+ * step's result once. */
+static inline bool
+gp_updater_keeps(const gp_updater *u)
+{
+    return u->kind == GP_UPDATER_OPTIMIZER;
+}
 
 /* What the sum is multiplied with before it is a result or a gradient. */
 static inline float
@@ -33,10 +70,35 @@ gp_updater_scale(const gp_updater *u, uint32_t workers)
     return u->kind == GP_UPDATER_SUM ? 1.0f : 1.0f / (float)workers;
 }
 
-/* SGD as in PyTorch: g += wd * p; v = momentum * v + g (v starts as 0, so the
- * first v is g); p -= lr * (nesterov ? g + momentum * v : v). `velocity` may be
- * NULL when momentum is 0. */
-void gp_updater_sgd(const gp_updater *u, const float *gradient, float *value,
-                    float *velocity, size_t count);
+/* The learning rate after `steps` steps, counted from 0. */
+double gp_updater_lr(const gp_updater *u, uint64_t steps);
+
+/* What gradients are multiplied with when the norm of all that are clipped
+ * together is `norm`; as torch.nn.utils.clip_grad_norm_. */
+float gp_updater_clip(const gp_updater *u, double norm);
+
+/* One update. `arrays` has GP_UPDATER_ARRAYS pointers, in the table's order,
+ * NULL for those that are not there; `step` needs a number, an offset and, with
+ * ops->norms, the norms: the rest is filled in. */
+void gp_updater_apply(const gp_updater *u, gp_updater_step *step,
+                      const float *gradient, float *parameters,
+                      float *const *arrays, size_t count);
+
+/* The first half of it, of updaters with norms. */
+void gp_updater_direct(const gp_updater *u, gp_updater_step *step,
+                       float *gradient, const float *parameters,
+                       float *const *arrays, size_t count);
+
+/* base^exponent by squaring: the same bits whatever the machine's libm. */
+double gp_updater_power(double base, uint64_t exponent);
+
+/* updater_schedule.c: whether the keys make sense together, or words that say
+ * why not. */
+const char *gp_schedule_fault(const gp_updater *u);
+
+/* Built-in tables. */
+extern const gp_updater_ops gp_updater_sum, gp_updater_mean, gp_updater_sgd,
+    gp_updater_adagrad, gp_updater_rmsprop, gp_updater_adam, gp_updater_adamw,
+    gp_updater_lamb;
 
 #endif

@@ -137,7 +137,7 @@ static bool
 feeds_back(const gp_tensor_options *o, const gp_tensor *t,
            const gp_updater *updater)
 {
-    if (t->pull_direct || updater->kind == GP_UPDATER_SGD)
+    if (t->pull_direct || gp_updater_keeps(updater))
         return false;
     if (o->pull_feedback >= 0)
         return o->pull_feedback;
@@ -152,6 +152,17 @@ check_sum(const gp_tensor *t, const gp_updater *updater)
                                      t->spec.feedback, workers);
 
     return gp_codec_set_check_sum(&t->push, summed, workers);
+}
+
+static gp_status
+check_norms(const gp_updater *u)
+{
+    if (!u->ops->norms && u->key[GP_KEY_CLIP] == 0)
+        return GP_OK;
+    return gp_fail(GP_ERR_UNSUPPORTED,
+                   "updater '%s': norms over several shards, for clip and "
+                   "lamb, are not in this version",
+                   u->ops->name);
 }
 
 /* Pipelines, updater and residual, as the options say. */
@@ -175,6 +186,8 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
             gp_updater_parse(or_default(w, o->updater, "updater"), &updater);
     if (status == GP_OK)
         status = gp_codec_check_pull(t->pull, &updater);
+    if (status == GP_OK)
+        status = check_norms(&updater);
     if (status != GP_OK)
         return status;
     t->scale = gp_updater_scale(&updater, w->size);
