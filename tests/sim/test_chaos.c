@@ -2,11 +2,12 @@
 /*
  * test_chaos.c - runs with a random fabric, random settings and random faults
  * that a connection survives: queue pairs break on either side, with the last
- * request delivered or not, lists are posted by half, calls fail. Whatever the
- * seed, each message arrives once, whole, and control messages in order.
+ * request delivered or not, lists are posted by half, calls fail, rails die and
+ * come back or do not. Whatever the seed, each message arrives once, whole, and
+ * control messages in order.
  *
- * The seeds are 1 to RUNS; a number as argument runs that one alone, two
- * numbers all between them.
+ * The seeds are 1 to RUNS, for one rail and again for two or three; a number as
+ * argument runs that one alone and shows its log, two numbers all between them.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,11 +18,14 @@
 #include <cmocka.h>
 
 #include "tests/sim/world.h"
+#include "transports/verbs/verbs_int.h"
 
 #define RUNS     60
 #define KIB      1024u
 #define MESSAGES 40
 #define SLOT     (12 * KIB)
+#define RAILS    3
+#define ALL_UP   RAILS /* no rail is dead */
 
 static uint64_t first_seed = 1, last_seed = RUNS;
 static uint64_t dice;
@@ -34,9 +38,11 @@ roll(unsigned sides)
 }
 
 typedef struct weather {
-    gp_sim_device device;
+    unsigned rails;
+    bool leaves; /* a rail that dies stays dead */
+    gp_sim_device device[RAILS];
     gp_sim_options options;
-    const char *settings[24];
+    const char *settings[26];
     int count;
 } weather;
 
@@ -48,9 +54,19 @@ set(weather *r, const char *name, const char *value)
     r->settings[r->count] = NULL;
 }
 
-static void
-throw_weather(weather *r, uint64_t seed)
+static gp_sim_device
+throw_device(bool iwarp)
 {
+    return (gp_sim_device){.iwarp = iwarp,
+                           .no_windows = roll(3) == 0,
+                           .inline_max = roll(2) ? 0 : 1 + roll(300),
+                           .max_cqe = roll(3) ? 0 : 1500};
+}
+
+static void
+throw_weather(weather *r, uint64_t seed, bool rails)
+{
+    static const char *const numbers[] = {"1", "2", "3"};
     static const char *const lanes[] = {"1", "2", "3", "5"};
     static const char *const notify[] = {"send", "imm", "auto"};
     static const char *const queue[] = {"32", "64", "256"};
@@ -60,14 +76,15 @@ throw_weather(weather *r, uint64_t seed)
     static const char *const windows[] = {"auto", "off"};
 
     memset(r, 0, sizeof(*r));
-    dice = seed * 977;
-    r->device = (gp_sim_device){.iwarp = roll(6) == 0,
-                                .no_windows = roll(3) == 0,
-                                .inline_max = roll(2) ? 0 : 1 + roll(300),
-                                .max_cqe = roll(3) ? 0 : 1500};
+    dice = seed * 977 + rails;
+    r->rails = rails ? 2 + roll(2) : 1;
+    r->leaves = rails && roll(3) == 0;
+    r->device[0] = throw_device(roll(6) == 0);
+    for (unsigned i = 1; i < r->rails; i++)
+        r->device[i] = throw_device(r->device[0].iwarp);
     r->options = (gp_sim_options){.seed = seed,
-                                  .device = &r->device,
-                                  .devices = 1,
+                                  .device = r->device,
+                                  .devices = r->rails,
                                   .step = true,
                                   .shuffle = roll(4) != 0,
                                   .piece = roll(2) ? 0 : 100 + roll(5000),
@@ -85,7 +102,15 @@ throw_weather(weather *r, uint64_t seed)
     set(r, "ib_windows", windows[roll(2)]);
     set(r, "ib_domains", roll(2) ? "peer" : "shared");
     set(r, "checksum", roll(2) ? "on" : "off");
-    set(r, "ib_reconnect", "20s");
+    set(r, "ib_rails", numbers[r->rails - 1]);
+    set(r, "ib_reconnect", r->leaves ? "0.2" : "20s");
+}
+
+static void
+still_open(world *w)
+{
+    assert_int_equal(side_count(&w->r.a, GP_EVENT_CLOSED), 0);
+    assert_int_equal(side_count(&w->r.b, GP_EVENT_CLOSED), 0);
 }
 
 /* Not before the last trouble is over: who loses a lane again and again with
@@ -114,6 +139,21 @@ trouble(world *w, size_t *heard)
     default:
         gp_sim_break_qp(w->sim, &how);
     }
+}
+
+/* A rail dies, and later comes back; never the only one. Where it stays dead
+ * nothing else happens: the rest must do. */
+static unsigned
+rail_trouble(world *w, const weather *r, unsigned dead)
+{
+    if (dead == ALL_UP) {
+        dead = roll(r->rails);
+        gp_sim_link(w->sim, dead, 1, false);
+    } else if (!r->leaves) {
+        gp_sim_link(w->sim, dead, 1, true);
+        dead = ALL_UP;
+    }
+    return dead;
 }
 
 /* One direction of the run. */
@@ -174,31 +214,67 @@ judge(const lane_of *l)
     assert_int_equal(side_count(l->from, GP_EVENT_SENT), MESSAGES);
 }
 
+static bool
+all_lanes_up(world *w)
+{
+    return lanes_up(w->r.a.ep) == w->r.a.ep->lane_count &&
+           lanes_up(w->r.b.ep) == w->r.b.ep->lane_count;
+}
+
+/* A rail may be left for good only when there are others. */
 static void
-run(uint64_t seed)
+open_world(world *w, const weather *r)
+{
+    world_open(w, &r->options, r->settings);
+    if (r->rails > 1)
+        assert_int_equal(
+            w->r.ops->listen(w->r.b.domain, "", w->r.bound, sizeof(w->r.bound)),
+            GP_OK);
+    rig_connect(&w->r);
+    if (r->leaves)
+        pump_until(w, all_lanes_up);
+    side_forget(&w->r.a);
+    side_forget(&w->r.b);
+    w->r.ops->ep_trust(w->r.a.ep);
+    w->r.ops->ep_trust(w->r.b.ep);
+}
+
+static void
+send_all(world *w, const weather *r, lane_of way[2])
 {
     size_t heard = 0;
+    unsigned dead = ALL_UP;
+
+    while (way[0].sent < MESSAGES || way[1].sent < MESSAGES) {
+        if (r->rails > 1 && roll(12) == 0)
+            dead = rail_trouble(w, r, dead);
+        if (!r->leaves && roll(8) == 0)
+            trouble(w, &heard);
+        send_some(w, &way[roll(2)]);
+        still_open(w);
+        for (unsigned i = roll(6); i; i--)
+            pump(&w->r);
+    }
+    if (dead != ALL_UP && !r->leaves)
+        gp_sim_link(w->sim, dead, 1, true);
+}
+
+static void
+run(uint64_t seed, bool rails)
+{
     lane_of way[2];
     weather r;
     world w;
 
-    throw_weather(&r, seed);
-    world_connected(&w, &r.options, r.settings);
-    w.r.ops->ep_trust(w.r.a.ep);
-    w.r.ops->ep_trust(w.r.b.ep);
+    throw_weather(&r, seed, rails);
+    open_world(&w, &r);
     for (int i = 0; i < 2; i++) {
         way[i] =
             (lane_of){.from = i ? &w.r.b : &w.r.a, .to = i ? &w.r.a : &w.r.b};
         area_make(&w, &way[i].out, way[i].from, MESSAGES * SLOT);
         area_expose(&w, &way[i].in, way[i].to, MESSAGES * SLOT);
     }
-    while (way[0].sent < MESSAGES || way[1].sent < MESSAGES) {
-        if (roll(8) == 0)
-            trouble(&w, &heard);
-        send_some(&w, &way[roll(2)]);
-        for (unsigned i = roll(6); i; i--)
-            pump(&w.r);
-    }
+    send_all(&w, &r, way);
     for (int i = 0; i < 2; i++) {
         flush(way[i].from);
         arrived(&w, way[i].to, MESSAGES + way[i].words);
@@ -211,16 +287,29 @@ run(uint64_t seed)
 }
 
 static void
-messages_survive_whatever_comes(void **state)
+run_all(bool rails)
 {
-    (void)state;
-    gp_log_set_level(GP_LOG_NONE);
+    gp_log_set_level(first_seed == last_seed ? GP_LOG_DEBUG : GP_LOG_NONE);
     for (uint64_t seed = first_seed; seed <= last_seed; seed++) {
         if (first_seed != 1 || last_seed != RUNS)
             print_message("seed %llu\n", (unsigned long long)seed);
-        run(seed);
+        run(seed, rails);
     }
     gp_log_set_level(GP_LOG_WARN);
+}
+
+static void
+messages_survive_whatever_comes(void **state)
+{
+    (void)state;
+    run_all(false);
+}
+
+static void
+messages_survive_rails_that_die(void **state)
+{
+    (void)state;
+    run_all(true);
 }
 
 int
@@ -228,6 +317,7 @@ main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_survive_whatever_comes),
+        cmocka_unit_test(messages_survive_rails_that_die),
     };
 
     if (argc > 1)
