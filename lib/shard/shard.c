@@ -221,6 +221,18 @@ gp_transport_choose(const gp_config *config, const gp_transport_ops **out)
                    name);
 }
 
+/* As transports read the setting: with auto, memory and devices are trusted, so
+ * nobody would look at it. */
+static bool
+wants_checksum(const gp_config *config, const gp_transport_ops *ops)
+{
+    const char *checksum = gp_config_get(config, "checksum");
+
+    if (strcmp(checksum, "auto") == 0)
+        return !(ops->caps & (GP_CAP_LOCAL | GP_CAP_DEVICE));
+    return strcmp(checksum, "on") == 0;
+}
+
 static gp_status
 open_link(gp_shard *s, const gp_config *config, const gp_transport_ops *ops,
           const char *address, char *bound)
@@ -237,6 +249,7 @@ open_link(gp_shard *s, const gp_config *config, const gp_transport_ops *ops,
         return status;
     }
     link->ops = ops;
+    link->checksum = wants_checksum(config, ops);
     s->links++;
     return GP_OK;
 }
@@ -283,17 +296,12 @@ open_links(gp_shard *s, const gp_config *config, const gp_shard_options *o)
 static void
 configure(gp_shard *s, const gp_config *config, const gp_shard_options *o)
 {
-    const char *checksum = gp_config_get(config, "checksum");
-    bool loop = strcmp(gp_config_get(config, "transport"), "loop") == 0;
-
     s->index = o->index;
     s->shards = o->shards;
     s->size = -1;
     s->window = (uint32_t)gp_config_int(config, "slots");
     s->epoch = (uint32_t)gp_config_int(config, "epoch");
     s->handshake_timeout = gp_config_seconds(config, "handshake_timeout");
-    s->checksum =
-        strcmp(checksum, "on") == 0 || (strcmp(checksum, "auto") == 0 && !loop);
     s->job = gp_hash(o->job, strlen(o->job));
     strncpy(s->job_name, o->job, sizeof(s->job_name) - 1);
     strncpy(s->token, o->token, sizeof(s->token) - 1);

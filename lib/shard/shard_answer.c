@@ -133,7 +133,7 @@ send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
     if (status != GP_OK)
         return status;
     msg.payload = length;
-    if (s->checksum && !e->init_answer) {
+    if (s->link[peer->link_number].checksum && !e->init_answer) {
         if (!c->crc_valid)
             c->crc = gp_crc32c(0, payload, length);
         c->crc_valid = true;

@@ -143,6 +143,7 @@ typedef struct shard_link {
     const gp_transport_ops *ops;
     gp_domain *domain;
     bool local;    /* for the worker of this process */
+    bool checksum; /* of results: formed here, once for all workers */
     uint32_t idle; /* polls in a row that gave nothing */
 } shard_link;
 
@@ -158,7 +159,6 @@ struct gp_shard {
     uint32_t window;     /* how many large pushes a peer's slots hold */
     uint32_t slots;      /* of each peer, in which pushes take runs */
     uint32_t most_slots; /* that a push can take */
-    bool checksum;       /* compute result checksums once, here */
     double handshake_timeout;
     gp_list peers;
     gp_list graves;   /* dropped in this turn; events may still name them */

@@ -309,6 +309,9 @@ check_post(gp_endpoint *ep, const gp_msg *msg, const uint8_t *payload,
     known_mem *m;
     known_post *p;
 
+    side(e->connects)->messages++;
+    if (msg->flags & GP_MSG_PAYLOAD_CRC)
+        side(e->connects)->checked++;
     if (!mem) {
         side(e->connects)->strays++;
         return;

@@ -24,6 +24,8 @@ typedef struct counted_side {
     unsigned tokens;      /* live now, all endpoints */
     unsigned most_tokens; /* live at once for one endpoint */
     uint64_t strays;      /* data from no registered memory, all endpoints */
+    uint64_t messages;    /* of data, all endpoints, ... */
+    uint64_t checked;     /* ... with a checksum before the transport had it */
 } counted_side;
 
 typedef struct counted {

@@ -229,8 +229,11 @@ few_regions(void **state)
     assert_false(job_log_has("gp_buffer_register"));
     expect_few(&c);
     assert_int_equal(c.worker.registered, SHARDS + 2);
+    /* A device is trusted; what nobody reads is not formed. */
+    assert_int_equal(c.shard.checked, 0);
     run_model(&m, GP_CAP_REGISTERED, &c);
     expect_few(&c);
+    assert_int_equal(c.shard.checked, c.shard.messages);
 }
 
 static void
