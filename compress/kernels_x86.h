@@ -16,6 +16,11 @@
 
 #define KERNEL   TARGET static void
 #define WHOLE(n) ((n) & ~(size_t)(LANES - 1))
+/* Vectors of a fold's sums: registers hold more, but then wait for memory. */
+#define FOLD_TILE 8
+/* Bytes of codes that a fold asks for before it needs them: there are more
+ * messages than the processor follows by itself. */
+#define FOLD_AHEAD 256
 
 static const gp_kernels *const rest = &gp_kernels_scalar;
 
@@ -263,31 +268,39 @@ q8_decode_add(const uint8_t *scales, const int8_t *codes, float *target,
     rest->q8.decode_add(scales, codes + i, target + i, n - i, block);
 }
 
-VECTOR vf
-q8_term(const gp_q8_message *m, size_t b, size_t i)
+/* One message's part of a tile, and the least of its bytes. */
+VECTOR void
+q8_terms(const gp_q8_message *m, size_t b, size_t i, size_t width, vf *term,
+         vb *least)
 {
-    return mul_f(set_f(gp_float(gp_get32(m->scales + 4 * b))),
-                 load_codes(m->codes + i));
+    vf s = set_f(gp_float(gp_get32(m->scales + 4 * b)));
+
+    for (size_t j = 0; j < width; j += 4) {
+        __builtin_prefetch(m->codes + i + j * LANES + FOLD_AHEAD);
+        *least = min_b(*least, load_b(m->codes + i + j * LANES));
+    }
+    for (size_t j = 0; j < width; j++)
+        term[j] = mul_f(s, load_codes(m->codes + i + j * LANES));
 }
 
 /* `width` vectors at element i, which all lie in block b; *least becomes the
- * least of its bytes and of those that the codes fill. */
+ * least of its bytes and of those that the codes fill. Each message's lines are
+ * used up at once: where messages lie apart by whole pages, the first cache has
+ * no room for those of all. */
 VECTOR void
 q8_fold_tile(const gp_q8_message *messages, size_t inputs, bool add_to,
              float *target, size_t b, size_t i, size_t width, vb *least)
 {
-    vf sum[8];
+    vf sum[FOLD_TILE], term[FOLD_TILE];
 
-    for (size_t k = 0; k < inputs; k++)
-        for (size_t j = 0; j < width; j += 4)
-            *least = min_b(*least, load_b(messages[k].codes + i + j * LANES));
-    for (size_t j = 0; j < width; j++)
-        sum[j] = q8_term(messages, b, i + j * LANES);
+    q8_terms(messages, b, i, width, sum, least);
     for (size_t j = 0; add_to && j < width; j++)
         sum[j] = add_f(load_f(target + i + j * LANES), sum[j]);
-    for (size_t k = 1; k < inputs; k++)
+    for (size_t k = 1; k < inputs; k++) {
+        q8_terms(messages + k, b, i, width, term, least);
         for (size_t j = 0; j < width; j++)
-            sum[j] = add_f(sum[j], q8_term(messages + k, b, i + j * LANES));
+            sum[j] = add_f(sum[j], term[j]);
+    }
     for (size_t j = 0; j < width; j++)
         store_f(target + i + j * LANES, sum[j]);
 }
@@ -317,8 +330,9 @@ q8_fold(const gp_q8_message *messages, size_t inputs, bool add_to,
     for (; n - i >= block; b++) {
         size_t end = i + block;
 
-        for (; end - i >= 8 * LANES; i += 8 * LANES)
-            q8_fold_tile(messages, inputs, add_to, target, b, i, 8, &least);
+        for (; end - i >= FOLD_TILE * LANES; i += FOLD_TILE * LANES)
+            q8_fold_tile(messages, inputs, add_to, target, b, i, FOLD_TILE,
+                         &least);
         for (; end - i >= 4 * LANES; i += 4 * LANES)
             q8_fold_tile(messages, inputs, add_to, target, b, i, 4, &least);
         if (i < end)
