@@ -76,7 +76,8 @@ struct gp_codec_rig {
     gp_codec_memory *memory;
     uint64_t count, chunk, chunks; /* elements; elements; number */
     uint32_t ranks, threads;
-    size_t slot; /* bytes per message */
+    size_t slot;   /* bytes per message */
+    size_t stride; /* from a rank's messages to those of the next */
     uint8_t *messages;
     uint8_t *sums; /* aggregated, one per chunk; NULL without */
     size_t *lengths, *sum_lengths;

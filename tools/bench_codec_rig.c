@@ -16,6 +16,10 @@
 #define CHUNK_BYTES   ((uint64_t)512 << 10) /* the engine's default */
 #define WIDE_BYTES    ((uint64_t)64 << 20)  /* and its largest */
 #define SLOTS_MAX     ((uint64_t)16 << 30)
+/* Ranks' messages lie as in a shard: shifted against each other within pages,
+ * lest lines of all share one place in the first cache. */
+#define PAGE_BYTES   4096u
+#define COLOUR_BYTES 512u
 
 uint64_t
 gp_codec_chunk_count(const gp_codec_rig *rig, uint64_t chunk)
@@ -38,7 +42,7 @@ gp_codec_context_of(const gp_codec_rig *rig, uint32_t rank, uint64_t chunk)
 static uint8_t *
 message_of(const gp_codec_rig *rig, uint32_t rank, uint64_t chunk)
 {
-    return rig->messages + (rank * rig->chunks + chunk) * rig->slot;
+    return rig->messages + rank * rig->stride + chunk * rig->slot;
 }
 
 uint64_t
@@ -405,7 +409,10 @@ allocate_messages(gp_codec_rig *rig)
                        "--workers or the size",
                        rig->ranks, (unsigned long long)(SLOTS_MAX >> 30));
     rig->slot = (bound + 63) / 64 * 64;
-    rig->messages = gp_alloc_aligned(messages * rig->slot + 1);
+    rig->stride =
+        (rig->chunks * rig->slot + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES +
+        COLOUR_BYTES;
+    rig->messages = gp_alloc_aligned(rig->ranks * rig->stride + 1);
     rig->lengths = calloc(messages, sizeof(size_t));
     rig->shared = calloc(rig->chunks, sizeof(float));
     if (gp_pipeline_needs(rig->pipeline) & GP_PIPELINE_AGGREGATES) {

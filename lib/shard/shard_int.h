@@ -54,6 +54,7 @@ typedef struct gp_peer {
     uint32_t rank, incarnation;
     char identity[128];
     uint8_t *slots;
+    void *slot_memory; /* that the slots lie in */
     gp_mem *slot_mem;
     uint32_t region;
     uint64_t free_credits;  /* slots to hand back with the next message */

@@ -13,6 +13,9 @@
 #include "rendezvous/rendezvous.h"
 #include "shard/shard_int.h"
 
+#define SLOT_COLOURS 8u
+#define SLOT_SHIFT   512u
+
 gp_status
 gp_peer_post(gp_shard *s, gp_peer *peer, gp_msg *msg, const void *payload,
              uint64_t cookie)
@@ -124,7 +127,7 @@ gp_shard_bury(gp_shard *s)
 
         if (peer->slot_mem)
             peer->ops->mem_dereg(peer->slot_mem);
-        free(peer->slots);
+        free(peer->slot_memory);
         free(peer);
     }
 }
@@ -317,19 +320,23 @@ on_hello(gp_shard *s, gp_peer *peer, const gp_event *event)
         start_all(s);
 }
 
+/* Slots of ranks are shifted against each other within pages: one pass folds
+ * the pushes of all, and lines of the same place in a page share one place in
+ * the first cache, which has no room for those of eight. */
 static gp_status
 grant_slots(gp_shard *s, gp_peer *peer)
 {
-    size_t bytes;
+    size_t bytes, shift = peer->rank % SLOT_COLOURS * SLOT_SHIFT, all;
     gp_status status;
 
     if (s->chunks == 0)
         return GP_OK;
-    if (!gp_mul(s->slots, s->slot_bytes, &bytes))
+    if (!gp_mul(s->slots, s->slot_bytes, &bytes) || !gp_add(bytes, shift, &all))
         return gp_fail(GP_ERR_TOO_LARGE, "landing slots");
-    peer->slots = gp_alloc_aligned(bytes);
-    if (!peer->slots)
+    peer->slot_memory = gp_alloc_aligned(all);
+    if (!peer->slot_memory)
         return gp_fail(GP_ERR_NO_MEMORY, "landing slots of %zu bytes", bytes);
+    peer->slots = (uint8_t *)peer->slot_memory + shift;
     status =
         peer->ops->mem_reg(peer->domain, peer->slots, bytes, &peer->slot_mem);
     if (status == GP_OK)
