@@ -139,7 +139,7 @@ find(const char *published, const char *wanted, bool unnamed, char *address,
 /* verbs if it can be, and the reason if not. */
 static const gp_transport_ops *
 try_verbs(const gp_config *config, const char *who, const char *published,
-          char *address, size_t capacity)
+          bool *said, char *address, size_t capacity)
 {
     const gp_transport_ops *verbs = NULL;
     char text[GP_ADDRESS_MAX], why[256];
@@ -149,7 +149,10 @@ try_verbs(const gp_config *config, const char *who, const char *published,
         return NULL;
     }
     if (!verbs_usable(config, &verbs, why, sizeof(why))) {
-        GP_WARN("%s offers verbs, but tcp is used: %s", who, why);
+        if (!said || !*said)
+            GP_WARN("%s offers verbs, but tcp is used: %s", who, why);
+        if (said)
+            *said = true;
         return NULL;
     }
     snprintf(address, capacity, "%s", text);
@@ -158,7 +161,8 @@ try_verbs(const gp_config *config, const char *who, const char *published,
 
 gp_status
 gp_paths_take(const gp_config *config, const char *who, const char *published,
-              const gp_transport_ops **ops, char *address, size_t capacity)
+              bool *said, const gp_transport_ops **ops, char *address,
+              size_t capacity)
 {
     const gp_transport_ops *chosen, *verbs = NULL;
     gp_status status = gp_transport_choose(config, &chosen);
@@ -166,7 +170,7 @@ gp_paths_take(const gp_config *config, const char *who, const char *published,
     if (status != GP_OK)
         return status;
     if (is_auto(config))
-        verbs = try_verbs(config, who, published, address, capacity);
+        verbs = try_verbs(config, who, published, said, address, capacity);
     if (verbs) {
         *ops = verbs;
         return GP_OK;
@@ -178,4 +182,14 @@ gp_paths_take(const gp_config *config, const char *who, const char *published,
                        who, chosen->name, published);
     *ops = chosen;
     return GP_OK;
+}
+
+const gp_transport_ops *
+gp_paths_other(const gp_config *config, const char *published,
+               const gp_transport_ops *taken, char *address, size_t capacity)
+{
+    if (!is_auto(config) || strcmp(taken->name, "verbs") != 0 ||
+        !find(published, "tcp", false, address, capacity))
+        return NULL;
+    return gp_transport_find("tcp");
 }

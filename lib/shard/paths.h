@@ -32,12 +32,22 @@ gp_status gp_paths_append(const char *transport, const char *address,
  * and this machine can use it, else tcp. What is offered without a name goes by
  * the configured transport, tcp with auto.
  *
- * `who` names the other side in messages: "shard 3". GP_ERR_CONFIG when the
+ * `who` names the other side in messages: "shard 3". *said: whether the log has
+ * why verbs is passed over, which it need not hear of each shard; may be NULL.
+ * GP_ERR_CONFIG when the
  * configured transport is not among what is offered.
  */
 gp_status gp_paths_take(const gp_config *config, const char *who,
-                        const char *published, const gp_transport_ops **ops,
-                        char *address, size_t capacity);
+                        const char *published, bool *said,
+                        const gp_transport_ops **ops, char *address,
+                        size_t capacity);
+
+/* What is left when the alternative taken leads nowhere: with auto tcp after
+ * verbs, else NULL. */
+const gp_transport_ops *gp_paths_other(const gp_config *config,
+                                       const char *published,
+                                       const gp_transport_ops *taken,
+                                       char *address, size_t capacity);
 
 /* Every alternative, one after the other: *next starts as the published text,
  * and is NULL after the last. `transport` gets the name, "" for none. */

@@ -273,6 +273,68 @@ on_message(gp_conn *conn, const gp_event *event)
                        conn->shard, conn->address, msg->type);
 }
 
+gp_status
+gp_conn_connect(gp_conn *conn)
+{
+    gp_status status = conn->link->ops->connect(
+        conn->link->domain, conn->address, conn->deadline_ns, &conn->ep);
+
+    if (status != GP_OK)
+        return status;
+    conn->link->conns++;
+    conn->link->ops->ep_set_user(conn->ep, conn);
+    return GP_OK;
+}
+
+bool
+gp_conn_go_other_way(gp_conn *conn, const char *why)
+{
+    gp_worker *w = conn->worker;
+
+    if (!conn->other)
+        return false;
+    if (!w->went_other_way)
+        GP_WARN("shard %u offers verbs, but %s is used: %s", conn->shard,
+                conn->other->ops->name, why);
+    w->went_other_way = true;
+    if (conn->ep)
+        conn->link->ops->ep_close(conn->ep);
+    conn->ep = NULL;
+    conn->link = conn->other;
+    conn->other = NULL;
+    memcpy(conn->address, conn->other_address, sizeof(conn->address));
+    return gp_conn_connect(conn) == GP_OK;
+}
+
+/* Nothing was said on the connection yet, and the peer is not a stranger. */
+static bool
+try_other_way(gp_conn *conn, gp_status status)
+{
+    char text[640];
+
+    if (conn->state != CONN_CONNECTING || !conn->other ||
+        status == GP_ERR_VERSION || status == GP_ERR_AUTH ||
+        status == GP_ERR_PROTOCOL)
+        return false;
+    conn->link->ops->ep_describe(conn->ep, text, sizeof(text));
+    return gp_conn_go_other_way(conn, text);
+}
+
+/* A device knows more than a status says: which limit to raise, say. */
+static void
+cannot_connect(gp_conn *conn, gp_status status)
+{
+    char text[640] = "";
+
+    if (conn->ep && gp_conn_registers(conn))
+        conn->link->ops->ep_describe(conn->ep, text, sizeof(text));
+    gp_worker_fail(conn->worker, status == GP_OK ? GP_ERR_UNREACHABLE : status,
+                   "cannot connect to shard %u at %s: %s%s%s%s; is it running, "
+                   "and is the address right?",
+                   conn->shard, conn->address, gp_status_text(status),
+                   *text ? " (" : "", text, *text ? ")" : "");
+}
+
 static void
 on_closed(gp_conn *conn, gp_status status)
 {
@@ -280,16 +342,15 @@ on_closed(gp_conn *conn, gp_status status)
 
     if (conn->told)
         gp_conn_believe(w);
+    else if (try_other_way(conn, status))
+        return;
     else if (conn->state == CONN_CONNECTING && status == GP_ERR_PROTOCOL)
         gp_worker_fail(w, status,
                        "what answers at %s is not a gradpush shard: check the "
                        "address of shard %u",
                        conn->address, conn->shard);
     else if (conn->state == CONN_CONNECTING && status != GP_ERR_VERSION)
-        gp_worker_fail(w, status == GP_OK ? GP_ERR_UNREACHABLE : status,
-                       "cannot connect to shard %u at %s: %s; is it running, "
-                       "and is the address right?",
-                       conn->shard, conn->address, gp_status_text(status));
+        cannot_connect(conn, status);
     else if (status == GP_ERR_VERSION)
         gp_worker_fail(
             w, status,

@@ -270,17 +270,31 @@ static gp_status
 choose_path(gp_worker *w, gp_conn *conn, const char *published)
 {
     const gp_transport_ops *ops = gp_transport_find("loop");
+    const gp_transport_ops *other;
     gp_status status = GP_OK;
     char who[32];
 
     if (w->shard && conn->shard == w->shard_index) {
         local_name(w, conn->address, sizeof(conn->address));
-    } else {
-        snprintf(who, sizeof(who), "shard %u", conn->shard);
-        status = gp_paths_take(w->config, who, published, &ops, conn->address,
-                               sizeof(conn->address));
+        return find_link(w, ops, &conn->link);
     }
-    return status == GP_OK ? find_link(w, ops, &conn->link) : status;
+    snprintf(who, sizeof(who), "shard %u", conn->shard);
+    status = gp_paths_take(w->config, who, published, &w->went_other_way, &ops,
+                           conn->address, sizeof(conn->address));
+    if (status != GP_OK)
+        return status;
+    /* Both are opened now: the driver waits for those of the beginning. */
+    other = gp_paths_other(w->config, published, ops, conn->other_address,
+                           sizeof(conn->other_address));
+    if (other)
+        status = find_link(w, other, &conn->other);
+    if (status == GP_OK)
+        status = find_link(w, ops, &conn->link);
+    if (status != GP_OK && conn->other) {
+        conn->link = conn->other;
+        return gp_conn_go_other_way(conn, gp_last_error()) ? GP_OK : status;
+    }
+    return status;
 }
 
 static gp_status
@@ -294,13 +308,9 @@ connect_shard(gp_worker *w, uint32_t i, const char *published,
     conn->shard = i;
     gp_list_init(&conn->ready);
     gp_list_init(&conn->unbuffered);
+    conn->deadline_ns = deadline;
     status = choose_path(w, conn, published);
-    if (status == GP_OK)
-        status = conn->link->ops->connect(conn->link->domain, conn->address,
-                                          deadline, &conn->ep);
-    if (status == GP_OK)
-        conn->link->ops->ep_set_user(conn->ep, conn);
-    return status;
+    return status == GP_OK && !conn->ep ? gp_conn_connect(conn) : status;
 }
 
 static gp_status

@@ -73,6 +73,7 @@ typedef struct scratch {
 typedef struct worker_link {
     const gp_transport_ops *ops;
     gp_domain *domain;
+    uint32_t conns; /* ever made; without any it need not be looked at */
 } worker_link;
 
 typedef struct gp_experiment gp_experiment;
@@ -86,6 +87,9 @@ typedef struct gp_conn {
     uint32_t shard;
     atomic_int state; /* conn_state; read by waiting threads */
     char address[GP_ADDRESS_MAX];
+    worker_link *other; /* when `link` leads nowhere; NULL: nothing */
+    char other_address[GP_ADDRESS_MAX];
+    uint64_t deadline_ns; /* of connecting */
     uint8_t nonce[GP_NONCE_BYTES];
     uint32_t slots, region;
     uint64_t slot_bytes;
@@ -256,9 +260,10 @@ struct gp_worker {
     gp_experiment *experiment;           /* or NULL */
     gp_buffer **buffer;                  /* NULL where one was unregistered */
     uint32_t buffers;
-    bool copied; /* the log says that buffers are not registered */
-    bool added;  /* to the driver */
-    bool joined; /* all members were there */
+    bool went_other_way; /* the log says that some shard is reached by tcp */
+    bool copied;         /* the log says that buffers are not registered */
+    bool added;          /* to the driver */
+    bool joined;         /* all members were there */
     bool leaving;
     /* Shared. */
     pthread_mutex_t submit_lock;
@@ -396,6 +401,9 @@ void gp_worker_fail(gp_worker *w, gp_status status, const char *format, ...)
     GP_PRINTF(3, 4);
 void gp_worker_close_conns(gp_worker *w);
 void gp_conn_believe(gp_worker *w);
+gp_status gp_conn_connect(gp_conn *conn);
+/* `why`: what is said, once. False: there is no other way. */
+bool gp_conn_go_other_way(gp_conn *conn, const char *why);
 
 /* engine.c: operations */
 gp_driven gp_worker_driven(gp_worker *w);

@@ -290,15 +290,23 @@ asynchronous_events(void **state)
 static void
 device_that_dies(void **state)
 {
-    static const char *const settings[] = {"ib_reconnect", "0.2", NULL};
+    static const char *const settings[] = {"ib_reconnect", "600", NULL};
+    side *sides[2];
     world w;
 
     (void)state;
+    gp_log_set_level(GP_LOG_NONE);
     world_connected(&w, NULL, settings);
+    sides[0] = &w.r.a;
+    sides[1] = &w.r.b;
     gp_sim_device_fatal(w.sim, 0);
-    assert_true(status_of(&w, &w.r.a) < 0);
-    assert_true(status_of(&w, &w.r.b) < 0);
+    for (size_t k = 0; k < 2; k++) {
+        assert_int_equal(status_of(&w, sides[k]), GP_ERR_SYSTEM);
+        assert_non_null(strstr(sides[k]->ep->why, "sim0"));
+        assert_non_null(strstr(sides[k]->ep->why, "failed or was removed"));
+    }
     world_close(&w);
+    gp_log_set_level(GP_LOG_WARN);
 }
 
 /* --------------------------------------------------------------- strangers */
@@ -436,6 +444,49 @@ a_dead_rail_holds_nothing_up(void **state)
     gp_log_set_level(GP_LOG_WARN);
 }
 
+static bool
+one_was_given_up(world *w)
+{
+    return (w->r.a.ep->lane[0]->given_up || w->r.a.ep->lane[1]->given_up) &&
+           (w->r.b.ep->lane[0]->given_up || w->r.b.ep->lane[1]->given_up);
+}
+
+/* A device that goes for good takes its lane with it at once, and the others
+ * carry all there was. */
+static void
+a_dead_device_of_two(void **state)
+{
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    for (unsigned dead = 0; dead < 2; dead++) {
+        area from, to;
+        world w;
+
+        two_rails(&w, "600");
+        area_make(&w, &from, &w.r.a, LENGTH);
+        area_expose(&w, &to, &w.r.b, LENGTH);
+        fill_pattern(from.bytes, LENGTH, dead);
+        settle(&w.r);
+        side_forget(&w.r.a);
+        side_forget(&w.r.b);
+        for (size_t i = 0; i < 16; i++) {
+            push(&w, &from, &to, i * (LENGTH / 16), LENGTH / 16, i + 1);
+            send_control(&w.r, &w.r.a, i);
+            if (i == 7)
+                gp_sim_device_fatal(w.sim, dead);
+        }
+        await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 32);
+        await(&w.r, &w.r.a, GP_EVENT_SENT, 16);
+        assert_pattern(to.bytes, LENGTH, dead);
+        pump_until(&w, one_was_given_up);
+        assert_true(w.r.a.ep->lane[dead]->given_up);
+        assert_true(w.r.b.ep->lane[dead]->given_up);
+        exchange(&w, 50);
+        world_close(&w);
+    }
+    gp_log_set_level(GP_LOG_WARN);
+}
+
 /* ----------------------------------------------------------------- faults */
 
 /* Drives a side whose domain may be broken, which is a status too. True when
@@ -508,6 +559,7 @@ main(void)
         cmocka_unit_test(another_token),
         cmocka_unit_test(rail_that_dies),
         cmocka_unit_test(a_dead_rail_holds_nothing_up),
+        cmocka_unit_test(a_dead_device_of_two),
         cmocka_unit_test(every_call_may_fail),
     };
 

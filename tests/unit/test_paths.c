@@ -35,9 +35,9 @@ assert_taken(const char *transport, const char *published, const char *name,
     const gp_transport_ops *ops = NULL;
     char text[GP_ADDRESS_MAX] = "";
 
-    assert_int_equal(
-        gp_paths_take(config, "shard 3", published, &ops, text, sizeof(text)),
-        GP_OK);
+    assert_int_equal(gp_paths_take(config, "shard 3", published, NULL, &ops,
+                                   text, sizeof(text)),
+                     GP_OK);
     assert_string_equal(ops->name, name);
     assert_string_equal(text, address);
     gp_config_destroy(config);
@@ -69,6 +69,36 @@ alternatives(void **state)
         assert_taken("verbs", BOTH, "verbs", "10.0.0.2:4711");
 }
 
+/* What is left after verbs, only to who may choose. */
+static void
+the_other_way(void **state)
+{
+    static const struct {
+        const char *transport, *published, *taken, *left;
+    } cases[] = {
+        {"auto", BOTH, "verbs", "10.0.0.2:4712"},
+        {"auto", BOTH, "tcp", NULL},
+        {"verbs", BOTH, "verbs", NULL},
+        {"auto", "verbs:10.0.0.2:4711", "verbs", NULL},
+        {"auto", "10.0.0.2:4711", "tcp", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(cases); i++) {
+        gp_config *config = config_of(cases[i].transport);
+        const gp_transport_ops *taken = gp_transport_find(cases[i].taken);
+        char text[GP_ADDRESS_MAX] = "";
+
+        if (taken)
+            assert_ptr_equal(gp_paths_other(config, cases[i].published, taken,
+                                            text, sizeof(text)),
+                             cases[i].left ? gp_transport_find("tcp") : NULL);
+        if (taken && cases[i].left)
+            assert_string_equal(text, cases[i].left);
+        gp_config_destroy(config);
+    }
+}
+
 static void
 none_fits(void **state)
 {
@@ -78,7 +108,7 @@ none_fits(void **state)
 
     (void)state;
     assert_int_equal(gp_paths_take(config, "shard 3", "verbs:10.0.0.2:4711",
-                                   &ops, text, sizeof(text)),
+                                   NULL, &ops, text, sizeof(text)),
                      GP_ERR_CONFIG);
     assert_null(ops);
     assert_string_equal(text, "untouched");
@@ -140,8 +170,9 @@ main(void)
 {
     static const struct CMUnitTest cases[] = {
         cmocka_unit_test(plain_addresses), cmocka_unit_test(alternatives),
-        cmocka_unit_test(none_fits),       cmocka_unit_test(published),
-        cmocka_unit_test(too_long),        cmocka_unit_test(offered),
+        cmocka_unit_test(the_other_way),   cmocka_unit_test(none_fits),
+        cmocka_unit_test(published),       cmocka_unit_test(too_long),
+        cmocka_unit_test(offered),
     };
 
     return cmocka_run_group_tests(cases, NULL, NULL);

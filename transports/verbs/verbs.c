@@ -159,6 +159,7 @@ configure(gp_domain *d, const gp_config *config)
     d->reconnect_seconds = gp_config_seconds(config, "ib_reconnect");
     d->handshake_seconds = gp_config_seconds(config, "handshake_timeout");
     d->keepalive_ns = (uint64_t)(keepalive * 1e9);
+    d->hasty = !strcmp(gp_config_get(config, "transport"), "auto");
     d->pinned = gp_config_get(config, "ib_hca")[0] ||
                 gp_config_int(config, "ib_gid_index") >= 0;
     d->by_name = gp_config_get(config, "advertise")[0] ||
@@ -562,7 +563,8 @@ ep_describe(const gp_endpoint *ep, char *text, size_t capacity)
 
     if (!lane->qp ||
         d->api->query_port(lane->device->verbs, lane->id->port_num, &port)) {
-        snprintf(text, capacity, "verbs %s, not connected", ep->peer);
+        snprintf(text, capacity, "verbs %s, not connected%s%s", ep->peer,
+                 ep->why[0] ? ": " : "", ep->why);
         return;
     }
     if (lane->device->iwarp)

@@ -287,7 +287,10 @@ take(gp_vb_lane *lane, const gp_vb_hello *hello)
     int error;
 
     if (status != GP_OK) {
-        cannot_take(lane, GP_VB_REJECT_BUSY, status, gp_last_error());
+        cannot_take(lane,
+                    status == GP_ERR_NO_MEMORY ? GP_VB_REJECT_MEMORY
+                                               : GP_VB_REJECT_BUSY,
+                    status, gp_last_error());
         return;
     }
     status = gp_vb_lane_meet(lane, hello);

@@ -150,6 +150,8 @@ gp_vb_cm_lose(gp_vb_lane *lane, gp_status status, const char *why)
     lane->retry_ns = gp_clock_ns();
     lane->judge_ns = lane->retry_ns + LOOK_MAX_NS;
     lane->lost_ns = gp_deadline(d->reconnect_seconds);
+    if (lane->device && lane->device->gone)
+        lane->lost_ns = lane->retry_ns; /* it does not come back */
     if (lane->losses++ && (lane->progress != lane->messages ||
                            lane->retry_ns - lane->up_ns > GOOD_NS))
         lane->losses = 1;
@@ -322,7 +324,10 @@ lane_event(gp_vb_lane *lane, const gp_vb_cm_event *event)
                           "the peer ended the connection");
         break;
     case RDMA_CM_EVENT_DEVICE_REMOVAL:
-        gp_vb_lane_failed(lane, GP_ERR_SYSTEM, "the device was removed");
+        if (lane->device)
+            gp_vb_device_gone(lane->device, "the device was removed");
+        else
+            gp_vb_lane_failed(lane, GP_ERR_SYSTEM, "the device was removed");
         break;
     case RDMA_CM_EVENT_TIMEWAIT_EXIT:
     case RDMA_CM_EVENT_ADDR_CHANGE:

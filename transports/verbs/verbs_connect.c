@@ -27,6 +27,8 @@
 /* How long an attempt may take, and each of its first two steps. */
 #define ATTEMPT_TIMEOUT (3 * SECOND)
 #define STEP_MS         2000
+/* How long auto waits for an answer before it takes tcp. */
+#define ANSWER_TIMEOUT (5 * SECOND)
 /* What a further lane has to appear at all. */
 #define JOIN_SECONDS 10.0
 
@@ -42,6 +44,12 @@ struct gp_vb_attempt {
     uint32_t rails;
     struct sockaddr_storage rail[GP_VB_PATH_MAX]; /* the peer's other ones */
 };
+
+/* How long a cause is waited out. */
+typedef enum patience { PATIENCE_NONE, PATIENCE_SOME, PATIENCE_LONG } patience;
+
+static void unanswered(gp_vb_lane *lane, const char *format, ...)
+    GP_PRINTF(2, 3);
 
 static double
 seconds(uint64_t ns)
@@ -76,18 +84,13 @@ end_attempt(gp_vb_lane *lane, const char *why)
         GP_DEBUG("verbs %s: lane %u: %s", lane->ep->peer, lane->index, why);
 }
 
-void
-gp_vb_connect_failed(gp_vb_lane *lane, const char *format, ...)
+/* Whether the endpoint has more to try, now or after a pause. */
+static void
+try_next(gp_vb_lane *lane)
 {
     gp_vb_attempt *a = lane->ep->attempt;
     uint64_t now = gp_clock_ns();
-    char why[400];
-    va_list args;
 
-    va_start(args, format);
-    vsnprintf(why, sizeof(why), format, args);
-    va_end(args);
-    end_attempt(lane, why);
     if (lane->ep->state == GP_VB_CONNECTING && a->next + 1 < a->count) {
         a->next++;
         lane->retry_ns = now;
@@ -97,6 +100,69 @@ gp_vb_connect_failed(gp_vb_lane *lane, const char *format, ...)
     if (lane->ep->state == GP_VB_CONNECTING)
         a->next = 0;
     back_off(lane, now);
+}
+
+/* With tcp to go to, a peer that cannot be reached so is not waited for until
+ * the end: not at all for a cause that stays, a while for one that does not
+ * answer, and half of the time for one that may not be there yet. */
+static bool
+is_hopeless(const gp_vb_lane *lane, patience wait)
+{
+    const gp_endpoint *ep = lane->ep;
+    uint64_t waited = gp_clock_ns() - ep->start_ns;
+
+    if (ep->state != GP_VB_CONNECTING || !ep->domain->hasty ||
+        ep->attempt->next + 1 < ep->attempt->count)
+        return false;
+    return wait == PATIENCE_NONE ||
+           (wait == PATIENCE_SOME && waited >= ANSWER_TIMEOUT) ||
+           waited >= (ep->deadline_ns - ep->start_ns) / 2;
+}
+
+static void
+attempt_failed(gp_vb_lane *lane, patience wait, const char *why)
+{
+    end_attempt(lane, why);
+    if (is_hopeless(lane, wait))
+        gp_vb_ep_fail(lane->ep, GP_ERR_UNREACHABLE, "%s", why);
+    else
+        try_next(lane);
+}
+
+void
+gp_vb_connect_failed(gp_vb_lane *lane, const char *format, ...)
+{
+    char why[400];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(why, sizeof(why), format, args);
+    va_end(args);
+    attempt_failed(lane, PATIENCE_LONG, why);
+}
+
+void
+gp_vb_connect_hopeless(gp_vb_lane *lane, const char *format, ...)
+{
+    char why[400];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(why, sizeof(why), format, args);
+    va_end(args);
+    attempt_failed(lane, PATIENCE_NONE, why);
+}
+
+static void
+unanswered(gp_vb_lane *lane, const char *format, ...)
+{
+    char why[400];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(why, sizeof(why), format, args);
+    va_end(args);
+    attempt_failed(lane, PATIENCE_SOME, why);
 }
 
 static void
@@ -160,8 +226,8 @@ gp_vb_connect_lane(gp_vb_lane *lane, uint64_t now)
     error = d->api->rdma_resolve_addr(
         lane->id, source, (struct sockaddr *)&lane->target, STEP_MS);
     if (error)
-        gp_vb_connect_failed(lane, "no RDMA device leads there (%s)",
-                             strerror(error));
+        gp_vb_connect_hopeless(lane, "no RDMA device leads there (%s)",
+                               strerror(error));
 }
 
 gp_status
@@ -214,7 +280,7 @@ request(gp_vb_lane *lane)
     int error;
 
     if (gp_vb_lane_prepare(lane) != GP_OK) {
-        gp_vb_connect_failed(lane, "%s", gp_last_error());
+        gp_vb_connect_hopeless(lane, "%s", gp_last_error());
         return;
     }
     gp_vb_lane_describe(lane, &hello);
@@ -293,6 +359,10 @@ refused(gp_vb_lane *lane, const gp_vb_cm_event *event)
                       "GRADPUSH_TOKEN or GRADPUSH_TOKEN_FILE");
     else if (reason == GP_VB_REJECT_BUSY)
         gp_vb_connect_failed(lane, "it has no resources now");
+    else if (reason == GP_VB_REJECT_MEMORY)
+        gp_vb_connect_hopeless(
+            lane, "it may not lock enough memory; raise its limit: its log, "
+                  "and 'gradpush doctor' there, say how");
     else if (reason == GP_VB_REJECT_GONE && ep->state != GP_VB_CONNECTING) {
         end_attempt(lane, "gone");
         gp_vb_cm_give_up(lane, "the peer has closed the connection");
@@ -331,7 +401,7 @@ resolved(gp_vb_lane *lane)
     int error = lane->ep->domain->api->rdma_resolve_route(lane->id, STEP_MS);
 
     if (error)
-        gp_vb_connect_failed(lane, "no route (%s)", strerror(error));
+        gp_vb_connect_hopeless(lane, "no route (%s)", strerror(error));
 }
 
 void
@@ -354,10 +424,13 @@ gp_vb_connect_event(gp_vb_lane *lane, const gp_vb_cm_event *event)
         break;
     case RDMA_CM_EVENT_ADDR_ERROR:
     case RDMA_CM_EVENT_ROUTE_ERROR:
+        gp_vb_connect_hopeless(lane, "%s (%s)", strerror(abs(event->status)),
+                               api->rdma_event_str(event->type));
+        break;
     case RDMA_CM_EVENT_CONNECT_ERROR:
     case RDMA_CM_EVENT_UNREACHABLE:
-        gp_vb_connect_failed(lane, "%s (%s)", strerror(abs(event->status)),
-                             api->rdma_event_str(event->type));
+        unanswered(lane, "%s (%s)", strerror(abs(event->status)),
+                   api->rdma_event_str(event->type));
         break;
     default:
         GP_DEBUG("verbs %s: %s", lane->ep->peer,
@@ -465,8 +538,7 @@ lane_timer(gp_vb_lane *lane, uint64_t now)
         return;
     }
     if (trying && now >= lane->deadline_ns)
-        gp_vb_connect_failed(lane, "no answer for %.0f s",
-                             seconds(ATTEMPT_TIMEOUT));
+        unanswered(lane, "no answer for %.0f s", seconds(ATTEMPT_TIMEOUT));
     else if (trying)
         gp_vb_wake_at(d, lane->deadline_ns);
     if (lane->state != GP_VB_LANE_IDLE || !lane->retry_ns)

@@ -471,7 +471,7 @@ find_lane(const gp_vb_device *device, uint32_t number)
 }
 
 static void
-fail_all(gp_vb_device *device, enum ibv_event_type type)
+fail_all(gp_vb_device *device, const char *why)
 {
     gp_domain *d = device->domain;
 
@@ -479,9 +479,16 @@ fail_all(gp_vb_device *device, enum ibv_event_type type)
         gp_vb_lane *lane = d->lanes[i];
 
         if (lane && lane->qp && lane->device == device)
-            gp_vb_lane_failed(lane, GP_ERR_SYSTEM, "%s reports: %s",
-                              device->name, d->api->event_type_str(type));
+            gp_vb_lane_failed(lane, GP_ERR_SYSTEM, "%s: %s%s", device->name,
+                              why, device->gone ? "; see dmesg" : "");
     }
+}
+
+void
+gp_vb_device_gone(gp_vb_device *device, const char *why)
+{
+    device->gone = true;
+    fail_all(device, why);
 }
 
 static void
@@ -506,8 +513,10 @@ act_on(gp_vb_device *device, const notice *n)
             (void)api->rdma_notify(lane->id, IBV_EVENT_COMM_EST);
         break;
     case IBV_EVENT_DEVICE_FATAL:
+        gp_vb_device_gone(device, "the device failed or was removed");
+        break;
     case IBV_EVENT_CQ_ERR:
-        fail_all(device, n->type);
+        fail_all(device, api->event_type_str(n->type));
         break;
     case IBV_EVENT_PORT_ERR:
     case IBV_EVENT_PORT_ACTIVE:

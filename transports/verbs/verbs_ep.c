@@ -85,7 +85,9 @@ fence_all(gp_endpoint *ep)
 static void
 log_end(gp_endpoint *ep)
 {
-    if (ep->status == GP_OK)
+    /* With tcp left, its owner says why that is taken. */
+    if (ep->status == GP_OK ||
+        (ep->state == GP_VB_CONNECTING && !ep->accepted && ep->domain->hasty))
         GP_DEBUG("verbs %s: %s", ep->peer, ep->why);
     else if (ep->trusted || !ep->accepted ||
              gp_log_may(&ep->domain->log, "verbs"))

@@ -41,9 +41,10 @@ typedef struct gp_vb_hello {
 #define GP_VB_REJECT_BYTES 8u
 typedef enum gp_vb_reject {
     GP_VB_REJECT_VERSION = 1,
-    GP_VB_REJECT_PROOF = 2, /* another token */
-    GP_VB_REJECT_GONE = 3,  /* the group is closed, or was never here */
-    GP_VB_REJECT_BUSY = 4,  /* no resources now: try again */
+    GP_VB_REJECT_PROOF = 2,  /* another token */
+    GP_VB_REJECT_GONE = 3,   /* the group is closed, or was never here */
+    GP_VB_REJECT_BUSY = 4,   /* no resources now: try again */
+    GP_VB_REJECT_MEMORY = 5, /* it may not lock enough memory: likewise */
 } gp_vb_reject;
 
 void gp_vb_hello_encode(const gp_vb_hello *hello, const char *token, void *out);

@@ -184,6 +184,7 @@ struct gp_vb_device {
     char name[64];
     bool iwarp;
     bool windows; /* type 2B, and wanted */
+    bool gone;    /* failed for good, or was removed */
     uint32_t bind_errors;
     uint32_t max_inline;
     struct ibv_comp_channel *channel;
@@ -455,6 +456,7 @@ struct gp_domain {
     gp_vb_rail rail[GP_VB_PATH_MAX];
     uint32_t rails;
     bool pinned;   /* connect from the rail's address, not as routes say */
+    bool hasty;    /* auto: there is tcp where this leads nowhere */
     bool by_name;  /* the configuration says what others call this host */
     bool anywhere; /* listens on all its addresses, rails' too */
     uint16_t port; /* that it listens on; 0: does not */
@@ -520,6 +522,8 @@ void gp_vb_pd_put(gp_domain *d, gp_vb_pd *pd);
 void gp_vb_device_async(gp_vb_device *device);
 /* Acts on those of this domain, whoever read them. */
 void gp_vb_device_notices(gp_domain *d);
+/* It failed or was removed: its lanes end, and none is made on it again. */
+void gp_vb_device_gone(gp_vb_device *device, const char *why);
 /* Fetches completion events, so that the channel can be slept on. */
 void gp_vb_device_drain(gp_vb_device *device);
 
@@ -581,6 +585,9 @@ void gp_vb_connect_timer(gp_endpoint *ep, uint64_t now);
 void gp_vb_connect_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length);
 /* An attempt came to nothing: the next one follows after a pause. */
 void gp_vb_connect_failed(gp_vb_lane *lane, const char *format, ...)
+    GP_PRINTF(2, 3);
+/* The same of a cause that stays: ends the endpoint when there is tcp. */
+void gp_vb_connect_hopeless(gp_vb_lane *lane, const char *format, ...)
     GP_PRINTF(2, 3);
 /* Tries a lane now; the endpoint is open, or this is its first lane. */
 void gp_vb_connect_lane(gp_vb_lane *lane, uint64_t now);

@@ -275,6 +275,15 @@ post_all(gp_vb_lane *lane)
     return status;
 }
 
+static gp_status
+check_device(const gp_vb_device *device)
+{
+    return device->gone
+               ? gp_fail(GP_ERR_SYSTEM, "%s: the device failed or was removed",
+                         device->name)
+               : GP_OK;
+}
+
 gp_status
 gp_vb_lane_prepare(gp_vb_lane *lane)
 {
@@ -284,6 +293,7 @@ gp_vb_lane_prepare(gp_vb_lane *lane)
 
     if ((status = gp_vb_device_get(ep->domain, lane->id->verbs,
                                    &lane->device)) != GP_OK ||
+        (status = check_device(lane->device)) != GP_OK ||
         (status = gp_vb_pd_get(ep, lane->device, &lane->pd)) != GP_OK ||
         (status = make_slab(ep)) != GP_OK ||
         (status = place_frames(lane)) != GP_OK ||
@@ -416,6 +426,8 @@ drain(gp_vb_lane *lane)
         if (n < 0)
             break;
         quiet = n ? 0 : quiet + 1;
+        if (n == 0 && lane->device->gone)
+            break; /* nothing ends on it any more */
         if (n == 0) {
             if (gp_expired(deadline)) {
                 GP_WARN("verbs %s: a queue pair kept %u requests and %u "

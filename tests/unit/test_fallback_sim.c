@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_fallback_sim.c - whole jobs where verbs is there and leads nowhere, on a
+ * simulated fabric beside real sockets: auto goes over tcp and says why in one
+ * line, and who names verbs gets an error with the fix.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/base.h"
+#include "job_harness.h"
+#include "tests/sim/sim.h"
+
+#define COUNT 5000u
+
+static struct {
+    pthread_mutex_t lock;
+    int lines; /* that tell of the other way */
+    char text[1024];
+} said = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void
+hear(void *user, gp_log_level level, const char *line)
+{
+    (void)level;
+    (void)user;
+    pthread_mutex_lock(&said.lock);
+    if (strstr(line, "but tcp is used")) {
+        said.lines++;
+        strncpy(said.text, line, sizeof(said.text) - 1);
+    }
+    pthread_mutex_unlock(&said.lock);
+}
+
+static void
+body(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_tensor *t = job_tensor(w, "t", COUNT, "sum");
+    float *data = malloc(COUNT * sizeof(float));
+    gp_request *r;
+
+    (void)rank;
+    job_require(data != NULL);
+    for (uint32_t i = 0; i < COUNT; i++)
+        data[i] = (float)(i % 100);
+    job_check(gp_push_pull(t, data, data, &r));
+    job_check(gp_wait(&r, -1));
+    for (uint32_t i = 0; i < COUNT; i++)
+        job_require(data[i] == (float)(j->workers * (i % 100)));
+    free(data);
+}
+
+typedef struct trouble {
+    gp_sim *sim;
+    const char *call; /* that fails for the first connection */
+    int error;
+    unsigned refused, lost;
+    bool removed; /* the only device, once servers listen */
+} trouble;
+
+/* The servers listen by now; workers come one after the other. */
+static void
+begin(job *j, gp_config *config, uint32_t rank)
+{
+    const trouble *t = j->data;
+
+    (void)config;
+    if (rank != 0)
+        return;
+    if (t->call)
+        gp_sim_fail(t->sim, t->call, 1, t->error);
+    if (t->removed)
+        gp_sim_device_fatal(t->sim, 0);
+    if (t->refused)
+        gp_sim_refuse(t->sim, t->refused, 8);
+    if (t->lost)
+        gp_sim_lose_requests(t->sim, t->lost);
+}
+
+static void
+open_fabric(trouble *t, const gp_sim_device *device)
+{
+    gp_sim_options fabric = {
+        .device = device, .devices = device != NULL, .ignore_buffers = true};
+
+    said.lines = 0;
+    t->sim = gp_sim_open(&fabric);
+    assert_non_null(t->sim);
+    gp_verbs_api_use(gp_sim_api(t->sim));
+    gp_log_set_callback(hear, NULL);
+}
+
+static void
+leave_fabric(void)
+{
+    gp_log_set_callback(NULL, NULL);
+    gp_verbs_api_use(NULL);
+}
+
+/* Runs a job of one worker and two shards; how it ended. */
+static gp_status
+run(job *j, trouble *t, const gp_sim_device *device)
+{
+    gp_status status;
+
+    open_fabric(t, device);
+    j->workers = 1;
+    j->shards = 2;
+    j->body = body;
+    j->data = t;
+    j->tweak = begin;
+    status = run_job(j);
+    leave_fabric();
+    return status;
+}
+
+static void
+expect_works(job *j, trouble *t)
+{
+    gp_status status = run(j, t, NULL);
+
+    if (j->created[0] != GP_OK)
+        fail_msg("%s", j->message[0]);
+    if (status != GP_OK)
+        fail_msg("%s", j->server_message);
+}
+
+static void
+verbs_when_it_can_be(void **state)
+{
+    job j = {.transport = "auto"};
+    trouble t = {0};
+
+    (void)state;
+    expect_works(&j, &t);
+    assert_non_null(strstr(j.servers, "verbs:"));
+    assert_int_equal(said.lines, 0);
+    assert_int_equal(gp_sim_stats_now(t.sim).created[GP_SIM_QP], 4);
+    assert_int_equal(gp_sim_finish(t.sim), 0);
+}
+
+/* One of two shards is reached another way, as soon as that is known. */
+static void
+tcp_for_what_leads_nowhere(void **state)
+{
+    static const struct {
+        const char *call, *words;
+        int error;
+    } cases[] = {
+        {"rdma_resolve_addr", "no RDMA device leads there", ENODEV},
+        {"rdma_resolve_route", "no route", EINVAL},
+        {"reg_mr", "could not be registered", ENOMEM},
+        {"rdma_create_qp", "no queue pair", EPERM},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(cases); i++) {
+        job j = {.transport = "auto"};
+        trouble t = {.call = cases[i].call, .error = cases[i].error};
+
+        expect_works(&j, &t);
+        assert_true(gp_sim_failed(t.sim));
+        assert_int_equal(said.lines, 1);
+        assert_non_null(strstr(said.text, cases[i].words));
+        assert_true(gp_sim_stats_now(t.sim).writes > 0);
+        assert_int_equal(gp_sim_finish(t.sim), 0);
+    }
+}
+
+/* The listening side may not be up yet, or not answer: that is waited out for
+ * a part of the time. */
+static void
+tcp_for_who_does_not_answer(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        job j = {.transport = "auto", .settings = {"connect_timeout", "3s"}};
+        trouble t = {.refused = i ? 0 : 100000, .lost = i ? 100000 : 0};
+
+        expect_works(&j, &t);
+        assert_int_equal(said.lines, 1);
+        assert_int_equal(gp_sim_stats_now(t.sim).writes, 0);
+        assert_int_equal(gp_sim_finish(t.sim), 0);
+    }
+}
+
+/* What a worker says that cannot begin: servers wait for it without end, so
+ * they are not asked. */
+static gp_status
+refused_worker(trouble *t, const gp_sim_device *device, char *why,
+               size_t capacity)
+{
+    job j = {.transport = "verbs",
+             .workers = 1,
+             .shards = 2,
+             .settings = {"connect_timeout", "0.5s"},
+             .data = t};
+    gp_config *c = job_config(&j);
+    gp_worker *w = NULL;
+    gp_status status;
+
+    open_fabric(t, device);
+    job_start_servers(&j);
+    job_set(c, "rank", "0");
+    job_set(c, "servers", j.servers);
+    begin(&j, c, 0);
+    status = gp_worker_create(c, &w);
+    snprintf(why, capacity, "%s", gp_last_error());
+    gp_worker_destroy(w);
+    gp_config_destroy(c);
+    for (uint32_t i = 0; i < j.shards; i++)
+        gp_server_destroy(j.server[i]);
+    leave_fabric();
+    return status;
+}
+
+/* Who comes when the device is gone. */
+static void
+tcp_when_the_device_was_removed(void **state)
+{
+    job j = {.transport = "auto"};
+    trouble t = {.removed = true};
+
+    (void)state;
+    expect_works(&j, &t);
+    assert_non_null(strstr(j.servers, "verbs:"));
+    assert_int_equal(said.lines, 1);
+    assert_int_equal(gp_sim_stats_now(t.sim).created[GP_SIM_QP], 0);
+    assert_int_equal(gp_sim_finish(t.sim), 0);
+}
+
+static void
+named_verbs_does_not_fall_back(void **state)
+{
+    trouble t = {.refused = 100000};
+    char why[512];
+
+    (void)state;
+    assert_int_equal(refused_worker(&t, NULL, why, sizeof(why)),
+                     GP_ERR_UNREACHABLE);
+    assert_int_equal(said.lines, 0);
+    assert_int_equal(gp_sim_finish(t.sim), 0);
+}
+
+/* Without enough memory that may be locked auto does not begin with verbs, and
+ * who names it reads how to raise the limit. */
+static void
+little_memory(void **state)
+{
+    const gp_sim_device poor = {.memlock = 100 << 10};
+    job j = {.transport = "auto"};
+    trouble t = {0};
+    char why[512];
+
+    (void)state;
+    assert_int_equal(run(&j, &t, &poor), GP_OK);
+    assert_int_equal(said.lines, 0);
+    assert_null(strstr(j.servers, "verbs:"));
+    assert_int_equal(gp_sim_stats_now(t.sim).created[GP_SIM_ID], 0);
+    assert_int_equal(gp_sim_finish(t.sim), 0);
+    assert_int_equal(refused_worker(&t, &poor, why, sizeof(why)),
+                     GP_ERR_UNREACHABLE);
+    assert_non_null(strstr(why, "100 KiB"));
+    assert_non_null(strstr(why, "ulimit -l unlimited"));
+    assert_non_null(strstr(why, "--ulimit memlock=-1"));
+    assert_int_equal(gp_sim_finish(t.sim), 0);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(verbs_when_it_can_be),
+        cmocka_unit_test(tcp_for_what_leads_nowhere),
+        cmocka_unit_test(tcp_for_who_does_not_answer),
+        cmocka_unit_test(tcp_when_the_device_was_removed),
+        cmocka_unit_test(named_verbs_does_not_fall_back),
+        cmocka_unit_test(little_memory),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
