@@ -2,16 +2,11 @@
 /*
  * device_cuda.c - memory of CUDA devices through the driver interface.
  *
- * The driver is loaded when it is first asked for and never linked, so that one
- * binary runs with and without it. Every call makes the device's primary
- * context current and restores what was current before: the CUDA runtime of the
- * caller, which uses the same context, never notices.
+ * Every call makes the device's primary context current and restores what was
+ * current before: the CUDA runtime of the caller, which uses the same context,
+ * never notices.
  */
-#include "device/device_cuda.h"
-
 #include "device/device.h"
-
-void *(*gp_cuda_resolve)(const char *symbol);
 
 #ifndef GP_HAVE_CUDA
 
@@ -45,159 +40,25 @@ const gp_device_ops gp_device_cuda = {
 
 #else
 
-#include <cuda.h>
-#include <dlfcn.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-/* The names are macros in cuda.h that lead to the current version of each
- * function, hence the detour before they become strings. */
-#define DRIVER_FUNCTIONS(X)      \
-    X(cuInit)                    \
-    X(cuGetErrorName)            \
-    X(cuDeviceGetCount)          \
-    X(cuDeviceGet)               \
-    X(cuDeviceGetName)           \
-    X(cuDeviceGetAttribute)      \
-    X(cuDeviceTotalMem)          \
-    X(cuDevicePrimaryCtxRetain)  \
-    X(cuDevicePrimaryCtxRelease) \
-    X(cuCtxPushCurrent)          \
-    X(cuCtxPopCurrent)           \
-    X(cuCtxSynchronize)          \
-    X(cuStreamSynchronize)       \
-    X(cuMemAlloc)                \
-    X(cuMemFree)                 \
-    X(cuMemcpyHtoD)              \
-    X(cuMemcpyDtoH)              \
-    X(cuMemcpyDtoD)              \
-    X(cuMemsetD8)
-#define TEXT(name)   TEXT_(name)
-#define TEXT_(name)  #name
-
-static struct {
-#define MEMBER(name) __typeof__(name) *name##_;
-    DRIVER_FUNCTIONS(MEMBER)
-#undef MEMBER
-    gp_status status; /* of loading */
-    char why[256];
-} driver;
-
-typedef struct cuda_device {
-    gp_device base;
-    CUdevice device;
-    CUcontext context;
-    uint32_t index;
-} cuda_device;
-
-/* --- the driver --- */
-
-static const char *
-error_name(CUresult result)
-{
-    const char *name = NULL;
-
-    if (!driver.cuGetErrorName_ ||
-        driver.cuGetErrorName_(result, &name) != CUDA_SUCCESS || !name)
-        return "unknown CUDA error";
-    return name;
-}
-
-static void
-load_failed(const char *format, const char *what, const char *hint)
-{
-    driver.status = GP_ERR_UNSUPPORTED;
-    snprintf(driver.why, sizeof(driver.why), format, what, hint);
-}
-
-static void *
-resolve(void *library, const char *symbol)
-{
-    return gp_cuda_resolve ? gp_cuda_resolve(symbol) : dlsym(library, symbol);
-}
-
-static bool
-load_functions(void *library)
-{
-#define LOAD(name)                                                         \
-    do {                                                                   \
-        void *symbol = resolve(library, TEXT(name));                       \
-        memcpy(&driver.name##_, &symbol, sizeof(symbol));                  \
-        if (!symbol) {                                                     \
-            load_failed("libcuda.so.1 has no %s: the driver is too old%s", \
-                        TEXT(name), "; update it");                        \
-            return false;                                                  \
-        }                                                                  \
-    } while (0);
-    DRIVER_FUNCTIONS(LOAD)
-#undef LOAD
-    return true;
-}
-
-/* The library stays loaded: the driver does not survive being unloaded. */
-static void
-load_driver(void)
-{
-    void *library = NULL;
-    CUresult result;
-
-    if (!gp_cuda_resolve) {
-        library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-        if (!library) {
-            load_failed("the CUDA driver cannot be loaded: %s%s", dlerror(),
-                        "; install the NVIDIA driver, or use the device cpu");
-            return;
-        }
-    }
-    if (!load_functions(library))
-        return;
-    result = driver.cuInit_(0);
-    if (result != CUDA_SUCCESS)
-        load_failed("the CUDA driver does not start: %s%s", error_name(result),
-                    "; see nvidia-smi, or use the device cpu");
-}
-
-static gp_status
-need_driver(void)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-    pthread_once(&once, load_driver);
-    return driver.status == GP_OK ? GP_OK
-                                  : gp_fail(driver.status, "%s", driver.why);
-}
-
-static gp_status
-cuda_failed(CUresult result, const char *call)
-{
-    gp_status status =
-        result == CUDA_ERROR_OUT_OF_MEMORY ? GP_ERR_NO_MEMORY : GP_ERR_SYSTEM;
-
-    return gp_fail(status, "%s: %s", call, error_name(result));
-}
+#include "device/driver_cuda.h"
 
 /* --- devices --- */
-
-static cuda_device *
-of(gp_device *device)
-{
-    return (cuda_device *)device;
-}
 
 static gp_status
 cuda_count(uint32_t *out)
 {
     int count = 0;
     CUresult result;
-    gp_status status = need_driver();
+    gp_status status = gp_cuda_need();
 
     if (status != GP_OK)
         return status;
-    result = driver.cuDeviceGetCount_(&count);
+    result = gp_cuda.cuDeviceGetCount_(&count);
     if (result != CUDA_SUCCESS)
-        return cuda_failed(result, "cuDeviceGetCount");
+        return gp_cuda_failed(result, "cuDeviceGetCount");
     *out = count > 0 ? (uint32_t)count : 0;
     return GP_OK;
 }
@@ -206,7 +67,7 @@ static gp_status
 cuda_open(uint32_t index, gp_device **out)
 {
     uint32_t count = 0;
-    cuda_device *d;
+    gp_cuda_device *d;
     CUresult result;
     gp_status status = cuda_count(&count);
 
@@ -220,14 +81,15 @@ cuda_open(uint32_t index, gp_device **out)
     d = calloc(1, sizeof(*d));
     if (!d)
         return gp_fail(GP_ERR_NO_MEMORY, "out of memory");
-    *d = (cuda_device){.base = {&gp_device_cuda}, .index = index};
-    result = driver.cuDeviceGet_(&d->device, (int)index);
+    *d = (gp_cuda_device){.base = {&gp_device_cuda}, .index = index};
+    result = gp_cuda.cuDeviceGet_(&d->device, (int)index);
     if (result == CUDA_SUCCESS)
-        result = driver.cuDevicePrimaryCtxRetain_(&d->context, d->device);
+        result = gp_cuda.cuDevicePrimaryCtxRetain_(&d->context, d->device);
     if (result != CUDA_SUCCESS) {
         free(d);
-        return cuda_failed(result, "cuDevicePrimaryCtxRetain");
+        return gp_cuda_failed(result, "cuDevicePrimaryCtxRetain");
     }
+    pthread_mutex_init(&d->lock, NULL);
     *out = &d->base;
     return GP_OK;
 }
@@ -237,67 +99,47 @@ cuda_close(gp_device *device)
 {
     if (!device)
         return;
-    driver.cuDevicePrimaryCtxRelease_(of(device)->device);
+    for (size_t i = 0; i < GP_CUDA_IMAGES; i++)
+        if (gp_cuda_of(device)->module[i] && gp_cuda_enter(device) == GP_OK)
+            (void)gp_cuda_leave(
+                gp_cuda.cuModuleUnload_(gp_cuda_of(device)->module[i]),
+                "cuModuleUnload");
+    pthread_mutex_destroy(&gp_cuda_of(device)->lock);
+    gp_cuda.cuDevicePrimaryCtxRelease_(gp_cuda_of(device)->device);
     free(device);
-}
-
-static uint32_t
-attribute(CUdevice device, CUdevice_attribute which)
-{
-    int value = 0;
-
-    if (driver.cuDeviceGetAttribute_(&value, which, device) != CUDA_SUCCESS)
-        return 0;
-    return value > 0 ? (uint32_t)value : 0;
 }
 
 static void
 cuda_properties(const gp_device *device, gp_device_properties *out)
 {
-    const cuda_device *d = (const cuda_device *)device;
+    const gp_cuda_device *d = (const gp_cuda_device *)device;
     gp_device_properties p = {.index = d->index};
     size_t bytes = 0;
 
-    if (driver.cuDeviceGetName_(p.name, (int)sizeof(p.name), d->device) !=
+    if (gp_cuda.cuDeviceGetName_(p.name, (int)sizeof(p.name), d->device) !=
         CUDA_SUCCESS)
         snprintf(p.name, sizeof(p.name), "CUDA device %u", d->index);
-    if (driver.cuDeviceTotalMem_(&bytes, d->device) == CUDA_SUCCESS)
+    if (gp_cuda.cuDeviceTotalMem_(&bytes, d->device) == CUDA_SUCCESS)
         p.memory_bytes = bytes;
-    p.major =
-        attribute(d->device, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
-    p.minor =
-        attribute(d->device, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
-    p.unified = attribute(d->device, CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING);
+    p.major = gp_cuda_attribute(d->device,
+                                CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+    p.minor = gp_cuda_attribute(d->device,
+                                CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    gp_cuda_direct_properties(d, &p);
+    p.unified =
+        gp_cuda_attribute(d->device, CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING);
     *out = p;
 }
 
 /* --- memory --- */
 
-static gp_status
-enter(gp_device *device)
-{
-    CUresult result = driver.cuCtxPushCurrent_(of(device)->context);
-
-    return result == CUDA_SUCCESS ? GP_OK
-                                  : cuda_failed(result, "cuCtxPushCurrent");
-}
-
 /* Waits for the default stream, where the call above went, and leaves. */
 static gp_status
 leave(CUresult result, const char *call)
 {
-    CUcontext ours;
-
     if (result == CUDA_SUCCESS)
-        result = driver.cuStreamSynchronize_(NULL);
-    driver.cuCtxPopCurrent_(&ours);
-    return result == CUDA_SUCCESS ? GP_OK : cuda_failed(result, call);
-}
-
-static CUdeviceptr
-pointer(const void *block)
-{
-    return (CUdeviceptr)(uintptr_t)block;
+        result = gp_cuda.cuStreamSynchronize_(NULL);
+    return gp_cuda_leave(result, call);
 }
 
 static gp_status
@@ -305,16 +147,16 @@ cuda_alloc(gp_device *device, size_t bytes, void **out)
 {
     CUdeviceptr block = 0;
     CUresult result;
-    gp_status status = enter(device);
+    gp_status status = gp_cuda_enter(device);
 
     if (status != GP_OK)
         return status;
-    result = driver.cuMemAlloc_(&block, bytes ? bytes : 1);
+    result = gp_cuda.cuMemAlloc_(&block, bytes ? bytes : 1);
     status = leave(result, "cuMemAlloc");
     if (status == GP_OK)
         *out = (void *)(uintptr_t)block;
     else if (result == CUDA_SUCCESS)
-        driver.cuMemFree_(block); /* what failed was work queued before */
+        gp_cuda.cuMemFree_(block); /* what failed was work queued before */
     return status;
 }
 
@@ -323,31 +165,31 @@ cuda_free(gp_device *device, void *block)
 {
     CUcontext ours;
 
-    if (!block || enter(device) != GP_OK)
+    if (!block || gp_cuda_enter(device) != GP_OK)
         return;
-    driver.cuMemFree_(pointer(block));
-    driver.cuCtxPopCurrent_(&ours);
+    gp_cuda.cuMemFree_(gp_cuda_pointer(block));
+    gp_cuda.cuCtxPopCurrent_(&ours);
 }
 
 static gp_status
 cuda_copy_in(gp_device *device, void *to, const void *from, size_t bytes)
 {
-    gp_status status = bytes ? enter(device) : GP_OK;
+    gp_status status = bytes ? gp_cuda_enter(device) : GP_OK;
 
     if (status != GP_OK || !bytes)
         return status;
-    return leave(driver.cuMemcpyHtoD_(pointer(to), from, bytes),
+    return leave(gp_cuda.cuMemcpyHtoD_(gp_cuda_pointer(to), from, bytes),
                  "cuMemcpyHtoD");
 }
 
 static gp_status
 cuda_copy_out(gp_device *device, void *to, const void *from, size_t bytes)
 {
-    gp_status status = bytes ? enter(device) : GP_OK;
+    gp_status status = bytes ? gp_cuda_enter(device) : GP_OK;
 
     if (status != GP_OK || !bytes)
         return status;
-    return leave(driver.cuMemcpyDtoH_(to, pointer(from), bytes),
+    return leave(gp_cuda.cuMemcpyDtoH_(to, gp_cuda_pointer(from), bytes),
                  "cuMemcpyDtoH");
 }
 
@@ -356,51 +198,51 @@ static gp_status
 copy_overlapping(CUdeviceptr to, CUdeviceptr from, size_t bytes)
 {
     CUdeviceptr between = 0;
-    CUresult result = driver.cuMemAlloc_(&between, bytes);
+    CUresult result = gp_cuda.cuMemAlloc_(&between, bytes);
 
     if (result != CUDA_SUCCESS)
         return leave(result, "cuMemAlloc");
-    result = driver.cuMemcpyDtoD_(between, from, bytes);
+    result = gp_cuda.cuMemcpyDtoD_(between, from, bytes);
     if (result == CUDA_SUCCESS)
-        result = driver.cuMemcpyDtoD_(to, between, bytes);
+        result = gp_cuda.cuMemcpyDtoD_(to, between, bytes);
     if (result == CUDA_SUCCESS)
-        result = driver.cuStreamSynchronize_(NULL);
-    driver.cuMemFree_(between);
+        result = gp_cuda.cuStreamSynchronize_(NULL);
+    gp_cuda.cuMemFree_(between);
     return leave(result, "cuMemcpyDtoD");
 }
 
 static gp_status
 cuda_copy_within(gp_device *device, void *to, const void *from, size_t bytes)
 {
-    CUdeviceptr t = pointer(to), f = pointer(from);
-    gp_status status = bytes && t != f ? enter(device) : GP_OK;
+    CUdeviceptr t = gp_cuda_pointer(to), f = gp_cuda_pointer(from);
+    gp_status status = bytes && t != f ? gp_cuda_enter(device) : GP_OK;
 
     if (status != GP_OK || !bytes || t == f)
         return status;
     if (t < f + bytes && f < t + bytes)
         return copy_overlapping(t, f, bytes);
-    return leave(driver.cuMemcpyDtoD_(t, f, bytes), "cuMemcpyDtoD");
+    return leave(gp_cuda.cuMemcpyDtoD_(t, f, bytes), "cuMemcpyDtoD");
 }
 
 static gp_status
 cuda_fill(gp_device *device, void *block, uint8_t value, size_t bytes)
 {
-    gp_status status = bytes ? enter(device) : GP_OK;
+    gp_status status = bytes ? gp_cuda_enter(device) : GP_OK;
 
     if (status != GP_OK || !bytes)
         return status;
-    return leave(driver.cuMemsetD8_(pointer(block), value, bytes),
+    return leave(gp_cuda.cuMemsetD8_(gp_cuda_pointer(block), value, bytes),
                  "cuMemsetD8");
 }
 
 static gp_status
 cuda_synchronize(gp_device *device)
 {
-    gp_status status = enter(device);
+    gp_status status = gp_cuda_enter(device);
 
     if (status != GP_OK)
         return status;
-    return leave(driver.cuCtxSynchronize_(), "cuCtxSynchronize");
+    return leave(gp_cuda.cuCtxSynchronize_(), "cuCtxSynchronize");
 }
 
 const gp_device_ops gp_device_cuda = {
@@ -416,6 +258,23 @@ const gp_device_ops gp_device_cuda = {
     .copy_within = cuda_copy_within,
     .fill = cuda_fill,
     .synchronize = cuda_synchronize,
+    .alloc_pinned = gp_cuda_alloc_pinned,
+    .free_pinned = gp_cuda_free_pinned,
+    .range_of = gp_cuda_range_of,
+    .stream_create = gp_cuda_stream_create,
+    .stream_destroy = gp_cuda_stream_destroy,
+    .is_capturing = gp_cuda_is_capturing,
+    .copy_async = gp_cuda_copy_async,
+    .fill_async = gp_cuda_fill_async,
+    .event_create = gp_cuda_event_create,
+    .event_destroy = gp_cuda_event_destroy,
+    .event_record = gp_cuda_event_record,
+    .event_query = gp_cuda_event_query,
+    .event_wait = gp_cuda_event_wait,
+    .wait_value = gp_cuda_wait_value,
+    .launch = gp_cuda_launch,
+    .export_range = gp_cuda_export_range,
+    .flush_writes = gp_cuda_flush_writes,
 };
 
 #endif

@@ -92,6 +92,118 @@ host_synchronize(gp_device *device)
     return GP_OK;
 }
 
+static gp_status
+host_range_of(gp_device *device, const void *pointer, gp_device_range *out)
+{
+    (void)device;
+    (void)pointer;
+    (void)out;
+    return GP_ERR_NOT_FOUND;
+}
+
+static gp_status
+host_stream_create(gp_device *device, void **out)
+{
+    (void)device;
+    *out = GP_STREAM_DEFAULT;
+    return GP_OK;
+}
+
+static void
+host_stream_destroy(gp_device *device, void *stream)
+{
+    (void)device;
+    (void)stream;
+}
+
+static gp_status
+host_is_capturing(gp_device *device, void *stream, bool *out)
+{
+    (void)device;
+    (void)stream;
+    *out = false;
+    return GP_OK;
+}
+
+static gp_status
+host_copy_async(gp_device *device, void *to, const void *from, size_t bytes,
+                void *stream)
+{
+    (void)stream;
+    return host_copy(device, to, from, bytes);
+}
+
+static gp_status
+host_fill_async(gp_device *device, void *to, uint8_t value, size_t bytes,
+                void *stream)
+{
+    (void)stream;
+    return host_fill(device, to, value, bytes);
+}
+
+/* Whatever was queued is done. */
+static gp_status
+host_event_create(gp_device *device, gp_device_event **out)
+{
+    *out = (gp_device_event *)device;
+    return GP_OK;
+}
+
+static void
+host_event_destroy(gp_device *device, gp_device_event *event)
+{
+    (void)device;
+    (void)event;
+}
+
+static gp_status
+host_event_record(gp_device *device, gp_device_event *event, void *stream)
+{
+    (void)device;
+    (void)event;
+    (void)stream;
+    return GP_OK;
+}
+
+static gp_status
+host_event_query(gp_device *device, gp_device_event *event)
+{
+    (void)device;
+    (void)event;
+    return GP_OK;
+}
+
+static gp_status
+host_wait_value(gp_device *device, const uint32_t *pinned, uint32_t value,
+                void *stream)
+{
+    (void)device;
+    (void)pinned;
+    (void)value;
+    (void)stream;
+    return gp_fail(GP_ERR_UNSUPPORTED, "the host has no queue that waits");
+}
+
+static gp_status
+host_launch(gp_device *device, const gp_launch *launch, void *stream)
+{
+    (void)device;
+    (void)launch;
+    (void)stream;
+    return gp_fail(GP_ERR_NOT_FOUND, "the host runs no kernels");
+}
+
+static gp_status
+host_export_range(gp_device *device, void *base, size_t bytes, int *fd)
+{
+    (void)device;
+    (void)base;
+    (void)bytes;
+    (void)fd;
+    return gp_fail(GP_ERR_UNSUPPORTED,
+                   "memory of the host needs no export: register it");
+}
+
 const gp_device_ops gp_device_host = {
     .kind = "host",
     .count = host_count,
@@ -105,4 +217,21 @@ const gp_device_ops gp_device_host = {
     .copy_within = host_copy,
     .fill = host_fill,
     .synchronize = host_synchronize,
+    .alloc_pinned = host_alloc,
+    .free_pinned = host_free,
+    .range_of = host_range_of,
+    .stream_create = host_stream_create,
+    .stream_destroy = host_stream_destroy,
+    .is_capturing = host_is_capturing,
+    .copy_async = host_copy_async,
+    .fill_async = host_fill_async,
+    .event_create = host_event_create,
+    .event_destroy = host_event_destroy,
+    .event_record = host_event_record,
+    .event_query = host_event_query,
+    .event_wait = host_event_record,
+    .wait_value = host_wait_value,
+    .launch = host_launch,
+    .export_range = host_export_range,
+    .flush_writes = host_synchronize,
 };

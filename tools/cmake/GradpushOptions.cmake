@@ -91,6 +91,7 @@ gp_feature(LZ4 "the lz4 stage of codec pipelines")
 gp_feature(ZSTD "the zstd stage of codec pipelines")
 gp_feature(TLS "job tokens and digests through OpenSSL")
 gp_feature(CUDA "CUDA device memory through the driver interface")
+gp_feature(KERNELS "codecs as CUDA kernels; sanitized builds leave them out")
 gp_feature(VERBS "RDMA through libibverbs and librdmacm")
 gp_feature(HWLOC "the choice of near RDMA devices through hwloc")
 gp_feature(TRAINER "the example trainer, gradpush-train")
@@ -127,6 +128,21 @@ if(GP_CUDA_INCLUDE)
 else()
   gp_settle(CUDA FALSE cuda.h nvidia-cuda-dev)
 endif()
+
+# Kernels are compiled for devices alone: nothing of the CUDA runtime is linked.
+set(GRADPUSH_CUDA_ARCHITECTURES "80;90" CACHE STRING
+  "compute capabilities that kernels are compiled for; the last also as PTX")
+find_program(GP_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH
+  PATHS /usr/local/cuda PATH_SUFFIXES bin)
+if(NOT GP_WITH_CUDA)
+  set(GP_WHY_KERNELS "of use with CUDA only")
+elseif(GRADPUSH_SANITIZE AND NOT GRADPUSH_KERNELS STREQUAL "ON")
+  set(GP_WHY_KERNELS "not in sanitized builds")
+else()
+  gp_settle(KERNELS "${GP_NVCC}" "nvcc, for ${GRADPUSH_CUDA_ARCHITECTURES}"
+    nvidia-cuda-toolkit)
+endif()
+
 find_path(GP_VERBS_INCLUDE infiniband/verbs.h)
 find_path(GP_RDMACM_INCLUDE rdma/rdma_cma.h)
 if(NOT GP_VERBS_INCLUDE)

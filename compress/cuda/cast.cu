@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cast.cu - fp16 and bf16 to the nearest even, as kernels_scalar.c has them.
+ *
+ * The conversions are written out in integers because the device's own do not
+ * saturate and make other NaNs; they cost less than the memory does. Thread i
+ * of a block handles elements 4i to 4i + 3 of each run of four times the
+ * block's size, so that loads and stores of a warp are whole lines.
+ */
+#include "compress/cuda/common.cuh"
+
+#define CAST_TILE 8192u /* elements of a block of the grid */
+
+/* What is encoded: gp_cuda_cast_format in cuda_codecs.h. */
+enum { CAST_NONE = 0, CAST_FP16 = 1, CAST_BF16 = 2 };
+
+static __device__ __forceinline__ uint32_t
+half_from_float(float x)
+{
+    uint32_t b = __float_as_uint(x), a = b & GP_FP32_MAGNITUDE;
+    uint32_t sign = b >> 16 & 0x8000u;
+
+    if (a > GP_FP32_INFINITY)
+        return sign | 0x7e00u | (a >> 13 & 0x3ffu);
+    if (a == GP_FP32_INFINITY)
+        return sign | 0x7c00u;
+    if (a > 0x477fe000u)
+        return sign | 0x7bffu;
+    if (a < 0x38800000u) /* below 2^-14: adding 0.5 rounds to 2^-24 */
+        return sign | (__float_as_uint(__fadd_rn(__uint_as_float(a), 0.5f)) -
+                       0x3f000000u);
+    a += 0xc8000fffu + (a >> 13 & 1u);
+    return sign | a >> 13;
+}
+
+static __device__ __forceinline__ float
+float_from_half(uint32_t h)
+{
+    uint32_t sign = (h & 0x8000u) << 16, m = h & 0x3ffu;
+
+    if ((h & 0x7c00u) == 0x7c00u)
+        return __uint_as_float(sign | GP_FP32_INFINITY | m << 13 |
+                               (m ? 0x00400000u : 0u));
+    if ((h & 0x7c00u) == 0u)
+        return __uint_as_float(
+            sign | __float_as_uint(__fmul_rn(__uint2float_rn(m), 0x1p-24f)));
+    return __uint_as_float(sign | (((h & 0x7fffu) << 13) + (112u << 23)));
+}
+
+static __device__ __forceinline__ uint32_t
+bf16_from_float(float x)
+{
+    uint32_t b = __float_as_uint(x), a = b & GP_FP32_MAGNITUDE;
+
+    if (a > GP_FP32_INFINITY)
+        return b >> 16 | 0x40u;
+    if (a > 0x7f7f0000u && a < GP_FP32_INFINITY)
+        return (b >> 16 & 0x8000u) | 0x7f7fu;
+    return (b + 0x7fffu + (b >> 16 & 1u)) >> 16;
+}
+
+template <int format>
+static __device__ __forceinline__ uint32_t
+to_half(float x)
+{
+    return format == CAST_FP16 ? half_from_float(x) : bf16_from_float(x);
+}
+
+template <int format>
+static __device__ __forceinline__ float
+from_half(uint32_t h)
+{
+    return format == CAST_FP16 ? float_from_half(h) : __uint_as_float(h << 16);
+}
+
+/* One element: its code, and what it leaves. */
+template <int format>
+static __device__ __forceinline__ uint32_t
+cast_one(float x, float *residual)
+{
+    uint32_t h;
+
+    if (!residual)
+        return to_half<format>(x);
+    x = __fadd_rn(x, *residual);
+    h = to_half<format>(x);
+    *residual = gp_remainder_of(x, from_half<format>(h));
+    return h;
+}
+
+template <int format>
+static __device__ void
+cast_encode_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end)
+{
+    const float *source = part->source;
+    float *residual = part->residual;
+    uint16_t *out = (uint16_t *)part->bytes;
+    bool wide = (((uintptr_t)source | (uintptr_t)residual) & 15u) == 0 &&
+                ((uintptr_t)out & 7u) == 0;
+
+    for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
+        if (wide && i + 4 <= end) {
+            float4 x = *(const float4 *)(source + i);
+            float4 r = make_float4(0, 0, 0, 0);
+            uint2 packed;
+
+            if (residual)
+                r = *(const float4 *)(residual + i);
+            packed.x = cast_one<format>(x.x, residual ? &r.x : nullptr);
+            packed.x |= cast_one<format>(x.y, residual ? &r.y : nullptr) << 16;
+            packed.y = cast_one<format>(x.z, residual ? &r.z : nullptr);
+            packed.y |= cast_one<format>(x.w, residual ? &r.w : nullptr) << 16;
+            *(uint2 *)(out + i) = packed;
+            if (residual)
+                *(float4 *)(residual + i) = r;
+            continue;
+        }
+        for (uint64_t j = i; j < end && j < i + 4; j++)
+            out[j] = (uint16_t)cast_one<format>(
+                source[j], residual ? residual + j : nullptr);
+    }
+}
+
+template <int format>
+static __device__ void
+cast_decode_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end,
+                 bool add)
+{
+    const uint16_t *in = (const uint16_t *)part->bytes;
+    float *target = part->target;
+    bool wide = ((uintptr_t)target & 15u) == 0 && ((uintptr_t)in & 7u) == 0;
+
+    for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
+        if (wide && i + 4 <= end) {
+            uint2 packed = *(const uint2 *)(in + i);
+            float4 x = make_float4(from_half<format>(packed.x & 0xffffu),
+                                   from_half<format>(packed.x >> 16),
+                                   from_half<format>(packed.y & 0xffffu),
+                                   from_half<format>(packed.y >> 16));
+
+            if (add) {
+                float4 t = *(const float4 *)(target + i);
+
+                x = make_float4(__fadd_rn(t.x, x.x), __fadd_rn(t.y, x.y),
+                                __fadd_rn(t.z, x.z), __fadd_rn(t.w, x.w));
+            }
+            *(float4 *)(target + i) = x;
+            continue;
+        }
+        for (uint64_t j = i; j < end && j < i + 4; j++) {
+            float x = from_half<format>(in[j]);
+
+            target[j] = add ? __fadd_rn(target[j], x) : x;
+        }
+    }
+}
+
+/* The tile of this block of the grid. */
+static __device__ __forceinline__ const gp_cuda_part *
+cast_tile(const gp_cuda_part *part, uint32_t parts, uint64_t *begin,
+          uint64_t *end)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+
+    *begin = (uint64_t)(blockIdx.x - mine->first_block) * CAST_TILE;
+    *end = *begin + CAST_TILE < mine->count ? *begin + CAST_TILE : mine->count;
+    return mine;
+}
+
+extern "C" __global__ void
+gp_cuda_cast_encode(const gp_cuda_part *part, uint32_t parts, uint32_t format)
+{
+    uint64_t begin, end;
+    const gp_cuda_part *mine = cast_tile(part, parts, &begin, &end);
+
+    if (format == CAST_FP16)
+        cast_encode_tile<CAST_FP16>(mine, begin, end);
+    else
+        cast_encode_tile<CAST_BF16>(mine, begin, end);
+}
+
+extern "C" __global__ void
+gp_cuda_cast_decode(const gp_cuda_part *part, uint32_t parts, uint32_t format,
+                    uint32_t add)
+{
+    uint64_t begin, end;
+    const gp_cuda_part *mine = cast_tile(part, parts, &begin, &end);
+
+    if (format == CAST_FP16)
+        cast_decode_tile<CAST_FP16>(mine, begin, end, add);
+    else
+        cast_decode_tile<CAST_BF16>(mine, begin, end, add);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * common.cuh - what all kernels share: the parts they work on, and the bits of
+ * numbers.
+ *
+ * A launch handles many tensors: its array of parts lies in device memory, and
+ * a block of the grid finds its part by its first block's number. The
+ * arithmetic is the reference's, operation for operation (kernels_scalar.c):
+ * compiled without contraction, with divisions and denormals as IEEE 754 has
+ * them, so that results are the same bits.
+ *
+ * nvcc compiles these files for devices. Tests compile them for the host
+ * (GP_EMULATE), behind a header that stands in for CUDA.
+ */
+#ifndef GP_CUDA_COMMON_CUH
+#define GP_CUDA_COMMON_CUH
+
+#ifndef GP_EMULATE
+#define GP_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#endif
+
+#include "compress/cuda/parts.h"
+
+#define GP_FP32_MAGNITUDE 0x7fffffffu
+#define GP_FP32_INFINITY  0x7f800000u
+#define GP_FP32_NAN       0x7fc00000u
+#define GP_FULL_WARP      0xffffffffu
+
+/* The part that block blockIdx.x of the launch belongs to: the last one whose
+ * first block is not beyond it. Parts have ascending first blocks. */
+static __device__ inline const gp_cuda_part *
+gp_find_part(const gp_cuda_part *part, uint32_t parts)
+{
+    uint32_t low = 0, high = parts;
+
+    while (high - low > 1) {
+        uint32_t middle = (low + high) / 2;
+
+        if (part[middle].first_block <= blockIdx.x)
+            low = middle;
+        else
+            high = middle;
+    }
+    return part + low;
+}
+
+static __device__ inline bool
+gp_is_finite(float x)
+{
+    return (__float_as_uint(x) & GP_FP32_MAGNITUDE) < GP_FP32_INFINITY;
+}
+
+/* What error feedback keeps of an element that decodes to d. */
+static __device__ inline float
+gp_remainder_of(float u, float d)
+{
+    float r = __fsub_rn(u, d);
+
+    return gp_is_finite(r) ? r : 0.0f;
+}
+
+static __device__ inline uint32_t
+gp_warp_max(uint32_t value)
+{
+    return __reduce_max_sync(GP_FULL_WARP, value);
+}
+
+#endif

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * q8.cu - 8-bit integers with a scale per block (q8.c).
+ *
+ * A warp handles one block of the format at a time. A block of 256 stays in the
+ * registers of its warp, eight elements a lane, between the search for its
+ * largest magnitude and its encoding; longer ones are read twice, the second
+ * time from a cache.
+ */
+#include "compress/cuda/common.cuh"
+
+#define Q8_WARPS    8u /* of a block of the grid */
+#define Q8_PER_WARP 4u /* blocks of the format for each */
+#define Q8_TINY     0x04000000u
+#define Q8_LARGEST  0x7c010203u
+
+/* gp_q8_scale() of kernels.h. */
+static __device__ __forceinline__ float
+q8_scale(uint32_t absmax, float *inverse)
+{
+    uint32_t s;
+
+    *inverse = 0.0f;
+    if (absmax >= GP_FP32_INFINITY)
+        return __uint_as_float(GP_FP32_NAN);
+    if (absmax < Q8_TINY)
+        return 0.0f;
+    *inverse = __fdiv_rn(127.0f, __uint_as_float(absmax));
+    s = __float_as_uint(__fdiv_rn(__uint_as_float(absmax), 127.0f));
+    return __uint_as_float(s < Q8_LARGEST ? s : Q8_LARGEST);
+}
+
+static __device__ __forceinline__ bool
+q8_scale_valid(uint32_t s)
+{
+    return s == 0u || s == GP_FP32_NAN || (s >= 0x00800000u && s <= Q8_LARGEST);
+}
+
+static __device__ __forceinline__ uint32_t
+q8_magnitude(float x)
+{
+    return __float_as_uint(x) & GP_FP32_MAGNITUDE;
+}
+
+/* A code; `inverse` is 0 for blocks whose codes are all 0. */
+static __device__ __forceinline__ int
+q8_code(float x, float inverse, bool nan)
+{
+    return nan ? 0 : __float2int_rn(__fmul_rn(x, inverse));
+}
+
+static __device__ __forceinline__ float
+q8_left(float u, float scale, int code, bool nan)
+{
+    return nan ? 0.0f : __fsub_rn(u, __fmul_rn(scale, __int2float_rn(code)));
+}
+
+struct q8_run {
+    const float *source;
+    float *residual;
+    uint8_t *scale;
+    int8_t *codes;
+    uint32_t count;
+};
+
+/* 256 elements whose memory is aligned. */
+static __device__ void
+q8_encode_256(const q8_run run)
+{
+    uint32_t lane = threadIdx.x % 32u, most = 0;
+    float x[8], inverse, scale;
+    bool nan;
+
+    for (int h = 0; h < 2; h++) {
+        float4 v = *(const float4 *)(run.source + 128 * h + 4 * lane);
+
+        if (run.residual) {
+            float4 r = *(const float4 *)(run.residual + 128 * h + 4 * lane);
+
+            v = make_float4(__fadd_rn(r.x, v.x), __fadd_rn(r.y, v.y),
+                            __fadd_rn(r.z, v.z), __fadd_rn(r.w, v.w));
+        }
+        x[4 * h] = v.x;
+        x[4 * h + 1] = v.y;
+        x[4 * h + 2] = v.z;
+        x[4 * h + 3] = v.w;
+    }
+    for (int i = 0; i < 8; i++)
+        most = most > q8_magnitude(x[i]) ? most : q8_magnitude(x[i]);
+    scale = q8_scale(gp_warp_max(most), &inverse);
+    nan = !gp_is_finite(scale);
+    if (lane == 0)
+        *(uint32_t *)run.scale = __float_as_uint(scale);
+    for (int h = 0; h < 2; h++) {
+        uint32_t packed = 0;
+        float left[4];
+
+        for (int i = 0; i < 4; i++) {
+            int code = q8_code(x[4 * h + i], inverse, nan);
+
+            packed |= ((uint32_t)code & 0xffu) << 8 * i;
+            left[i] = q8_left(x[4 * h + i], scale, code, nan);
+        }
+        *(uint32_t *)(run.codes + 128 * h + 4 * lane) = packed;
+        if (run.residual)
+            *(float4 *)(run.residual + 128 * h + 4 * lane) =
+                make_float4(left[0], left[1], left[2], left[3]);
+    }
+}
+
+/* Any number of elements at any place. */
+static __device__ void
+q8_encode_any(const q8_run run)
+{
+    uint32_t lane = threadIdx.x % 32u, most = 0;
+    float inverse, scale;
+    bool nan;
+
+    for (uint32_t i = lane; i < run.count; i += 32) {
+        float u = run.source[i];
+
+        if (run.residual) {
+            u = __fadd_rn(run.residual[i], u);
+            run.residual[i] = u;
+        }
+        most = most > q8_magnitude(u) ? most : q8_magnitude(u);
+    }
+    scale = q8_scale(gp_warp_max(most), &inverse);
+    nan = !gp_is_finite(scale);
+    if (lane == 0)
+        *(uint32_t *)run.scale = __float_as_uint(scale);
+    for (uint32_t i = lane; i < run.count; i += 32) {
+        float u = run.residual ? run.residual[i] : run.source[i];
+        int code = q8_code(u, inverse, nan);
+
+        run.codes[i] = (int8_t)code;
+        if (run.residual)
+            run.residual[i] = q8_left(u, scale, code, nan);
+    }
+}
+
+extern "C" __global__ void
+gp_cuda_q8_encode(const gp_cuda_part *part, uint32_t parts, uint32_t block)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    uint64_t blocks = (mine->count + block - 1) / block;
+    uint64_t first =
+        (uint64_t)(blockIdx.x - mine->first_block) * Q8_WARPS * Q8_PER_WARP +
+        threadIdx.x / 32u;
+    int8_t *codes = (int8_t *)mine->bytes + 4 * blocks;
+    bool wide =
+        (((uintptr_t)mine->source | (uintptr_t)mine->residual) & 15u) == 0;
+
+    for (uint32_t n = 0; n < Q8_PER_WARP; n++) {
+        uint64_t b = first + n * Q8_WARPS, at = b * block;
+        q8_run run;
+
+        if (b >= blocks)
+            return;
+        run.source = mine->source + at;
+        run.residual = mine->residual ? mine->residual + at : nullptr;
+        run.scale = mine->bytes + 4 * b;
+        run.codes = codes + at;
+        run.count =
+            (uint32_t)(mine->count - at < block ? mine->count - at : block);
+        if (wide && run.count == 256)
+            q8_encode_256(run);
+        else
+            q8_encode_any(run);
+    }
+}
+
+static __device__ __forceinline__ void
+q8_decode_one(float *target, float scale, int code, bool add)
+{
+    float x = __fmul_rn(scale, __int2float_rn(code));
+
+    *target = add ? __fadd_rn(*target, x) : x;
+}
+
+/* False for a code that no encoder writes. */
+static __device__ bool
+q8_decode_run(const int8_t *codes, float scale, float *target, uint32_t count,
+              bool add)
+{
+    bool wide = ((uintptr_t)target & 15u) == 0 && ((uintptr_t)codes & 3u) == 0;
+    bool good = true;
+
+    for (uint32_t i = 4u * (threadIdx.x % 32u); i < count; i += 128u) {
+        if (wide && i + 4 <= count) {
+            uint32_t packed = *(const uint32_t *)(codes + i);
+            float4 t = make_float4(0, 0, 0, 0);
+            int c[4];
+
+            for (int j = 0; j < 4; j++) {
+                c[j] = (int8_t)(packed >> 8 * j & 0xffu);
+                good = good && c[j] != -128;
+            }
+            if (add)
+                t = *(const float4 *)(target + i);
+            q8_decode_one(&t.x, scale, c[0], add);
+            q8_decode_one(&t.y, scale, c[1], add);
+            q8_decode_one(&t.z, scale, c[2], add);
+            q8_decode_one(&t.w, scale, c[3], add);
+            *(float4 *)(target + i) = t;
+            continue;
+        }
+        for (uint32_t j = i; j < count && j < i + 4; j++) {
+            good = good && codes[j] != -128;
+            q8_decode_one(target + j, scale, codes[j], add);
+        }
+    }
+    return good;
+}
+
+extern "C" __global__ void
+gp_cuda_q8_decode(const gp_cuda_part *part, uint32_t parts, uint32_t block,
+                  uint32_t add)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    uint64_t blocks = (mine->count + block - 1) / block;
+    uint64_t first =
+        (uint64_t)(blockIdx.x - mine->first_block) * Q8_WARPS * Q8_PER_WARP +
+        threadIdx.x / 32u;
+    const int8_t *codes = (const int8_t *)mine->bytes + 4 * blocks;
+
+    for (uint32_t n = 0; n < Q8_PER_WARP; n++) {
+        uint64_t b = first + n * Q8_WARPS, at = b * block;
+        uint32_t count, scale;
+        bool good;
+
+        if (b >= blocks)
+            return;
+        count = (uint32_t)(mine->count - at < block ? mine->count - at : block);
+        scale = *(const uint32_t *)(mine->bytes + 4 * b);
+        good = q8_scale_valid(scale);
+        good = q8_decode_run(codes + at, __uint_as_float(scale),
+                             mine->target + at, count, add) &&
+               good;
+        if (!good)
+            *mine->status = 1;
+    }
+}

@@ -1,0 +1,748 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim_cuda.c - the simulated driver: memory, events, and the table of calls.
+ *
+ * One lock guards all of it but the work itself, which streams do outside of
+ * it. What waits for anything waits on one condition.
+ */
+#include "tests/gpu/sim_cuda.h"
+
+#include <cuda.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "device/device_cuda.h"
+#include "device/driver_cuda.h"
+#include "tests/gpu/sim_stream_cuda.h"
+
+#define BLOCKS      4096
+#define TEXT(name)  TEXT_(name)
+#define TEXT_(name) #name
+
+typedef struct block {
+    void *base;
+    size_t bytes;
+    int device; /* -1: pinned memory of the host */
+} block;
+
+static gp_sim_cuda_options options;
+static block blocks[BLOCKS];
+static uint32_t objects;
+static uint64_t launches, copied, places;
+static struct {
+    const char *function;
+    uint32_t left;
+    CUresult result;
+} fault;
+static _Thread_local int current = -1; /* device */
+static _Thread_local int pushed[16], depth;
+
+/* Whether this call, sim_cuSomething, is the one that fails. */
+static bool
+fails(const char *function, CUresult *result)
+{
+    bool hit = false;
+
+    pthread_mutex_lock(&sim_lock);
+    if (fault.left > 0 &&
+        (!fault.function || strcmp(fault.function, function + 4) == 0) &&
+        --fault.left == 0) {
+        *result = fault.result;
+        hit = true;
+    }
+    pthread_mutex_unlock(&sim_lock);
+    return hit;
+}
+#define MAY_FAIL                       \
+    do {                               \
+        CUresult result_;              \
+        if (fails(__func__, &result_)) \
+            return result_;            \
+    } while (0)
+
+/* --- calls; the names are those of cuda.h with the macros' detours --- */
+
+static CUresult
+sim_cuInit(unsigned flags)
+{
+    (void)flags;
+    return options.devices ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
+}
+
+static CUresult
+sim_cuGetErrorName(CUresult error, const char **name)
+{
+    *name = error == CUDA_ERROR_OUT_OF_MEMORY     ? "CUDA_ERROR_OUT_OF_MEMORY"
+            : error == CUDA_ERROR_ILLEGAL_ADDRESS ? "CUDA_ERROR_ILLEGAL_ADDRESS"
+            : error == CUDA_ERROR_NOT_SUPPORTED   ? "CUDA_ERROR_NOT_SUPPORTED"
+                                                  : "CUDA_ERROR_UNKNOWN";
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuDeviceGetCount(int *count)
+{
+    *count = (int)options.devices;
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuDeviceGet(CUdevice *device, int ordinal)
+{
+    *device = ordinal;
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuDeviceGetName(char *name, int length, CUdevice device)
+{
+    snprintf(name, (size_t)length, "simulated device %d", device);
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuDeviceGetPCIBusId(char *bus, int length, CUdevice device)
+{
+    snprintf(bus, (size_t)length, "0000:%02x:00.0", (unsigned)device + 0x10);
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice device)
+{
+    (void)device;
+    switch ((int)which) {
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
+        *value = 9;
+        break;
+    case CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING:
+        *value = 1;
+        break;
+    case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
+        *value = 2;
+        break;
+    case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED:
+        *value = 1;
+        break;
+    case CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED:
+        *value = options.dma_buf;
+        break;
+    case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING:
+        *value = options.writes_ordering;
+        break;
+    case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS:
+        *value = CU_FLUSH_GPU_DIRECT_RDMA_WRITES_OPTION_HOST;
+        break;
+    default:
+        *value = 0;
+    }
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuDeviceTotalMem(size_t *bytes, CUdevice device)
+{
+    (void)device;
+    *bytes = (size_t)1 << 30;
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
+{
+    *context = (CUcontext)(uintptr_t)(device + 1);
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuDevicePrimaryCtxRelease(CUdevice device)
+{
+    (void)device;
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuCtxPushCurrent(CUcontext context)
+{
+    MAY_FAIL;
+    if (depth == 16)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    pushed[depth++] = current;
+    current = (int)(uintptr_t)context - 1;
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuCtxPopCurrent(CUcontext *context)
+{
+    if (depth == 0)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    *context = (CUcontext)(uintptr_t)(current + 1);
+    current = pushed[--depth];
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuCtxSynchronize(void)
+{
+    MAY_FAIL;
+    return sim_drain(&sim_usual);
+}
+
+static CUresult
+block_new(size_t bytes, int device, void **out)
+{
+    size_t page = 4096, rounded = (bytes + page - 1) / page * page;
+    void *base;
+
+    if (bytes > (size_t)1 << 30)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    base = aligned_alloc(page, rounded);
+    if (!base)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    pthread_mutex_lock(&sim_lock);
+    for (int i = 0; i < BLOCKS; i++)
+        if (!blocks[i].base) {
+            blocks[i] = (block){base, bytes, device};
+            objects++;
+            *out = base;
+            pthread_mutex_unlock(&sim_lock);
+            return CUDA_SUCCESS;
+        }
+    pthread_mutex_unlock(&sim_lock);
+    free(base);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+static CUresult
+block_free(void *base)
+{
+    pthread_mutex_lock(&sim_lock);
+    for (int i = 0; i < BLOCKS; i++)
+        if (blocks[i].base == base) {
+            blocks[i].base = NULL;
+            objects--;
+            pthread_mutex_unlock(&sim_lock);
+            free(base);
+            return CUDA_SUCCESS;
+        }
+    pthread_mutex_unlock(&sim_lock);
+    return CUDA_ERROR_INVALID_VALUE;
+}
+
+static CUresult
+sim_cuMemAlloc(CUdeviceptr *out, size_t bytes)
+{
+    void *base = NULL;
+    CUresult result;
+
+    MAY_FAIL;
+    result = block_new(bytes, current, &base);
+    if (result == CUDA_SUCCESS)
+        *out = (CUdeviceptr)(uintptr_t)base;
+    return result;
+}
+
+/* Waits for the device, as the real one does. */
+static CUresult
+sim_cuMemFree(CUdeviceptr base)
+{
+    sim_drain(&sim_usual);
+    return block_free((void *)(uintptr_t)base);
+}
+
+static CUresult
+sim_cuMemHostAlloc(void **out, size_t bytes, unsigned flags)
+{
+    (void)flags;
+    MAY_FAIL;
+    return block_new(bytes, -1, out);
+}
+
+static CUresult
+sim_cuMemFreeHost(void *base)
+{
+    sim_drain(&sim_usual);
+    return block_free(base);
+}
+
+static CUresult
+sim_cuPointerGetAttributes(unsigned count, CUpointer_attribute *which,
+                           void **into, CUdeviceptr pointer)
+{
+    block found = {.device = -2};
+
+    pthread_mutex_lock(&sim_lock);
+    for (int i = 0; i < BLOCKS; i++)
+        if (blocks[i].base && pointer >= (uintptr_t)blocks[i].base &&
+            pointer < (uintptr_t)blocks[i].base + blocks[i].bytes)
+            found = blocks[i];
+    pthread_mutex_unlock(&sim_lock);
+    for (unsigned i = 0; i < count; i++)
+        switch ((int)which[i]) {
+        case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+            *(unsigned *)into[i] = found.device >= 0    ? CU_MEMORYTYPE_DEVICE
+                                   : found.device == -1 ? CU_MEMORYTYPE_HOST
+                                                        : 0;
+            break;
+        case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+            *(int *)into[i] = found.device;
+            break;
+        case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+            *(CUdeviceptr *)into[i] = (CUdeviceptr)(uintptr_t)found.base;
+            break;
+        case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+            *(size_t *)into[i] = found.bytes;
+            break;
+        case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+            *(int *)into[i] = 0;
+            break;
+        case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+            *(void **)into[i] = NULL;
+            break;
+        default:
+            return CUDA_ERROR_INVALID_VALUE;
+        }
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+copy_now(void *to, const void *from, size_t bytes)
+{
+    sim_drain(&sim_usual);
+    memcpy(to, from, bytes);
+    pthread_mutex_lock(&sim_lock);
+    copied += bytes;
+    pthread_mutex_unlock(&sim_lock);
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes)
+{
+    MAY_FAIL;
+    return copy_now((void *)(uintptr_t)to, from, bytes);
+}
+
+static CUresult
+sim_cuMemcpyDtoH(void *to, CUdeviceptr from, size_t bytes)
+{
+    MAY_FAIL;
+    return copy_now(to, (const void *)(uintptr_t)from, bytes);
+}
+
+static CUresult
+sim_cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t bytes)
+{
+    MAY_FAIL;
+    /* The driver does not promise anything then. */
+    if (to < from + bytes && from < to + bytes)
+        return CUDA_ERROR_INVALID_VALUE;
+    return copy_now((void *)(uintptr_t)to, (const void *)(uintptr_t)from,
+                    bytes);
+}
+
+static CUresult
+sim_cuMemsetD8(CUdeviceptr to, unsigned char value, size_t bytes)
+{
+    MAY_FAIL;
+    sim_drain(&sim_usual);
+    memset((void *)(uintptr_t)to, value, bytes);
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream s)
+{
+    sim_work *w;
+
+    MAY_FAIL;
+    w = sim_work_new(WORK_COPY);
+    if (!w)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    w->to = (void *)(uintptr_t)to;
+    w->from = (const void *)(uintptr_t)from;
+    w->bytes = bytes;
+    pthread_mutex_lock(&sim_lock);
+    copied += bytes;
+    pthread_mutex_unlock(&sim_lock);
+    return sim_queue(s, w);
+}
+
+static CUresult
+sim_cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes,
+                    CUstream s)
+{
+    sim_work *w;
+
+    MAY_FAIL;
+    w = sim_work_new(WORK_FILL);
+    if (!w)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    w->to = (void *)(uintptr_t)to;
+    w->value = value;
+    w->bytes = bytes;
+    return sim_queue(s, w);
+}
+
+static CUresult
+sim_cuStreamCreate(CUstream *out, unsigned flags)
+{
+    sim_stream *s;
+
+    (void)flags;
+    MAY_FAIL;
+    s = calloc(1, sizeof(*s));
+    if (!s)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    sim_stream_start(s);
+    pthread_mutex_lock(&sim_lock);
+    objects++;
+    pthread_mutex_unlock(&sim_lock);
+    *out = (CUstream)s;
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuStreamDestroy(CUstream handle)
+{
+    sim_stream *s = sim_stream_of(handle);
+
+    if (s == &sim_usual)
+        return CUDA_ERROR_INVALID_HANDLE;
+    pthread_mutex_lock(&sim_lock);
+    s->ending = true;
+    objects--;
+    pthread_cond_broadcast(&sim_changed);
+    pthread_mutex_unlock(&sim_lock);
+    pthread_join(s->thread, NULL);
+    free(s);
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuStreamSynchronize(CUstream handle)
+{
+    MAY_FAIL;
+    return sim_drain(sim_stream_of(handle));
+}
+
+static CUresult
+sim_cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus *out)
+{
+    pthread_mutex_lock(&sim_lock);
+    *out = sim_stream_of(handle)->capturing ? CU_STREAM_CAPTURE_STATUS_ACTIVE
+                                            : CU_STREAM_CAPTURE_STATUS_NONE;
+    pthread_mutex_unlock(&sim_lock);
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuEventCreate(CUevent *out, unsigned flags)
+{
+    sim_event *e;
+
+    (void)flags;
+    MAY_FAIL;
+    e = calloc(1, sizeof(*e));
+    if (!e)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    pthread_mutex_lock(&sim_lock);
+    objects++;
+    pthread_mutex_unlock(&sim_lock);
+    *out = (CUevent)e;
+    return CUDA_SUCCESS;
+}
+
+/* Work that is queued may still name it. */
+static CUresult
+sim_cuEventDestroy(CUevent handle)
+{
+    sim_event *e = (sim_event *)handle;
+
+    pthread_mutex_lock(&sim_lock);
+    while (e->done < e->recorded)
+        pthread_cond_wait(&sim_changed, &sim_lock);
+    objects--;
+    pthread_mutex_unlock(&sim_lock);
+    free(e);
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuEventRecord(CUevent handle, CUstream s)
+{
+    sim_event *e = (sim_event *)handle;
+    sim_work *w;
+
+    MAY_FAIL;
+    w = sim_work_new(WORK_RECORD);
+    if (!w)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    pthread_mutex_lock(&sim_lock);
+    e->recorded = ++places;
+    w->event = e;
+    w->place = e->recorded;
+    pthread_mutex_unlock(&sim_lock);
+    return sim_queue(s, w);
+}
+
+static CUresult
+sim_cuEventQuery(CUevent handle)
+{
+    sim_event *e = (sim_event *)handle;
+    CUresult result;
+
+    MAY_FAIL;
+    pthread_mutex_lock(&sim_lock);
+    result = e->done >= e->recorded ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+    pthread_mutex_unlock(&sim_lock);
+    return result;
+}
+
+static CUresult
+sim_cuStreamWaitEvent(CUstream s, CUevent handle, unsigned flags)
+{
+    sim_event *e = (sim_event *)handle;
+    sim_work *w;
+
+    (void)flags;
+    MAY_FAIL;
+    w = sim_work_new(WORK_WAIT_EVENT);
+    if (!w)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    pthread_mutex_lock(&sim_lock);
+    w->event = e;
+    w->place = e->recorded;
+    pthread_mutex_unlock(&sim_lock);
+    return sim_queue(s, w);
+}
+
+static CUresult
+sim_cuStreamWaitValue32(CUstream s, CUdeviceptr address, uint32_t value,
+                        unsigned flags)
+{
+    sim_work *w;
+
+    MAY_FAIL;
+    if (flags != CU_STREAM_WAIT_VALUE_GEQ)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    w = sim_work_new(WORK_WAIT_VALUE);
+    if (!w)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    w->from = (const void *)(uintptr_t)address;
+    w->value = value;
+    return sim_queue(s, w);
+}
+
+static CUresult
+sim_cuModuleLoadData(CUmodule *out, const void *image)
+{
+    MAY_FAIL;
+    if (!image)
+        return CUDA_ERROR_INVALID_VALUE;
+    pthread_mutex_lock(&sim_lock);
+    objects++;
+    pthread_mutex_unlock(&sim_lock);
+    *out = (CUmodule)(uintptr_t)1;
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuModuleUnload(CUmodule module)
+{
+    (void)module;
+    pthread_mutex_lock(&sim_lock);
+    objects--;
+    pthread_mutex_unlock(&sim_lock);
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name)
+{
+    (void)module;
+    MAY_FAIL;
+    for (const gp_emulated *k = gp_emulated_kernels; k->name; k++)
+        if (strcmp(k->name, name) == 0) {
+            *out = (CUfunction)(uintptr_t)k;
+            return CUDA_SUCCESS;
+        }
+    return CUDA_ERROR_NOT_FOUND;
+}
+
+/* Copies the arguments, as the real one does. */
+static CUresult
+sim_cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz,
+                   unsigned bx, unsigned by, unsigned bz, unsigned shared,
+                   CUstream s, void **args, void **extra)
+{
+    const gp_emulated *kernel = (const gp_emulated *)(uintptr_t)f;
+    sim_work *w;
+
+    MAY_FAIL;
+    if (extra || gy != 1 || gz != 1 || by != 1 || bz != 1 || !gx || bx > 1024 ||
+        shared > 227 * 1024)
+        return CUDA_ERROR_INVALID_VALUE;
+    w = sim_work_new(WORK_KERNEL);
+    if (!w)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    w->kernel = kernel;
+    w->grid = gx;
+    w->threads = bx;
+    w->shared = shared;
+    for (unsigned i = 0; i < kernel->count; i++) {
+        memcpy(&w->words[i], args[i], kernel->bytes[i]);
+        w->args[i] = &w->words[i];
+    }
+    pthread_mutex_lock(&sim_lock);
+    launches++;
+    pthread_mutex_unlock(&sim_lock);
+    return sim_queue(s, w);
+}
+
+static CUresult
+sim_cuMemGetHandleForAddressRange(void *handle, CUdeviceptr address,
+                                  size_t bytes, CUmemRangeHandleType type,
+                                  unsigned long long flags)
+{
+    int fd;
+
+    (void)address;
+    (void)flags;
+    MAY_FAIL;
+    if (!options.dma_buf || type != CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    fd = memfd_create("simulated dma-buf", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0)
+        return CUDA_ERROR_OPERATING_SYSTEM;
+    *(int *)handle = fd;
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuPointerSetAttribute(const void *value, CUpointer_attribute which,
+                          CUdeviceptr pointer)
+{
+    (void)value;
+    (void)which;
+    (void)pointer;
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget target,
+                               CUflushGPUDirectRDMAWritesScope scope)
+{
+    (void)target;
+    (void)scope;
+    MAY_FAIL;
+    return CUDA_SUCCESS;
+}
+
+/* --- the table --- */
+
+typedef void any_call(void);
+static const struct {
+    const char *name;
+    any_call *call;
+} table[] = {
+#define ENTRY(name) {TEXT(name), (any_call *)sim_##name},
+    GP_CUDA_FUNCTIONS(ENTRY) GP_CUDA_OPTIONAL(ENTRY)
+#undef ENTRY
+};
+
+static void *
+resolve(const char *symbol)
+{
+    void *out = NULL;
+
+    if (options.no_wait_value && strncmp(symbol, "cuStreamWaitValue", 17) == 0)
+        return NULL;
+    for (size_t i = 0; i < GP_COUNT_OF(table); i++)
+        if (strcmp(table[i].name, symbol) == 0)
+            memcpy(&out, &table[i].call, sizeof(out));
+    return out;
+}
+
+void
+gp_sim_cuda_install(const gp_sim_cuda_options *o)
+{
+    options = *o;
+    sim_delay_us = o->delay_us;
+    gp_cuda_resolve = resolve;
+}
+
+void
+gp_sim_cuda_fail(const char *function, uint32_t n, int result)
+{
+    pthread_mutex_lock(&sim_lock);
+    fault.function = function;
+    fault.left = n;
+    fault.result = (CUresult)result;
+    pthread_mutex_unlock(&sim_lock);
+}
+
+bool
+gp_sim_cuda_failed(void)
+{
+    bool out;
+
+    pthread_mutex_lock(&sim_lock);
+    out = fault.left == 0;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
+}
+
+int
+gp_sim_cuda_pushed(void)
+{
+    return depth;
+}
+
+uint32_t
+gp_sim_cuda_objects(void)
+{
+    uint32_t out;
+
+    pthread_mutex_lock(&sim_lock);
+    out = objects;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
+}
+
+uint64_t
+gp_sim_cuda_launches(void)
+{
+    uint64_t out;
+
+    pthread_mutex_lock(&sim_lock);
+    out = launches;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
+}
+
+uint64_t
+gp_sim_cuda_copied(void)
+{
+    uint64_t out;
+
+    pthread_mutex_lock(&sim_lock);
+    out = copied;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
+}
+
+void
+gp_sim_cuda_capture(void *handle, bool capturing)
+{
+    pthread_mutex_lock(&sim_lock);
+    sim_stream_of(handle)->capturing = capturing;
+    pthread_mutex_unlock(&sim_lock);
+}

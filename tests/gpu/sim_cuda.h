@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim_cuda.h - a CUDA driver made of host memory and threads.
+ *
+ * It stands behind gp_cuda_resolve, so all of our CUDA code runs on it: streams
+ * are threads that work off their queue in order and at their own pace, events
+ * are places in them, kernels are those of compress/cuda compiled for the host.
+ * Like a device it does nothing by the time a call returns, so code that does
+ * not wait where it must fails here, under sanitizers too.
+ *
+ * One for the process: install it before the first use of CUDA.
+ */
+#ifndef GP_SIM_CUDA_H
+#define GP_SIM_CUDA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What the simulated devices say of themselves. */
+typedef struct gp_sim_cuda_options {
+    uint32_t devices;
+    bool dma_buf;        /* exports memory, as a memfd of its content's size */
+    int writes_ordering; /* CU_GPU_DIRECT_RDMA_WRITES_ORDERING_* */
+    bool no_wait_value;  /* as drivers of old */
+    uint32_t delay_us;   /* before each piece of work on a stream */
+} gp_sim_cuda_options;
+
+void gp_sim_cuda_install(const gp_sim_cuda_options *options);
+
+/* The nth call (from 1) of the function, or of any that can fail (NULL), from
+ * now on fails with `result`; n 0: none does. */
+void gp_sim_cuda_fail(const char *function, uint32_t n, int result);
+
+/* Whether the call that was to fail has come. */
+bool gp_sim_cuda_failed(void);
+
+/* Contexts that this thread has pushed and not popped. */
+int gp_sim_cuda_pushed(void);
+
+/* What has been made and not freed: blocks, streams, events, modules. */
+uint32_t gp_sim_cuda_objects(void);
+
+/* Kernels launched, and bytes copied, since the installation. */
+uint64_t gp_sim_cuda_launches(void);
+uint64_t gp_sim_cuda_copied(void);
+
+/* Says that a graph is being captured from a stream. */
+void gp_sim_cuda_capture(void *stream, bool capturing);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim_stream_cuda.c - streams of the simulated driver: each a thread that does
+ * its work in order, and after the call that queued it has returned.
+ */
+#include "tests/gpu/sim_stream_cuda.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+pthread_mutex_t sim_lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_cond_t sim_changed = PTHREAD_COND_INITIALIZER;
+sim_stream sim_usual;
+uint32_t sim_delay_us;
+
+static void
+kernel_run(sim_work *w)
+{
+    gp_emulate(w->kernel, w->grid, w->threads, w->shared, w->args);
+}
+
+/* With the lock held: whether work that waits may go on. */
+static bool
+due(const sim_work *w)
+{
+    if (w->kind == WORK_WAIT_EVENT)
+        return w->event->done >= w->place;
+    if (w->kind == WORK_WAIT_VALUE)
+        return (int32_t)(__atomic_load_n((const uint32_t *)w->from,
+                                         __ATOMIC_ACQUIRE) -
+                         w->value) >= 0;
+    return true;
+}
+
+static void
+do_work(sim_work *w)
+{
+    if (sim_delay_us)
+        usleep(sim_delay_us);
+    if (w->kind == WORK_COPY)
+        memmove(w->to, w->from, w->bytes);
+    else if (w->kind == WORK_FILL)
+        memset(w->to, (int)w->value, w->bytes);
+    else if (w->kind == WORK_KERNEL)
+        kernel_run(w);
+}
+
+/* A number in memory changes without a call, so this looks often. */
+static void
+wait_briefly(void)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 200000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(&sim_changed, &sim_lock, &until);
+}
+
+static void *
+stream_main(void *argument)
+{
+    sim_stream *s = argument;
+
+    pthread_mutex_lock(&sim_lock);
+    while (s->first || !s->ending) {
+        sim_work *w = s->first;
+
+        if (!w) {
+            pthread_cond_wait(&sim_changed, &sim_lock);
+            continue;
+        }
+        if (!due(w)) {
+            wait_briefly();
+            continue;
+        }
+        s->busy = true;
+        pthread_mutex_unlock(&sim_lock);
+        do_work(w);
+        pthread_mutex_lock(&sim_lock);
+        if (w->kind == WORK_RECORD && w->event->done < w->place)
+            w->event->done = w->place;
+        s->first = w->next;
+        if (!s->first)
+            s->last = &s->first;
+        s->busy = false;
+        free(w);
+        pthread_cond_broadcast(&sim_changed);
+    }
+    pthread_mutex_unlock(&sim_lock);
+    return NULL;
+}
+
+sim_stream *
+sim_stream_of(CUstream handle)
+{
+    uintptr_t number = (uintptr_t)handle;
+
+    return number <= 2 ? &sim_usual : (sim_stream *)handle;
+}
+
+void
+sim_stream_start(sim_stream *s)
+{
+    s->last = &s->first;
+    s->running = pthread_create(&s->thread, NULL, stream_main, s) == 0;
+}
+
+CUresult
+sim_queue(CUstream handle, sim_work *w)
+{
+    sim_stream *s = sim_stream_of(handle);
+
+    pthread_mutex_lock(&sim_lock);
+    if (!s->running)
+        sim_stream_start(s);
+    w->next = NULL;
+    *s->last = w;
+    s->last = &w->next;
+    pthread_cond_broadcast(&sim_changed);
+    pthread_mutex_unlock(&sim_lock);
+    return CUDA_SUCCESS;
+}
+
+CUresult
+sim_drain(sim_stream *s)
+{
+    pthread_mutex_lock(&sim_lock);
+    while (s->running && s->first)
+        pthread_cond_wait(&sim_changed, &sim_lock);
+    pthread_mutex_unlock(&sim_lock);
+    return CUDA_SUCCESS;
+}
+
+sim_work *
+sim_work_new(work_kind kind)
+{
+    sim_work *w = calloc(1, sizeof(*w));
+
+    if (w)
+        w->kind = kind;
+    return w;
+}
