@@ -30,8 +30,10 @@
  *   verbs_lane.c    a lane's queue pair and memory: open, fence, resume
  *   verbs_post.c    queues of what was posted, and what became of it
  *   verbs_send.c    frames, work requests
- *   verbs_recv.c    completions, frames received, events
+ *   verbs_recv.c    completions, frames received
+ *   verbs_deliver.c events of what was received
  *   verbs_frame.c   frames and records as bytes
+ *   verbs_brief.c   frames of one short message, likewise
  *   verbs_mem.c     registered memory, exposed regions, windows
  *   verbs_remote.c  regions of the peer, the bounce buffer
  *   verbs_error.c   what a failed completion means, in words
@@ -48,11 +50,11 @@
 #include "base/list.h"
 #include "transports/region.h"
 #include "transports/verbs/verbs_api.h"
+#include "transports/verbs/verbs_frame.h"
 #include "transports/verbs/verbs_hello.h"
 
-#define GP_VB_LANES_MAX    16u
-#define GP_VB_FRAME_HEADER 16u
-#define GP_VB_PATH_MAX     4u /* rails */
+#define GP_VB_LANES_MAX 16u
+#define GP_VB_PATH_MAX  4u /* rails */
 
 /* What post() takes before GP_AGAIN: data, and what control may use beyond. */
 #define GP_VB_DATA_DEPTH    1024u
@@ -65,6 +67,8 @@
 #define GP_VB_RESERVE 3u
 /* Completions taken at a time. */
 #define GP_VB_BATCH 16
+/* Lanes whose next receive is looked at in each progress(). */
+#define GP_VB_WATCHED 8u
 /* The longest wait for a fenced queue pair's last completions. */
 #define GP_VB_DRAIN_NS 1000000000u
 
@@ -74,76 +78,6 @@ typedef struct gp_vb_received gp_vb_received;
 typedef struct gp_vb_entry gp_vb_entry;     /* verbs_post.c */
 typedef struct gp_vb_member gp_vb_member;   /* verbs_device.c */
 typedef struct gp_vb_attempt gp_vb_attempt; /* verbs_cm.c */
-
-/* ----------------------------------------------------------------- frames */
-
-/*
- * A frame is what one SEND carries, or one WRITE_WITH_IMM into the peer's ring:
- *
- *   0  u32  number of the frame on this lane, from 0
- *   4  u32  receives posted so far on this lane by the sender of the frame
- *   8  u32  bytes of records
- *  12  u32  CRC32C of bytes 0 to 11 and of the records; of those that carry
- *           messages, which have their own, of the first 4 bytes
- *  16  records, each: u8 kind, u8 flags, u16 bytes that follow, then those
- */
-typedef enum gp_vb_record {
-    /* The header of a data message whose payload was written before. */
-    GP_VB_RECORD_DATA = 1,
-    /* A header and the first bytes of its payload, or all of them: control,
-     * short data, and data for a region that the sender does not know. Flags
-     * of control, and of BYE: a number from 1 to 255 that changes when control
-     * moves to another lane; what came before on others is delivered first. */
-    GP_VB_RECORD_VALUE = 2,
-    GP_VB_RECORD_MORE = 3, /* the next bytes of it */
-    /* u32 token, u32 key, u64 address, u64 bytes: write there (flags bit 0: on
-     * this lane only, which is all this version sends). */
-    GP_VB_RECORD_EXPOSE = 4,
-    GP_VB_RECORD_UNEXPOSE = 5, /* u32 token: not any more */
-    /* Nothing was lost in the sender's words before this one: from now on the
-     * receiver may write into regions on this lane. On every lane after each
-     * connect, when withdrawn and exposed regions have been told on it; what
-     * was left of a message in parts before is void. */
-    GP_VB_RECORD_SYNC = 6,
-    /* u8 lane, u8[3] zero, u32 first frame that did not arrive: that lane will
-     * not come back. */
-    GP_VB_RECORD_LOST = 7,
-    /* Addresses of the sender's other rails: u16 family (4 or 6), u16 port,
-     * then 4 or 16 bytes, repeated. */
-    GP_VB_RECORD_RAILS = 8,
-    GP_VB_RECORD_BYE = 9, /* nothing follows: the endpoint ends in order */
-    /* u8 lane, u8[3] zero, u32 epoch, u32 first frame that did not arrive: its
-     * queue pair of that epoch is gone here. The rest may go another way, once
-     * the receiver of this has ended its own. */
-    GP_VB_RECORD_REACHED = 10,
-} gp_vb_record;
-
-typedef struct gp_vb_frame {
-    uint32_t number, granted;
-    const uint8_t *records;
-    size_t bytes;
-} gp_vb_frame;
-
-/* GP_ERR_PROTOCOL, GP_ERR_CHECKSUM. Reads from a copy of the header. */
-gp_status gp_vb_frame_decode(const void *bytes, size_t length,
-                             gp_vb_frame *out);
-/* Finishes a frame whose records lie at out + GP_VB_FRAME_HEADER. */
-void gp_vb_frame_encode(uint32_t number, uint32_t granted, size_t records,
-                        void *out);
-
-#define GP_VB_RECORD_HEADER 4u
-typedef struct gp_vb_piece {
-    uint8_t kind, flags;
-    size_t length;
-    const uint8_t *bytes;
-} gp_vb_piece;
-
-/* The record at *at, which moves on; false when it does not fit. */
-bool gp_vb_record_next(const uint8_t *records, size_t bytes, size_t *at,
-                       gp_vb_piece *out);
-/* Writes the head of a record of `length` bytes; returns where these go. */
-uint8_t *gp_vb_record_begin(uint8_t *to, gp_vb_record kind, uint8_t flags,
-                            size_t length);
 
 /* ----------------------------------------------------------- work requests */
 
@@ -263,6 +197,10 @@ struct gp_vb_received {
     bool gone;   /* its queue pair is: not to be posted again */
     bool used;   /* an event points into it */
     bool turned; /* control moved here, and other lanes were looked at */
+    bool brief;  /* `records` is a brief frame */
+    /* Taken before its completion came: until then the buffer is not posted
+     * again, `released` or not. */
+    bool early, released;
 };
 
 struct gp_vb_lane {
@@ -341,9 +279,15 @@ struct gp_vb_lane {
     uint32_t expected;  /* number of the next frame */
     gp_vb_received *buffers; /* rx_frames of them */
     uint32_t held;           /* buffers that events point to */
-    bool met;                /* gp_vb_lane_meet() was called */
-    bool synced;             /* the peer's SYNC was seen */
-    uint32_t memory_slot;    /* place in the endpoint's slab */
+    /* Brief frames. order: buffers as they were posted, index % rx_frames;
+     * arrived: receives whose frames are known. */
+    bool brief; /* both sides take them */
+    uint8_t *briefs;
+    uint32_t *order;
+    uint32_t arrived;
+    bool met;             /* gp_vb_lane_meet() was called */
+    bool synced;          /* the peer's SYNC was seen */
+    uint32_t memory_slot; /* place in the endpoint's slab */
     /* In this lane's domain: what frames are sent from, and received into. */
     struct ibv_mr *tx_mr, *rx_mr; /* borrowed; one but with imm */
 
@@ -477,7 +421,10 @@ struct gp_domain {
     gp_vb_list list;
     gp_vb_lane **lanes; /* by slot */
     uint32_t lane_slots;
-    gp_vb_pd **pds; /* by slot */
+    gp_vb_lane *watched[GP_VB_WATCHED];
+    uint32_t watched_count;
+    uint32_t unpolled; /* calls since completions were asked for */
+    gp_vb_pd **pds;    /* by slot */
     uint32_t pd_slots;
     uint32_t generations; /* the last lane's */
     uint32_t pending_accepts;
@@ -557,7 +504,7 @@ void gp_vb_cm_reached(gp_endpoint *ep, uint32_t lane, uint32_t epoch,
 /* ESTABLISHED on the accepting side, or the first frame, which may be earlier.
  */
 void gp_vb_cm_established(gp_vb_lane *lane);
-/* verbs_recv.c: the peer's SYNC came, the lane is UP now. */
+/* verbs_deliver.c: the peer's SYNC came, the lane is UP now. */
 void gp_vb_cm_synced(gp_vb_lane *lane);
 /* Destroys the id of a lane that is fenced, or never had a queue pair. */
 void gp_vb_lane_drop_id(gp_vb_lane *lane);
@@ -713,15 +660,23 @@ void gp_vb_entries_free(gp_endpoint *ep);
 int gp_vb_poll(gp_domain *d);
 /* One batch of one queue; lanes that broke are only noted. */
 int gp_vb_poll_batch(gp_vb_cq *cq);
+/* Frames of this lane, which takes brief ones, are looked for in memory too, as
+ * long as there are not too many such lanes. */
+void gp_vb_watch_lane(gp_vb_lane *lane);
+void gp_vb_unwatch_lane(gp_vb_lane *lane);
 /* A lane's buffer is empty again: gives it to the queue pair. */
 gp_status gp_vb_receive_post(gp_vb_lane *lane, uint32_t buffer);
+/* The same for a buffer whose frame is done with; failing, the lane breaks. */
+void gp_vb_receive_again(gp_vb_received *f);
+/* Notes that a lane, or with `fatal` its endpoint, is to be given up. */
+void gp_vb_break(gp_vb_lane *lane, bool fatal, gp_status status,
+                 const char *format, ...) GP_PRINTF(4, 5);
+
+/* verbs_deliver.c */
 /* A fenced lane's undelivered frames leave its buffers. */
 void gp_vb_received_keep(gp_vb_lane *lane);
 /* A lane ends: nothing it received stays. */
 void gp_vb_received_drop(gp_vb_lane *lane);
-/* Notes that a lane, or with `fatal` its endpoint, is to be given up. */
-void gp_vb_break(gp_vb_lane *lane, bool fatal, gp_status status,
-                 const char *format, ...) GP_PRINTF(4, 5);
 /* Delivers received frames of an endpoint as events. */
 void gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out);
 bool gp_vb_has_received(const gp_endpoint *ep);

@@ -131,6 +131,13 @@ wants_imm(const gp_vb_lane *lane)
     return lane->ep->domain->notify > 0 && !lane->device->iwarp;
 }
 
+/* They are read and written in words. */
+static bool
+takes_brief(const gp_domain *d)
+{
+    return d->frame_bytes % 8 == 0 && d->frame_bytes >= GP_VB_BRIEF_MAX + 8;
+}
+
 static gp_status
 register_part(gp_vb_lane *lane, struct ibv_mr **mr, size_t from, size_t to,
               int access)
@@ -184,7 +191,12 @@ place_frames(gp_vb_lane *lane)
         lane->tx_end = calloc(lane->tx_frames, sizeof(*lane->tx_end));
     if (wants_imm(lane) && !lane->copies)
         lane->copies = calloc(lane->rx_frames, d->frame_bytes);
-    if (!lane->buffers || !lane->tx_end || (wants_imm(lane) && !lane->copies))
+    if (!lane->order)
+        lane->order = calloc(lane->rx_frames, sizeof(*lane->order));
+    if (takes_brief(d) && !lane->briefs)
+        lane->briefs = calloc(lane->rx_frames, GP_VB_BRIEF_MAX);
+    if (!lane->buffers || !lane->tx_end || !lane->order ||
+        (wants_imm(lane) && !lane->copies) || (takes_brief(d) && !lane->briefs))
         return gp_fail(GP_ERR_NO_MEMORY, "verbs: out of memory");
     lane->rx = ep->slab + lane->memory_slot * share(d);
     lane->tx = lane->rx + ep->rings;
@@ -212,7 +224,8 @@ reset(gp_vb_lane *lane)
     lane->sq_posted = lane->sq_retired = lane->sq_polled = 0;
     lane->unsignaled = lane->unsignaled_entries = 0;
     lane->granted = lane->sent_frames = 0;
-    lane->posted = lane->told = lane->taken = lane->held = 0;
+    lane->posted = lane->told = lane->taken = lane->held = lane->arrived = 0;
+    lane->brief = false;
     lane->met = lane->synced = lane->probing = false;
     gp_list_remove(&lane->broken);
     lane->fatal = false;
@@ -224,7 +237,10 @@ reset(gp_vb_lane *lane)
         gp_list_init(&f->link);
         f->lane = lane;
         f->buffer = i;
-        f->heap = f->gone = f->used = false;
+        f->heap = f->gone = f->used = f->early = f->released = false;
+        /* No frame of before may look like one that is to come. */
+        memset(lane->rx + (size_t)i * lane->ep->domain->frame_bytes, 0,
+               GP_MIN(GP_VB_BRIEF_MAX, lane->ep->domain->frame_bytes));
     }
 }
 
@@ -332,6 +348,8 @@ gp_vb_lane_describe(const gp_vb_lane *lane, gp_vb_hello *out)
         out->flags |= GP_VB_HELLO_RESUME;
     if (lane->device->iwarp)
         out->flags |= GP_VB_HELLO_IWARP;
+    if (takes_brief(ep->domain))
+        out->flags |= GP_VB_HELLO_BRIEF;
     if (wants_imm(lane)) {
         out->flags |= GP_VB_HELLO_IMM;
         out->ring_address = (uint64_t)(uintptr_t)lane->rx;
@@ -368,6 +386,9 @@ gp_vb_lane_meet(gp_vb_lane *lane, const gp_vb_hello *peer)
         GP_MIN(lane->ep->domain->frame_bytes, peer->frame_bytes);
     lane->imm = wants_imm(lane) && (peer->flags & GP_VB_HELLO_IMM) &&
                 !(peer->flags & GP_VB_HELLO_IWARP);
+    lane->brief = takes_brief(lane->ep->domain) &&
+                  (peer->flags & GP_VB_HELLO_BRIEF) &&
+                  lane->frame_limit >= GP_VB_BRIEF_MAX + 8;
     lane->peer_ring = peer->ring_address;
     lane->peer_ring_key = peer->ring_key;
     lane->granted = peer->frames;
@@ -375,6 +396,8 @@ gp_vb_lane_meet(gp_vb_lane *lane, const gp_vb_hello *peer)
     gp_vb_requeue(lane, peer->next_frame);
     lane->met = true;
     lane->adrift = false;
+    if (lane->brief && !lane->imm)
+        gp_vb_watch_lane(lane);
     return gp_vb_greet(lane);
 }
 
@@ -446,6 +469,9 @@ gp_vb_lane_fence(gp_vb_lane *lane)
 {
     gp_domain *d = lane->ep->domain;
 
+    gp_vb_unwatch_lane(lane);
+    for (uint32_t i = 0; lane->qp && i < lane->rx_frames; i++)
+        lane->buffers[i].released = false; /* it takes no receives any more */
     if (lane->qp) {
         drain(lane);
         gp_vb_windows_drop(lane);
@@ -485,6 +511,8 @@ gp_vb_lane_free(gp_vb_lane *lane)
     d->lanes[lane->slot] = NULL;
     free(lane->buffers);
     free(lane->copies);
+    free(lane->briefs);
+    free(lane->order);
     free(lane->tx_end);
     free(lane);
 }

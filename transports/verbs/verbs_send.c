@@ -31,6 +31,7 @@
 /* A frame that is being filled, and the requests before it. */
 typedef struct frame {
     gp_vb_lane *lane;
+    gp_vb_entry *brief; /* all that it carries, as a brief frame */
     gp_vb_list *list;
     uint32_t limit; /* requests, with the frame's own */
     uint8_t *at;
@@ -79,6 +80,7 @@ frame_open(frame *f, gp_vb_lane *lane, uint32_t reserve)
     f->room = lane->frame_limit - GP_VB_FRAME_HEADER;
     f->entries = 0;
     f->signal = f->full = false;
+    f->brief = NULL;
     return true;
 }
 
@@ -136,6 +138,27 @@ post_list(gp_vb_lane *lane, gp_vb_list *list, bool signal)
     d->work_requests += list->count;
 }
 
+static void put_crc(const gp_domain *d, gp_vb_entry *e);
+
+/* Writes the frame; returns its bytes. */
+static size_t
+finish_frame(frame *f)
+{
+    gp_vb_lane *lane = f->lane;
+    gp_vb_entry *e = f->brief;
+    size_t n = GP_VB_FRAME_HEADER + f->used;
+
+    if (!e) {
+        gp_vb_frame_encode(lane->next_frame, lane->posted, f->used, f->at);
+    } else {
+        put_crc(lane->ep->domain, e);
+        n = gp_vb_brief_encode(lane->next_frame, lane->posted, e->flags,
+                               &e->msg, e->payload, f->at);
+    }
+    lane->told = lane->posted;
+    return n;
+}
+
 /* The frame's own request. */
 static void
 add_frame(frame *f)
@@ -144,10 +167,8 @@ add_frame(frame *f)
     struct ibv_send_wr *wr = add_request(f, GP_VB_WR_FRAME);
     uint32_t number = lane->next_frame;
 
-    gp_vb_frame_encode(number, lane->posted, f->used, f->at);
-    lane->told = lane->posted;
     wr->sg_list->addr = (uint64_t)(uintptr_t)f->at;
-    wr->sg_list->length = (uint32_t)(GP_VB_FRAME_HEADER + f->used);
+    wr->sg_list->length = (uint32_t)finish_frame(f);
     wr->sg_list->lkey = lane->tx_mr->lkey;
     wr->opcode = IBV_WR_SEND;
     if (wr->sg_list->length <= lane->max_inline)
@@ -217,14 +238,18 @@ fly(frame *f, gp_vb_entry *e)
 }
 
 static void
+put_crc(const gp_domain *d, gp_vb_entry *e)
+{
+    if (!d->checksum || (e->msg.flags & GP_MSG_PAYLOAD_CRC))
+        return;
+    e->msg.payload_crc = gp_crc32c(0, e->payload, (size_t)e->length);
+    e->msg.flags |= GP_MSG_PAYLOAD_CRC;
+}
+
+static void
 put_header(frame *f, gp_vb_entry *e, uint8_t *at)
 {
-    const gp_domain *d = f->lane->ep->domain;
-
-    if (d->checksum && !(e->msg.flags & GP_MSG_PAYLOAD_CRC)) {
-        e->msg.payload_crc = gp_crc32c(0, e->payload, (size_t)e->length);
-        e->msg.flags |= GP_MSG_PAYLOAD_CRC;
-    }
+    put_crc(f->lane->ep->domain, e);
     gp_msg_encode(&e->msg, at);
 }
 
@@ -547,6 +572,51 @@ assign_data(gp_endpoint *ep)
 
 /* ------------------------------------------------------------------ lanes */
 
+static gp_vb_entry *
+only(const gp_list *list)
+{
+    return list->next != list && list->next->next == list
+               ? GP_CONTAINER_OF(list->next, gp_vb_entry, link)
+               : NULL;
+}
+
+/* The one message that waits, when there is nothing else to say and it is short
+ * enough for a brief frame. */
+static gp_vb_entry *
+lone(const gp_vb_lane *lane, bool notes, bool control)
+{
+    const gp_endpoint *ep = lane->ep;
+    const gp_list *words = &ep->control.waiting, *list = &lane->data;
+    bool withdrawn = false, busy = control && !gp_list_empty(words);
+    const gp_vb_remote *to;
+    gp_vb_entry *e;
+
+    if (!lane->brief || lane->open || !gp_list_empty(&lane->notes) ||
+        (notes && !gp_list_empty(&ep->notes)) || (busy && !gp_list_empty(list)))
+        return NULL;
+    e = only(busy ? words : list);
+    if (!e || e->kind || e->begun || e->sent || e->length > GP_VB_BRIEF_PAYLOAD)
+        return NULL;
+    if (busy)
+        return e;
+    to = gp_vb_remote_find(ep, e->msg.region, e->msg.offset, e->length,
+                           &withdrawn);
+    return !withdrawn && by_value(lane, e, to) ? e : NULL;
+}
+
+static void
+put_brief(frame *f, gp_vb_entry *e)
+{
+    bool control = gp_vb_is_control(e);
+
+    f->brief = e;
+    e->flags = control ? take_turn(f->lane) : 0;
+    f->lane->flying_control += control;
+    e->begun = true;
+    e->sent = e->length;
+    fly(f, e);
+}
+
 /* Notes need no order, and one of them ends the wait of control messages for a
  * lane that is gone: they never wait with those. */
 static void
@@ -554,7 +624,12 @@ collect(frame *f, bool notes, bool control)
 {
     gp_vb_lane *lane = f->lane;
     gp_endpoint *ep = lane->ep;
+    gp_vb_entry *e = lone(lane, notes, control);
 
+    if (e) {
+        put_brief(f, e);
+        return;
+    }
     if (lane->open)
         (void)put_value(f, lane->open);
     put_notes(f, &lane->notes);

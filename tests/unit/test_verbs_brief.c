@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_verbs_brief.c - brief frames as bytes: what comes back, and that nothing
+ * but a whole frame is ever taken from memory that a device writes.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/base.h"
+#include "base/bytes.h"
+#include "transports/verbs/verbs_frame.h"
+
+/* Number 0x01020304, granted 7, turn 3: type 5, step 9, aux 0x100000000, with a
+ * payload of three bytes. */
+static const uint8_t golden[] = {
+    0x04, 0x03, 0x02, 0x01, 0x08, 0x80, 0x00, 0x03, 0x07, 0x00,
+    0x0b, 0x80, 0x05, 0x00, 0x00, 0x00, 0x7f, 0x4c, 0xdc, 0x13,
+    0x4e, 0x3b, 0xc2, 0x25, 0x09, 0x00, 0x00, 0x00, 0x01, 0x00,
+    0x00, 0x00, 0x61, 0x62, 0x63, 0x00, 0x00, 0x00, 0x00, 0x00,
+};
+
+/* Words: frames are aligned to 8. */
+typedef union room {
+    uint64_t words[GP_VB_BRIEF_MAX / 8 + 1];
+    uint8_t bytes[GP_VB_BRIEF_MAX + 8];
+} room;
+
+static const gp_msg full = {.type = 1,
+                            .dtype = 2,
+                            .flags = 3,
+                            .slot = 4,
+                            .status = -5,
+                            .job = 0x0600000000000006,
+                            .worker = 7,
+                            .incarnation = 8,
+                            .epoch = 9,
+                            .chunk = 10,
+                            .step = 0x0b0000000000000b,
+                            .pipeline = 12,
+                            .region = 13,
+                            .elements = 0x0e0000000000000e,
+                            .payload = GP_VB_BRIEF_PAYLOAD,
+                            .offset = 0x0f0000000000000f,
+                            .cookie = 0x1000000000000010,
+                            .credits = 0x1100000000000011,
+                            .aux = 0x1200000000000012,
+                            .payload_crc = 0x13};
+
+static size_t
+make_full(room *out, uint32_t number, uint8_t filling)
+{
+    uint8_t payload[GP_VB_BRIEF_PAYLOAD];
+
+    memset(payload, filling, sizeof(payload));
+    memset(out, 0xEE, sizeof(*out));
+    return gp_vb_brief_encode(number, 0x12345, 6, &full, payload, out->bytes);
+}
+
+static void
+golden_bytes(void **state)
+{
+    gp_msg msg = {.type = 5, .step = 9, .aux = 1ull << 32, .payload = 3};
+    room made;
+
+    (void)state;
+    memset(&made, 0xEE, sizeof(made));
+    assert_int_equal(
+        gp_vb_brief_encode(0x01020304, 7, 3, &msg, "abc", made.bytes),
+        sizeof(golden));
+    for (size_t i = 0; i < sizeof(golden); i++)
+        if (made.bytes[i] != golden[i])
+            fail_msg("byte %zu is %02x, not %02x", i, made.bytes[i], golden[i]);
+}
+
+static void
+all_fields_come_back(void **state)
+{
+    const uint8_t *payload = NULL;
+    room made, taken;
+    uint32_t number;
+    uint16_t granted;
+    gp_msg msg;
+    size_t n = make_full(&made, 77, 0x21);
+
+    (void)state;
+    assert_int_equal(n, GP_VB_BRIEF_MAX);
+    assert_true(gp_vb_brief_is(made.bytes, n));
+    assert_true(gp_vb_brief_here(made.bytes, 77));
+    assert_false(gp_vb_brief_here(made.bytes, 78));
+    assert_int_equal(gp_vb_brief_take(made.bytes, n, taken.bytes), n);
+    gp_vb_brief_head(taken.bytes, &number, &granted);
+    assert_int_equal(number, 77);
+    assert_int_equal(granted, 0x2345);
+    assert_int_equal(gp_vb_brief_turn(taken.bytes), 6);
+    memset(&msg, 0, sizeof(msg));
+    assert_true(gp_vb_brief_decode(taken.bytes, &msg, &payload));
+    assert_memory_equal(&msg, &full, sizeof(msg));
+    assert_true(payload >= taken.bytes &&
+                payload + GP_VB_BRIEF_PAYLOAD <= taken.bytes + n);
+    for (size_t i = 0; i < GP_VB_BRIEF_PAYLOAD; i++)
+        assert_int_equal(payload[i], 0x21);
+}
+
+/* Nothing but zero is a message, too. */
+static void
+the_shortest(void **state)
+{
+    const uint8_t *payload = NULL;
+    gp_msg none, msg;
+    room made, taken;
+
+    (void)state;
+    memset(&none, 0, sizeof(none));
+    memset(&msg, 0xEE, sizeof(msg));
+    assert_int_equal(gp_vb_brief_encode(0, 0, 0, &none, NULL, made.bytes), 24);
+    assert_int_equal(gp_vb_brief_take(made.bytes, 24, taken.bytes), 24);
+    assert_true(gp_vb_brief_decode(taken.bytes, &msg, &payload));
+    assert_int_equal(msg.payload, 0);
+    assert_int_equal(msg.cookie, 0);
+    assert_int_equal(msg.status, 0);
+    assert_false(gp_vb_brief_is(made.bytes, 23));
+}
+
+/* A frame arrives word by word, in whatever order, over an older one or over
+ * zeros: it is taken when the last word is there. */
+static void
+only_when_whole(void **state)
+{
+    room before, after, memory, taken;
+    size_t n = make_full(&after, 128, 2), words = n / 8;
+
+    (void)state;
+    for (unsigned old = 0; old < 2; old++) {
+        memset(&before, 0, sizeof(before));
+        if (old)
+            (void)make_full(&before, 64, 1);
+        for (size_t stride = 1; stride < words; stride += 2) {
+            size_t differ = 0, seen = 0;
+
+            if (words % stride == 0 && stride > 1)
+                continue;
+            memory = before;
+            for (size_t i = 0; i < words; i++)
+                differ += before.words[i] != after.words[i];
+            for (size_t i = 0, at = 0; i < words; i++) {
+                seen += memory.words[at] != after.words[at];
+                memory.words[at] = after.words[at];
+                assert_int_equal(
+                    gp_vb_brief_here(memory.bytes, 128) &&
+                        gp_vb_brief_take(memory.bytes, n, taken.bytes),
+                    seen == differ);
+                at = (at + stride) % words;
+                while (memory.words[at] == after.words[at] && seen < differ)
+                    at = (at + 1) % words;
+            }
+        }
+    }
+}
+
+static void
+damaged_frames(void **state)
+{
+    room made, copy, taken;
+    size_t n = make_full(&made, 5, 9);
+
+    (void)state;
+    for (size_t bit = 0; bit < 8 * n; bit++) {
+        copy = made;
+        copy.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_int_equal(gp_vb_brief_take(copy.bytes, n, taken.bytes), 0);
+    }
+    assert_int_equal(gp_vb_brief_take(made.bytes, n - 8, taken.bytes), 0);
+}
+
+/* Seals what a peer may have said instead. */
+static void
+seal(room *frame)
+{
+    size_t n = (24 + (gp_get16(frame->bytes + 10) & 0x7FFFu) + 7) & ~7u;
+    uint64_t sum = 0;
+
+    for (size_t at = 0; at < n; at += 8)
+        if (at != 16) {
+            sum = (sum ^ gp_get64(frame->bytes + at)) * 0x9e3779b97f4a7c15u;
+            sum ^= sum >> 32;
+        }
+    gp_put64(frame->bytes + 16, sum);
+}
+
+static void
+words_that_are_not_there(void **state)
+{
+    const uint8_t *payload = NULL;
+    room made, taken;
+    gp_msg msg;
+
+    (void)state;
+    memset(&made, 0, sizeof(made));
+    gp_put16(made.bytes + 10, 0x8000 | 8);
+    gp_put32(made.bytes + 4, 7); /* three words in eight bytes */
+    seal(&made);
+    assert_int_equal(gp_vb_brief_take(made.bytes, 64, taken.bytes), 32);
+    assert_false(gp_vb_brief_decode(taken.bytes, &msg, &payload));
+    gp_put32(made.bytes + 4, 1u << 23); /* no such word */
+    seal(&made);
+    assert_int_equal(gp_vb_brief_take(made.bytes, 64, taken.bytes), 32);
+    assert_false(gp_vb_brief_decode(taken.bytes, &msg, &payload));
+    gp_put32(made.bytes + 4, 3);
+    seal(&made);
+    assert_int_equal(gp_vb_brief_take(made.bytes, 64, taken.bytes), 32);
+    assert_true(gp_vb_brief_decode(taken.bytes, &msg, &payload));
+}
+
+int
+main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(golden_bytes),
+        cmocka_unit_test(all_fields_come_back),
+        cmocka_unit_test(the_shortest),
+        cmocka_unit_test(only_when_whole),
+        cmocka_unit_test(damaged_frames),
+        cmocka_unit_test(words_that_are_not_there),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
