@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * transport_cases.c - violations, ends of connections, names, and threads.
+ * transport_cases.c - violations, ends of connections, names, threads, and
+ * processes that fork.
  */
 #include "tests/conformance/transport_cases.h"
 
@@ -10,6 +11,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -499,6 +502,71 @@ sender_leaves_while_receiver_reads(void **state)
     rig_close(&r);
 }
 
+/* Ends when the other end of the pipe is closed. */
+static void
+linger_as_child(const rig *r, int until)
+{
+    char byte;
+
+    memset(r->b.memory, 0x11, r->b.bytes);
+    (void)!read(until, &byte, 1);
+    _exit(0);
+}
+
+/* A process that forks goes on: also while the child lives, writes to what it
+ * thinks is its memory, and the parent's first writes make copies of pages. The
+ * child leaves without a word to the library. */
+static void
+fork_with_open_endpoint(void **state)
+{
+    enum { LENGTH = 200000, OFFSET = 100 };
+    uint8_t *source = malloc(LENGTH);
+    int until[2], status = -1;
+    gp_msg msg;
+    pid_t child;
+    rig r;
+
+    (void)state;
+    assert_non_null(source);
+    rig_connected(&r);
+    side_expose(&r.b, LENGTH + OFFSET, 0);
+    msg = data_msg(r.b.token, OFFSET, LENGTH);
+    fill_pattern(source, LENGTH, 1);
+    post(&r, &r.a, &msg, source, 1);
+    flush(&r.a);
+    await(&r, &r.b, GP_EVENT_MESSAGE, 1);
+    await(&r, &r.a, GP_EVENT_SENT, 1);
+    assert_int_equal(pipe(until), 0);
+    child = fork();
+    if (child == 0) {
+        close(until[1]);
+        linger_as_child(&r, until[0]);
+    }
+    assert_true(child > 0);
+    close(until[0]);
+    for (uint64_t i = 2; i < 5; i++) {
+        if (i == 4) {
+            close(until[1]);
+            assert_int_equal(waitpid(child, &status, 0), child);
+        }
+        memset(r.b.memory, 0xEE, r.b.bytes);
+        fill_pattern(source, LENGTH, i);
+        post(&r, &r.a, &msg, source, i);
+        flush(&r.a);
+        send_control(&r, &r.b, i);
+        await(&r, &r.b, GP_EVENT_MESSAGE, i);
+        await(&r, &r.a, GP_EVENT_SENT, i);
+        await(&r, &r.a, GP_EVENT_MESSAGE, i - 1);
+        assert_pattern(r.b.memory + OFFSET, LENGTH, i);
+        assert_int_equal(r.b.memory[OFFSET - 1], 0xEE);
+    }
+    assert_int_equal(status, 0);
+    assert_int_equal(side_count(&r.a, GP_EVENT_CLOSED), 0);
+    assert_int_equal(side_count(&r.b, GP_EVENT_CLOSED), 0);
+    free(source);
+    rig_close(&r);
+}
+
 int
 transport_end_cases(const char *label)
 {
@@ -517,6 +585,7 @@ transport_end_cases(const char *label)
         cmocka_unit_test(wrong_calls),
         cmocka_unit_test(two_threads),
         cmocka_unit_test(sender_leaves_while_receiver_reads),
+        cmocka_unit_test(fork_with_open_endpoint),
     };
 
     return cmocka_run_group_tests_name(label, cases, NULL, NULL);
