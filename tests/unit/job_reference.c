@@ -6,9 +6,13 @@
  */
 #include "job_reference.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "tests/conformance/codec_residual.h"
 #include <gradpush/codec.h>
@@ -277,4 +281,89 @@ reference_register(gp_worker *w, const reference_tensor *t)
     o.feedback = t->feedback;
     job_check(gp_tensor_register(w, &o, &tensor));
     return tensor;
+}
+
+static void
+compare(const reference_tensor *t, const void *got, const void *want,
+        uint32_t rank, uint32_t step)
+{
+    const uint8_t *a = got, *b = want;
+    uint64_t bytes = reference_bytes(t);
+
+    if (memcmp(a, b, bytes) == 0)
+        return;
+    for (uint64_t i = 0; i < bytes; i++)
+        job_require(a[i] == b[i],
+                    "rank %u step %u tensor %s: byte %u of %u is %02x, not "
+                    "%02x",
+                    rank, step, t->name, (unsigned)i, (unsigned)bytes, a[i],
+                    b[i]);
+}
+
+/* Each rank pushes in an order of its own, and waits in another. */
+static void
+run_step(const reference_plan *p, gp_tensor **t, void **data, uint32_t rank,
+         uint32_t step, uint32_t *random)
+{
+    gp_request *request[REFERENCE_TENSORS];
+    uint32_t order[REFERENCE_TENSORS];
+
+    job_shuffle(order, p->count, random);
+    for (uint32_t i = 0; i < p->count; i++) {
+        uint32_t k = order[i];
+
+        reference_gradient(&p->tensors[k], k, rank, step, data[k]);
+        job_check(gp_push_pull(t[k], data[k], data[k], &request[k]));
+    }
+    job_shuffle(order, p->count, random);
+    for (uint32_t i = 0; i < p->count; i++)
+        job_check(gp_wait(&request[order[i]], -1));
+    for (uint32_t k = 0; k < p->count; k++)
+        compare(&p->tensors[k], data[k], reference_result(p->expected, k, step),
+                rank, step);
+}
+
+void
+reference_body(job *j, gp_worker *w, uint32_t rank)
+{
+    const reference_plan *p = j->data;
+    gp_tensor *t[REFERENCE_TENSORS];
+    void *data[REFERENCE_TENSORS];
+    uint32_t random = rank * 77 + 5;
+
+    for (uint32_t k = 0; k < p->count; k++) {
+        t[k] = reference_register(w, &p->tensors[k]);
+        data[k] = malloc(reference_bytes(&p->tensors[k]));
+    }
+    for (uint32_t k = 0; k < p->count; k++) {
+        gp_request *request;
+        uint32_t root = k % j->workers;
+
+        if (strncmp(p->tensors[k].updater, "sgd", 3) != 0)
+            continue;
+        reference_initial(&p->tensors[k], k, data[k]);
+        if (rank != root)
+            memset(data[k], 0, reference_bytes(&p->tensors[k]));
+        job_check(gp_broadcast(t[k], data[k], root, &request));
+        job_check(gp_wait(&request, -1));
+    }
+    for (uint32_t s = 0; s < p->steps; s++)
+        run_step(p, t, data, rank, s, &random);
+    for (uint32_t k = 0; k < p->count; k++)
+        free(data[k]);
+}
+
+void
+reference_run(job *j, reference_plan *p)
+{
+    gp_status status;
+
+    j->body = reference_body;
+    j->data = p;
+    status = run_job(j);
+    for (uint32_t r = 0; r < j->workers; r++)
+        if (j->created[r] != GP_OK)
+            fail_msg("rank %u: %s", r, j->message[r]);
+    if (status != GP_OK)
+        fail_msg("%s", j->server_message);
 }

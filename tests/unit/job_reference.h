@@ -43,4 +43,20 @@ const void *reference_result(const reference *r, uint32_t tensor,
 /* Registers it with a worker. */
 gp_tensor *reference_register(gp_worker *w, const reference_tensor *t);
 
+/* A job's `data` for the body below: every step of every tensor, by all
+ * workers, each in an order of its own; what comes back must be the bytes of
+ * `expected`. */
+#define REFERENCE_TENSORS 8
+typedef struct reference_plan {
+    const reference_tensor *tensors;
+    uint32_t count; /* at most REFERENCE_TENSORS */
+    uint32_t steps;
+    reference *expected;
+} reference_plan;
+void reference_body(job *j, gp_worker *w, uint32_t rank);
+
+/* Runs the job, whose body and data it sets; fails the test when a worker was
+ * not created or a server ended badly. */
+void reference_run(job *j, reference_plan *p);
+
 #endif

@@ -9,9 +9,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <cmocka.h>
 
@@ -24,103 +21,19 @@
 #define LZ4 ""
 #endif
 
-#define STEPS       3
-#define TENSORS_MAX 8
-
-typedef struct plan {
-    const reference_tensor *tensors;
-    uint32_t count;
-    reference *expected;
-} plan;
+#define STEPS 3
 
 static void
-compare(const reference_tensor *t, const void *got, const void *want,
-        uint32_t rank, uint32_t step)
-{
-    const uint8_t *a = got, *b = want;
-    uint64_t bytes = reference_bytes(t);
-
-    if (memcmp(a, b, bytes) == 0)
-        return;
-    for (uint64_t i = 0; i < bytes; i++)
-        job_require(a[i] == b[i],
-                    "rank %u step %u tensor %s: byte %u of %u is %02x, not "
-                    "%02x",
-                    rank, step, t->name, (unsigned)i, (unsigned)bytes, a[i],
-                    b[i]);
-}
-
-/* Each rank pushes in an order of its own, and waits in another. */
-static void
-run_step(const plan *p, gp_tensor **t, void **data, uint32_t rank,
-         uint32_t step, uint32_t *random)
-{
-    gp_request *request[TENSORS_MAX];
-    uint32_t order[TENSORS_MAX];
-
-    job_shuffle(order, p->count, random);
-    for (uint32_t i = 0; i < p->count; i++) {
-        uint32_t k = order[i];
-
-        reference_gradient(&p->tensors[k], k, rank, step, data[k]);
-        job_check(gp_push_pull(t[k], data[k], data[k], &request[k]));
-    }
-    job_shuffle(order, p->count, random);
-    for (uint32_t i = 0; i < p->count; i++)
-        job_check(gp_wait(&request[order[i]], -1));
-    for (uint32_t k = 0; k < p->count; k++)
-        compare(&p->tensors[k], data[k], reference_result(p->expected, k, step),
-                rank, step);
-}
-
-static void
-plan_body(job *j, gp_worker *w, uint32_t rank)
-{
-    const plan *p = j->data;
-    gp_tensor *t[TENSORS_MAX];
-    void *data[TENSORS_MAX];
-    uint32_t random = rank * 77 + 5;
-
-    for (uint32_t k = 0; k < p->count; k++) {
-        t[k] = reference_register(w, &p->tensors[k]);
-        data[k] = malloc(reference_bytes(&p->tensors[k]));
-    }
-    for (uint32_t k = 0; k < p->count; k++) {
-        gp_request *request;
-        uint32_t root = k % j->workers;
-
-        if (strncmp(p->tensors[k].updater, "sgd", 3) != 0)
-            continue;
-        reference_initial(&p->tensors[k], k, data[k]);
-        if (rank != root)
-            memset(data[k], 0, reference_bytes(&p->tensors[k]));
-        job_check(gp_broadcast(t[k], data[k], root, &request));
-        job_check(gp_wait(&request, -1));
-    }
-    for (uint32_t s = 0; s < STEPS; s++)
-        run_step(p, t, data, rank, s, &random);
-    for (uint32_t k = 0; k < p->count; k++)
-        free(data[k]);
-}
-
-static void
-run_one(plan *p, const char *transport, uint32_t workers, uint32_t shards,
-        const char *chunk_bytes, const char *slots)
+run_one(reference_plan *p, const char *transport, uint32_t workers,
+        uint32_t shards, const char *chunk_bytes, const char *slots)
 {
     job j = {.transport = transport,
              .workers = workers,
              .shards = shards,
              .colocated = shards == 0,
-             .settings = {"chunk_bytes", chunk_bytes, "slots", slots},
-             .body = plan_body,
-             .data = p};
-    gp_status status = run_job(&j);
+             .settings = {"chunk_bytes", chunk_bytes, "slots", slots}};
 
-    for (uint32_t r = 0; r < workers; r++)
-        if (j.created[r] != GP_OK)
-            fail_msg("rank %u: %s", r, j.message[r]);
-    if (status != GP_OK)
-        fail_msg("%s", j.server_message);
+    reference_run(&j, p);
 }
 
 /* Shards 0: co-located. */
@@ -130,7 +43,7 @@ run_everywhere(const reference_tensor *tensors, uint32_t count)
     static const uint32_t workers[] = {1, 2, 3};
 
     for (size_t i = 0; i < 3; i++) {
-        plan p = {tensors, count, NULL};
+        reference_plan p = {tensors, count, STEPS, NULL};
 
         p.expected = reference_make(tensors, count, workers[i], STEPS);
         run_one(&p, "loop", workers[i], 1, "1M", "8");
