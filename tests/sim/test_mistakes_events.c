@@ -80,6 +80,31 @@ item_14_70_errors_are_named(void **state)
     }
 }
 
+/* Whatever the device says of a request then. */
+static void
+item_70_a_port_that_is_down_is_named(void **state)
+{
+    static const enum ibv_wc_status said[] = {IBV_WC_RETRY_EXC_ERR,
+                                              IBV_WC_LOC_QP_OP_ERR};
+    const gp_sim_options options = {.step = true};
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(said); i++) {
+        world w;
+
+        world_connected(&w, &options, final);
+        settle(&w.r);
+        listen_to_log();
+        gp_sim_link(w.sim, 0, 1, false);
+        gp_sim_break_qp(w.sim,
+                        &(gp_sim_break){.process = w.a, .status = said[i]});
+        send_control(&w.r, &w.r.a, 1);
+        assert_int_equal(ended(&w, &w.r.a), GP_ERR_PEER_LOST);
+        expect_in_log("port 1 is down");
+        world_close(&w);
+    }
+}
+
 /* Sleeps as a caller does: arm, and only when that says so. */
 static void
 doze(rig *r, side *s)
@@ -353,6 +378,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(item_14_70_errors_are_named),
+        cmocka_unit_test(item_70_a_port_that_is_down_is_named),
         cmocka_unit_test(item_31_completions_before_arming_are_seen),
         cmocka_unit_test(item_32_33_events_are_acknowledged),
         cmocka_unit_test(item_34_private_data_is_copied_in_time),

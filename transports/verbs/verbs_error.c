@@ -65,14 +65,17 @@ find(enum ibv_wc_status status)
     return i;
 }
 
-gp_status
-gp_vb_wc_status(enum ibv_wc_status status)
+/* What a device says of a request when its own port is down differs from one
+ * to the next, so the port itself is asked. */
+static bool
+port_is_down(const gp_vb_lane *lane)
 {
-    size_t i = find(status);
+    const gp_verbs_api *api = lane->ep->domain->api;
+    struct ibv_port_attr port = {0};
 
-    if (status == IBV_WC_SUCCESS)
-        return GP_OK;
-    return i < GP_COUNT_OF(causes) ? causes[i].status : GP_ERR_SYSTEM;
+    return lane->id && lane->id->verbs &&
+           !api->query_port(lane->id->verbs, lane->id->port_num, &port) &&
+           port.state < IBV_PORT_ACTIVE;
 }
 
 static const char *
@@ -95,21 +98,31 @@ kind_of(uint64_t wr_id)
     return "request";
 }
 
-void
+gp_status
 gp_vb_explain(const gp_vb_lane *lane, const struct ibv_wc *wc, char *text,
               size_t capacity)
 {
     const gp_verbs_api *api = lane->ep->domain->api;
-    size_t i = find(wc->status);
     const char *cause = "a work request failed", *hint = NULL;
+    gp_status status = GP_ERR_SYSTEM;
+    size_t i = find(wc->status);
+    char down[32];
 
     if (i < GP_COUNT_OF(causes)) {
         cause = causes[i].text;
         hint = causes[i].hint;
+        status = causes[i].status;
+    }
+    if (port_is_down(lane)) {
+        snprintf(down, sizeof(down), "port %u is down", lane->id->port_num);
+        cause = down;
+        hint = "check the cable, the switch, and ip link";
+        status = GP_ERR_PEER_LOST;
     }
     snprintf(text, capacity, "%s (%s; %s %u, qp 0x%x on %s, vendor 0x%x)%s%s",
              cause, api->wc_status_str(wc->status), kind_of(wc->wr_id),
              gp_vb_wr_index(wc->wr_id), wc->qp_num,
              lane->device ? lane->device->name : "no device", wc->vendor_err,
              hint ? "; hint: " : "", hint ? hint : "");
+    return status;
 }

@@ -740,9 +740,8 @@ void gp_vb_windows_drop(gp_vb_lane *lane);
 
 /* verbs_error.c */
 /* "the peer's device did not answer (transport retry counter exceeded)", then a
- * hint when there is a likely cause. */
-void gp_vb_explain(const gp_vb_lane *lane, const struct ibv_wc *wc, char *text,
-                   size_t capacity);
-gp_status gp_vb_wc_status(enum ibv_wc_status status);
+ * hint when there is a likely cause; returns the status to end with. */
+gp_status gp_vb_explain(const gp_vb_lane *lane, const struct ibv_wc *wc,
+                        char *text, size_t capacity);
 
 #endif

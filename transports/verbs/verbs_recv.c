@@ -84,6 +84,7 @@ static void
 on_error(gp_vb_lane *lane, const struct ibv_wc *wc)
 {
     char text[256];
+    gp_status status;
 
     if (wc->status == IBV_WC_WR_FLUSH_ERR) {
         gp_vb_break(lane, false, GP_AGAIN,
@@ -92,12 +93,12 @@ on_error(gp_vb_lane *lane, const struct ibv_wc *wc)
     }
     if (wc->status == IBV_WC_MW_BIND_ERR)
         on_bind_error(lane->device);
-    gp_vb_explain(lane, wc, text, sizeof(text));
+    status = gp_vb_explain(lane, wc, text, sizeof(text));
     /* A driver may say that it has windows and refuse them: without, regions
      * have keys that any queue pair of the protection domain may use. */
     if (wc->status == IBV_WC_MW_BIND_ERR && lane->ep->domain->windows == 0)
         lane->device->windows = false;
-    gp_vb_break(lane, false, gp_vb_wc_status(wc->status), "%s", text);
+    gp_vb_break(lane, false, status, "%s", text);
 }
 
 static uint8_t *
