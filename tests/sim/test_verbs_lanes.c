@@ -316,6 +316,7 @@ another_token(void **state)
 {
     gp_endpoint *ep = NULL;
     gp_config *config = NULL;
+    gp_sim_stats made;
     world w;
 
     (void)state;
@@ -332,6 +333,11 @@ another_token(void **state)
         w.r.ops->connect(w.r.a.domain, w.r.bound, test_deadline(), &ep), GP_OK);
     assert_int_equal(status_of(&w, &w.r.a), GP_ERR_AUTH);
     assert_int_equal(w.r.b.count, 0);
+    /* What there was is the connecting side's own. */
+    made = stats_of(&w);
+    assert_int_equal(made.created[GP_SIM_PD], 1);
+    assert_int_equal(made.created[GP_SIM_MR], 1);
+    assert_int_equal(made.created[GP_SIM_QP], 1);
     w.r.ops->ep_close(ep);
     world_close(&w);
 }

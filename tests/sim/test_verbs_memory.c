@@ -16,7 +16,10 @@
 #include "transports/verbs/verbs_int.h"
 #include "transports/verbs/verbs_limit.h"
 
-#define KIB 1024u
+#define KIB       1024u
+#define CROWD     24u
+#define COST      (4096u * KIB) /* of each */
+#define STRANGERS 16u
 
 static const gp_sim_options step = {.step = true};
 
@@ -144,6 +147,58 @@ positions_wrap(void **state)
     }
 }
 
+/* -------------------------------------------------------------- strangers */
+
+static size_t
+pinned(const gp_domain *d)
+{
+    size_t bytes = 0;
+
+    GP_LIST_EACH (item, &d->endpoints)
+        bytes += GP_CONTAINER_OF(item, gp_endpoint, link)->slab_bytes;
+    GP_LIST_EACH (item, &d->retired)
+        bytes += GP_CONTAINER_OF(item, gp_endpoint, link)->slab_bytes;
+    return bytes;
+}
+
+/* Peers that have proven nothing come and cost much each: some get in, the
+ * others wait until those are trusted. */
+static void
+a_crowd_of_strangers(void **state)
+{
+    static const char *const many[] = {"ib_frames", "512", "ib_frame", "4K",
+                                       NULL};
+    gp_endpoint *ep[CROWD];
+    uint64_t deadline = test_deadline();
+    size_t inside = 0, trusted = 0, most = 0;
+    world w;
+
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    world_open(&w, &step, many);
+    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
+                                     sizeof(w.r.bound)),
+                     GP_OK);
+    for (size_t i = 0; i < CROWD; i++)
+        assert_int_equal(
+            w.r.ops->connect(w.r.a.domain, w.r.bound, deadline, &ep[i]), GP_OK);
+    while (trusted < CROWD) {
+        assert_false(gp_expired(deadline));
+        pump(&w.r);
+        most = GP_MAX(most, pinned(w.r.b.domain) - trusted * COST);
+        inside = side_count(&w.r.b, GP_EVENT_ACCEPTED);
+        /* Only when no more come. */
+        if (inside == trusted + STRANGERS || inside == CROWD)
+            while (trusted < inside)
+                w.r.ops->ep_trust(
+                    side_nth(&w.r.b, GP_EVENT_ACCEPTED, trusted++)->event.ep);
+    }
+    assert_int_equal(most, STRANGERS * COST);
+    assert_int_equal(w.r.b.domain->stranger_bytes, 0);
+    world_close(&w);
+    gp_log_set_level(GP_LOG_WARN);
+}
+
 /* ------------------------------------------------------- locked memory */
 
 /* What cannot be had for lack of locked memory names the limit and the fix. */
@@ -259,6 +314,7 @@ main(void)
         cmocka_unit_test(only_the_ring_is_open),
         cmocka_unit_test(no_name_comes_again),
         cmocka_unit_test(positions_wrap),
+        cmocka_unit_test(a_crowd_of_strangers),
         cmocka_unit_test(the_fix_is_named),
         cmocka_unit_test(refused_connections_name_the_fix),
         cmocka_unit_test(auto_counts_before),

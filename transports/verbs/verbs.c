@@ -540,6 +540,7 @@ static void
 ep_trust(gp_endpoint *ep)
 {
     ep->trusted = true;
+    gp_vb_ep_settle(ep);
 }
 
 static uint32_t

@@ -3,8 +3,9 @@
  * verbs_accept.c - from a stranger's request to a lane of an endpoint.
  *
  * A request carries a hello. Without a good one it costs nothing but the
- * answer; with one it takes a queue pair, so such requests are counted until
- * their lane is established, and have a deadline.
+ * answer; with one it takes a queue pair and pins memory, so such requests are
+ * counted until their lane is established, and have a deadline; and the memory
+ * until the engine trusts the peer.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -18,7 +19,11 @@
 #include "transports/verbs/verbs_int.h"
 
 #define BACKLOG     1024
-#define PENDING_MAX 128u
+#define PENDING_MAX 64u
+/* What may be pinned for peers that have not proven who they are: a job without
+ * a token lets everybody come that far, and a proof can be replayed. One such
+ * peer is let in whatever it costs. */
+#define STRANGER_BYTES (64u << 20)
 
 /* -------------------------------------------------------------- listening */
 
@@ -204,9 +209,20 @@ create_endpoint(gp_domain *d, const gp_vb_hello *hello, struct rdma_cm_id *id)
     ep->group = hello->group;
     ep->deadline_ns = gp_deadline(d->handshake_seconds);
     gp_address_name(&id->route.addr.dst_storage, ep->peer, sizeof(ep->peer));
+    ep->cost = gp_vb_slab_size(d, hello->lanes);
+    d->stranger_bytes += ep->cost;
     d->pending_accepts++;
     gp_vb_wake_at(d, ep->deadline_ns);
     return ep;
+}
+
+static bool
+is_crowded(const gp_domain *d, const gp_vb_hello *hello)
+{
+    size_t cost = gp_vb_slab_size(d, hello->lanes);
+
+    return d->pending_accepts >= PENDING_MAX ||
+           (d->stranger_bytes && cost + d->stranger_bytes > STRANGER_BYTES);
 }
 
 /* The lane that a hello means, or NULL when the request was answered. */
@@ -220,7 +236,7 @@ find_lane(gp_domain *d, const gp_vb_hello *hello, struct rdma_cm_id *id)
         reject(d, id, GP_VB_REJECT_GONE);
         return NULL;
     }
-    if (!ep && d->pending_accepts >= PENDING_MAX) {
+    if (!ep && is_crowded(d, hello)) {
         refuse(d, id, GP_VB_REJECT_BUSY, "too many at once");
         return NULL;
     }

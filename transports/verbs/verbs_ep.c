@@ -53,6 +53,13 @@ gp_vb_ep_create(gp_domain *d, uint32_t lanes)
 }
 
 void
+gp_vb_ep_settle(gp_endpoint *ep)
+{
+    ep->domain->stranger_bytes -= ep->cost;
+    ep->cost = 0;
+}
+
+void
 gp_vb_ep_opened(gp_endpoint *ep)
 {
     gp_domain *d = ep->domain;
@@ -223,6 +230,7 @@ gp_vb_ep_free(gp_endpoint *ep)
 {
     gp_domain *d = ep->domain;
 
+    gp_vb_ep_settle(ep);
     gp_list_remove(&ep->link);
     gp_list_remove(&ep->event);
     gp_list_remove(&ep->ready);

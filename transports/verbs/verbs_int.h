@@ -327,6 +327,7 @@ struct gp_endpoint {
     void *user;
     gp_vb_state state;
     bool accepted, trusted;
+    size_t cost;    /* accepted, not trusted: bytes that the domain counts */
     bool announced; /* ACCEPTED or CONNECTED was reported */
     bool bye_sent, bye_seen;
     bool deaf; /* what was received is not delivered any more */
@@ -428,6 +429,7 @@ struct gp_domain {
     uint32_t pd_slots;
     uint32_t generations; /* the last lane's */
     uint32_t pending_accepts;
+    size_t stranger_bytes; /* pinned for who has not proven anything */
     uint64_t tick;
     uint32_t skipped;
     bool armed;
@@ -483,6 +485,8 @@ void gp_vb_ep_opened(gp_endpoint *ep);
 void gp_vb_ep_fail(gp_endpoint *ep, gp_status status, const char *format, ...)
     GP_PRINTF(3, 4);
 void gp_vb_ep_close(gp_endpoint *ep); /* the table's ep_close */
+/* It has proven who it is, or is no more: its cost is not a stranger's. */
+void gp_vb_ep_settle(gp_endpoint *ep);
 /* Ends the lingering when all is sent, or when it took too long. */
 void gp_vb_ep_linger(gp_endpoint *ep, uint64_t now);
 void gp_vb_ep_free(gp_endpoint *ep);
@@ -576,6 +580,8 @@ void gp_vb_lane_fence(gp_vb_lane *lane);
 /* A lane that is given up for good: the peer has all frames before this one. */
 void gp_vb_lane_forget(gp_vb_lane *lane, uint32_t next_frame);
 void gp_vb_lane_free(gp_vb_lane *lane);
+/* What an endpoint with so many lanes pins for frames. */
+size_t gp_vb_slab_size(const gp_domain *d, uint32_t lanes);
 /* When all lanes are free, before their protection domains go. */
 void gp_vb_slab_free(gp_endpoint *ep);
 

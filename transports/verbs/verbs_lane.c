@@ -84,6 +84,13 @@ share(const gp_domain *d)
     return (size_t)d->frames * d->frame_bytes;
 }
 
+/* Both factors have small limits. */
+size_t
+gp_vb_slab_size(const gp_domain *d, uint32_t lanes)
+{
+    return 2 * share(d) * lanes;
+}
+
 /*
  * One piece of memory for all lanes, so that a peer costs one region and not
  * one per buffer: first all that is received into, then all that is sent from,
@@ -99,8 +106,9 @@ make_slab(gp_endpoint *ep)
 
     if (ep->slab)
         return GP_OK;
-    if (!gp_mul(2 * share(ep->domain), ep->lane_count, &bytes) ||
-        !(ep->slab = gp_alloc_aligned(bytes)))
+    bytes = gp_vb_slab_size(ep->domain, ep->lane_count);
+    ep->slab = gp_alloc_aligned(bytes);
+    if (!ep->slab)
         return gp_fail(GP_ERR_NO_MEMORY, "verbs: no memory for frames");
     /* What a peer's CRC does not cover is never read, but memory checkers want
      * to see what devices read initialized. */
