@@ -38,6 +38,7 @@
 #define GRADPUSH_GRADPUSH_H
 
 #include <gradpush/codec.h>
+#include <gradpush/collective.h>
 #include <gradpush/config.h>
 #include <gradpush/server.h>
 #include <gradpush/status.h>

@@ -59,6 +59,8 @@
       "largest piece of a tensor that one shard owns, in fp32 bytes")          \
     X(slots, INT, "4", NULL, 1, 64, 0,                                         \
       "chunks that each worker may have under way to a shard")                 \
+    X(collective_algorithm, ENUM, "auto", "auto|direct|halving|ring", 0, 0, 0,   \
+      "how workers reduce among themselves; auto: by size and members")        \
     X(spin, SECONDS, "50us", NULL, 0, 1, 0,                                    \
       "how long a waiting thread polls before it sleeps")                      \
     /* How verbs moves them. */                                                \

@@ -347,6 +347,24 @@ out:
     return status;
 }
 
+gp_status
+gp_driver_change(gp_driver *d, const gp_driven *driven)
+{
+    gp_driven *old = d->driven;
+
+    while (old->self != driven->self)
+        old++;
+    for (int i = old->fd_count; i < driven->fd_count; i++) {
+        struct epoll_event event = {.events = EPOLLIN};
+
+        event.data.fd = driven->fds[i];
+        if (epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, driven->fds[i], &event))
+            return gp_fail_errno(GP_ERR_SYSTEM, errno, "epoll_ctl");
+    }
+    *old = *driven;
+    return GP_OK;
+}
+
 void
 gp_driver_remove(gp_driver *d, const void *self)
 {

@@ -45,6 +45,10 @@ void gp_driver_destroy(gp_driver *driver);
 gp_status gp_driver_add(gp_driver *driver, const gp_driven *driven);
 void gp_driver_remove(gp_driver *driver, const void *self);
 
+/* The descriptors of an object are others now: from within one of its members,
+ * or under gp_driver_hold(). */
+gp_status gp_driver_change(gp_driver *driver, const gp_driven *driven);
+
 /* Something was handed to an object: drive once if nobody does, else make sure
  * that whoever drives sees it. */
 void gp_driver_kick(gp_driver *driver);

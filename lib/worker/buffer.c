@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collective/mesh.h"
 #include "worker/worker_int.h"
 
 /* Cookies of pieces of scratch are below. */
@@ -31,8 +32,8 @@ overlaps(const gp_buffer *b, const void *p, size_t bytes)
     return low < base + b->bytes && base < low + bytes;
 }
 
-static gp_buffer *
-find(const gp_worker *w, const void *p, size_t bytes)
+gp_buffer *
+gp_buffer_find(const gp_worker *w, const void *p, size_t bytes)
 {
     for (uint32_t i = 0; i < w->buffers; i++) {
         gp_buffer *b = w->buffer[i];
@@ -53,9 +54,9 @@ gp_buffer_attach(gp_request *r)
     if (w->buffers == 0)
         return;
     if (gp_kind_pushes(r->kind))
-        r->from = find(w, r->grad, bytes);
+        r->from = gp_buffer_find(w, r->grad, bytes);
     if (gp_kind_pulls(r->kind))
-        r->to = find(w, r->out, bytes);
+        r->to = gp_buffer_find(w, r->out, bytes);
 }
 
 gp_status
@@ -175,6 +176,21 @@ open_buffer(gp_buffer *b)
 }
 
 gp_status
+gp_buffer_link(gp_worker *w, int link)
+{
+    gp_status status = GP_OK;
+
+    for (uint32_t i = 0; status == GP_OK && i < w->buffers; i++) {
+        gp_buffer *b = w->buffer[i];
+
+        if (b && !b->mem[link])
+            status = w->link[link].ops->mem_reg(w->link[link].domain, b->base,
+                                                b->bytes, &b->mem[link]);
+    }
+    return status;
+}
+
+gp_status
 gp_buffer_register(gp_worker *w, void *base, size_t bytes, gp_buffer **out)
 {
     uintptr_t end;
@@ -210,7 +226,7 @@ static bool
 is_used(gp_buffer *b)
 {
     gp_worker *w = b->worker;
-    bool used = false;
+    bool used = gp_mesh_uses(w->mesh, b->base, b->bytes);
 
     GP_LIST_EACH (item, &w->active) {
         const gp_request *r = GP_CONTAINER_OF(item, gp_request, link);
@@ -248,6 +264,7 @@ begin_leaving(gp_buffer *b)
     b->leaving = true;
     for (uint32_t i = 0; i < w->shards; i++)
         withdraw(b, &w->conn[i]);
+    gp_mesh_withdraw(w->mesh, b);
     return GP_OK;
 }
 

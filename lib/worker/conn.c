@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "collective/mesh.h"
 #include "worker/worker_int.h"
 
 gp_status
@@ -85,6 +86,7 @@ gp_worker_fail(gp_worker *w, gp_status status, const char *format, ...)
     if (w->shard)
         gp_shard_abandon(w->shard, status, w->fault_text);
     gp_worker_close_conns(w);
+    gp_mesh_fail(w->mesh, status, w->fault_text);
     GP_LIST_EACH (item, &w->active) {
         gp_engine_finish(GP_CONTAINER_OF(item, gp_request, link), status);
     }

@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "collective/mesh.h"
 #include "worker/worker_int.h"
 
 /* By priority, highest first; equal ones keep their order. New operations
@@ -487,13 +488,16 @@ worker_poll(void *self)
             gp_worker_fail(w, (gp_status)n, "transport %s failed: %s",
                            link->ops->name, gp_status_text((gp_status)n));
         for (int k = 0; k < n; k++)
-            gp_conn_event(w, &events[k]);
+            if (!gp_mesh_event(w, i, &events[k]))
+                gp_conn_event(w, &events[k]);
         done += GP_MAX(n, 0);
     }
     if (w->hearsay_ns && gp_clock_ns() >= w->hearsay_ns)
         gp_conn_believe(w);
     if (done > 0 || any_starved(w))
         done += send_all(w);
+    if (w->mesh)
+        done += gp_mesh_turn(w->mesh);
     return done;
 }
 
@@ -514,6 +518,9 @@ worker_deadline(void *self)
     const gp_worker *w = self;
     bool hearsay = w->hearsay_ns && atomic_load(&w->fault) == GP_OK;
     uint64_t at = hearsay ? w->hearsay_ns : UINT64_MAX;
+
+    if (w->mesh)
+        at = GP_MIN(at, gp_mesh_deadline(w->mesh));
 
     for (uint32_t i = 0; i < w->shards; i++)
         if (w->conn[i].starved_ns)

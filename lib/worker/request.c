@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collective/mesh.h"
 #include "worker/worker_int.h"
 
 void
@@ -189,13 +190,24 @@ request_done(void *arg)
            (!r->trial || gp_trial_done(r->trial));
 }
 
+static gp_worker *
+worker_of(const gp_request *r)
+{
+    return r->collective ? gp_collective_worker(r->collective)
+                         : r->tensor->worker;
+}
+
 static gp_status
 conclude(gp_request **request)
 {
     gp_request *r = *request;
-    gp_worker *w = r->tensor->worker;
+    gp_worker *w = worker_of(r);
     gp_status status = r->status;
 
+    if (r->collective) {
+        *request = NULL;
+        return gp_collective_conclude(r->collective);
+    }
     if (r->trial)
         status = gp_trial_end(r, status);
     *request = NULL;
@@ -243,6 +255,14 @@ late(gp_request **request, double seconds)
                    seconds, where, waiting[0] ? "; " : "", waiting);
 }
 
+static gp_status
+late_collective(gp_request **request, double seconds)
+{
+    gp_status status = gp_collective_late((*request)->collective, seconds);
+
+    return status == GP_OK ? conclude(request) : status;
+}
+
 gp_status
 gp_wait(gp_request **request, double seconds)
 {
@@ -254,10 +274,11 @@ gp_wait(gp_request **request, double seconds)
     if (!r)
         return GP_OK;
     if (seconds < 0)
-        seconds = r->tensor->worker->timeout;
-    if (!gp_driver_wait(r->tensor->worker->driver, request_done, r,
+        seconds = worker_of(r)->timeout;
+    if (!gp_driver_wait(worker_of(r)->driver, request_done, r,
                         gp_deadline(seconds)))
-        return late(request, seconds);
+        return r->collective ? late_collective(request, seconds)
+                             : late(request, seconds);
     return conclude(request);
 }
 
@@ -303,7 +324,7 @@ gp_test(gp_request **request)
     if (!*request)
         return GP_OK;
     if (!request_done(*request))
-        gp_driver_kick((*request)->tensor->worker->driver);
+        gp_driver_kick(worker_of(*request)->driver);
     if (!request_done(*request))
         return GP_PENDING;
     return conclude(request);

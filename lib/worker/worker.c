@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/pool.h"
+#include "collective/mesh.h"
 #include "shard/paths.h"
 #include "worker/worker_int.h"
 
@@ -242,9 +243,18 @@ find_shards(gp_worker *w, uint64_t deadline, char *out)
                            deadline);
 }
 
-/* The link of a transport, opened when it is the first use. */
+/* One that is opened later than the others. */
 static gp_status
-find_link(gp_worker *w, const gp_transport_ops *ops, worker_link **out)
+watch_link(gp_worker *w)
+{
+    gp_driven driven = gp_worker_driven(w);
+    gp_status status = gp_buffer_link(w, w->links - 1);
+
+    return status == GP_OK ? gp_driver_change(w->driver, &driven) : status;
+}
+
+gp_status
+gp_worker_link(gp_worker *w, const gp_transport_ops *ops, worker_link **out)
 {
     worker_link *link = &w->link[w->links];
     gp_status status;
@@ -262,8 +272,10 @@ find_link(gp_worker *w, const gp_transport_ops *ops, worker_link **out)
         return status;
     link->ops = ops;
     w->links++;
+    if (w->added)
+        status = watch_link(w);
     *out = link;
-    return GP_OK;
+    return status;
 }
 
 static gp_status
@@ -276,7 +288,7 @@ choose_path(gp_worker *w, gp_conn *conn, const char *published)
 
     if (w->shard && conn->shard == w->shard_index) {
         local_name(w, conn->address, sizeof(conn->address));
-        return find_link(w, ops, &conn->link);
+        return gp_worker_link(w, ops, &conn->link);
     }
     snprintf(who, sizeof(who), "shard %u", conn->shard);
     status = gp_paths_take(w->config, who, published, &w->went_other_way, &ops,
@@ -287,9 +299,9 @@ choose_path(gp_worker *w, gp_conn *conn, const char *published)
     other = gp_paths_other(w->config, published, ops, conn->other_address,
                            sizeof(conn->other_address));
     if (other)
-        status = find_link(w, other, &conn->other);
+        status = gp_worker_link(w, other, &conn->other);
     if (status == GP_OK)
-        status = find_link(w, ops, &conn->link);
+        status = gp_worker_link(w, ops, &conn->link);
     if (status != GP_OK && conn->other) {
         conn->link = conn->other;
         return gp_conn_go_other_way(conn, gp_last_error()) ? GP_OK : status;
@@ -419,6 +431,7 @@ gp_worker_create(const gp_config *config, gp_worker **out)
     gp_list_init(&w->submitted);
     gp_list_init(&w->active);
     pthread_mutex_init(&w->keeping.lock, NULL);
+    pthread_mutex_init(&w->mesh_lock, NULL);
     status = configure(w, config);
     if (status == GP_OK)
         status = join(w);
@@ -441,6 +454,7 @@ say_goodbye(gp_worker *w)
 {
     bool healthy;
 
+    gp_mesh_leave(w->mesh);
     gp_driver_hold(w->driver);
     healthy = w->conn && atomic_load(&w->fault) == GP_OK;
     for (uint32_t i = 0; healthy && i < w->shards; i++) {
@@ -498,6 +512,7 @@ gp_worker_destroy(gp_worker *w)
                          gp_shard_done(w->shard) ? GP_OK : GP_ERR_PEER_LEFT,
                          "the worker that hosts this shard has left");
     }
+    gp_mesh_destroy(w->mesh);
     gp_worker_close_conns(w);
     cancel_requests(w);
     gp_worker_free_tensors(w);
@@ -517,6 +532,7 @@ gp_worker_destroy(gp_worker *w)
     gp_config_destroy(w->config);
     pthread_mutex_destroy(&w->submit_lock);
     pthread_mutex_destroy(&w->keeping.lock);
+    pthread_mutex_destroy(&w->mesh_lock);
     free(w);
 }
 

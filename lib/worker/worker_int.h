@@ -79,6 +79,8 @@ typedef struct worker_link {
 typedef struct gp_experiment gp_experiment;
 typedef struct gp_pool gp_pool;
 typedef struct gp_trial gp_trial;
+typedef struct gp_mesh gp_mesh;
+typedef struct gp_collective gp_collective;
 
 typedef struct gp_conn {
     struct gp_worker *worker;
@@ -136,6 +138,8 @@ typedef struct gp_op {
 
 struct gp_request {
     gp_list link; /* submitted, then active, then the tensor's free list */
+    gp_collective *collective; /* not NULL: the rest but `status` and `done` is
+                                  not used */
     gp_tensor *tensor;
     op_kind kind;
     int32_t priority;
@@ -264,6 +268,8 @@ struct gp_worker {
     bool copied;         /* the log says that buffers are not registered */
     bool added;          /* to the driver */
     bool joined;         /* all members were there */
+    gp_mesh *mesh;       /* of collectives, or NULL */
+    pthread_mutex_t mesh_lock; /* one gp_group_create() at a time */
     bool leaving;
     /* Shared. */
     pthread_mutex_t submit_lock;
@@ -389,6 +395,10 @@ gp_op_leaves(const gp_op *op)
 }
 
 /* worker.c */
+/* The link of a transport, opened when it is the first use. Under the driver's
+ * hold once the worker is driven. */
+gp_status gp_worker_link(gp_worker *w, const gp_transport_ops *ops,
+                         worker_link **out);
 gp_status gp_worker_fault(const gp_worker *w);
 /* GP_ERR_TIMEOUT: what did not happen within `timeout`, and who is late. */
 gp_status gp_worker_late(gp_worker *w, const char *what);
@@ -453,6 +463,10 @@ gp_status gp_op_send(gp_op *op);
 void gp_scratch_give(scratch *s, int first);
 
 /* buffer.c: memory that users register */
+/* The registered range that holds that memory, or NULL. */
+gp_buffer *gp_buffer_find(const gp_worker *w, const void *p, size_t bytes);
+/* Tells a new link of all of them. */
+gp_status gp_buffer_link(gp_worker *w, int link);
 /* Finds where the buffers of a request lie. */
 void gp_buffer_attach(gp_request *r);
 /* The token under which a shard may write into a range. */

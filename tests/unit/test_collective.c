@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_collective.c - every operation, for groups of 1 to 8, over loop and tcp.
+ *
+ * Sums of small whole numbers are exact in every order, so they are compared
+ * with the true value; sums that round are compared between ranks, bit for bit.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "job_harness.h"
+
+static const uint64_t counts[] = {0, 1, 3, 17, 1000, 4099, 70001, 400000};
+
+#define COUNTS (sizeof(counts) / sizeof(counts[0]))
+#define MOST   400000u
+
+static float
+pattern(uint64_t i, uint32_t rank)
+{
+    return (float)((i * 7 + rank * 3) % 16) - 8.0f;
+}
+
+static float
+total(uint64_t i, uint32_t size)
+{
+    float sum = 0;
+
+    for (uint32_t r = 0; r < size; r++)
+        sum += pattern(i, r);
+    return sum;
+}
+
+static float *
+numbers(uint64_t count)
+{
+    float *p = malloc((count + 1) * sizeof(float));
+
+    job_require(p != NULL);
+    return p;
+}
+
+static void
+finish(gp_request **request)
+{
+    job_check(gp_wait(request, -1));
+    job_require(*request == NULL);
+}
+
+static void
+check_sum(const float *out, uint64_t count, uint32_t size, const char *what)
+{
+    for (uint64_t i = 0; i < count; i++)
+        job_require(out[i] == total(i, size), "%s: element %llu is %g not %g",
+                    what, (unsigned long long)i, (double)out[i],
+                    (double)total(i, size));
+}
+
+static void
+reduce_all(gp_group *g, uint64_t count, bool in_place)
+{
+    uint32_t rank = gp_group_rank(g), size = gp_group_size(g);
+    float *in = numbers(count), *out = in_place ? in : numbers(count);
+    gp_request *request;
+
+    for (uint64_t i = 0; i < count; i++)
+        in[i] = pattern(i, rank);
+    job_check(gp_allreduce(g, in, out, count, GP_FP32, GP_SUM, &request));
+    finish(&request);
+    check_sum(out, count, size, in_place ? "in place" : "all-reduce");
+    for (uint64_t i = 0; i < count && !in_place; i++)
+        job_require(in[i] == pattern(i, rank));
+    for (uint64_t i = 0; i < count; i++)
+        in[i] = pattern(i, rank);
+    job_check(gp_allreduce(g, in, out, count, GP_FP32, GP_LARGEST, &request));
+    finish(&request);
+    for (uint64_t i = 0; i < count; i++) {
+        float most = -100;
+
+        for (uint32_t r = 0; r < size; r++)
+            most = pattern(i, r) > most ? pattern(i, r) : most;
+        job_require(out[i] == most);
+    }
+    free(in);
+    if (!in_place)
+        free(out);
+}
+
+static void
+scatter_sums(gp_group *g, uint64_t count, bool in_place)
+{
+    uint32_t rank = gp_group_rank(g), size = gp_group_size(g);
+    float *in = numbers(size * count);
+    float *out = in_place ? in + rank * count : numbers(count);
+    gp_request *request;
+
+    for (uint64_t i = 0; i < size * count; i++)
+        in[i] = pattern(i, rank);
+    job_check(gp_reduce_scatter(g, in, out, count, GP_FP32, GP_MEAN, &request));
+    finish(&request);
+    for (uint64_t i = 0; i < count; i++)
+        job_require(out[i] ==
+                    total(rank * count + i, size) * (1.0f / (float)size));
+    free(in);
+    if (!in_place)
+        free(out);
+}
+
+static void
+gather(gp_group *g, uint64_t count, bool in_place)
+{
+    uint32_t rank = gp_group_rank(g), size = gp_group_size(g);
+    float *out = numbers(size * count);
+    float *in = in_place ? out + rank * count : numbers(count);
+    gp_request *request;
+
+    memset(out, 0xff, size * count * sizeof(float));
+    for (uint64_t i = 0; i < count; i++)
+        in[i] = pattern(i, rank);
+    job_check(gp_allgather(g, in, out, count * sizeof(float), &request));
+    finish(&request);
+    for (uint64_t i = 0; i < size * count; i++)
+        job_require(out[i] == pattern(i % count, (uint32_t)(i / count)));
+    free(out);
+    if (!in_place)
+        free(in);
+}
+
+static void
+spread(gp_group *g, uint64_t count, uint32_t root)
+{
+    uint32_t rank = gp_group_rank(g);
+    float *values = numbers(count);
+    gp_request *request;
+
+    for (uint64_t i = 0; i < count; i++)
+        values[i] = pattern(i, rank);
+    job_check(gp_bcast(g, values, count * sizeof(float), root, &request));
+    finish(&request);
+    for (uint64_t i = 0; i < count; i++)
+        job_require(values[i] == pattern(i, root));
+    free(values);
+}
+
+static void
+exchange(gp_group *g, uint64_t count, bool in_place)
+{
+    uint32_t rank = gp_group_rank(g), size = gp_group_size(g);
+    float *in = numbers(size * count);
+    float *out = in_place ? in : numbers(size * count);
+    gp_request *request;
+
+    for (uint64_t i = 0; i < size * count; i++)
+        in[i] = pattern(i, rank);
+    job_check(gp_alltoall(g, in, out, count * sizeof(float), &request));
+    finish(&request);
+    for (uint64_t i = 0; i < size * count; i++)
+        job_require(out[i] ==
+                    pattern(rank * count + i % count, (uint32_t)(i / count)));
+    free(in);
+    if (!in_place)
+        free(out);
+}
+
+static void
+run_all(gp_group *g)
+{
+    uint32_t size = gp_group_size(g);
+
+    for (size_t i = 0; i < COUNTS; i++) {
+        uint64_t count = counts[i];
+
+        reduce_all(g, count, false);
+        reduce_all(g, count, true);
+        scatter_sums(g, count / size, i % 2);
+        gather(g, count / size + (i > 0), i % 2);
+        spread(g, count, (uint32_t)i % size);
+        exchange(g, count / size, i % 2);
+        job_check(gp_group_barrier(g));
+    }
+}
+
+static void
+every_operation(job *j, gp_worker *w, uint32_t rank)
+{
+    static const char *const algorithms[] = {"auto", "direct", "halving",
+                                             "ring"};
+    gp_group *g;
+
+    (void)j;
+    for (size_t i = 0; i < 4; i++) {
+        gp_group_options o = GP_GROUP_INIT;
+
+        o.algorithm = algorithms[i];
+        o.name = algorithms[i];
+        job_check(gp_group_create(w, &o, &g));
+        job_require(gp_group_rank(g) == rank);
+        run_all(g);
+        gp_group_destroy(g);
+    }
+}
+
+static void
+run_sizes(const char *transport, void (*body)(job *, gp_worker *, uint32_t),
+          void *data)
+{
+    static const uint32_t sizes[] = {1, 2, 3, 4, 5, 8};
+
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        job j = {.transport = transport,
+                 .workers = sizes[i],
+                 .colocated = true,
+                 .body = body,
+                 .data = data};
+
+        assert_int_equal(run_job(&j), GP_OK);
+    }
+}
+
+static void
+test_loop(void **state)
+{
+    (void)state;
+    run_sizes("loop", every_operation, NULL);
+}
+
+static void
+test_tcp(void **state)
+{
+    (void)state;
+    run_sizes("tcp", every_operation, NULL);
+}
+
+/* --- the same bits everywhere ----------------------------------------------
+ */
+
+typedef struct kept {
+    uint8_t *bytes[JOB_WORKERS];
+    gp_dtype dtype;
+    const char *algorithm;
+    uint64_t count;
+} kept;
+
+static void
+keep_result(job *j, gp_worker *w, uint32_t rank)
+{
+    kept *k = j->data;
+    size_t bytes = k->count * gp_dtype_bytes(k->dtype);
+    gp_group_options o = GP_GROUP_INIT;
+    uint8_t *in = malloc(bytes);
+    gp_request *request;
+    gp_group *g;
+
+    job_require(in != NULL);
+    for (uint64_t i = 0; i < k->count; i++) {
+        float value = job_value(rank, 0, 0, i) * 1.37f;
+        uint16_t half;
+
+        memcpy(in + i * (bytes / k->count), &value, 2);
+        if (k->dtype == GP_FP32)
+            memcpy(in + 4 * i, &value, 4);
+        else {
+            half = (uint16_t)(0x3c00 + ((rank * 977 + i * 131) & 0x3ff));
+            memcpy(in + 2 * i, &half, 2);
+        }
+    }
+    k->bytes[rank] = malloc(bytes);
+    o.algorithm = k->algorithm;
+    job_check(gp_group_create(w, &o, &g));
+    job_check(gp_allreduce(g, in, k->bytes[rank], k->count, k->dtype, GP_MEAN,
+                           &request));
+    finish(&request);
+    free(in);
+}
+
+static void
+test_same_bits(void **state)
+{
+    static const char *const algorithms[] = {"direct", "halving", "ring"};
+
+    (void)state;
+    for (int d = GP_FP32; d <= GP_BF16; d++)
+        for (size_t a = 0; a < 3; a++) {
+            kept k = {.dtype = (gp_dtype)d,
+                      .algorithm = algorithms[a],
+                      .count = 20011};
+            job j = {.transport = "tcp",
+                     .workers = 5,
+                     .colocated = true,
+                     .body = keep_result,
+                     .data = &k};
+
+            assert_int_equal(run_job(&j), GP_OK);
+            for (uint32_t r = 1; r < j.workers; r++)
+                assert_memory_equal(k.bytes[0], k.bytes[r],
+                                    k.count * gp_dtype_bytes(k.dtype));
+            for (uint32_t r = 0; r < j.workers; r++)
+                free(k.bytes[r]);
+        }
+}
+
+/* --- many at once
+ * ------------------------------------------------------------- */
+
+#define OPEN 24
+
+static void
+many_requests(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_group *all, *pairs = NULL;
+    gp_group_options o = GP_GROUP_INIT;
+    uint32_t ranks[2] = {rank & ~1u, rank | 1u}, seed = 7 + rank;
+    gp_request *request[OPEN * 2];
+    float *values[OPEN * 2];
+    uint64_t count[OPEN * 2];
+
+    job_check(gp_group_create(w, NULL, &all));
+    o.ranks = ranks;
+    o.count = 2;
+    job_check(gp_group_create(w, &o, &pairs));
+    for (size_t i = 0; i < OPEN * 2; i++) {
+        /* Which group goes first differs between ranks. */
+        size_t at = rank % 2 ? (i + OPEN) % (OPEN * 2) : i;
+        gp_group *g = at < OPEN ? all : pairs;
+
+        count[at] = (at * 3571) % 60000;
+        values[at] = numbers(count[at]);
+        for (uint64_t k = 0; k < count[at]; k++)
+            values[at][k] = pattern(k, gp_group_rank(g));
+        job_check(gp_allreduce(g, values[at], values[at], count[at], GP_FP32,
+                               GP_SUM, &request[at]));
+    }
+    for (size_t i = 0; i < OPEN * 2; i++) {
+        size_t at = (i + job_random(&seed)) % (OPEN * 2);
+
+        while (!request[at])
+            at = (at + 1) % (OPEN * 2);
+        finish(&request[at]);
+        check_sum(values[at], count[at], at < OPEN ? j->workers : 2, "many");
+        free(values[at]);
+    }
+    gp_group_destroy(pairs);
+    gp_group_destroy(all);
+}
+
+static void
+test_many_requests(void **state)
+{
+    static const char *const transports[] = {"loop", "tcp"};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        job j = {.transport = transports[i],
+                 .workers = 4,
+                 .colocated = true,
+                 .body = many_requests};
+
+        assert_int_equal(run_job(&j), GP_OK);
+    }
+}
+
+/* --- from one to another
+ * -------------------------------------------------------- */
+
+static void
+pass_round(job *j, gp_worker *w, uint32_t rank)
+{
+    static const uint64_t sizes[] = {0, 5, 5000, 300000, 3000001};
+    uint32_t n = j->workers, right = (rank + 1) % n, left = (rank + n - 1) % n;
+    gp_request *request[10];
+    uint8_t *in[5], *out[5];
+    gp_group *g;
+
+    job_check(gp_group_create(w, NULL, &g));
+    for (uint32_t t = 0; t < 5; t++) {
+        in[t] = malloc(sizes[t] + 1);
+        out[t] = malloc(sizes[t] + 1);
+        job_require(in[t] && out[t]);
+        memset(in[t], (int)(rank * 16 + t), sizes[t]);
+        memset(out[t], 0xee, sizes[t]);
+        job_check(gp_send(g, in[t], sizes[t], right, t, &request[t]));
+    }
+    for (uint32_t t = 5; t-- > 0;) /* in another order than they are sent */
+        job_check(gp_recv(g, out[t], sizes[t], left, t, &request[5 + t]));
+    job_check(gp_wait_all(request, 10, -1));
+    for (uint32_t t = 0; t < 5; t++) {
+        for (uint64_t i = 0; i < sizes[t]; i++)
+            job_require(out[t][i] == left * 16 + t);
+        free(in[t]);
+        free(out[t]);
+    }
+    gp_group_destroy(g);
+}
+
+static void
+test_points(void **state)
+{
+    static const char *const transports[] = {"loop", "tcp"};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++)
+        for (uint32_t n = 2; n < 5; n++) {
+            job j = {.transport = transports[i],
+                     .workers = n,
+                     .colocated = true,
+                     .body = pass_round};
+
+            assert_int_equal(run_job(&j), GP_OK);
+        }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_loop),      cmocka_unit_test(test_tcp),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_many_requests),
+        cmocka_unit_test(test_points),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
