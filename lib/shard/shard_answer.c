@@ -79,7 +79,8 @@ gp_chunk_encode(gp_shard *s, gp_chunk *c, const float *values)
 }
 
 /* Initial values go out in the tensor's own type. They have a buffer of their
- * own, since encoded results may be on their way out of the other. */
+ * own, since encoded results may be on their way out of the other, and since
+ * what a worker broadcasts may be rounded parameters of a job before. */
 static gp_status
 encode_initial(gp_shard *s, gp_chunk *c, const void **payload, size_t *length)
 {
@@ -87,7 +88,7 @@ encode_initial(gp_shard *s, gp_chunk *c, const void **payload, size_t *length)
     size_t bound = gp_pipeline_bound(c->tensor->native, c->info->count);
     gp_status status = GP_OK;
 
-    if (c->tensor->spec->dtype == GP_FP32) {
+    if (c->tensor->spec->dtype == GP_FP32 && !c->initial_length) {
         *payload = c->value;
         *length = c->info->count * sizeof(float);
         return GP_OK;

@@ -32,7 +32,8 @@ piece_bytes(const gp_chunk *c, piece_kind kind)
         bytes = count * sizeof(float);
     else if (kind == PIECE_ENCODED && !t->pull_dense)
         bytes = gp_pipeline_bound(t->pull, count);
-    else if (kind == PIECE_INITIAL && t->spec->dtype != GP_FP32)
+    else if (kind == PIECE_INITIAL &&
+             (t->spec->dtype != GP_FP32 || gp_chunk_rounds(c)))
         bytes = gp_pipeline_bound(t->native, count);
     return (bytes + PIECE_ALIGNMENT - 1) & ~(size_t)(PIECE_ALIGNMENT - 1);
 }

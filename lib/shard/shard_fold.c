@@ -334,7 +334,7 @@ take_sum(gp_chunk *c)
     c->lent = NULL;
     c->spent = false;
     if (gp_updater_keeps(&c->tensor->updater)) {
-        gp_chunk_update(c);
+        gp_chunk_update(c, c->sum);
     } else if (c->sum == c->spare) {
         c->spare = c->value;
         c->value = c->sum;

@@ -114,15 +114,16 @@ typedef struct gp_chunk {
     bool scaled;        /* the updater's scale is in the sum already */
     bool summed;        /* the sum is in `encoded`, and nowhere else */
     bool initialized;
-    float *value; /* result of this version, or parameters */
-    float *sum;   /* being folded; may be `value` */
-    float *spare; /* second buffer, for while a result is still wanted */
+    bool returned; /* its parameters came from a job before, exactly */
+    float *value;  /* result of this version, or parameters */
+    float *sum;    /* being folded; may be `value` */
+    float *spare;  /* second buffer, for while a result is still wanted */
     float *array[GP_UPDATER_ARRAYS]; /* of the updater; NULL: not there */
     float *history;                  /* of differences: what they add up to */
     uint64_t restored; /* elements of it that came from before this job */
     float shared;      /* what the workers agreed on last ... */
     uint64_t agreed;   /* ... which was for the step before this; 0: never */
-    void *initial; /* value in the tensor's own type, when that is not fp32 */
+    void *initial; /* what a broadcast gave, where `value` is something else */
     size_t initial_length; /* 0: not there yet */
     gp_entry *initializer; /* a broadcast that waits for results to leave */
     float *lent;    /* the result, when formed in the local worker's memory */
@@ -253,8 +254,9 @@ gp_status gp_chunk_encode(gp_shard *s, gp_chunk *c, const float *values);
 /* shard_update.c */
 gp_status gp_chunk_open_arrays(gp_chunk *c);
 void gp_chunk_close_arrays(gp_chunk *c);
-/* The sum, divided already, becomes new parameters. */
-void gp_chunk_update(gp_chunk *c);
+/* One update with a gradient that is divided already: the only place where
+ * parameters change. */
+void gp_chunk_update(gp_chunk *c, const float *gradient);
 
 /* shard_agree.c */
 void gp_shard_propose(gp_shard *s, gp_peer *peer, const gp_msg *msg);
@@ -264,6 +266,8 @@ gp_status gp_entry_send_agreed(gp_shard *s, gp_peer *peer, gp_entry *e);
 /* shard_kept.c */
 void gp_shard_restore(gp_shard *s, gp_peer *peer, const gp_event *event);
 void gp_shard_recall(gp_shard *s, gp_peer *peer, const gp_msg *msg);
+/* Whether its parameters are more than what a result says of them. */
+bool gp_chunk_rounds(const gp_chunk *c);
 /* Whether differences may be added: what they are differences to is here. */
 bool gp_chunk_is_restored(const gp_chunk *c);
 

@@ -10,6 +10,15 @@
 #include "shard/shard_int.h"
 
 bool
+gp_chunk_rounds(const gp_chunk *c)
+{
+    const shard_tensor *t = c->tensor;
+
+    return gp_updater_keeps(&t->updater) &&
+           !(t->pull_dense && t->spec->dtype == GP_FP32);
+}
+
+bool
 gp_chunk_is_restored(const gp_chunk *c)
 {
     return c->restored == c->info->count;
@@ -26,8 +35,12 @@ find_kept(const gp_chunk *c, uint32_t which)
 
     if (which == GP_KEPT_HISTORY)
         return c->history;
+    if (which == GP_KEPT_PARAMETERS)
+        return gp_chunk_rounds(c) ? c->value : NULL;
     if (which >= GP_KEPT_COUNT)
         return NULL;
+    if (which >= GP_KEPT_ARRAY)
+        return c->array[which - GP_KEPT_ARRAY];
     for (size_t i = 0;
          (count = gp_codec_memory_field(c->memory, i, &name, &values)) > 0; i++)
         if (count == c->info->count && strcmp(name, wanted) == 0)
@@ -123,6 +136,7 @@ gp_shard_restore(gp_shard *s, gp_peer *peer, const gp_event *event)
     memcpy(values, event->payload, m->payload);
     if (m->pipeline == GP_KEPT_HISTORY)
         c->restored = GP_MAX(c->restored, m->aux + m->elements);
+    c->returned |= m->pipeline == GP_KEPT_PARAMETERS;
     answer(s, peer, m, GP_OK, NULL);
 }
 

@@ -85,8 +85,9 @@ gp_entry_settle(gp_shard *s, gp_chunk *c, uint32_t rank)
     gp_entry_owe(peer, e);
 }
 
-/* Values of a broadcast become the chunk's. Results of the old ones may still
- * be on their way out of the same memory: then later. */
+/* Values of a broadcast become the chunk's, unless it has exact ones that these
+ * were rounded from; other workers get them as they are. Results of the old
+ * ones may still be on their way out of the same memory: then later. */
 void
 gp_chunk_initialize(gp_shard *s, gp_chunk *c)
 {
@@ -98,9 +99,13 @@ gp_chunk_initialize(gp_shard *s, gp_chunk *c)
     if (c->sending > 0)
         return;
     c->initializer = NULL;
-    status =
-        gp_pipeline_decode(c->tensor->native, &context, e->payload, e->length,
-                           c->value, c->info->count, s->workspace);
+    status = gp_pipeline_decode(c->tensor->native, &context, e->payload,
+                                e->length, c->returned ? c->sum : c->value,
+                                c->info->count, s->workspace);
+    if (status == GP_OK && c->returned) {
+        memcpy(c->initial, e->payload, e->length);
+        c->initial_length = e->length;
+    }
     gp_entry_free(s, s->worker[rank], e);
     if (status != GP_OK) {
         gp_shard_fail(s, status, "worker %u broadcast damaged values", rank);

@@ -31,11 +31,11 @@ gp_chunk_close_arrays(gp_chunk *c)
 }
 
 void
-gp_chunk_update(gp_chunk *c)
+gp_chunk_update(gp_chunk *c, const float *gradient)
 {
     gp_updater_step step = {.number = c->version + 1,
                             .offset = c->info->offset};
 
-    gp_updater_apply(&c->tensor->updater, &step, c->sum, c->value, c->array,
+    gp_updater_apply(&c->tensor->updater, &step, gradient, c->value, c->array,
                      c->info->count);
 }

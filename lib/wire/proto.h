@@ -42,10 +42,12 @@ enum gp_msg_type {
 /* What shards keep of a chunk between steps, with a number for each of its
  * elements; in gp_msg.pipeline. */
 enum gp_kept {
-    GP_KEPT_HISTORY = 0,  /* what pushed differences add up to */
-    GP_KEPT_RESIDUAL = 1, /* of the pull pipeline */
-    GP_KEPT_VELOCITY = 2, /* likewise */
-    GP_KEPT_COUNT = 3
+    GP_KEPT_HISTORY = 0,    /* what pushed differences add up to */
+    GP_KEPT_RESIDUAL = 1,   /* of the pull pipeline */
+    GP_KEPT_VELOCITY = 2,   /* likewise */
+    GP_KEPT_PARAMETERS = 3, /* where results are not all of them */
+    GP_KEPT_ARRAY = 4,      /* the updater's first array of four */
+    GP_KEPT_COUNT = 8
 };
 
 /* Most elements of one RESTORE, RECALL or KEPT. */

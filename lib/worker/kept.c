@@ -18,8 +18,7 @@
 #include "compress/pipeline.h"
 #include "worker/worker_int.h"
 
-static const char *const fields[GP_KEPT_COUNT] = {"history", "residual",
-                                                  "velocity"};
+static const char *const fields[] = {"history", "residual", "velocity"};
 
 void
 gp_kept_open(gp_worker *w)
@@ -41,9 +40,11 @@ gp_kept_close(gp_tensor *t)
 static const char *
 name_of(const gp_tensor *t, int which)
 {
-    static const char *const names[GP_KEPT_COUNT] = {NULL, "pull_residual",
-                                                     "pull_velocity"};
+    static const char *const names[] = {NULL, "pull_residual", "pull_velocity",
+                                        "parameters"};
 
+    if (which >= GP_KEPT_ARRAY)
+        return t->updater.ops->arrays[which - GP_KEPT_ARRAY];
     return which == GP_KEPT_HISTORY ? t->worker->sum_name : names[which];
 }
 
@@ -55,6 +56,11 @@ has(const gp_tensor *t, int which)
         return false;
     if (which == GP_KEPT_HISTORY)
         return gp_codec_set_differs(&t->push);
+    if (which == GP_KEPT_PARAMETERS)
+        return gp_updater_keeps(&t->updater) &&
+               !(t->pull_direct && t->spec.dtype == GP_FP32);
+    if (which >= GP_KEPT_ARRAY)
+        return t->updater.arrays >> (which - GP_KEPT_ARRAY) & 1;
     return gp_memory_will_have(t->pull, t->spec.feedback, fields[which]);
 }
 

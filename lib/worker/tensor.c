@@ -171,7 +171,6 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
 {
     const char *native = gp_native_name((uint8_t)o->dtype);
     char text[GP_CODECS_MAX];
-    gp_updater updater;
     gp_status status;
 
     status = gp_pipeline_parse(native, &t->native);
@@ -183,21 +182,21 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
         status = open_pull(o, or_default(w, o->pull_codec, "pull_codec"), t);
     if (status == GP_OK)
         status =
-            gp_updater_parse(or_default(w, o->updater, "updater"), &updater);
+            gp_updater_parse(or_default(w, o->updater, "updater"), &t->updater);
     if (status == GP_OK)
-        status = gp_codec_check_pull(t->pull, &updater);
+        status = gp_codec_check_pull(t->pull, &t->updater);
     if (status == GP_OK)
-        status = check_norms(&updater);
+        status = check_norms(&t->updater);
     if (status != GP_OK)
         return status;
-    t->scale = gp_updater_scale(&updater, w->size);
-    gp_updater_print(&updater, t->spec.updater, sizeof(t->spec.updater));
+    t->scale = gp_updater_scale(&t->updater, w->size);
+    gp_updater_print(&t->updater, t->spec.updater, sizeof(t->spec.updater));
     t->preferred = t->automatic ? 0 : t->push.count - 1;
     t->direct = gp_codec_set_find(&t->push, gp_pipeline_id(t->native));
     t->pull_direct = strcmp(t->spec.pull, gp_pipeline_name(t->native)) == 0;
-    t->spec.feedback = feeds_back(o, t, &updater);
+    t->spec.feedback = feeds_back(o, t, &t->updater);
     t->ordered = is_ordered(t);
-    status = check_sum(t, &updater);
+    status = check_sum(t, &t->updater);
     if (status == GP_OK)
         status = gp_codec_check_feedback(t->pull, t->spec.feedback);
     return status == GP_OK ? gp_memory_open(t, o->feedback) : status;

@@ -35,6 +35,7 @@ typedef struct state_copy {
 /* What a job is to do, and what it leaves behind. */
 typedef struct plan {
     const char *push, *pull;
+    const char *updater;        /* NULL: mean */
     uint64_t from, to, save_at; /* steps; save_at: after so many, 0: never */
     bool load;
     state_copy saved[JOB_WORKERS][STATES];
@@ -61,7 +62,7 @@ open_tensor(gp_worker *w, const plan *p, const char *name, uint64_t first)
     o.columns = COLUMNS;
     o.codec = p->push;
     o.pull_codec = p->pull;
-    o.updater = "mean";
+    o.updater = p->updater ? p->updater : "mean";
     o.first_step = first;
     job_check(gp_tensor_register(w, &o, &t));
     return t;
@@ -113,6 +114,22 @@ step(gp_tensor *t, uint32_t rank, uint64_t number, float *data)
     job_check(gp_wait(&r, -1));
 }
 
+/* Parameters: of the job before, as workers had them in the end. */
+static void
+begin(const plan *p, gp_tensor *t, uint32_t rank)
+{
+    float *values = room(COUNT);
+    gp_request *r;
+
+    for (uint32_t i = 0; rank == 0 && i < COUNT; i++)
+        values[i] = p->load ? p->result[i] : job_value(7, 0, 0, i);
+    job_check(gp_broadcast(t, values, 0, &r));
+    job_check(gp_wait(&r, -1));
+    for (uint32_t i = 0; p->load && i < COUNT; i++)
+        job_require(values[i] == p->result[i]);
+    free(values);
+}
+
 static void
 train_body(job *j, gp_worker *w, uint32_t rank)
 {
@@ -122,11 +139,14 @@ train_body(job *j, gp_worker *w, uint32_t rank)
 
     if (p->load)
         load(p, t, rank);
+    if (p->updater)
+        begin(p, t, rank);
     for (uint64_t s = p->from; s < p->to; s++) {
         step(t, rank, s, data);
         if (s + 1 == p->save_at)
             save(p, t, rank);
     }
+    job_check(gp_barrier(w)); /* the others have begun from it */
     if (rank == 1)
         memcpy(p->result, data, COUNT * sizeof(float));
     free(data);
@@ -162,10 +182,15 @@ run(plan *p, uint32_t shards, bool colocated)
 /* Once through, once with a stop between. Codecs that look at whole tensors may
  * go on with other shards, and so in other chunks. */
 static void
-compare(const char *push, const char *pull, bool colocated, uint32_t shards)
+compare_updater(const char *updater, const char *push, const char *pull,
+                bool colocated, uint32_t shards)
 {
-    plan whole = {.push = push, .pull = pull, .to = STEPS};
-    plan part = {.push = push, .pull = pull, .to = STOP, .save_at = STOP};
+    plan whole = {.push = push, .pull = pull, .to = STEPS, .updater = updater};
+    plan part = {.push = push,
+                 .pull = pull,
+                 .to = STOP,
+                 .save_at = STOP,
+                 .updater = updater};
 
     whole.result = room(COUNT);
     part.result = room(COUNT);
@@ -177,10 +202,17 @@ compare(const char *push, const char *pull, bool colocated, uint32_t shards)
     part.load = true;
     run(&part, shards, colocated);
     if (memcmp(whole.result, part.result, COUNT * sizeof(float)) != 0)
-        fail_msg("push %s, pull %s: resumed it is another run", push, pull);
+        fail_msg("push %s, pull %s, updater %s: resumed it is another run",
+                 push, pull, updater ? updater : "mean");
     free_saved(&part);
     free(whole.result);
     free(part.result);
+}
+
+static void
+compare(const char *push, const char *pull, bool colocated, uint32_t shards)
+{
+    compare_updater(NULL, push, pull, colocated, shards);
 }
 
 static void
@@ -199,6 +231,72 @@ pull_codecs_go_on(void **state)
     compare("q8", "topk:0.05", false, 2);
     compare("ef21+topk:0.1", "dgc:0.05", false, 2);
     compare("topk:0.05", "ef:decay=0.5+q4", true, 2);
+}
+
+/* With all arrays, and the schedule. */
+static void
+optimizers_go_on(void **state)
+{
+    (void)state;
+    compare_updater("sgd:momentum=0.9,nesterov=1", "none", "none", false, 3);
+    compare_updater("adam:amsgrad=1,warmup=6", "none", "none", true, 2);
+    compare_updater("adamw:cosine=7,lr_min=1e-4", "topk:0.1", "none", false, 2);
+    compare_updater("adagrad:initial_accumulator_value=0.1,lr_decay=0.1",
+                    "none", "none", false, 1);
+}
+
+/* Results say less than the shards know: the rest is state too. */
+static void
+rounded_parameters_go_on(void **state)
+{
+    (void)state;
+    compare_updater("rmsprop:centered=1,momentum=0.9", "none", "fp16", false,
+                    3);
+    compare_updater("sgd:lr=1e-3", "none", "q8:block=64", true, 2);
+}
+
+static void
+names_body(job *j, gp_worker *w, uint32_t rank)
+{
+    plan p = {
+        .push = "none", .pull = "fp16", .updater = "rmsprop:momentum=0.5"};
+    gp_tensor *t = open_tensor(w, &p, "t", 0);
+    static const char *const want[] = {"parameters", "square_avg",
+                                       "momentum_buffer"};
+    float *values = room(COUNT);
+    const char *name;
+    uint64_t count;
+
+    (void)j;
+    for (size_t i = 0; i < GP_COUNT_OF(want) && rank == 0; i++) {
+        job_check(gp_tensor_state(t, i, &name, &count));
+        job_require(strcmp(name, want[i]) == 0 && count == COUNT, "%s", name);
+        job_check(gp_tensor_save_state(t, name, values));
+    }
+    job_require(gp_tensor_state(t, rank ? 0 : 3, &name, &count) ==
+                GP_ERR_NOT_FOUND);
+    job_require(gp_tensor_load_state(t, "grad_avg", values) ==
+                GP_ERR_UNSUPPORTED);
+    values[5] = INFINITY;
+    if (rank == 0)
+        job_require(gp_tensor_load_state(t, "square_avg", values) ==
+                    GP_ERR_INVALID);
+    job_check(gp_worker_ready(w));
+    values[5] = 0;
+    if (rank == 0)
+        job_require(gp_tensor_load_state(t, "square_avg", values) ==
+                    GP_ERR_STATE);
+    free(values);
+}
+
+static void
+arrays_have_names(void **state)
+{
+    job j = {
+        .transport = "loop", .workers = 2, .shards = 1, .body = names_body};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
 }
 
 /* Saving changes nothing. */
@@ -609,6 +707,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ef21_goes_on),
         cmocka_unit_test(pull_codecs_go_on),
+        cmocka_unit_test(optimizers_go_on),
+        cmocka_unit_test(rounded_parameters_go_on),
+        cmocka_unit_test(arrays_have_names),
         cmocka_unit_test(saving_only_reads),
         cmocka_unit_test(shards_hold_the_sum),
         cmocka_unit_test(all_or_none_resume),
