@@ -18,7 +18,7 @@
 #define PATH_SIZE 4096
 #define SCHEMA    "gradpush.checkpoint/1"
 #define KEEP      2
-#define SETTINGS  16
+#define SETTINGS  24
 #define FILE_MAX  ((size_t)64 << 30)
 
 /* Settings: what a resumed run must share to continue bit for bit. */
@@ -65,6 +65,8 @@ collect(const gt_trainer *t, settings *s)
     put(s, "batch", "%zu", o->batch);
     put(s, "loss", "%s", gt_loss_name(o->loss));
     put(s, "optimizer", "%s", gt_optim_name(o->optim.kind));
+    put(s, "optimizer:", "%s", *o->optim_keys ? o->optim_keys : "none");
+    put(s, "update", "%s", gt_update_name(o->update));
     put(s, "lr", "%.7g", (double)o->optim.lr);
     put(s, "momentum", "%.7g", (double)o->optim.momentum);
     put(s, "weight-decay", "%.7g", (double)o->optim.weight_decay);
@@ -375,6 +377,13 @@ is_essential(const char *key)
            strcmp(key, "optimizer") == 0 || strcmp(key, "normalize") == 0;
 }
 
+/* Settings that older checkpoints do not have, all of one kind. */
+static bool
+is_younger(const char *key)
+{
+    return strcmp(key, "optimizer:") == 0 || strcmp(key, "update") == 0;
+}
+
 static gp_status
 check_settings(const gt_trainer *t, const gt_st_file *file)
 {
@@ -384,7 +393,7 @@ check_settings(const gt_trainer *t, const gt_st_file *file)
     for (size_t i = 0; i < s.count; i++) {
         const char *had = gt_st_metadata(file, s.text[i].key);
 
-        if (had && strcmp(had, s.text[i].value) == 0)
+        if (had ? strcmp(had, s.text[i].value) == 0 : is_younger(s.text[i].key))
             continue;
         if (is_essential(s.text[i].key))
             return gt_fail(GP_ERR_MISMATCH,
@@ -561,8 +570,8 @@ gt_checkpoint_load_states(gt_trainer *t)
     if (status == GP_OK && count > 0 && t->rank == 0)
         fprintf(stderr,
                 "gradpush-train: the checkpoint has nothing, or not all, of "
-                "what the codecs of %llu of %u workers remember: that begins "
-                "with zeros\n",
+                "what codecs and updaters of %llu of %u workers remember: that "
+                "begins with zeros\n",
                 (unsigned long long)count, t->size);
     return status;
 }

@@ -113,31 +113,17 @@ gt_comm_shards(const gt_comm *comm)
     return gp_worker_shards(comm->worker);
 }
 
-static void
-updater_text(const gt_options *o, char *out, size_t capacity)
-{
-    bool plain = o->optim.kind == GT_SGD;
-
-    if (o->update == GT_UPDATE_WORKER)
-        snprintf(out, capacity, "mean");
-    else
-        snprintf(out, capacity,
-                 "sgd:lr=%.9g,momentum=%.9g,nesterov=%d,weight_decay=%.9g",
-                 (double)o->optim.lr, plain ? 0.0 : (double)o->optim.momentum,
-                 o->optim.kind == GT_NESTEROV, (double)o->optim.weight_decay);
-}
-
 static gp_status
 register_tensor(gt_comm *comm, const gt_options *o, uint64_t steps,
                 size_t index)
 {
     const gt_layer *layer = &comm->mlp->layer[index / 2];
     gp_tensor_options t = GP_TENSOR_INIT;
-    char name[64], updater[128];
+    char name[64], updater[512];
 
     snprintf(name, sizeof(name), "layer%zu.%s", index / 2,
              index % 2 ? "bias" : "weight");
-    updater_text(o, updater, sizeof(updater));
+    (void)gt_options_updater(o, updater, sizeof(updater)); /* was checked */
     t.name = name;
     t.count = index % 2 ? layer->out : layer->in * layer->out;
     t.columns = index % 2 ? 0 : layer->in;

@@ -59,5 +59,7 @@ gt_optim_step(const gt_optim *optim, float *params, const float *grads,
     case GT_NESTEROV:
         nesterov(params, grads, velocity, count, optim);
         break;
+    default: /* refused with the options */
+        break;
     }
 }

@@ -11,15 +11,24 @@
 
 #include "common.h"
 
-typedef enum gt_optim_kind { GT_SGD, GT_MOMENTUM, GT_NESTEROV } gt_optim_kind;
+typedef enum gt_optim_kind {
+    GT_SGD,
+    GT_MOMENTUM,
+    GT_NESTEROV,
+    GT_ADAGRAD, /* from here on on shards only */
+    GT_RMSPROP,
+    GT_ADAM,
+    GT_ADAMW,
+    GT_LAMB
+} gt_optim_kind;
 
 typedef struct gt_optim {
     gt_optim_kind kind;
     float lr, momentum, weight_decay;
 } gt_optim;
 
-/* One pass over `count` values. `velocity` starts as zeros and is not touched
- * (may be NULL) for GT_SGD. */
+/* One pass over `count` values, of the first three kinds. `velocity` starts as
+ * zeros and is not touched (may be NULL) for GT_SGD. */
 void gt_optim_step(const gt_optim *optim, float *params, const float *grads,
                    float *velocity, size_t count);
 

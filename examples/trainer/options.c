@@ -80,15 +80,22 @@ static const struct row {
      "widths of the hidden layers, or none "
      "(128,128)"},
     {"loss", KEY_LOSS, "NAME", "ce (cross entropy, default) or mse"},
-    {"optimizer", KEY_OPTIMIZER, "NAME", "sgd (default), momentum, nesterov"},
-    {"lr", KEY_LR, "F", "learning rate (0.1)"},
+    {"optimizer", KEY_OPTIMIZER, "NAME",
+     "sgd (default), momentum, nesterov; on shards also adagrad, rmsprop, "
+     "adam, "
+     "adamw, lamb; there NAME:KEY=VALUE,... sets more, such as warmup, cosine "
+     "and clip"},
+    {"lr", KEY_LR, "F",
+     "learning rate (0.1; adam, adamw, lamb 0.001; adagrad, rmsprop 0.01)"},
     {"momentum", KEY_MOMENTUM, "F", "of momentum and nesterov (0.9)"},
-    {"weight-decay", KEY_WEIGHT_DECAY, "F", "L2 penalty (0)"},
+    {"weight-decay", KEY_WEIGHT_DECAY, "F",
+     "L2 penalty (0; adamw and lamb: 0.01, beside the gradient)"},
     {"epochs", KEY_EPOCHS, "N", "passes over the training part (10)"},
     {"batch", KEY_BATCH, "N", "samples per worker and step (64)"},
     {"seed", KEY_SEED, "N", "of weights, order and random codecs (1)"},
     {"update", KEY_UPDATE, "WHERE",
-     "worker (default): pull mean gradients; shard: pull parameters"},
+     "worker: pull mean gradients (default of sgd, momentum, nesterov); shard: "
+     "pull parameters (of the others)"},
     {"overlap", KEY_OVERLAP, "WHEN",
      "on: push each layer while backward goes on; off: after it; auto "
      "(default): off when the workers fill this machine's processors"},
@@ -126,8 +133,11 @@ static const word losses[] = {
 static const word optimizers[] = {{"sgd", GT_SGD},
                                   {"momentum", GT_MOMENTUM},
                                   {"nesterov", GT_NESTEROV},
-                                  {"adam", -1},
-                                  {"adamw", -1},
+                                  {"adagrad", GT_ADAGRAD},
+                                  {"rmsprop", GT_RMSPROP},
+                                  {"adam", GT_ADAM},
+                                  {"adamw", GT_ADAMW},
+                                  {"lamb", GT_LAMB},
                                   {NULL, 0}};
 static const word updates[] = {
     {"worker", GT_UPDATE_WORKER}, {"shard", GT_UPDATE_SHARD}, {NULL, 0}};
@@ -333,6 +343,18 @@ parse_enum(const char *option, const char *text, const word *words,
     return status;
 }
 
+/* A name, and behind a ':' what the shards' updater is to be told beside. */
+static gp_status
+parse_optimizer(const char *option, const char *text, gt_options *o)
+{
+    size_t n = strcspn(text, ":");
+    char name[32];
+
+    snprintf(name, sizeof(name), "%.*s", n < 31 ? (int)n : 31, text);
+    o->optim_keys = text[n] ? text + n + 1 : "";
+    return parse_enum(option, name, optimizers, &o->optim.kind);
+}
+
 static gp_status
 apply_data(int key, const char *name, const char *text, gt_options *o)
 {
@@ -366,12 +388,14 @@ apply_training(int key, const char *name, const char *text, gt_options *o)
     case KEY_LOSS:
         return parse_enum(name, text, losses, &o->loss);
     case KEY_OPTIMIZER:
-        return parse_enum(name, text, optimizers, &o->optim.kind);
+        return parse_optimizer(name, text, o);
     case KEY_LR:
+        o->lr_given = true;
         return parse_float(name, text, 1e-12, 1e6, &o->optim.lr);
     case KEY_MOMENTUM:
         return parse_float(name, text, 0, 0.999999, &o->optim.momentum);
     case KEY_WEIGHT_DECAY:
+        o->weight_decay_given = true;
         return parse_float(name, text, 0, 1e3, &o->optim.weight_decay);
     case KEY_EPOCHS:
         return parse_count32(name, text, 1, 1000000, &o->epochs);
@@ -401,6 +425,7 @@ apply_job(int key, const char *name, const char *text, gt_options *o)
         o->placed = o->shards_given = true;
         return parse_count32(name, text, 0, 65536, &o->shards);
     case KEY_UPDATE:
+        o->update_given = true;
         return parse_enum(name, text, updates, &o->update);
     case KEY_CODEC:
         o->codec = text;
@@ -525,8 +550,10 @@ check_together(const gt_options *o)
                        "--resume needs --checkpoint DIR, the folder to resume "
                        "from");
     if (alone && o->update == GT_UPDATE_SHARD)
-        return gt_fail(GP_ERR_CONFIG,
-                       "--update shard needs shards: give --shards 1 or more");
+        return gt_fail(
+            GP_ERR_CONFIG,
+            "--update shard, and optimizers beside sgd, momentum and "
+            "nesterov, need shards: give --shards 1 or more");
     if (alone && (o->codec_given || o->pull_codec_given))
         return gt_fail(GP_ERR_CONFIG,
                        "nothing is sent with --workers 1 --shards 0, so "
@@ -535,11 +562,6 @@ check_together(const gt_options *o)
     if (o->optim.kind == GT_NESTEROV && o->optim.momentum == 0)
         return gt_fail(GP_ERR_CONFIG,
                        "--optimizer nesterov needs --momentum above 0");
-    if (o->checkpoint && o->update == GT_UPDATE_SHARD &&
-        o->optim.kind != GT_SGD)
-        return gt_fail(GP_ERR_UNSUPPORTED,
-                       "--checkpoint cannot save the momentum that --update "
-                       "shard keeps on the shards: use --update worker");
     return GP_OK;
 }
 
@@ -620,6 +642,7 @@ set_defaults(gt_options *o)
         .hidden = {128, 128},
         .hidden_count = 2,
         .optim = {GT_SGD, 0.1f, 0.9f, 0.0f},
+        .optim_keys = "",
         .epochs = 10,
         .batch = 64,
         .seed = 1,
@@ -695,7 +718,8 @@ gt_options_parse(int argc, char **argv, gt_options *out)
                 argv[optind]);
         return GT_ACTION_USAGE;
     }
-    if (check_codecs(&o) != GP_OK || check_together(&o) != GP_OK)
+    if (check_codecs(&o) != GP_OK || gt_options_settle(&o) != GP_OK ||
+        check_together(&o) != GP_OK)
         return GT_ACTION_USAGE;
     *out = o;
     return GT_ACTION_TRAIN;

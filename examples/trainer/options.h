@@ -31,7 +31,11 @@ typedef struct gt_options {
     size_t hidden_count;
     gt_loss loss;
     gt_optim optim;
+    /* "key=value,..." behind the optimizer's name, for the shards; or "" */
+    const char *optim_keys;
+    bool lr_given, weight_decay_given;
     gt_update update;
+    bool update_given;
     gt_partition partition;
     uint32_t epochs;
     size_t batch;
@@ -61,6 +65,13 @@ typedef enum gt_action {
 
 /* Strings of the result point into argv. */
 gt_action gt_options_parse(int argc, char **argv, gt_options *out);
+
+/* Defaults of the optimizer that was chosen, and whether it can be where it is
+ * to be. */
+gp_status gt_options_settle(gt_options *options);
+
+/* The text of the shards' updater for these options; -1 when it is too long. */
+int gt_options_updater(const gt_options *options, char *out, size_t capacity);
 
 /* Words of enumerations, for messages and the report. */
 const char *gt_loss_name(gt_loss loss);

@@ -34,7 +34,8 @@ create_network(gt_trainer *t)
     memcpy(widths + 1, o->hidden, o->hidden_count * sizeof(size_t));
     widths[layers] = t->data.classes;
     status = gt_mlp_create(widths, layers, rows, &t->mlp);
-    if (status == GP_OK && o->optim.kind != GT_SGD)
+    if (status == GP_OK && o->optim.kind != GT_SGD &&
+        o->update == GT_UPDATE_WORKER)
         status = gt_alloc_floats(t->mlp.span, "momentum", &t->velocity);
     if (status == GP_OK)
         gt_mlp_init(&t->mlp, o->seed);

@@ -26,7 +26,7 @@ typedef struct gt_trainer {
     const gt_options *options;
     gt_data data;
     gt_mlp mlp;
-    float *velocity; /* as mlp.params; NULL for GT_SGD */
+    float *velocity; /* as mlp.params; NULL for GT_SGD and on shards */
     gt_loader loader;
     gt_comm *comm; /* NULL: a single worker without shards */
     bool overlap;  /* layers are pushed while backward goes on */

@@ -189,7 +189,7 @@ struct gp_tensor {
     bool pull_direct; /* wire bytes are the user's bytes */
     float scale;      /* of sums that come undivided */
     gp_updater updater;
-    int feedback;     /* of the options */
+    int feedback;                              /* of the options */
     gp_codec_memory *memory[GP_CODEC_SET_MAX]; /* by alternative, or NULL */
     uint32_t holder;  /* the alternative whose memory has the residual */
     atomic_bool owes; /* the residual may not be zero */

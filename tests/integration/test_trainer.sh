@@ -54,6 +54,17 @@ train "momentum on shards" 0 --optimizer nesterov --lr 0.02 --quiet \
     --weight-decay 1e-4 --update shard
 same "momentum on the shards"
 
+# An optimizer's state on shards is in checkpoints, and what fp16 leaves of
+# parameters is not all that is.
+options=(--optimizer adam:amsgrad=1,warmup=5,cosine=99 --lr 0.01 --quiet
+    --pull-codec fp16)
+train "adam" 0 "${options[@]}" --epochs 4
+digest=$(value params_sha256)
+train "adam, first half" 0 "${options[@]}" --epochs 2 --checkpoint "$work/adam"
+train "adam, second half" 0 "${options[@]}" --epochs 4 \
+    --checkpoint "$work/adam" --resume --shards 3
+same "adam, resumed with another number of shards"
+
 # Bytes are counted, and a codec saves some.
 train "dense" 0 --epochs 1 --quiet
 dense=$(value bytes_pushed)
@@ -104,7 +115,7 @@ resumed() { # WHAT EPOCHS OPTION...: a copy of $work/first goes on
 }
 anew() { # WHAT WORKERS: so many of them have begun anew
     equals "$1: lines about it" "$(grep -c "begins with zeros" "$err")" 1
-    says "$1" "$err" "the codecs of $2 workers remember"
+    says "$1" "$err" "codecs and updaters of $2 workers remember"
 }
 first() { # OPTION...: one epoch
     rm -rf "$work/first"

@@ -91,7 +91,7 @@ wrong_usage_is_told(void **state)
         {"--hidden", "0", "--hidden '0'"},
         {"--hidden", "99999999", "--hidden '99999999'"},
         {"--loss", "l1", "it takes: ce, mse"},
-        {"--optimizer", "adam", "not in this version; it takes: sgd"},
+        {"--optimizer", "kfac", "it takes: sgd, momentum, nesterov, adagrad"},
         {"--mode", "ssp:3", "--mode ssp:3 is not in this version"},
         {"--mode", "sync:3", "it takes: sync"},
         {"--parallel", "tensor", "not in this version"},
@@ -130,9 +130,53 @@ options_that_do_not_go_together(void **state)
     assert_int_equal(
         PARSE(&o, "--workers", "1", "--shards", "0", "--update", "shard"),
         GT_ACTION_USAGE);
-    assert_int_equal(PARSE(&o, "--update", "shard", "--optimizer", "momentum",
-                           "--checkpoint", "x"),
-                     GT_ACTION_USAGE);
+    assert_int_equal(
+        PARSE(&o, "--workers", "1", "--shards", "0", "--optimizer", "adam"),
+        GT_ACTION_USAGE);
+    assert_non_null(strstr(gt_last_error(), "give --shards 1 or more"));
+    assert_int_equal(
+        PARSE(&o, "--update", "worker", "--optimizer", "adamw:warmup=3"),
+        GT_ACTION_USAGE);
+    assert_non_null(strstr(gt_last_error(), "--optimizer adamw:warmup=3 runs "
+                                            "on shards: give --update shard"));
+    assert_int_equal(PARSE(&o, "--optimizer", "sgd:cosine=9"), GT_ACTION_USAGE);
+    assert_non_null(strstr(gt_last_error(), "give --update shard"));
+}
+
+static void
+assert_updater(const gt_options *o, const char *text)
+{
+    char has[512];
+
+    assert_true(gt_options_updater(o, has, sizeof(has)) > 0);
+    assert_string_equal(has, text);
+}
+
+/* What the shards are told. */
+static void
+optimizers_become_updaters(void **state)
+{
+    gt_options o;
+
+    (void)state;
+    PARSE(&o, "--optimizer", "momentum");
+    assert_updater(&o, "mean");
+    PARSE(&o, "--optimizer", "adam");
+    assert_int_equal(o.update, GT_UPDATE_SHARD);
+    assert_updater(&o, "adam:lr=0.001,weight_decay=0");
+    PARSE(&o, "--optimizer", "adamw:warmup=3,cosine=50", "--lr", "0.3");
+    assert_updater(&o, "adamw:lr=0.3,weight_decay=0.01,warmup=3,cosine=50");
+    PARSE(&o, "--optimizer", "rmsprop", "--weight-decay", "1e-4");
+    assert_updater(&o, "rmsprop:lr=0.01,weight_decay=0.0001");
+    PARSE(&o, "--update", "shard", "--optimizer", "sgd:step_size=7");
+    assert_updater(&o, "sgd:lr=0.1,weight_decay=0,momentum=0,nesterov=0,"
+                       "step_size=7");
+    PARSE(&o, "--update", "shard", "--optimizer", "nesterov");
+    assert_updater(&o, "sgd:lr=0.1,weight_decay=0,momentum=0.9,nesterov=1");
+    assert_int_equal(gt_options_updater(&o, (char[8]){0}, 8), -1);
+    assert_int_equal(PARSE(&o, "--optimizer", "adan"), GT_ACTION_USAGE);
+    assert_int_equal(PARSE(&o, "--optimizer", "adam:beta3=1"), GT_ACTION_USAGE);
+    assert_non_null(strstr(gt_last_error(), "did you mean 'beta1'?"));
 }
 
 /* --- roles --- */
@@ -280,6 +324,7 @@ main(void)
         cmocka_unit_test(values_are_taken),
         cmocka_unit_test(wrong_usage_is_told),
         cmocka_unit_test(options_that_do_not_go_together),
+        cmocka_unit_test(optimizers_become_updaters),
         cmocka_unit_test(launchers_are_noticed),
         cmocka_unit_test(event_records_have_known_bytes),
         cmocka_unit_test(report_has_the_documented_keys),
