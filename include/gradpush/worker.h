@@ -106,12 +106,15 @@ typedef struct gp_tensor_options {
      *  was pushed before a job that this one continues, so that schedules,
      *  codec_warmup and random codecs go on where they were. */
     uint64_t first_step;
+    /** Who waits for whom, see gp_tensor_register(); NULL: configuration's
+     *  `mode`. */
+    const char *mode;
 } gp_tensor_options;
 
 #define GP_TENSOR_INIT                                                       \
     {                                                                        \
         sizeof(gp_tensor_options), NULL, GP_FP32, 0, 0, 0, NULL, NULL, NULL, \
-            -1, -1, 1024, 0                                                  \
+            -1, -1, 1024, 0, NULL                                            \
     }
 
 /**
@@ -123,12 +126,32 @@ typedef struct gp_tensor_options {
  * "adamw:lr=3e-4,warmup=500,cosine=20000" (the shard holds the parameters, set
  * by gp_broadcast(); a pull returns them). docs/updaters.md has all of them.
  *
+ * Modes, W being the number of workers (docs/modes.md):
+ *
+ *     sync             a step is complete when all have pushed it; a result is
+ *                      that of exactly this step
+ *     sync:N-b         the first W - b pushes of a chunk are a step. A push
+ *                      that was made with older parameters than those of the
+ *                      running step is late: dropped and answered at once, or,
+ *                      with ",late=carry" behind it, one of the running step
+ *     ssp:K            each push is an update of its own; its result is held
+ *                      back until every worker has pushed all steps but the
+ *                      last K of this one's (stale synchronous parallel: Ho et
+ *                      al., NIPS 2013)
+ *     async            each push is an update of its own, and nobody waits
+ *     local:H          gp_local_step() instead of gp_push_pull()
+ *
+ * All but sync and local:H need an updater that keeps parameters. One that does
+ * is applied W times as often with ssp and async as with sync, to gradients
+ * that are not divided: the learning rate should be smaller accordingly.
+ *
  * Does not block.
  *
  * @param out  the tensor, owned by the worker.
  * @return GP_OK
  *         GP_ERR_INVALID   name, dtype, count or columns
- *         GP_ERR_CONFIG    pipeline or updater text (message points at it)
+ *         GP_ERR_CONFIG    pipeline, updater or mode text (message points at
+ *                          it), or a mode that does not go with the others
  *         GP_ERR_EXISTS    the name is registered
  *         GP_ERR_STATE     after the first operation
  *         GP_ERR_NO_MEMORY
@@ -143,6 +166,13 @@ GP_API GP_MUST_CHECK gp_status gp_tensor_register(
  * @return GP_OK; GP_ERR_CONFIG: gp_last_error() says what is wrong, and where.
  */
 GP_API GP_MUST_CHECK gp_status gp_codec_check(const char *text);
+
+/**
+ * Whether a text can be a tensor's `mode`, in a job of some size.
+ *
+ * @return GP_OK; GP_ERR_CONFIG: gp_last_error() says what is wrong, and where.
+ */
+GP_API GP_MUST_CHECK gp_status gp_mode_check(const char *text);
 
 /**
  * The canonical text of the pipeline that the tensor's next pushes go through,
@@ -179,6 +209,63 @@ GP_API GP_MUST_CHECK gp_status gp_worker_ready(gp_worker *worker);
  */
 GP_API GP_MUST_CHECK gp_status gp_push_pull(gp_tensor *tensor, const void *grad,
                                             void *out, gp_request **request);
+
+/**
+ * gp_push_pull() of a gradient that counts more or less than those of others,
+ * by the number of its samples, say. Plain ones weigh 1.
+ *
+ * With mean, and updaters that keep parameters, the shard forms
+ * sum(w_i g_i) / sum(w_i), with sum sum(w_i g_i). With modes ssp:K and async,
+ * where each push is an update, its gradient is multiplied by the weight.
+ *
+ * @param weight  from 1e-30 to 1e30.
+ * @return as gp_push_pull(); GP_ERR_INVALID for another weight,
+ *         GP_ERR_UNSUPPORTED for one other than 1 with a codec that sends
+ *         differences (ef21).
+ */
+GP_API GP_MUST_CHECK gp_status gp_push_pull_weighted(gp_tensor *tensor,
+                                                     const void *grad,
+                                                     void *out, double weight,
+                                                     gp_request **request);
+
+/**
+ * For tensors with mode local:H: to be called after each step of the worker's
+ * own optimizer, with the parameters it has made. Of H calls H - 1 only count;
+ * the H-th ends a round: it pushes anchor - params, through the tensor's codec
+ * with its error feedback, where the anchor is what the last round has ended
+ * with, at first the values of gp_broadcast() or zeros. The shard forms the
+ * mean over workers, weighted, and hands it to the tensor's updater as if it
+ * were a gradient. Then params receives the new parameters, equal on all
+ * workers.
+ *
+ *     updater                     is
+ *     sgd:lr=1, or mean           params = weighted mean of the workers' params
+ *                                 (FedAvg: McMahan et al., AISTATS 2017,
+ *                                 algorithm 1; with equal weights local SGD:
+ *                                 Stich, ICLR 2019, algorithm 1)
+ *     sgd:lr=0.7,momentum=0.9,    outer Nesterov momentum (DiLoCo: Douillard et
+ *         nesterov=1              al. 2023, algorithm 1)
+ *
+ * With mean, shards return the mean difference rather than parameters, so that
+ * results can be compressed as gradients can.
+ *
+ * All workers make the same number of calls, and may do so for each tensor at
+ * another time.
+ *
+ * @param params   the tensor's elements, borrowed until the request ends, which
+ *                 it does at once unless the call is an H-th. The anchor is the
+ *                 worker's own copy, see gp_stats.memory.
+ * @param weight   of this local step, such as its number of samples, from 1e-30
+ *                 to 1e30; a round weighs the mean of its calls.
+ * @return GP_OK
+ *         GP_ERR_STATE        the tensor has another mode, or its last round's
+ *                             request has not been waited for
+ *         GP_ERR_INVALID      NULL, weight
+ *         GP_ERR_UNSUPPORTED  a weight other than 1 with ef21
+ */
+GP_API GP_MUST_CHECK gp_status gp_local_step(gp_tensor *tensor, void *params,
+                                             double weight,
+                                             gp_request **request);
 
 /** Pushes only. The request ends when every shard has the gradient. */
 GP_API GP_MUST_CHECK gp_status gp_push(gp_tensor *tensor, const void *grad,
@@ -252,6 +339,28 @@ GP_API GP_MUST_CHECK gp_status gp_buffer_register(gp_worker *worker, void *base,
  *         GP_ERR_TIMEOUT  it is still being sent from; it stays registered
  */
 GP_API GP_MUST_CHECK gp_status gp_buffer_unregister(gp_buffer *buffer);
+
+/**
+ * The version of a tensor's parameters or result that the last pull which ended
+ * has brought, the least of its chunks: with sync and local:H completed steps,
+ * with ssp:K and async updates of all workers, counted from first_step on. It
+ * never goes back. Any thread.
+ */
+GP_API uint64_t gp_tensor_version(const gp_tensor *tensor);
+
+/**
+ * Says that this worker will push nothing for a while: others that are bound to
+ * it by ssp:K or sync:N-b do not wait for its next push, as if it had left. Its
+ * next push ends the rest. Without use for other modes, and without harm.
+ *
+ * To be called when all requests have ended, before something that waits for
+ * the other workers otherwise: a barrier, a push with mode sync. A worker that
+ * waits there for others, which wait for its push, waits for ever.
+ *
+ * @return GP_OK; GP_ERR_STATE before the first operation; else what the job has
+ *         died of.
+ */
+GP_API GP_MUST_CHECK gp_status gp_worker_rest(gp_worker *worker);
 
 /** Waits until every worker has called it. At most `timeout`. */
 GP_API GP_MUST_CHECK gp_status gp_barrier(gp_worker *worker);

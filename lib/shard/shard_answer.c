@@ -36,10 +36,9 @@ send_ack(gp_shard *s, gp_peer *peer, gp_entry *e)
     return gp_peer_post(s, peer, &msg, NULL, 0);
 }
 
-/* The result through the pull pipeline, once for all workers. A version is
- * encoded once only, because of what is remembered. */
-static gp_status
-encode_values(gp_shard *s, gp_chunk *c, const float *values)
+gp_status
+gp_chunk_encode_into(gp_shard *s, gp_chunk *c, const float *values, void *out,
+                     size_t *length, float *shared)
 {
     gp_codec_context context =
         gp_chunk_context(s, c, c->version, GP_RANK_SHARD);
@@ -48,10 +47,6 @@ encode_values(gp_shard *s, gp_chunk *c, const float *values)
     size_t bound = gp_pipeline_bound(p, c->info->count);
     gp_status status = GP_OK;
 
-    if (c->encoded_valid)
-        return GP_OK;
-    c->encoded_valid = true;
-    c->encoded_is_sum = false;
     context.shared = 0;
     if (needs & GP_PIPELINE_PREPARES)
         status =
@@ -61,10 +56,22 @@ encode_values(gp_shard *s, gp_chunk *c, const float *values)
                                      c->info->count, &context.shared);
     if (status != GP_OK)
         return status;
-    c->encoded_shared = context.shared;
+    *shared = context.shared;
     return gp_pipeline_encode(p, &context, c->memory, values, c->info->count,
-                              c->encoded, bound, &c->encoded_length,
-                              s->workspace);
+                              out, bound, length, s->workspace);
+}
+
+/* The result through the pull pipeline, once for all workers. A version is
+ * encoded once only, because of what is remembered. */
+static gp_status
+encode_values(gp_shard *s, gp_chunk *c, const float *values)
+{
+    if (c->encoded_valid)
+        return GP_OK;
+    c->encoded_valid = true;
+    c->encoded_is_sum = false;
+    return gp_chunk_encode_into(s, c, values, c->encoded, &c->encoded_length,
+                                &c->encoded_shared);
 }
 
 gp_status
@@ -102,27 +109,67 @@ encode_initial(gp_shard *s, gp_chunk *c, const void **payload, size_t *length)
     return status;
 }
 
+/* The header of a result, but for what depends on its payload. */
+static gp_msg
+describe_result(const gp_entry *e)
+{
+    const gp_chunk *c = e->chunk;
+    const gp_pipeline *p = e->init_answer ? c->tensor->native : c->tensor->pull;
+
+    return (gp_msg){.type = GP_MSG_RESULT,
+                    .flags = e->init_answer ? GP_MSG_INIT : 0,
+                    .dtype = c->tensor->spec->dtype,
+                    .chunk = c->number,
+                    .step = c->version,
+                    .pipeline = gp_pipeline_id(p),
+                    .elements = c->info->count,
+                    .region = (uint32_t)(e->aux >> 32),
+                    .offset = (e->aux & UINT32_MAX) * GP_DESTINATION_UNIT,
+                    .cookie = e->cookie};
+}
+
+/* Parameters, from a copy that stays as it is while they go on changing. */
+static gp_status
+send_shot(gp_shard *s, gp_peer *peer, gp_entry *e)
+{
+    gp_chunk *c = e->chunk;
+    gp_msg msg = describe_result(e);
+    gp_shot *shot;
+    gp_status status = gp_shot_take(s, c, e->init_answer, &shot);
+    uint64_t cookie;
+
+    if (status != GP_OK)
+        return status;
+    cookie = (uint64_t)(shot - c->shot + 1) << 32 | s->chunk_of[c->number];
+    msg.payload = shot->length;
+    if (!e->init_answer && !c->tensor->pull_dense)
+        msg.aux = gp_float_bits(shot->shared);
+    if (s->link[peer->link_number].checksum && !e->init_answer) {
+        if (!shot->crc_valid)
+            shot->crc = gp_crc32c(0, shot->bytes, shot->length);
+        shot->crc_valid = true;
+        msg.payload_crc = shot->crc;
+        msg.flags |= GP_MSG_PAYLOAD_CRC;
+    }
+    status = gp_peer_post(s, peer, &msg, shot->bytes, cookie);
+    if (status == GP_OK)
+        gp_shot_lend(c, e, shot);
+    return status;
+}
+
 static gp_status
 send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
 {
     gp_chunk *c = e->chunk;
     const void *payload = c->lent ? c->lent : c->value;
     size_t length = c->info->count * sizeof(float);
-    const gp_pipeline *p = e->init_answer ? c->tensor->native : c->tensor->pull;
-    gp_msg msg = {.type = GP_MSG_RESULT,
-                  .dtype = c->tensor->spec->dtype,
-                  .chunk = c->number,
-                  .step = c->version,
-                  .pipeline = gp_pipeline_id(p),
-                  .elements = c->info->count,
-                  .region = (uint32_t)(e->aux >> 32),
-                  .offset = (e->aux & UINT32_MAX) * GP_DESTINATION_UNIT,
-                  .cookie = e->cookie};
+    gp_msg msg = describe_result(e);
     gp_status status = GP_OK;
 
+    if (c->tensor->arrives)
+        return send_shot(s, peer, e);
     if (e->init_answer) {
         status = encode_initial(s, c, &payload, &length);
-        msg.flags |= GP_MSG_INIT;
     } else if (!c->tensor->pull_dense) {
         status = encode_values(s, c, c->value);
         payload = c->encoded;
@@ -145,18 +192,23 @@ send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
 }
 
 /* Sends answers until the transport is full; the rest waits for the next
- * turn. */
+ * turn, as do parameters of which too many copies are under way. */
 void
 gp_shard_send_due(gp_shard *s, gp_peer *peer)
 {
-    while (!gp_list_empty(&peer->backlog)) {
-        gp_entry *e = GP_CONTAINER_OF(peer->backlog.next, gp_entry, due);
+    gp_list *item = peer->backlog.next;
+
+    while (item != &peer->backlog) {
+        gp_entry *e = GP_CONTAINER_OF(item, gp_entry, due);
         bool ack = e->answer == ANSWER_ACK;
         bool agreed = e->answer == ANSWER_AGREE;
         gp_status status = ack      ? send_ack(s, peer, e)
                            : agreed ? gp_entry_send_agreed(s, peer, e)
                                     : send_result(s, peer, e);
 
+        item = item->next; /* sending may have changed what follows */
+        if (status == GP_PENDING)
+            continue;
         if (status == GP_AGAIN || status == GP_ERR_PEER_LOST)
             return;
         if (status != GP_OK) {
@@ -177,11 +229,17 @@ gp_shard_send_due(gp_shard *s, gp_peer *peer)
 void
 gp_shard_sent(gp_shard *s, gp_peer *peer, uint64_t cookie)
 {
+    uint32_t shot = (uint32_t)(cookie >> 32);
     gp_chunk *c;
 
+    cookie &= UINT32_MAX;
     if (cookie == 0 || cookie > s->chunks)
         return;
     c = &s->chunk[cookie - 1];
+    if (shot > 0) {
+        gp_shot_return(c, &c->entry[peer->rank], shot - 1);
+        return;
+    }
     if (c->entry[peer->rank].in_flight == 0)
         return;
     c->entry[peer->rank].in_flight--;
@@ -208,6 +266,7 @@ gp_shard_orphan(gp_shard *s, gp_peer *peer)
         gp_list_remove(&e->due);
         c->sending -= e->in_flight;
         e->in_flight = 0;
+        gp_shots_orphan(c, e);
         e->answer = ANSWER_NONE;
         if (c->initializer == e)
             c->initializer = NULL;
@@ -269,6 +328,8 @@ gp_shard_check_left(gp_shard *s)
         gp_chunk *c = &s->chunk[i];
         int64_t left = -1, waiting = -1;
 
+        if (c->tensor->arrives) /* nobody waits for one who has left */
+            continue;
         for (int64_t r = 0; r < s->size; r++) {
             if (s->left[r] && c->entry[r].next_step == c->version &&
                 !c->entry[r].pending)

@@ -18,6 +18,7 @@ typedef enum piece_kind {
     PIECE_ENCODED,
     PIECE_INITIAL,
     PIECE_SPARE,
+    PIECE_SHOTS,
     PIECES
 } piece_kind;
 
@@ -27,9 +28,13 @@ piece_bytes(const gp_chunk *c, piece_kind kind)
     const shard_tensor *t = c->tensor;
     size_t count = c->info->count, bytes = 0;
 
+    if (kind == PIECE_SHOTS)
+        return t->shots * gp_shot_bytes(c);
     if (kind == PIECE_VALUE ||
         (kind == PIECE_SPARE && !gp_updater_keeps(&t->updater)))
         bytes = count * sizeof(float);
+    else if (t->arrives) /* it sends from copies alone */
+        bytes = 0;
     else if (kind == PIECE_ENCODED && !t->pull_dense)
         bytes = gp_pipeline_bound(t->pull, count);
     else if (kind == PIECE_INITIAL &&
@@ -47,6 +52,8 @@ set_piece(gp_chunk *c, piece_kind kind, void *piece)
         c->encoded = piece;
     else if (kind == PIECE_INITIAL)
         c->initial = piece;
+    else if (kind == PIECE_SHOTS)
+        c->shot_bytes = piece;
     else
         c->spare = piece;
 }

@@ -100,6 +100,22 @@ check_restored(const gp_chunk *c, const gp_peer *peer, const gp_msg *m)
                    m->chunk);
 }
 
+/* Differences cannot be weighted: what they add up to would be no sum of what
+ * the workers hold. */
+static gp_status
+check_weight(const gp_chunk *c, const gp_msg *m)
+{
+    if (!(m->flags & GP_MSG_WEIGHT))
+        return GP_OK;
+    if (m->flags & GP_MSG_INIT || c->history)
+        return gp_fail(GP_ERR_PROTOCOL, "push of chunk %u with a weight",
+                       m->chunk);
+    if (!gp_weight_is_valid(gp_bits_double(m->credits)))
+        return gp_fail(GP_ERR_PROTOCOL, "push of chunk %u with weight %g",
+                       m->chunk, gp_bits_double(m->credits));
+    return GP_OK;
+}
+
 /* The slots that a push says it lies in. */
 uint64_t
 gp_push_slots(const gp_shard *s, const gp_msg *m)
@@ -185,6 +201,8 @@ check_push(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
         status = check_agreed(c, entry_of(c, peer), m);
     if (status == GP_OK)
         status = check_restored(c, peer, m);
+    if (status == GP_OK)
+        status = check_weight(c, m);
     return status;
 }
 
@@ -214,7 +232,7 @@ static void
 take_initial(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
 {
     if (c->version > c->tensor->spec->first_step || c->next_rank > 0 ||
-        c->initialized || c->initializer) {
+        c->arrived > 0 || c->initialized || c->initializer) {
         gp_entry_free(s, peer, e);
         gp_shard_fail(s, GP_ERR_STATE,
                       "worker %u broadcast tensor '%.60s' twice or after a "
@@ -231,7 +249,9 @@ static void
 take_pending(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
 {
     e->pending = true;
-    if (!c->since_ns && e->msg.step == c->version)
+    e->arrival = ++s->arrivals;
+    peer->pushed += c->tensor->arrives;
+    if (!c->tensor->arrives && !c->since_ns && e->msg.step == c->version)
         c->since_ns = gp_clock_ns();
     if (!peer->full_since_ns && gp_peer_is_full(s, peer))
         peer->full_since_ns = gp_clock_ns();
@@ -277,6 +297,7 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
         peer->free_credits |= gp_push_slots(s, m);
         return;
     }
+    gp_list_remove(&e->due); /* of a copy: it was answered before */
     e->payload = event->payload;
     e->length = m->payload;
     e->msg = *m;
@@ -286,6 +307,7 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
     e->answer = m->flags & GP_MSG_WANT ? ANSWER_RESULT : ANSWER_ACK;
     e->answer_version = m->step + 1;
     e->init_answer = (m->flags & GP_MSG_INIT) != 0;
+    e->weight = m->flags & GP_MSG_WEIGHT ? gp_bits_double(m->credits) : 1.0;
     peer->held |= gp_push_slots(s, m);
     if (m->flags & GP_MSG_INIT) {
         take_initial(s, peer, c, e);
@@ -341,7 +363,10 @@ gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *m)
     e->answer = ANSWER_RESULT;
     e->answer_version = m->step;
     e->init_answer = (m->flags & GP_MSG_INIT) != 0;
-    gp_entry_settle(s, c, peer->rank);
+    if (c->tensor->arrives && !e->init_answer)
+        gp_chunk_pull(s, c);
+    else
+        gp_entry_settle(s, c, peer->rank);
     if (e->answer != ANSWER_NONE && s->departed > 0)
         gp_shard_check_left(s);
 }

@@ -2,6 +2,8 @@
 /*
  * shard_fold.c - from pushes to the result of a step.
  *
+ * Weighted pushes are folded one by one, since they are multiplied first.
+ *
  * A step of a chunk is complete when the pushes of all ranks have been folded,
  * in rank order: the sum has the same bits whatever the order of arrival.
  * Neighbours that went through one pipeline are a run. Its first may stay in
@@ -32,6 +34,21 @@ static bool
 is_next(const gp_chunk *c, uint32_t rank)
 {
     return c->entry[rank].pending && c->entry[rank].msg.step == c->version;
+}
+
+static bool
+is_weighted(const gp_chunk *c, uint32_t rank)
+{
+    return c->entry[rank].weight != 1.0;
+}
+
+static bool
+any_weighted(const gp_shard *s, const gp_chunk *c)
+{
+    for (int64_t r = 0; r < s->size; r++)
+        if (is_weighted(c, (uint32_t)r))
+            return true;
+    return false;
 }
 
 static bool
@@ -67,6 +84,8 @@ lendable(const gp_shard *s, const gp_chunk *c)
         s->link[0].ops->caps & (GP_CAP_REGISTERED | GP_CAP_DEVICE))
         return NULL;
     e = &c->entry[local];
+    if (any_weighted(s, c))
+        return NULL;
     target = s->destination(s->user, c->number, e->cookie);
     low = (const char *)target;
     high = low + c->info->count * sizeof(float);
@@ -108,7 +127,7 @@ begin_step(gp_shard *s, gp_chunk *c)
 static float
 last_scale(const gp_shard *s, const gp_chunk *c, uint32_t rank)
 {
-    if (rank + 1 < s->size)
+    if (rank + 1 < s->size || c->weighted)
         return 1.0f;
     return gp_updater_scale(&c->tensor->updater, (uint32_t)s->size);
 }
@@ -134,7 +153,9 @@ run_length(const gp_shard *s, const gp_chunk *c, uint32_t first)
     int codec = c->entry[first].codec;
     uint32_t last = first + 1;
 
-    while (last < s->size && is_next(c, last) && c->entry[last].codec == codec)
+    while (last < s->size && is_next(c, last) &&
+           c->entry[last].codec == codec && !is_weighted(c, last) &&
+           !is_weighted(c, first))
         last++;
     return last - first;
 }
@@ -156,7 +177,7 @@ may_grow(const gp_shard *s, const gp_chunk *c, uint32_t first, uint32_t count)
     uint32_t end = first + count;
     int codec = c->entry[first].codec;
 
-    if (end == s->size || is_next(c, end))
+    if (end == s->size || is_next(c, end) || is_weighted(c, first))
         return false;
     if (first == 0 && codec == t->summed)
         return true;
@@ -175,7 +196,7 @@ fold_dense(gp_shard *s, gp_chunk *c, uint32_t rank)
     float scale = last_scale(s, c, rank);
     size_t n = c->info->count;
 
-    c->scaled = rank + 1 == s->size;
+    c->scaled = rank + 1 == s->size && !c->weighted;
     if (rank > 0)
         gp_fold_add(c->sum, c->sum, e->payload, scale, n);
     else if (scale != 1.0f)
@@ -266,6 +287,72 @@ sum_encoded(gp_shard *s, gp_chunk *c, uint32_t count)
                                  bound, &c->encoded_length, s->workspace);
 }
 
+/* A buffer for one push of any chunk, made when first needed. */
+static float *
+scaled_buffer(gp_shard *s)
+{
+    size_t bytes = s->scaled_count * sizeof(float);
+
+    if (!s->scaled)
+        s->scaled = gp_alloc_aligned(bytes);
+    if (!s->scaled)
+        gp_shard_fail(s, GP_ERR_NO_MEMORY, "weighted push of %zu bytes", bytes);
+    return s->scaled;
+}
+
+/* One push times its weight, decoded into `out`, which it replaces. */
+static bool
+decode_weighted(gp_shard *s, gp_chunk *c, uint32_t rank, float *out)
+{
+    const gp_entry *e = &c->entry[rank];
+    float weight = (float)e->weight;
+    gp_status status;
+
+    if (is_dense(c, rank)) {
+        gp_fold_scale(out, e->payload, weight, c->info->count);
+        return true;
+    }
+    list_inputs(s, c, rank, 1);
+    status = gp_pipeline_fold(pipeline_of(c, rank), s->input, 1, false, out,
+                              c->info->count, s->workspace);
+    if (status != GP_OK) {
+        blame(s, c, rank, 1, status);
+        return false;
+    }
+    if (weight != 1.0f)
+        gp_fold_scale(out, out, weight, c->info->count);
+    return true;
+}
+
+bool
+gp_entry_fold(gp_shard *s, gp_chunk *c, uint32_t rank, bool add)
+{
+    const gp_entry *e = &c->entry[rank];
+    size_t n = c->info->count;
+    gp_status status;
+
+    if (!add)
+        return decode_weighted(s, c, rank, c->sum);
+    if (is_weighted(c, rank)) {
+        float *scaled = scaled_buffer(s);
+
+        if (!scaled || !decode_weighted(s, c, rank, scaled))
+            return false;
+        gp_fold_add(c->sum, c->sum, scaled, 1.0f, n);
+        return true;
+    }
+    if (is_dense(c, rank)) {
+        gp_fold_add(c->sum, c->sum, e->payload, 1.0f, n);
+        return true;
+    }
+    list_inputs(s, c, rank, 1);
+    status = gp_pipeline_fold(pipeline_of(c, rank), s->input, 1, true, c->sum,
+                              n, s->workspace);
+    if (status != GP_OK)
+        blame(s, c, rank, 1, status);
+    return status == GP_OK;
+}
+
 /* Folds as many of a run as one pass takes; 0 when that failed. */
 static uint32_t
 fold_run(gp_shard *s, gp_chunk *c, uint32_t first, uint32_t count)
@@ -274,6 +361,8 @@ fold_run(gp_shard *s, gp_chunk *c, uint32_t first, uint32_t count)
     uint32_t n;
     gp_status status;
 
+    if (is_weighted(c, first))
+        return gp_entry_fold(s, c, first, first > 0);
     if (c->entry[first].codec == t->dense)
         return fold_dense_run(s, c, first, count);
     n = (uint32_t)list_inputs(s, c, first, count);
@@ -296,6 +385,8 @@ folded(gp_shard *s, gp_chunk *c, uint32_t rank)
     gp_entry_free(s, s->worker[rank], e);
     e->pending = false;
     e->next_step = c->version + 1;
+    c->weight += e->weight;
+    c->weighted |= e->weight != 1.0;
     if (e->answer == ANSWER_ACK)
         gp_entry_settle(s, c, rank);
 }
@@ -313,11 +404,22 @@ add_history(float *history, float *sum, float scale, size_t count)
     }
 }
 
+/* What the sum of a step is multiplied with. */
+static float
+scale_of(const gp_shard *s, const gp_chunk *c)
+{
+    const gp_updater *u = &c->tensor->updater;
+
+    if (c->weighted && u->kind != GP_UPDATER_SUM)
+        return (float)(1.0 / c->weight);
+    return gp_updater_scale(u, (uint32_t)s->size);
+}
+
 /* The sum as the updater wants it. */
 static void
 finish_sum(gp_shard *s, gp_chunk *c)
 {
-    float scale = gp_updater_scale(&c->tensor->updater, (uint32_t)s->size);
+    float scale = scale_of(s, c);
     size_t n = c->info->count;
 
     if (c->history) {
@@ -365,7 +467,8 @@ complete(gp_shard *s, gp_chunk *c)
     take_sum(c);
     c->version++;
     c->next_rank = 0;
-    c->scaled = false;
+    c->weight = 0;
+    c->weighted = c->scaled = false;
     c->encoded_valid = c->encoded_is_sum = c->summed;
     c->summed = false;
     c->crc_valid = false;
@@ -384,6 +487,10 @@ complete(gp_shard *s, gp_chunk *c)
 void
 gp_chunk_advance(gp_shard *s, gp_chunk *c)
 {
+    if (c->tensor->arrives) {
+        gp_chunk_arrive(s, c);
+        return;
+    }
     if (c->next_rank == s->size) {
         if (c->sending > 0)
             return;

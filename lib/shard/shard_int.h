@@ -11,6 +11,10 @@
  * that the worker's request ends, and again when it is folded, so that the
  * worker may push the chunk's next step.
  *
+ * That is sync and local. In the other modes pushes are folded as they arrive
+ * (shard_arrive.c), and results are sent from copies (shard_shot.c), so that a
+ * slow receiver does not hold up those who push.
+ *
  * Whatever results are sent from lies in one memory, the arena: so a device
  * that moves them needs to know of one range, and each worker's landing slots.
  */
@@ -23,6 +27,7 @@
 #include "base/list.h"
 #include "shard/codec_set.h"
 #include "shard/map.h"
+#include "shard/mode.h"
 #include "shard/shard.h"
 #include "shard/updater.h"
 #include "wire/proto.h"
@@ -34,6 +39,7 @@
 #define SHARD_LOG_NS      4000000000u /* ... and how often it is logged */
 #define SHARD_RELIEF_NS   5000000u
 #define SHARD_FLUSH_BYTES 32768u /* data from here on leaves at once */
+#define SHARD_SHOTS       4u     /* parameters on their way, at most */
 
 typedef enum peer_state {
     PEER_STRANGER, /* connected, has not proven anything */
@@ -62,6 +68,10 @@ typedef struct gp_peer {
     uint64_t full_since_ns; /* since when a large push finds no room, or 0 */
     int link_number;        /* in gp_shard.link */
     bool local; /* the worker of this process, under the same driver */
+    /* Pushes of tensors whose pushes are added as they arrive; and after how
+     * many of them it rests. */
+    uint64_t pushed, rest_after;
+    bool rests;
     bool flush;
     bool dead; /* waits to be freed at the end of the turn */
 } gp_peer;
@@ -88,11 +98,32 @@ typedef struct gp_entry {
     bool pending;
     bool init_answer;
     uint32_t in_flight; /* results handed to the transport, not yet SENT */
+    double weight;      /* of the pending push */
+    /* When pushes are folded as they arrive: */
+    uint64_t joined;             /* first version with its last push in it */
+    uint64_t given;              /* version that its worker was given last */
+    uint64_t arrival;            /* order of those that wait */
+    uint16_t shots[SHARD_SHOTS]; /* in_flight, by what they are sent from */
     struct gp_chunk *chunk;
 } gp_entry;
 
+/* A copy of the parameters, as it is sent. */
+typedef struct gp_shot {
+    void *bytes;
+    size_t length;
+    uint64_t version;
+    uint32_t refs; /* results under way from it */
+    float shared;  /* what its decoders must know */
+    uint32_t crc;
+    bool valid, crc_valid;
+    bool init; /* in the tensor's own type, for a broadcast */
+} gp_shot;
+
 typedef struct shard_tensor {
     gp_tensor_spec *spec;
+    gp_mode mode;
+    bool arrives;   /* pushes are folded as they arrive */
+    uint32_t shots; /* of each of its chunks; 0 unless they are */
     gp_codec_set push;
     int dense; /* the alternative whose payloads are fp32 as they lie, or -1 */
     uint32_t folds;    /* bit i: alternative i folds many in one pass */
@@ -138,7 +169,13 @@ typedef struct gp_chunk {
     uint32_t crc; /* of the payload sent, computed once for all workers */
     bool crc_valid;
     uint64_t since_ns; /* first push of the step that is not complete */
-    gp_entry *entry;   /* one per worker */
+    double weight;     /* of what is in the sum */
+    bool weighted;     /* it is not the number of pushes */
+    uint32_t arrived;  /* pushes in the sum, where they come in any order */
+    uint64_t slowest;  /* ssp: steps that every worker has pushed */
+    gp_shot *shot;
+    void *shot_bytes; /* in the arena, of all of them */
+    gp_entry *entry;  /* one per worker */
 } gp_chunk;
 
 typedef struct shard_link {
@@ -181,7 +218,11 @@ struct gp_shard {
     size_t arena_bytes;
     gp_mem *arena_mem[SHARD_LINKS];
     void *workspace;
-    float *hot; /* the sum of a step whose result travels encoded */
+    float *scaled; /* a push that is multiplied before it is added */
+    size_t scaled_count;
+    uint64_t arrivals; /* pushes that had to wait, for their order */
+    uint64_t late;     /* pushes of no step, which were dropped or carried */
+    float *hot;        /* the sum of a step whose result travels encoded */
     size_t hot_count;
     gp_codec_input input[GP_CODEC_FOLD]; /* of a run that is being folded */
     gp_codec_context context[GP_CODEC_FOLD];
@@ -248,8 +289,37 @@ gp_mem *gp_arena_find(const gp_shard *s, const gp_peer *peer,
 gp_codec_context gp_chunk_context(const gp_shard *s, const gp_chunk *c,
                                   uint64_t step, uint32_t rank);
 void gp_chunk_advance(gp_shard *s, gp_chunk *c);
+/* Parameters through the pull pipeline into a buffer, from values. */
+gp_status gp_chunk_encode_into(gp_shard *s, gp_chunk *c, const float *values,
+                               void *out, size_t *length, float *shared);
+/* Folds the pending push of a rank into c->sum, multiplied by its weight. False
+ * when it is damaged, which ends the job. */
+bool gp_entry_fold(gp_shard *s, gp_chunk *c, uint32_t rank, bool add);
 /* Puts the result through the pull pipeline. A failure ends the job. */
 gp_status gp_chunk_encode(gp_shard *s, gp_chunk *c, const float *values);
+
+/* shard_arrive.c: chunks whose pushes are folded as they arrive. */
+void gp_chunk_arrive(gp_shard *s, gp_chunk *c);
+/* Whether the result that an entry is owed may be sent. */
+bool gp_chunk_is_due(const gp_chunk *c, const gp_entry *e);
+/* Whether others may wait for this worker's next push. */
+bool gp_chunk_lacks(const gp_shard *s, const gp_chunk *c, uint32_t rank);
+/* A pull has come: answers what may be answered. */
+void gp_chunk_pull(gp_shard *s, gp_chunk *c);
+/* Who counts has changed: a worker has left, or rests. */
+void gp_shard_recount(gp_shard *s);
+void gp_shard_rest(gp_shard *s, gp_peer *peer, const gp_msg *msg);
+
+/* shard_shot.c */
+gp_status gp_shots_open(gp_chunk *c);
+size_t gp_shot_bytes(const gp_chunk *c);
+/* Parameters change otherwise than by a push. */
+void gp_shots_forget(gp_chunk *c);
+/* What to send a result from; GP_PENDING when all are under way. */
+gp_status gp_shot_take(gp_shard *s, gp_chunk *c, bool init, gp_shot **out);
+void gp_shot_lend(gp_chunk *c, gp_entry *e, const gp_shot *shot);
+void gp_shot_return(gp_chunk *c, gp_entry *e, uint32_t number);
+void gp_shots_orphan(gp_chunk *c, gp_entry *e);
 
 /* shard_update.c */
 gp_status gp_chunk_open_arrays(gp_chunk *c);

@@ -147,6 +147,7 @@ gp_shard_recall(gp_shard *s, gp_peer *peer, const gp_msg *m)
 {
     gp_chunk *c;
     const float *values;
+    uint64_t steps;
 
     if (s->fault != GP_OK)
         return;
@@ -155,7 +156,8 @@ gp_shard_recall(gp_shard *s, gp_peer *peer, const gp_msg *m)
         offend(s, peer, "asks what is kept");
         return;
     }
-    if (m->step > c->version)
+    steps = c->tensor->arrives ? c->entry[0].next_step : c->version;
+    if (m->step > steps)
         answer(s, peer, m, GP_ERR_STATE, NULL);
     else
         answer(s, peer, m, GP_OK, values);

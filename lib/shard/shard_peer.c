@@ -400,6 +400,7 @@ on_bye(gp_shard *s, gp_peer *peer)
     peer->state = PEER_LEFT;
     s->left[peer->rank] = true;
     s->departed++;
+    gp_shard_recount(s);
     if (!s->started) {
         gp_shard_missing(s, missing, sizeof(missing));
         gp_shard_fail(s, GP_ERR_PEER_LEFT,
@@ -441,6 +442,8 @@ gp_shard_control(gp_shard *s, gp_peer *peer, const gp_event *event)
         gp_shard_restore(s, peer, event);
     else if (peer->state == PEER_READY && msg->type == GP_MSG_RECALL)
         gp_shard_recall(s, peer, msg);
+    else if (peer->state == PEER_READY && msg->type == GP_MSG_REST)
+        gp_shard_rest(s, peer, msg);
     else if (member && msg->type == GP_MSG_BARRIER)
         on_barrier(s, peer);
     else if (member && msg->type == GP_MSG_BYE)

@@ -106,16 +106,20 @@ describe_step(const gp_shard *s, const gp_chunk *c, uint64_t now, char *text,
     char who[160];
 
     for (int64_t r = 0; r < s->size; r++)
-        if (!c->entry[r].pending && c->entry[r].next_step == c->version &&
-            c->entry[r].answer != ANSWER_AGREE)
+        if (c->tensor->arrives
+                ? gp_chunk_lacks(s, c, (uint32_t)r)
+                : !c->entry[r].pending && c->entry[r].next_step == c->version &&
+                      c->entry[r].answer != ANSWER_AGREE)
             add_rank(&late, r);
     if (late.count == 0)
         return false;
     print_ranks(&late, who, sizeof(who));
-    snprintf(text, capacity,
-             "tensor '%.60s' step %llu has waited %.0f s for %s",
-             c->tensor->spec->name, (unsigned long long)c->version,
-             (double)(now - c->since_ns) * 1e-9, who);
+    snprintf(
+        text, capacity, "tensor '%.60s' step %llu has waited %.0f s for %s",
+        c->tensor->spec->name,
+        (unsigned long long)(c->tensor->mode.kind == GP_MODE_SSP ? c->slowest
+                                                                 : c->version),
+        (double)(now - c->since_ns) * 1e-9, who);
     return true;
 }
 

@@ -5,6 +5,8 @@
  * Chunks are many, and workers may be: only so many entries are looked at that
  * the data path does not feel it.
  */
+#include <string.h>
+
 #include "shard/shard_int.h"
 
 #define LOOKS_MAX  65536u /* entries */
@@ -73,15 +75,53 @@ put_workers(const gp_shard *s, gp_json_text *j)
     gp_json_shut(j, ']');
 }
 
+/* Steps between the worker that has pushed most of a chunk and the one that has
+ * pushed least, of those who are there. */
+static uint64_t
+spread_of(const gp_shard *s, const gp_chunk *c)
+{
+    uint64_t least = UINT64_MAX, most = 0;
+    int64_t looks = GP_MIN(s->size, (int64_t)LISTED_MAX);
+
+    for (int64_t r = 0; r < looks; r++) {
+        if (s->left[r])
+            continue;
+        least = GP_MIN(least, c->entry[r].next_step);
+        most = GP_MAX(most, c->entry[r].next_step);
+    }
+    return most > least ? most - least : 0;
+}
+
+/* Each text once. */
+static void
+put_modes(const gp_shard *s, gp_json_text *j)
+{
+    uint32_t looks = GP_MIN(s->list.count, LISTED_MAX);
+
+    gp_json_open(j, "modes", '[');
+    for (uint32_t i = 0; i < looks; i++) {
+        uint32_t same = 0;
+
+        while (strcmp(s->list.tensors[same].mode, s->list.tensors[i].mode) != 0)
+            same++;
+        if (same == i)
+            gp_json_put_text(j, NULL, s->list.tensors[i].mode);
+    }
+    gp_json_shut(j, ']');
+}
+
 static void
 put_chunks(const gp_shard *s, gp_json_text *j)
 {
-    uint64_t elements = 0, least = UINT64_MAX, most = 0;
-    uint32_t stride = s->chunks / LOOKS_MAX + 1;
+    uint64_t elements = 0, least = UINT64_MAX, most = 0, spread = 0;
+    uint32_t wide = (uint32_t)GP_MIN(s->size, (int64_t)LISTED_MAX);
+    uint32_t stride = s->chunks / (LOOKS_MAX / GP_MAX(wide, 1)) + 1;
 
     for (uint32_t i = 0; i < s->chunks; i += stride) {
         const gp_chunk *c = &s->chunk[i];
+        uint64_t apart = spread_of(s, c);
 
+        spread = GP_MAX(spread, apart);
         elements += c->info->count;
         least = GP_MIN(least, c->version);
         most = GP_MAX(most, c->version);
@@ -90,6 +130,10 @@ put_chunks(const gp_shard *s, gp_json_text *j)
     gp_json_put_count(j, "elements", elements * stride);
     gp_json_put_count(j, "steps_least", s->chunks ? least : 0);
     gp_json_put_count(j, "steps_most", most);
+    gp_json_put_count(j, "staleness", spread);
+    gp_json_put_count(j, "pushes_late", s->late);
+    if (s->agreed)
+        put_modes(s, j);
 }
 
 static const char *

@@ -65,8 +65,10 @@ gp_entry_settle(gp_shard *s, gp_chunk *c, uint32_t rank)
     if (!peer || e->answer == ANSWER_NONE || !gp_list_empty(&e->due))
         return;
     if (e->answer == ANSWER_RESULT) {
-        if (e->init_answer ? !c->initialized : e->answer_version > c->version)
+        if (e->init_answer ? !c->initialized : !gp_chunk_is_due(c, e))
             return;
+    }
+    if (e->answer == ANSWER_RESULT && !c->tensor->arrives) {
         if (c->spent) {
             gp_shard_fail(s, GP_ERR_PROTOCOL,
                           "worker %u asks again for step %llu of tensor "
@@ -113,6 +115,7 @@ gp_chunk_initialize(gp_shard *s, gp_chunk *c)
     }
     c->initialized = true;
     c->encoded_valid = c->crc_valid = false;
+    gp_shots_forget(c);
     gp_entry_settle(s, c, rank);
     for (int64_t r = 0; r < s->size; r++)
         if (c->entry[r].answer == ANSWER_RESULT && c->entry[r].init_answer)

@@ -42,7 +42,11 @@ open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
     if (status == GP_OK)
         status = gp_updater_open(&t->updater);
     if (status == GP_OK)
+        status = gp_mode_parse(spec->mode, (uint32_t)s->size, &t->mode);
+    if (status == GP_OK)
         status = gp_codec_set_open(spec->push, native, &shape, &t->push);
+    if (status == GP_OK)
+        status = gp_mode_check_fit(&t->mode, &t->updater, &t->push);
     if (status == GP_OK)
         status = gp_pipeline_open(spec->pull, &shape, &t->pull);
     if (status == GP_OK)
@@ -53,6 +57,8 @@ open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
         status = gp_pipeline_parse(native, &t->native);
     if (status != GP_OK)
         return status;
+    t->arrives = gp_mode_arrives(&t->mode);
+    t->shots = t->arrives ? GP_MIN((uint32_t)s->size, SHARD_SHOTS) : 0;
     t->dense = find_dense(&t->push);
     t->folds = find_needy(&t->push, GP_PIPELINE_FOLDS);
     t->proposes = find_needy(&t->push, GP_PIPELINE_PROPOSES);
@@ -94,6 +100,7 @@ open_chunk(gp_shard *s, gp_chunk *c)
     size_t bytes = c->info->count * sizeof(float);
     bool keeps = gp_updater_keeps(&t->updater);
     bool differs = gp_codec_set_differs(&t->push);
+    gp_status status;
 
     c->sum = keeps ? gp_alloc_aligned(bytes) : c->value;
     c->entry = calloc((size_t)s->size, sizeof(*c->entry));
@@ -107,8 +114,11 @@ open_chunk(gp_shard *s, gp_chunk *c)
         gp_list_init(&c->entry[r].due);
         c->entry[r].chunk = c;
         c->entry[r].next_step = t->spec->first_step;
+        c->entry[r].joined = c->entry[r].given = t->spec->first_step;
     }
-    return t->pull_dense ? GP_OK : open_pull_memory(c);
+    c->slowest = t->spec->first_step;
+    status = gp_shots_open(c);
+    return status != GP_OK || t->pull_dense ? status : open_pull_memory(c);
 }
 
 static void
@@ -184,6 +194,7 @@ open_chunks(gp_shard *s)
         gp_chunk *c = &s->chunk[i];
 
         measure_chunk(c, &largest, &workspace);
+        s->scaled_count = GP_MAX(s->scaled_count, c->info->count);
         if (!c->tensor->pull_dense && c->info->count <= HOT_COUNT)
             s->hot_count = GP_MAX(s->hot_count, c->info->count);
         status = open_chunk(s, c);
@@ -263,6 +274,7 @@ close_chunk(gp_shard *s, gp_chunk *c)
         free(c->sum);
     gp_chunk_close_arrays(c);
     free(c->history);
+    free(c->shot);
     gp_codec_memory_destroy(c->memory);
     free(c->entry);
 }
@@ -285,6 +297,8 @@ gp_shard_forget(gp_shard *s)
     free(s->tensor);
     free(s->workspace);
     free(s->hot);
+    free(s->scaled);
+    s->scaled = NULL;
     s->hot = NULL;
     s->hot_count = 0;
     s->chunk = NULL;

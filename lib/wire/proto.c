@@ -14,8 +14,8 @@
 #include "base/bytes.h"
 #include <gradpush/worker.h>
 
-/* The shortest encoded row: four empty texts and the numbers. */
-#define TENSOR_BYTES_MIN (2 + 1 + 1 + 8 + 8 + 8 + 2 + 2 + 2)
+/* The shortest encoded row: five empty texts and the numbers. */
+#define TENSOR_BYTES_MIN (2 + 1 + 1 + 8 + 8 + 8 + 2 + 2 + 2 + 2)
 
 static gp_status
 whole(const gp_reader *r, const char *what)
@@ -144,7 +144,7 @@ static size_t
 spec_bytes(const gp_tensor_spec *t)
 {
     return TENSOR_BYTES_MIN + strlen(t->name) + strlen(t->push) +
-           strlen(t->pull) + strlen(t->updater);
+           strlen(t->pull) + strlen(t->updater) + strlen(t->mode);
 }
 
 gp_status
@@ -183,6 +183,7 @@ gp_tensor_list_encode(const gp_tensor_list *list, void **out, size_t *size)
         gp_write_text(&w, t->push);
         gp_write_text(&w, t->pull);
         gp_write_text(&w, t->updater);
+        gp_write_text(&w, t->mode);
     }
     return GP_OK;
 }
@@ -211,6 +212,7 @@ spec_decode(gp_reader *r, gp_tensor_spec *t)
     gp_read_text(r, t->push, sizeof(t->push));
     gp_read_text(r, t->pull, sizeof(t->pull));
     gp_read_text(r, t->updater, sizeof(t->updater));
+    gp_read_text(r, t->mode, sizeof(t->mode));
     return r->ok && is_shape(t->count, t->columns) && bits <= 3 &&
            t->first_step <= GP_FIRST_STEP_MAX &&
            gp_dtype_bytes((gp_dtype)t->dtype) > 0;
@@ -272,6 +274,7 @@ spec_difference(const gp_tensor_spec *a, const gp_tensor_spec *b,
         {"pull feedback", on_or_off[a->feedback & 1],
          on_or_off[b->feedback & 1]},
         {"updater", a->updater, b->updater},
+        {"mode", a->mode, b->mode},
         {history_field, anew[a->restored & 1], anew[b->restored & 1]}};
 
     snprintf(text[0], 24, "%llu", (unsigned long long)a->count);

@@ -36,7 +36,8 @@ enum gp_msg_type {
     GP_MSG_RESTORE = 19, /* worker 0: part of what shards kept before */
     GP_MSG_RECALL = 20,  /* worker 0: give me part of what you keep */
     GP_MSG_KEPT = 21,    /* shard: answer to both */
-    GP_MSG_TYPE_MAX = 21
+    GP_MSG_REST = 22,    /* worker: do not wait for my next push */
+    GP_MSG_TYPE_MAX = 22
 };
 
 /* What shards keep of a chunk between steps, with a number for each of its
@@ -57,6 +58,9 @@ enum gp_kept {
 #define GP_MSG_WANT 0x0004u
 /* On PUSH: no ACK before it is folded. */
 #define GP_MSG_PATIENT 0x0008u
+
+/* On PUSH: its weight, a double's bits, is where shards have credits. */
+#define GP_MSG_WEIGHT 0x0020u
 
 /* On RESULT: the pushes' sum, to be divided by the receiver of a mean. */
 #define GP_MSG_SUM 0x0010u
@@ -95,6 +99,34 @@ gp_bits_float(uint64_t bits)
 
     memcpy(&value, &low, sizeof(value));
     return value;
+}
+
+static inline uint64_t
+gp_double_bits(double value)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
+
+static inline double
+gp_bits_double(uint64_t bits)
+{
+    double value;
+
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
+/* Weights of pushes: what fp32 numbers can be multiplied with. */
+#define GP_WEIGHT_MIN 1e-30
+#define GP_WEIGHT_MAX 1e30
+
+static inline bool
+gp_weight_is_valid(double weight)
+{
+    return weight >= GP_WEIGHT_MIN && weight <= GP_WEIGHT_MAX;
 }
 
 typedef struct gp_challenge {
@@ -162,6 +194,7 @@ typedef struct gp_tensor_spec {
     char pull[GP_CODECS_MAX];
     char updater[GP_NAME_MAX]; /* canonical updater text */
     uint8_t restored; /* 1: differences go on from what worker 0 restores */
+    char mode[GP_NAME_MAX]; /* canonical text of its consistency */
 } gp_tensor_spec;
 
 typedef struct gp_tensor_list {

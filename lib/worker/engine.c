@@ -72,6 +72,7 @@ start_request(gp_worker *w, gp_request *r)
     if (r->kind == OP_PUSH || r->kind == OP_PUSH_PULL)
         r->codec = gp_tensor_choose(t, r->step);
     r->left = t->chunks;
+    r->version = UINT64_MAX;
     for (uint32_t i = 0; i < t->chunks; i++) {
         gp_op *op = &r->op[i];
         bool first = gp_list_empty(&w->chain[op->chunk]) && !w->held[op->chunk];
@@ -233,6 +234,8 @@ gp_engine_finish(gp_request *r, gp_status status)
         gp_worker_idle(r->tensor->worker);
     r->tensor->worker->waiting[0] = '\0'; /* there was progress */
     r->status = status;
+    if (status == GP_OK && gp_kind_pulls(r->kind))
+        atomic_store(&r->tensor->version, r->version);
     atomic_store_explicit(&r->done, true, memory_order_release);
     gp_driver_signal(r->tensor->worker->driver);
 }
@@ -427,6 +430,7 @@ gp_engine_result(gp_conn *conn, const gp_event *event)
                               memory_order_relaxed);
     atomic_fetch_add_explicit(&w->dense_bytes, plain * sizeof(float),
                               memory_order_relaxed);
+    op->request->version = GP_MIN(op->request->version, msg->step);
     finish_op(op);
 }
 

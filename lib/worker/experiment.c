@@ -154,8 +154,10 @@ has_truth(const gp_tensor *t)
                  t->automatic || t->warmup > 0;
     const char *why = NULL;
 
-    if (strncmp(t->spec.updater, "sgd", 3) == 0)
-        why = "its result is parameters (updater sgd)";
+    if (t->keeps)
+        why = "its result is parameters";
+    else if (t->mode.kind != GP_MODE_SYNC)
+        why = "its mode is not sync";
     else if (strlen(t->spec.name) + sizeof(TRUTH_SUFFIX) > GP_NAME_MAX)
         why = "its name is too long for " TRUTH_SUFFIX " behind it";
     if (coded && why && t->worker->experiment->file)
@@ -185,6 +187,7 @@ gp_experiment_register(gp_worker *w)
         o.first_step = t->spec.first_step;
         o.codec = o.pull_codec = "none";
         o.updater = t->spec.updater;
+        o.mode = "sync";
         status = gp_tensor_add(w, &o, &t->truth);
     }
     return status;

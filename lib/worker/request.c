@@ -76,9 +76,23 @@ put_request(gp_request *r)
     pthread_mutex_unlock(&w->submit_lock);
 }
 
-static gp_status
-submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
-       gp_request **request)
+gp_status
+gp_request_finished(gp_tensor *t, gp_request **request)
+{
+    gp_request *r = get_request(t);
+
+    if (!r)
+        return gp_fail(GP_ERR_NO_MEMORY, "request");
+    r->kind = OP_PUSH;
+    r->status = GP_OK;
+    atomic_store(&r->done, true);
+    *request = r;
+    return GP_OK;
+}
+
+gp_status
+gp_request_submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
+                  double weight, gp_request **request)
 {
     gp_worker *w = t->worker;
     gp_request *r;
@@ -101,6 +115,7 @@ submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
     r->priority = t->priority;
     r->grad = grad;
     r->out = out;
+    r->weight = weight;
     atomic_store(&r->done, false);
     pthread_mutex_lock(&w->submit_lock);
     r->step = t->steps;
@@ -117,6 +132,24 @@ submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
 }
 
 static gp_status
+submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
+       gp_request **request)
+{
+    return gp_request_submit(t, kind, grad, out, 1, request);
+}
+
+/* Gradients are no business of tensors that are trained locally. */
+static gp_status
+check_mode(const gp_tensor *t, const char *call)
+{
+    if (t->mode.kind != GP_MODE_LOCAL)
+        return GP_OK;
+    return gp_fail(GP_ERR_STATE,
+                   "tensor '%.60s' has mode %s: call gp_local_step(), not %s()",
+                   t->spec.name, t->spec.mode, call);
+}
+
+static gp_status
 missing(const char *call)
 {
     return gp_fail(GP_ERR_INVALID, "%s: a pointer is NULL", call);
@@ -128,7 +161,25 @@ gp_push_pull(gp_tensor *tensor, const void *grad, void *out,
 {
     if (!tensor || !grad || !out || !request)
         return missing("gp_push_pull");
+    if (check_mode(tensor, "gp_push_pull") != GP_OK)
+        return GP_ERR_STATE;
     return submit(tensor, OP_PUSH_PULL, grad, out, request);
+}
+
+gp_status
+gp_push_pull_weighted(gp_tensor *tensor, const void *grad, void *out,
+                      double weight, gp_request **request)
+{
+    gp_status status;
+
+    if (!tensor || !grad || !out || !request)
+        return missing("gp_push_pull_weighted");
+    status = check_mode(tensor, "gp_push_pull_weighted");
+    if (status == GP_OK)
+        status = gp_weight_check(tensor, weight);
+    return status == GP_OK ? gp_request_submit(tensor, OP_PUSH_PULL, grad, out,
+                                               weight, request)
+                           : status;
 }
 
 gp_status
@@ -136,6 +187,8 @@ gp_push(gp_tensor *tensor, const void *grad, gp_request **request)
 {
     if (!tensor || !grad || !request)
         return missing("gp_push");
+    if (check_mode(tensor, "gp_push") != GP_OK)
+        return GP_ERR_STATE;
     return submit(tensor, OP_PUSH, grad, NULL, request);
 }
 
@@ -146,7 +199,7 @@ was_pulled(gp_tensor *t)
     gp_worker *w = t->worker;
     bool was;
 
-    if (strncmp(t->spec.updater, "sgd", 3) == 0)
+    if (t->keeps)
         return false;
     pthread_mutex_lock(&w->submit_lock);
     was = t->steps > t->spec.first_step && t->pulled == t->steps;
@@ -159,6 +212,8 @@ gp_pull(gp_tensor *tensor, void *out, gp_request **request)
 {
     if (!tensor || !out || !request)
         return missing("gp_pull");
+    if (!tensor->keeps && check_mode(tensor, "gp_pull") != GP_OK)
+        return GP_ERR_STATE;
     if (was_pulled(tensor))
         return gp_fail(GP_ERR_STATE,
                        "the result of tensor '%.60s' was pulled already: each "
@@ -210,6 +265,8 @@ conclude(gp_request **request)
     }
     if (r->trial)
         status = gp_trial_end(r, status);
+    if (r->tensor->anchor)
+        gp_local_end(r);
     *request = NULL;
     put_request(r);
     if (status == GP_OK)

@@ -179,6 +179,10 @@ describe(gp_op *op, gp_msg *msg)
         msg->flags |= GP_MSG_INIT;
     if (r->kind == OP_PUSH_PULL && gp_op_sends_push(op))
         msg->flags |= op->split ? GP_MSG_PATIENT : GP_MSG_WANT;
+    if (gp_op_sends_push(op) && r->weight != 1.0) {
+        msg->flags |= GP_MSG_WEIGHT;
+        msg->credits = gp_double_bits(r->weight);
+    }
 }
 
 /* Landing slots for a payload. */
@@ -450,6 +454,8 @@ send_push_or_pull(gp_op *op)
     if (sent > GP_SLOTS_MAX)
         atomic_fetch_add(&r->from->sending, 1);
     op->sent = true;
+    conn->pushed += gp_op_sends_push(op) && !gp_kind_is_init(r->kind) &&
+                    gp_mode_arrives(&r->tensor->mode);
     op->destination = msg.aux;
     count_sent(conn->worker, op, msg.payload);
     op->slot = op->send_piece = -1;
@@ -479,6 +485,7 @@ send_proposal(gp_op *op)
     describe(op, &msg);
     msg.type = GP_MSG_PROPOSE;
     msg.flags = 0;
+    msg.credits = 0;
     msg.aux = gp_float_bits(op->shared);
     status = gp_conn_post(conn, &msg, NULL, NULL, 0);
     op->asking = op->sent = status == GP_OK;

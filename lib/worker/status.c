@@ -110,6 +110,7 @@ put_tensor(gp_tensor *t, uint64_t steps, gp_json_text *j)
         j, "codec",
         gp_pipeline_name(t->push.pipeline[gp_tensor_choose(t, steps)]));
     gp_json_put_text(j, "pull_codec", t->spec.pull);
+    gp_json_put_text(j, "mode", t->spec.mode);
     if (gp_tensor_explain(t, steps, why, sizeof(why)))
         gp_json_put_text(j, "why", why);
     gp_json_shut(j, '}');

@@ -104,6 +104,7 @@ free_tensor(gp_tensor *t)
         gp_request_free(GP_CONTAINER_OF(item, gp_request, link));
     gp_memory_close(t);
     gp_kept_close(t);
+    gp_local_close(t);
     gp_codec_set_close(&t->push);
     gp_pipeline_destroy(t->pull);
     gp_pipeline_destroy(t->native);
@@ -165,7 +166,20 @@ check_norms(const gp_updater *u)
                    u->ops->name);
 }
 
-/* Pipelines, updater and residual, as the options say. */
+static gp_status
+open_mode(gp_worker *w, const gp_tensor_options *o, gp_tensor *t,
+          const gp_updater *updater)
+{
+    gp_status status =
+        gp_mode_parse(or_default(w, o->mode, "mode"), w->size, &t->mode);
+
+    if (status != GP_OK)
+        return status;
+    gp_mode_print(&t->mode, t->spec.mode, sizeof(t->spec.mode));
+    return gp_mode_check_fit(&t->mode, updater, &t->push);
+}
+
+/* Pipelines, updater, mode and residual, as the options say. */
 static gp_status
 open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
 {
@@ -189,6 +203,10 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
         status = check_norms(&t->updater);
     if (status != GP_OK)
         return status;
+    status = open_mode(w, o, t, &t->updater);
+    if (status != GP_OK)
+        return status;
+    t->keeps = gp_updater_keeps(&t->updater);
     t->scale = gp_updater_scale(&t->updater, w->size);
     gp_updater_print(&t->updater, t->spec.updater, sizeof(t->spec.updater));
     t->preferred = t->automatic ? 0 : t->push.count - 1;
@@ -240,7 +258,10 @@ gp_tensor_add(gp_worker *w, const gp_tensor_options *options, gp_tensor **out)
     t->spec.columns = options->columns > 1 ? options->columns : 0;
     t->spec.first_step = options->first_step;
     t->steps = t->pulled = t->encoding = options->first_step;
+    atomic_init(&t->version, options->first_step);
     status = open_tensor(w, options, t);
+    if (status == GP_OK)
+        status = gp_local_open(t);
     if (status == GP_OK)
         status = append(w, t);
     if (status == GP_OK)

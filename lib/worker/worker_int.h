@@ -38,6 +38,7 @@
 #include "shard/codec_set.h"
 #include "shard/host.h"
 #include "shard/map.h"
+#include "shard/mode.h"
 #include "wire/proto.h"
 #include "wire/slots.h"
 #include "worker/auto.h"
@@ -100,6 +101,7 @@ typedef struct gp_conn {
     gp_list unbuffered;  /* split operations that wait for a receive piece */
     uint64_t starved_ns; /* since when pieces are lacking and none was freed */
     uint32_t open;       /* operations not answered */
+    uint64_t pushed;     /* of tensors whose pushes are added as they arrive */
     scratch send, receive;
     uint8_t *memory; /* of both */
     gp_mem *mem;
@@ -154,6 +156,8 @@ struct gp_request {
     gp_mem *mem[WORKER_LINKS]; /* by link; NULL: none, or `to` has it */
     uint32_t *token;           /* by shard; 0: not exposed */
     gp_trial *trial;           /* of an experiment, or NULL */
+    double weight;             /* of a push */
+    uint64_t version;          /* least of the results */
     uint64_t wire_bytes;       /* pushed */
     uint64_t encode_ns;
     gp_status status; /* valid once done */
@@ -189,6 +193,13 @@ struct gp_tensor {
     bool pull_direct; /* wire bytes are the user's bytes */
     float scale;      /* of sums that come undivided */
     gp_updater updater;
+    gp_mode mode;
+    bool keeps;      /* results are parameters, which shards hold */
+    uint8_t *anchor; /* local: parameters at the round's begin, owned */
+    /* Shared, under submit_lock. */
+    uint32_t local_calls;                      /* of this round */
+    double local_weight;                       /* likewise */
+    bool in_round;                             /* its result is not here */
     int feedback;                              /* of the options */
     gp_codec_memory *memory[GP_CODEC_SET_MAX]; /* by alternative, or NULL */
     uint32_t holder;  /* the alternative whose memory has the residual */
@@ -197,11 +208,12 @@ struct gp_tensor {
     float *kept[GP_KEPT_COUNT]; /* worker 0: to be restored on shards, owned */
     bool ordered;               /* one step is encoded after the other */
     bool begun, flushing;
-    uint64_t encoding;  /* the step whose chunks are being encoded */
-    uint32_t unencoded; /* chunks of it that are not */
-    gp_list parked;     /* operations of later steps */
-    uint64_t steps;     /* shared, under submit_lock: of the next push */
-    uint64_t pulled;    /* shared likewise: results given out, in steps */
+    uint64_t encoding;     /* the step whose chunks are being encoded */
+    uint32_t unencoded;    /* chunks of it that are not */
+    gp_list parked;        /* operations of later steps */
+    uint64_t steps;        /* shared, under submit_lock: of the next push */
+    uint64_t pulled;       /* shared likewise: results given out, in steps */
+    atomic_ullong version; /* shared: of what was pulled last */
     uint32_t first, chunks;
     gp_list unused; /* shared, under submit_lock: requests to reuse */
 };
@@ -517,6 +529,19 @@ gp_status gp_kept_load(gp_tensor *t, int which, const float *values);
 /* Gives shards what was loaded, once they have agreed on the tensors. */
 gp_status gp_worker_restore(gp_worker *w);
 void gp_kept_answer(gp_conn *conn, const gp_event *event);
+
+/* request.c */
+gp_status gp_request_submit(gp_tensor *t, op_kind kind, const void *grad,
+                            void *out, double weight, gp_request **request);
+/* One that is done already. */
+gp_status gp_request_finished(gp_tensor *t, gp_request **request);
+
+/* modes.c */
+gp_status gp_local_open(gp_tensor *t);
+void gp_local_close(gp_tensor *t);
+/* When a request of a local tensor has ended. */
+void gp_local_end(gp_request *r);
+gp_status gp_weight_check(const gp_tensor *t, double weight);
 
 /* status.c */
 /* Answers `gradpush status` from now on. */

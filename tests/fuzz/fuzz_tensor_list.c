@@ -8,6 +8,7 @@
  * much memory as the machine has.
  */
 #include "shard/map.h"
+#include "shard/mode.h"
 #include "shard/updater.h"
 #include "wire/proto.h"
 
@@ -72,6 +73,15 @@ read_texts(const gp_tensor_spec *t)
 {
     gp_updater updater;
     gp_pipeline *pipeline;
+    gp_mode mode;
+
+    for (uint32_t workers = 0; workers < 3; workers++)
+        if (gp_mode_parse(t->mode, workers, &mode) == GP_OK) {
+            char text[GP_MODE_MAX];
+
+            gp_mode_print(&mode, text, sizeof(text));
+            require(gp_mode_parse(text, workers, &mode) == GP_OK);
+        }
 
     if (gp_updater_parse(t->updater, &updater) == GP_OK) {
         char text[GP_NAME_MAX];

@@ -28,10 +28,10 @@ def ramp(start):
     return bytes((start + i) % 256 for i in range(32))
 
 
-def tensor(name, dtype, flags, count, columns, first, push, pull, updater):
+def tensor(name, dtype, flags, count, columns, first, push, pull, updater, mode):
     return (text(name) +
             struct.pack("<BBQQQ", dtype, flags, count, columns, first) +
-            text(push) + text(pull) + text(updater))
+            text(push) + text(pull) + text(updater) + text(mode))
 
 
 save("proto_challenge.hex", "CHALLENGE: nonce", ramp(0x10))
@@ -45,9 +45,9 @@ save("proto_ready.hex", "READY: 8 slots of 0x0102030405060740 bytes, region 77",
 save("proto_tensors.hex", "TENSORS: two tensors for 4 shards",
      struct.pack("<QQII", 1 << 20, 0x1112131415161718, 4, 2) +
      tensor("encoder.weight", 1, 3, 1234567890123, 3, 0x2122232425262728,
-            "none|q8:block=256", "q8:block=256", "mean") +
+            "none|q8:block=256", "q8:block=256", "mean", "sync") +
      tensor("h", 3, 0, 1, 0, 0, "bf16", "bf16",
-            "sgd:lr=0.100000001,momentum=0,nesterov=0,weight_decay=0"))
+            "sgd:lr=0.100000001,momentum=0,nesterov=0,weight_decay=0", "ssp:4"))
 save("proto_refuse.hex", "REFUSE, WAITING, FAULT: a text without terminator",
      b"rank 3 is taken by node7 pid 4711")
 

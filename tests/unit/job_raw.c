@@ -90,6 +90,20 @@ raw_until(raw *w, uint8_t type)
     return w->closed && type == 0;
 }
 
+int
+raw_poll(raw *w)
+{
+    gp_event event;
+
+    if (w->closed)
+        return -1;
+    if (w->ops->progress(w->domain, &event, 1) != 1)
+        return 0;
+    if (take_event(w, &event, event.msg.type))
+        return event.msg.type;
+    return w->closed ? -1 : 0;
+}
+
 void
 raw_expect(raw *w, uint8_t type)
 {
@@ -136,6 +150,7 @@ raw_register(raw *w)
                            .count = RAW_COUNT,
                            .pull = "none",
                            .updater = "sum",
+                           .mode = "sync",
                            .restored = w->restored};
     gp_tensor_list list = {.chunk_bytes = 1u << 20,
                            .seed = 1,
@@ -147,6 +162,10 @@ raw_register(raw *w)
     size_t size;
 
     snprintf(spec.push, sizeof(spec.push), "%s", w->codec);
+    if (w->updater)
+        snprintf(spec.updater, sizeof(spec.updater), "%s", w->updater);
+    if (w->mode)
+        snprintf(spec.mode, sizeof(spec.mode), "%s", w->mode);
     job_check(gp_tensor_list_encode(&list, &bytes, &size));
     msg.payload = size;
     raw_send(w, &msg, bytes);

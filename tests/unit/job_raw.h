@@ -22,8 +22,9 @@ typedef struct raw {
     float result[RAW_COUNT]; /* what RESULT wrote */
     uint32_t token;          /* of `result` */
     uint32_t rank, size, pipeline;
-    const char *codec; /* push pipelines of the tensor */
-    uint8_t restored;  /* it says that it will restore a history */
+    const char *codec;          /* push pipelines of the tensor */
+    const char *updater, *mode; /* of the tensor; NULL: sum, sync */
+    uint8_t restored;           /* it says that it will restore a history */
     uint64_t job;
     gp_grant grant;
     uint64_t credits; /* slots that came back since the last look */
@@ -42,6 +43,8 @@ void raw_close(raw *w);
 /* One round of events; up to `type` when it comes (0: until closed). False when
  * it does not within some seconds. */
 bool raw_until(raw *w, uint8_t type);
+/* What came, if anything: a message's type, 0, or -1 when closed. */
+int raw_poll(raw *w);
 void raw_expect(raw *w, uint8_t type);
 void raw_expect_closed(raw *w);
 

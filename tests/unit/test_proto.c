@@ -58,9 +58,9 @@ make_hello(void)
 
 static gp_tensor_spec rows[] = {
     {"encoder.weight", 1, 1, 1234567890123, 3, 0x2122232425262728,
-     "none|q8:block=256", "q8:block=256", "mean", 1},
+     "none|q8:block=256", "q8:block=256", "mean", 1, "sync"},
     {"h", 3, 0, 1, 0, 0, "bf16", "bf16",
-     "sgd:lr=0.100000001,momentum=0,nesterov=0,weight_decay=0", 0},
+     "sgd:lr=0.100000001,momentum=0,nesterov=0,weight_decay=0", 0, "ssp:4"},
 };
 
 static gp_tensor_list
@@ -472,6 +472,8 @@ change(gp_tensor_spec *t, int field)
         t->first_step = 12;
     else if (field == 8)
         t->restored = 1;
+    else if (field == 9)
+        strcpy(t->mode, "async");
     else
         strcpy(t->updater, "sum");
 }
@@ -493,6 +495,7 @@ the_first_difference_is_named(void **state)
         "tensor 1 'h' has its ef21 history begun anew on worker 0, but "
         "restored on worker 5: load the state of one checkpoint on all "
         "workers, or on none",
+        "tensor 1 'h' has mode ssp:4 on worker 0, but async on worker 5: ",
         "tensor 1 'h' has updater sgd:lr=0.100000001,momentum=0,nesterov=0,"
         "weight_decay=0 on worker 0, but sum on worker 5: register",
     };
