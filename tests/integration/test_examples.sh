@@ -85,4 +85,13 @@ run "04, no such transport" 1 run -w 2 -s 0 \
     --env GRADPUSH_TRANSPORT=countd -- "$bin/04_custom_transport"
 says "04, no such transport" "$err" "did you mean 'counted'?"
 
+# 05: an updater from outside the library, on co-located shards.
+run 05 0 run -w 2 -s 0 -- "$bin/05_custom_updater"
+says 05 "$out" "worker 1: weights within 0.0"
+quiet 05
+alone "05 alone" 0 "$bin/05_custom_updater"
+# Shards that do not know an updater say its name.
+run "05, unknown to shards" 1 run -w 2 -s 2 -- "$bin/05_custom_updater"
+says "05, unknown to shards" "$err" "unknown updater 'lion'"
+
 finish
