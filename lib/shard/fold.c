@@ -35,6 +35,13 @@ scale_plain(float *out, const float *a, float scale, size_t count)
         out[i] = load(a + i) * scale;
 }
 
+static void
+copy_plain(float *out, const float *a, size_t count)
+{
+    memcpy(out, a, count * sizeof(*out));
+}
+
+typedef void (*copy_function)(float *, const float *, size_t);
 typedef void (*add_function)(float *, const float *, const float *, float,
                              size_t);
 typedef void (*scale_function)(float *, const float *, float, size_t);
@@ -64,6 +71,23 @@ add_avx2(float *out, const float *a, const float *b, float scale, size_t count)
     add_plain(out + i, a + i, b + i, scale, count - i);
 }
 
+/* As fast as memcpy() on processors; that moves chunks as strings of bytes,
+ * which emulated processors do one by one. */
+AVX2 static void
+copy_avx2(float *out, const float *a, size_t count)
+{
+    size_t i = 0;
+
+    for (; i + 16 <= count; i += 16) {
+        __m256i x = _mm256_loadu_si256((const void *)(a + i));
+        __m256i y = _mm256_loadu_si256((const void *)(a + i + 8));
+
+        _mm256_storeu_si256((void *)(out + i), x);
+        _mm256_storeu_si256((void *)(out + i + 8), y);
+    }
+    copy_plain(out + i, a + i, count - i);
+}
+
 AVX2 static void
 scale_avx2(float *out, const float *a, float scale, size_t count)
 {
@@ -86,6 +110,17 @@ choose_add(void)
         return add_avx2;
 #endif
     return add_plain;
+}
+
+static copy_function
+choose_copy(void)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2"))
+        return copy_avx2;
+#endif
+    return copy_plain;
 }
 
 static scale_function
@@ -112,6 +147,19 @@ gp_fold_add(float *out, const float *a, const float *b, float scale,
         atomic_store_explicit(&chosen, f, memory_order_relaxed);
     }
     f(out, a, b, scale, count);
+}
+
+void
+gp_fold_copy(float *out, const float *a, size_t count)
+{
+    static _Atomic(copy_function) chosen;
+    copy_function f = atomic_load_explicit(&chosen, memory_order_relaxed);
+
+    if (!f) {
+        f = choose_copy();
+        atomic_store_explicit(&chosen, f, memory_order_relaxed);
+    }
+    f(out, a, count);
 }
 
 void

@@ -10,6 +10,9 @@
 
 #include <stddef.h>
 
+/* The same bits, also where they are no numbers; they must not overlap. */
+void gp_fold_copy(float *out, const float *a, size_t count);
+
 /* out[i] = a[i] * scale; out may be a. */
 void gp_fold_scale(float *out, const float *a, float scale, size_t count);
 

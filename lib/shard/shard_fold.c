@@ -19,7 +19,6 @@
  */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "shard/fold.h"
 #include "shard/shard_int.h"
@@ -202,7 +201,7 @@ fold_dense(gp_shard *s, gp_chunk *c, uint32_t rank)
     else if (scale != 1.0f)
         gp_fold_scale(c->sum, e->payload, scale, n);
     else if (c->sum != e->payload)
-        memcpy(c->sum, e->payload, n * sizeof(float));
+        gp_fold_copy(c->sum, e->payload, n);
 }
 
 /* The first two at once, when both are there. */

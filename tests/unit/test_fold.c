@@ -100,6 +100,33 @@ check_add(size_t count, size_t shift_a, size_t shift_b, float scale)
     free(out);
 }
 
+/* Bit for bit, of what is not a number as well. */
+static void
+check_copy(size_t count, size_t shift)
+{
+    source a = make_source(3, count, shift);
+    float *out = malloc((count + 1) * sizeof(float));
+
+    assert_non_null(out);
+    out[count] = 42.0f;
+    gp_fold_copy(out, a.at, count);
+    assert_memory_equal(out, (const uint8_t *)a.memory + shift,
+                        count * sizeof(float));
+    assert_true(out[count] == 42.0f);
+    free(a.memory);
+    free(out);
+}
+
+static void
+copies(void **state)
+{
+    (void)state;
+    for (size_t count = 1; count < 70; count++)
+        for (size_t shift = 0; shift < 5; shift++)
+            check_copy(count, shift);
+    check_copy(LONGEST, 1);
+}
+
 static void
 sums_of_every_length(void **state)
 {
@@ -189,6 +216,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(copies),
         cmocka_unit_test(sums_of_every_length),
         cmocka_unit_test(sums_of_payloads_at_any_address),
         cmocka_unit_test(sums_in_place),
