@@ -193,3 +193,19 @@ gp_paths_other(const gp_config *config, const char *published,
         return NULL;
     return gp_transport_find("tcp");
 }
+
+bool
+gp_paths_have_device(const gp_config *config, const char *published)
+{
+    const gp_transport_ops *ops = NULL;
+    const char *next = published;
+    char transport[16], text[GP_ADDRESS_MAX];
+
+    while (
+        gp_paths_next(&next, transport, sizeof(transport), text, sizeof(text)))
+        if (!strcmp(transport, "verbs") ||
+            (!transport[0] && gp_transport_choose(config, &ops) == GP_OK &&
+             ops->caps & GP_CAP_DEVICE))
+            return true;
+    return false;
+}

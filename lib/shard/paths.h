@@ -49,6 +49,10 @@ const gp_transport_ops *gp_paths_other(const gp_config *config,
                                        const gp_transport_ops *taken,
                                        char *address, size_t capacity);
 
+/* Whether a device may be what moves data there. All processes of a job find
+ * the same, also those that take another way. */
+bool gp_paths_have_device(const gp_config *config, const char *published);
+
 /* Every alternative, one after the other: *next starts as the published text,
  * and is NULL after the last. `transport` gets the name, "" for none. */
 bool gp_paths_next(const char **next, char *transport,

@@ -300,6 +300,7 @@ configure(gp_shard *s, const gp_config *config, const gp_shard_options *o)
     s->shards = o->shards;
     s->size = -1;
     s->window = (uint32_t)gp_config_int(config, "slots");
+    s->chunk_bytes = gp_config_size(config, "chunk_bytes");
     s->epoch = (uint32_t)gp_config_int(config, "epoch");
     s->handshake_timeout = gp_config_seconds(config, "handshake_timeout");
     s->job = gp_hash(o->job, strlen(o->job));

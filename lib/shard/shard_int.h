@@ -195,9 +195,10 @@ struct gp_shard {
     uint64_t job;
     int64_t index, shards, size; /* -1 until known */
     uint32_t epoch;
-    uint32_t window;     /* how many large pushes a peer's slots hold */
-    uint32_t slots;      /* of each peer, in which pushes take runs */
-    uint32_t most_slots; /* that a push can take */
+    uint64_t chunk_bytes; /* a setting: what an ordinary push is, at least */
+    uint32_t window;      /* how many large pushes a peer's slots hold */
+    uint32_t slots;       /* of each peer, in which pushes take runs */
+    uint32_t most_slots;  /* that a push can take */
     double handshake_timeout;
     gp_list peers;
     gp_list graves;   /* dropped in this turn; events may still name them */

@@ -139,6 +139,22 @@ measure_chunk(const gp_chunk *c, size_t *largest, size_t *workspace)
 /* More does not stay in a cache. */
 #define HOT_COUNT (1u << 18)
 
+/* What an ordinary push may take. Workers may cut tensors finer than the
+ * setting says, to have more on the way, and not less. */
+static size_t
+ordinary_bytes(const gp_shard *s, size_t largest)
+{
+    uint64_t bytes = GP_MIN(largest, s->list.chunk_bytes), longest = 0;
+
+    if (s->list.chunk_bytes >= s->chunk_bytes)
+        return (size_t)bytes;
+    for (uint32_t i = 0; i < s->list.count; i++)
+        longest = GP_MAX(longest, s->list.tensors[i].count);
+    /* The list was refused if this overflowed. */
+    longest = longest / s->map.shards * sizeof(float);
+    return (size_t)GP_MAX(bytes, GP_MIN(longest, s->chunk_bytes));
+}
+
 /* Landing slots of a peer: room for a few pushes of ordinary chunks, and for
  * one of the largest. */
 static gp_status
@@ -149,7 +165,7 @@ cut_slots(gp_shard *s, size_t largest)
     if (!gp_add(largest, 63, &padded))
         return gp_fail(GP_ERR_TOO_LARGE, "landing slots");
     padded &= ~(size_t)63;
-    bytes = GP_MIN(padded, s->list.chunk_bytes);
+    bytes = ordinary_bytes(s, padded);
     bytes = (bytes + 63) & ~(size_t)63;
     if (!gp_mul(bytes, s->window, &bytes))
         return gp_fail(GP_ERR_TOO_LARGE, "landing slots");

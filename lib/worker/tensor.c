@@ -491,11 +491,46 @@ send_list(gp_worker *w, const gp_tensor_list *list)
     return status;
 }
 
+/* Whether each element of a result depends on those pushed in its place only,
+ * wherever chunks end. */
+static bool
+is_elementwise(const gp_tensor *t)
+{
+    return is_direct(t) && !t->keeps && t->mode.kind == GP_MODE_SYNC &&
+           t->mode.backups == 0;
+}
+
+/* Pieces that the longest tensor is to have on each shard where a device moves
+ * them, and how short they may be for that. */
+#define DEVICE_PIECES 8u
+#define DEVICE_CHUNK  (128u << 10)
+
+/* A device sends and receives by itself, but while the first piece of a tensor
+ * is on its way nothing comes back, and while the last comes back nothing goes:
+ * so tensors of a few chunks are cut finer there. Only where nothing
+ * tells chunks apart: results must not depend on the network. And not over tcp,
+ * where both directions want the same processors and a message costs more. */
+static uint64_t
+choose_chunk_bytes(const gp_worker *w)
+{
+    uint64_t bytes = gp_config_size(w->config, "chunk_bytes"), longest = 0;
+
+    if (!w->device ||
+        strcmp(gp_config_origin(w->config, "chunk_bytes"), "default") != 0)
+        return bytes;
+    for (uint32_t i = 0; i < w->tensors; i++) {
+        if (!is_elementwise(w->tensor[i]))
+            return bytes;
+        longest = GP_MAX(longest, w->tensor[i]->spec.count);
+    }
+    longest = longest / w->shards / DEVICE_PIECES;
+    return GP_MIN(bytes, GP_MAX(longest * sizeof(float), DEVICE_CHUNK));
+}
+
 static gp_status
 propose(gp_worker *w)
 {
-    gp_tensor_list list = {.chunk_bytes =
-                               gp_config_size(w->config, "chunk_bytes"),
+    gp_tensor_list list = {.chunk_bytes = choose_chunk_bytes(w),
                            .seed = w->seed,
                            .shards = w->shards,
                            .count = w->tensors};

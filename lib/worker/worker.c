@@ -337,9 +337,12 @@ connect_all(gp_worker *w, uint64_t deadline)
         status = gp_fail(GP_ERR_NO_MEMORY, "%u shards", w->shards);
     if (status == GP_OK)
         status = find_shards(w, deadline, address);
-    for (uint32_t i = 0; status == GP_OK && i < w->shards; i++)
-        status =
-            connect_shard(w, i, address + (size_t)i * GP_ADDRESS_MAX, deadline);
+    for (uint32_t i = 0; status == GP_OK && i < w->shards; i++) {
+        const char *published = address + (size_t)i * GP_ADDRESS_MAX;
+
+        w->device |= gp_paths_have_device(w->config, published);
+        status = connect_shard(w, i, published, deadline);
+    }
     free(address);
     if (status != GP_OK)
         return status;

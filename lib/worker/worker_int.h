@@ -279,6 +279,7 @@ struct gp_worker {
     uint32_t buffers;
     bool went_other_way; /* the log says that some shard is reached by tcp */
     bool copied;         /* the log says that buffers are not registered */
+    bool device;         /* data may travel by one, also other workers' */
     bool added;          /* to the driver */
     bool joined;         /* all members were there */
     gp_mesh *mesh;       /* of collectives, or NULL */

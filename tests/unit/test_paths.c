@@ -99,6 +99,33 @@ the_other_way(void **state)
     }
 }
 
+static bool
+have_device(const char *transport, const char *published)
+{
+    gp_config *config = config_of(transport);
+    bool result = gp_paths_have_device(config, published);
+
+    gp_config_destroy(config);
+    return result;
+}
+
+/* Whatever this process takes: all must find the same. */
+static void
+devices(void **state)
+{
+    (void)state;
+    assert_true(have_device("auto", BOTH));
+    assert_true(have_device("tcp", BOTH));
+    assert_true(have_device("tcp", "tcp:[fd00::1]:1|verbs:[fd00::1]:2"));
+    assert_false(have_device("auto", "10.0.0.2:4711"));
+    assert_false(have_device("tcp", "tcp:10.0.0.2:4711"));
+    assert_false(have_device("loop", "loop:7.name"));
+    assert_false(have_device("nonsense", "10.0.0.2:4711"));
+    assert_false(have_device("auto", ""));
+    if (gp_transport_find("verbs"))
+        assert_true(have_device("verbs", "10.0.0.2:4711"));
+}
+
 static void
 none_fits(void **state)
 {
@@ -170,9 +197,9 @@ main(void)
 {
     static const struct CMUnitTest cases[] = {
         cmocka_unit_test(plain_addresses), cmocka_unit_test(alternatives),
-        cmocka_unit_test(the_other_way),   cmocka_unit_test(none_fits),
-        cmocka_unit_test(published),       cmocka_unit_test(too_long),
-        cmocka_unit_test(offered),
+        cmocka_unit_test(the_other_way),   cmocka_unit_test(devices),
+        cmocka_unit_test(none_fits),       cmocka_unit_test(published),
+        cmocka_unit_test(too_long),        cmocka_unit_test(offered),
     };
 
     return cmocka_run_group_tests(cases, NULL, NULL);
