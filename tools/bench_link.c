@@ -11,6 +11,8 @@
 
 #include "bench_link.h"
 
+#define CLOCK_EVERY 16u
+
 gp_status
 gp_link_open(const gp_config *config, const gp_transport_ops *ops, gp_link *out)
 {
@@ -54,15 +56,16 @@ link_sleep(gp_link *link, uint64_t deadline)
 }
 
 /* Gets events until there is one or the deadline passes; 0 is the link's usual
- * time from now. No clock is asked before there is a wait. */
+ * time from now. The clock is asked now and then: it may cost more than a look
+ * for events. */
 static gp_status
 link_fill(gp_link *link, uint64_t deadline)
 {
-    uint64_t spin = 0;
+    uint64_t spin = 0, now;
     gp_status status = GP_OK;
 
     link->first = 0;
-    for (;;) {
+    for (unsigned empty = 1;; empty++) {
         link->count =
             link->ops->progress(link->domain, link->events, GP_LINK_EVENTS);
         if (link->count > 0)
@@ -72,11 +75,14 @@ link_fill(gp_link *link, uint64_t deadline)
             link->count = 0;
             return status;
         }
+        if (link->spin_ns && empty % CLOCK_EVERY)
+            continue;
+        now = gp_clock_ns();
         if (!spin)
-            spin = gp_clock_ns() + link->spin_ns;
+            spin = now + link->spin_ns;
         if (!deadline)
             deadline = gp_deadline(link->timeout);
-        if (gp_clock_ns() < spin)
+        if (now < spin)
             continue;
         if (gp_expired(deadline))
             return gp_fail(GP_ERR_TIMEOUT, "the other side is silent");
@@ -86,8 +92,9 @@ link_fill(gp_link *link, uint64_t deadline)
     }
 }
 
+/* It stays until the next one is taken. */
 static gp_status
-link_take(gp_link *link, uint64_t deadline, gp_event *out)
+link_take(gp_link *link, uint64_t deadline, const gp_event **out)
 {
     if (!link->count) {
         gp_status status = link_fill(link, deadline);
@@ -95,7 +102,7 @@ link_take(gp_link *link, uint64_t deadline, gp_event *out)
         if (status != GP_OK)
             return status;
     }
-    *out = link->events[link->first++];
+    *out = &link->events[link->first++];
     link->count--;
     return GP_OK;
 }
@@ -114,14 +121,14 @@ gp_status
 gp_link_accept(gp_link *link, double seconds)
 {
     uint64_t deadline = gp_deadline(seconds);
-    gp_event event;
+    const gp_event *event = NULL;
     gp_status status;
 
     do
         status = link_take(link, deadline, &event);
-    while (status == GP_OK && event.type != GP_EVENT_ACCEPTED);
+    while (status == GP_OK && event->type != GP_EVENT_ACCEPTED);
     if (status == GP_OK)
-        link->ep = event.ep;
+        link->ep = event->ep;
     return status;
 }
 
@@ -129,7 +136,7 @@ gp_status
 gp_link_connect(gp_link *link, const char *address, double seconds)
 {
     uint64_t deadline = gp_deadline(seconds);
-    gp_event event;
+    const gp_event *event = NULL;
     gp_status status =
         link->ops->connect(link->domain, address, deadline, &link->ep);
 
@@ -137,32 +144,32 @@ gp_link_connect(gp_link *link, const char *address, double seconds)
         return status;
     do {
         status = link_take(link, gp_deadline(seconds + 1), &event);
-        if (status == GP_OK && event.type == GP_EVENT_CLOSED)
-            return gp_fail(event.status ? event.status : GP_ERR_UNREACHABLE,
+        if (status == GP_OK && event->type == GP_EVENT_CLOSED)
+            return gp_fail(event->status ? event->status : GP_ERR_UNREACHABLE,
                            "no connection to %s: %s", address,
-                           gp_status_text(event.status));
-    } while (status == GP_OK && event.type != GP_EVENT_CONNECTED);
+                           gp_status_text(event->status));
+    } while (status == GP_OK && event->type != GP_EVENT_CONNECTED);
     return status;
 }
 
 gp_status
 gp_link_next(gp_link *link, gp_event *out)
 {
-    gp_event event;
+    const gp_event *event = NULL;
     gp_status status;
 
     for (;;) {
         status = link_take(link, 0, &event);
         if (status != GP_OK)
             return status;
-        if (event.ep != link->ep) { /* a stranger, who came too late */
-            if (event.type == GP_EVENT_ACCEPTED)
-                link->ops->ep_close(event.ep);
+        if (event->ep != link->ep) { /* a stranger, who came too late */
+            if (event->type == GP_EVENT_ACCEPTED)
+                link->ops->ep_close(event->ep);
             continue;
         }
-        if (event.type == GP_EVENT_CLOSED)
-            return link_closed(&event);
-        *out = event;
+        if (event->type == GP_EVENT_CLOSED)
+            return link_closed(event);
+        *out = *event;
         return GP_OK;
     }
 }

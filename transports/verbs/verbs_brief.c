@@ -10,7 +10,6 @@
  * any mixture of a frame and what lay there before from the frame, for as many
  * looks as there are; damage on the wire is the device's to find.
  */
-#include <endian.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -29,11 +28,7 @@
 
 #define WORDS 23u
 
-/* A device writes there while it is looked at, which no lock tells of. */
-#define UNWATCHED __attribute__((no_sanitize("thread")))
-
 typedef uint64_t __attribute__((may_alias)) word;
-typedef uint32_t __attribute__((may_alias)) half;
 
 /* Words of a header that are not zero, in their order. */
 typedef struct words {
@@ -135,13 +130,7 @@ gp_vb_brief_encode(uint32_t number, uint32_t granted, uint8_t turn,
     return whole(length);
 }
 
-UNWATCHED bool
-gp_vb_brief_here(const uint8_t *from, uint32_t number)
-{
-    return le32toh(*(const volatile half *)(const void *)from) == number;
-}
-
-UNWATCHED size_t
+GP_VB_UNWATCHED size_t
 gp_vb_brief_take(const uint8_t *from, size_t room, uint8_t *to)
 {
     const volatile word *in = (const volatile word *)(const void *)from;

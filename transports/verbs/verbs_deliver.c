@@ -175,7 +175,8 @@ deliver(gp_vb_lane *lane, const gp_msg *msg, const uint8_t *payload,
         return refuse(lane, GP_ERR_CHECKSUM, "damaged payload");
     lane->messages++;
     event = gp_vb_emit(out, lane->ep, GP_EVENT_MESSAGE);
-    event->msg = *msg;
+    if (&event->msg != msg)
+        event->msg = *msg;
     event->payload = payload;
     event->cookie = 0;
     return true;
@@ -310,24 +311,24 @@ on_value(gp_vb_received *f, const gp_vb_piece *r, gp_vb_out *out)
     return assemble(lane, bytes, length, out);
 }
 
-/* A message that is a frame of its own. */
+/* A message that is a frame of its own; read where its event will be. */
 static bool
 on_short(gp_vb_received *f, gp_vb_out *out)
 {
+    gp_msg *msg = &out->events[out->count].msg;
     gp_vb_lane *lane = f->lane;
     const uint8_t *bytes;
     uint8_t *to = NULL;
-    gp_msg msg;
 
-    if (lane->assembles || !gp_vb_brief_decode(f->records, &msg, &bytes))
+    if (lane->assembles || !gp_vb_brief_decode(f->records, msg, &bytes))
         return refuse(lane, GP_ERR_PROTOCOL, "a brief frame of nothing");
-    if (!msg.region)
-        return on_control(f, &msg, bytes, (size_t)msg.payload, out);
-    if (!destination(lane, &msg, &to))
+    if (!msg->region)
+        return on_control(f, msg, bytes, (size_t)msg->payload, out);
+    if (!destination(lane, msg, &to))
         return false;
-    if (to && msg.payload)
-        memcpy(to, bytes, (size_t)msg.payload);
-    return !to || deliver(lane, &msg, to, out);
+    if (to && msg->payload)
+        memcpy(to, bytes, (size_t)msg->payload);
+    return !to || deliver(lane, msg, to, out);
 }
 
 static bool
@@ -530,7 +531,7 @@ gp_vb_discard(gp_endpoint *ep)
 }
 
 void
-gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out)
+gp_vb_hand_over(gp_endpoint *ep, gp_vb_out *out)
 {
     while (gp_vb_has_received(ep)) {
         gp_vb_received *f =
@@ -541,6 +542,12 @@ gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out)
         else if (f->gone || ep->received.next == &f->link)
             break;
     }
+}
+
+void
+gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out)
+{
+    gp_vb_hand_over(ep, out);
     credit_all(ep);
 }
 

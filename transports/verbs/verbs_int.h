@@ -285,6 +285,8 @@ struct gp_vb_lane {
     uint8_t *briefs;
     uint32_t *order;
     uint32_t arrived;
+    gp_vb_received *awaited; /* the next one's; NULL: to be found out */
+    const uint8_t *look_at;
     bool met;             /* gp_vb_lane_meet() was called */
     bool synced;          /* the peer's SYNC was seen */
     uint32_t memory_slot; /* place in the endpoint's slab */
@@ -424,8 +426,8 @@ struct gp_domain {
     uint32_t lane_slots;
     gp_vb_lane *watched[GP_VB_WATCHED];
     uint32_t watched_count;
-    uint32_t unpolled; /* calls since completions were asked for */
-    gp_vb_pd **pds;    /* by slot */
+    uint32_t looks; /* calls in a row that only looked into memory */
+    gp_vb_pd **pds; /* by slot */
     uint32_t pd_slots;
     uint32_t generations; /* the last lane's */
     uint32_t pending_accepts;
@@ -670,6 +672,8 @@ int gp_vb_poll_batch(gp_vb_cq *cq);
  * long as there are not too many such lanes. */
 void gp_vb_watch_lane(gp_vb_lane *lane);
 void gp_vb_unwatch_lane(gp_vb_lane *lane);
+/* Whether a frame was found there; it waits to be delivered. */
+bool gp_vb_look(gp_vb_lane *lane);
 /* A lane's buffer is empty again: gives it to the queue pair. */
 gp_status gp_vb_receive_post(gp_vb_lane *lane, uint32_t buffer);
 /* The same for a buffer whose frame is done with; failing, the lane breaks. */
@@ -683,8 +687,10 @@ void gp_vb_break(gp_vb_lane *lane, bool fatal, gp_status status,
 void gp_vb_received_keep(gp_vb_lane *lane);
 /* A lane ends: nothing it received stays. */
 void gp_vb_received_drop(gp_vb_lane *lane);
-/* Delivers received frames of an endpoint as events. */
+/* Delivers received frames of an endpoint as events, and says that their
+ * buffers are free again; the first of the two alone. */
 void gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out);
+void gp_vb_hand_over(gp_endpoint *ep, gp_vb_out *out);
 bool gp_vb_has_received(const gp_endpoint *ep);
 /* Nobody is told any more: buffers go back, so that the peer can say what it
  * has posted. */

@@ -233,6 +233,7 @@ reset(gp_vb_lane *lane)
     lane->unsignaled = lane->unsignaled_entries = 0;
     lane->granted = lane->sent_frames = 0;
     lane->posted = lane->told = lane->taken = lane->held = lane->arrived = 0;
+    lane->awaited = NULL;
     lane->brief = false;
     lane->met = lane->synced = lane->probing = false;
     gp_list_remove(&lane->broken);

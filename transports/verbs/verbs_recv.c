@@ -22,9 +22,6 @@
 /* Batches of one queue before others' turn. */
 #define BATCHES 16
 
-/* Calls that found frames in memory before completions are asked for. */
-#define UNPOLLED 4u
-
 /* Windows that a device may fail to bind. */
 #define BIND_ERRORS 3u
 
@@ -183,6 +180,7 @@ admit(gp_vb_received *f, uint32_t number, uint32_t granted)
         return false;
     lane->expected++;
     lane->arrived++;
+    lane->awaited = NULL;
     f->number = number;
     f->at = 0;
     f->turned = false;
@@ -286,28 +284,34 @@ on_frame(gp_vb_lane *lane, const struct ibv_wc *wc, uint32_t buffer)
         not_admitted(lane, status);
 }
 
-/* Brief frames that are whole in the buffers posted first. Their completions
- * follow: until then the buffers stay the device's. */
-static int
-look(gp_vb_lane *lane)
+/* Where the next frame will be: in the buffer that was posted first. */
+static gp_vb_received *
+oldest(gp_vb_lane *lane)
 {
-    int n = 0;
+    return lane->arrived == lane->posted
+               ? NULL
+               : &lane->buffers[lane->order[lane->arrived % lane->rx_frames]];
+}
 
-    while (lane->arrived != lane->posted) {
-        uint32_t buffer = lane->order[lane->arrived % lane->rx_frames];
-        gp_vb_received *f = &lane->buffers[buffer];
+/* Its completion follows: until then the buffer stays the device's. */
+bool
+gp_vb_look(gp_vb_lane *lane)
+{
+    gp_vb_received *f = lane->awaited;
 
-        if (!gp_vb_brief_here(place_of(lane, buffer), lane->expected) ||
-            !gp_list_empty(&f->link) || !take_brief(f))
-            break;
-        f->early = lane->alive = true;
-        n++;
-        if (!admit_brief(f)) {
-            not_admitted(lane, GP_ERR_PROTOCOL);
-            break;
-        }
+    if (!f) {
+        f = lane->awaited = oldest(lane);
+        if (!f)
+            return false;
+        lane->look_at = place_of(lane, f->buffer);
     }
-    return n;
+    if (!gp_vb_brief_here(lane->look_at, lane->expected) ||
+        !gp_list_empty(&f->link) || !take_brief(f))
+        return false;
+    f->early = lane->alive = true;
+    if (!admit_brief(f))
+        not_admitted(lane, GP_ERR_PROTOCOL);
+    return true;
 }
 
 void
@@ -395,11 +399,6 @@ gp_vb_poll(gp_domain *d)
 {
     int total = 0;
 
-    for (uint32_t i = 0; i < d->watched_count; i++)
-        total += look(d->watched[i]);
-    if (total && gp_list_empty(&d->broken) && ++d->unpolled < UNPOLLED)
-        return total;
-    d->unpolled = 0;
     GP_LIST_EACH (item, &d->devices) {
         gp_vb_device *device = GP_CONTAINER_OF(item, gp_vb_device, link);
 

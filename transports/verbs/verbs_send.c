@@ -34,6 +34,7 @@ typedef struct frame {
     gp_vb_entry *brief; /* all that it carries, as a brief frame */
     gp_vb_list *list;
     uint32_t limit; /* requests, with the frame's own */
+    uint32_t place; /* in the ring of frames */
     uint8_t *at;
     size_t used, room; /* bytes of records */
     uint32_t entries;
@@ -74,8 +75,8 @@ frame_open(frame *f, gp_vb_lane *lane, uint32_t reserve)
     f->list = &d->list;
     f->list->count = 0;
     f->limit = GP_MIN(places, GP_VB_LIST);
-    f->at = lane->tx +
-            (size_t)(lane->next_frame % lane->tx_frames) * d->frame_bytes;
+    f->place = lane->next_frame % lane->tx_frames;
+    f->at = lane->tx + (size_t)f->place * d->frame_bytes;
     f->used = 0;
     f->room = lane->frame_limit - GP_VB_FRAME_HEADER;
     f->entries = 0;
@@ -181,7 +182,7 @@ add_frame(frame *f)
             (uint64_t)(number % lane->peer_frames) * lane->peer_frame_bytes;
         wr->wr.rdma.rkey = lane->peer_ring_key;
     }
-    lane->tx_end[number % lane->tx_frames] = lane->sq_posted + f->list->count;
+    lane->tx_end[f->place] = lane->sq_posted + f->list->count;
     lane->next_frame++;
     lane->sent_frames++;
 }
