@@ -250,21 +250,16 @@ is_idle(void *arg)
     return atomic_load(&((gp_buffer *)arg)->sending) == 0;
 }
 
-/* From here on nothing new uses it, and no shard writes into it. */
+/* From here on nothing new uses it. */
 static gp_status
 begin_leaving(gp_buffer *b)
 {
-    gp_worker *w = b->worker;
-
     if (b->leaving || is_used(b))
         return gp_fail(GP_ERR_STATE,
                        "gp_buffer_unregister: %s: wait for it first",
                        b->leaving ? "another thread is unregistering it"
                                   : "a request uses the memory");
     b->leaving = true;
-    for (uint32_t i = 0; i < w->shards; i++)
-        withdraw(b, &w->conn[i]);
-    gp_mesh_withdraw(w->mesh, b);
     return GP_OK;
 }
 
@@ -280,6 +275,10 @@ end_leaving(gp_buffer *b)
                        "sent from the memory after %g s",
                        atomic_load(&b->sending), w->timeout);
     }
+    /* Not before: a device may send with the key of what is exposed. */
+    for (uint32_t i = 0; i < w->shards; i++)
+        withdraw(b, &w->conn[i]);
+    gp_mesh_withdraw(w->mesh, b);
     w->buffer[b->number] = NULL;
     close_buffer(b);
     return GP_OK;

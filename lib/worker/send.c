@@ -45,9 +45,11 @@ shorten(scratch *s, int first, size_t bytes)
 
 /* Once per worker: it is a matter of speed only. */
 static void
-say_copied(gp_worker *w)
+say_copied(const gp_conn *conn)
 {
-    if (w->copied)
+    gp_worker *w = conn->worker;
+
+    if (w->copied || conn->copies)
         return;
     w->copied = true;
     GP_INFO("gradients or results lie outside registered memory and are "
@@ -69,7 +71,7 @@ find_piece(gp_op *op, uint64_t *out)
         return GP_AGAIN;
     op->receive_piece = piece;
     if (gp_pull_is_direct(op->request))
-        say_copied(conn->worker);
+        say_copied(conn);
     if (!s->region)
         status = conn->link->ops->expose(conn->ep, conn->mem,
                                          (size_t)(s->base - conn->memory),
@@ -355,7 +357,7 @@ copy_push(gp_op *op)
 
     if (!take_room(op, bytes))
         return GP_AGAIN;
-    say_copied(op->conn->worker);
+    say_copied(op->conn);
     memcpy(piece_of(op), op->request->grad + gp_op_plain_offset(op), bytes);
     op->length = bytes;
     return GP_OK;

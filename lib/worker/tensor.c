@@ -349,6 +349,33 @@ is_direct(const gp_tensor *t)
     return t->pull_direct && t->push.count == 1 && t->direct == 0;
 }
 
+/* Bytes of all chunks, by how they travel. */
+typedef struct traffic {
+    uint64_t plain, coded_push, coded_pull;
+} traffic;
+
+/* Each range that is sent from or written into costs a region of the device
+ * for each connection. Where both directions have buffers for encoded chunks
+ * and little else travels (biases beside matrices, say; initial values once),
+ * that goes through the buffers too, and the user's memory needs none. */
+static bool
+should_copy(const gp_conn *conn, const traffic *t)
+{
+    return gp_conn_registers(conn) && t->coded_push && t->coded_pull &&
+           t->plain <= GP_MIN(t->coded_push, t->coded_pull) / COPIED_PART;
+}
+
+static void
+count_traffic(traffic *sum, const gp_tensor *t, uint64_t bytes)
+{
+    if (t->direct < 0 || t->push.count > 1)
+        sum->coded_push += bytes;
+    if (!t->pull_direct)
+        sum->coded_pull += bytes;
+    if (t->direct >= 0 || t->pull_direct)
+        sum->plain += bytes;
+}
+
 /* Buffers for encoded chunks of this shard, when there are any; and where users
  * should register their memory, for chunks of what they did not. */
 gp_status
@@ -357,6 +384,7 @@ gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
     size_t send = 0, receive = 0;
     uint64_t most = 0;
     bool copies = gp_conn_registers(conn);
+    traffic sum = {0};
 
     for (uint32_t i = 0; i < w->map.chunks; i++) {
         const gp_chunk_info *info = &w->map.chunk[i];
@@ -366,12 +394,14 @@ gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
             t->pull_direct ? 0 : gp_pipeline_bound(t->pull, info->count);
         size_t plain = direct_bytes(t, info->count);
 
+        count_traffic(&sum, t, plain);
         if (info->shard != conn->shard)
             continue;
         send = GP_MAX(send, GP_MAX(push, copies ? plain : 0));
         receive = GP_MAX(receive, GP_MAX(pull, copies ? plain : 0));
         most = GP_MAX(most, GP_MAX(push, plain));
     }
+    conn->copies = should_copy(conn, &sum);
     if (most && gp_slots_for(most, conn->slot_bytes) > conn->slots)
         return gp_fail(GP_ERR_PROTOCOL,
                        "shard %u at %s grants %u slots of %llu bytes, too few "

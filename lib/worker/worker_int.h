@@ -47,9 +47,11 @@
 #define WORKER_EVENTS    32
 #define SCRATCH_BUDGET   (24u << 20) /* bytes per direction, all shards */
 #define SCRATCH_PAYLOADS 8u
-#define FLUSH_BYTES      32768u /* data from here on leaves at once */
-#define STARVED_NS       5000000u
-#define HEARSAY_NS       5000000u
+/* What may be copied beside encoded chunks: a quarter of their bytes. */
+#define COPIED_PART 4u
+#define FLUSH_BYTES 32768u /* data from here on leaves at once */
+#define STARVED_NS  5000000u
+#define HEARSAY_NS  5000000u
 
 typedef enum conn_state {
     CONN_CONNECTING,
@@ -105,6 +107,7 @@ typedef struct gp_conn {
     scratch send, receive;
     uint8_t *memory; /* of both */
     gp_mem *mem;
+    bool copies; /* through them goes what could be sent from where it lies */
     bool flush;
     bool told; /* it said that the job has failed */
 } gp_conn;
@@ -396,7 +399,8 @@ gp_op_lands(const gp_op *op)
 
     if (!gp_pull_is_direct(r) || !gp_conn_registers(op->conn))
         return gp_pull_is_direct(r);
-    return r->to && (size_t)(r->out - r->to->base) % GP_DESTINATION_UNIT == 0;
+    return r->to && !op->conn->copies &&
+           (size_t)(r->out - r->to->base) % GP_DESTINATION_UNIT == 0;
 }
 
 /* Whether a push is sent from where the gradient lies. */
@@ -405,7 +409,8 @@ gp_op_leaves(const gp_op *op)
 {
     const gp_request *r = op->request;
 
-    return gp_push_is_direct(r) && (r->from || !gp_conn_registers(op->conn));
+    return gp_push_is_direct(r) &&
+           ((r->from && !op->conn->copies) || !gp_conn_registers(op->conn));
 }
 
 /* worker.c */

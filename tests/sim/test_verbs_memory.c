@@ -79,6 +79,84 @@ only_the_ring_is_open(void **state)
     gp_log_set_level(GP_LOG_WARN);
 }
 
+/* ---------------------------------------------------------------- regions */
+
+/* Without windows memory that is exposed as a whole has one region, which is
+ * sent from as well: also where it was sent from before it was exposed, and
+ * when it is withdrawn while it is sent from. */
+static void
+one_region_for_both_ways(void **state)
+{
+    const gp_sim_device bare = {.no_windows = true};
+    const gp_sim_options options = {
+        .step = true, .device = &bare, .devices = 1};
+    const size_t bytes = 64 * KIB;
+    area out, in;
+    world w;
+
+    (void)state;
+    world_connected(&w, &options, NULL);
+    area_make(&w, &out, &w.r.a, bytes);
+    area_expose(&w, &in, &w.r.b, bytes);
+    settle(&w.r);
+    assert_int_equal(gp_sim_regions(w.sim, w.a), 1);
+    push(&w, &out, &in, 0, bytes, 1);
+    assert_int_equal(gp_sim_regions(w.sim, w.a), 2);
+    /* While that is under way. */
+    assert_int_equal(
+        w.r.ops->expose(w.r.a.ep, out.mem, 0, bytes, 0, &out.token), GP_OK);
+    assert_int_equal(gp_sim_regions(w.sim, w.a), 3);
+    arrived(&w, &w.r.b, 1);
+    settle(&w.r);
+    assert_int_equal(gp_sim_regions(w.sim, w.a), 2);
+    for (uint64_t i = 2; i < 6; i++) {
+        fill_pattern(out.bytes, bytes, i);
+        push(&w, &out, &in, 0, bytes, i);
+        if (i == 4)
+            w.r.ops->unexpose(w.r.a.ep, out.token);
+        arrived(&w, &w.r.b, i);
+        await(&w.r, &w.r.a, GP_EVENT_SENT, i);
+        assert_pattern(in.bytes, bytes, i);
+        assert_int_equal(gp_sim_regions(w.sim, w.a), i == 4 ? 1 : 2);
+    }
+    assert_true(w.r.a.domain->reconnects == 0);
+    world_close(&w);
+}
+
+/* A part that is exposed opens nothing but itself. */
+static void
+a_part_has_its_own_key(void **state)
+{
+    static const char *const final[] = {"ib_reconnect", "0", NULL};
+    const gp_sim_device bare = {.no_windows = true};
+    const gp_sim_options options = {
+        .step = true, .device = &bare, .devices = 1};
+    const gp_vb_remote *to;
+    bool withdrawn;
+    area in;
+    world w;
+
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    world_connected(&w, &options, final);
+    area_make(&w, &in, &w.r.b, 8 * KIB);
+    assert_int_equal(
+        w.r.ops->expose(w.r.b.ep, in.mem, 4 * KIB, 4 * KIB, 0, &in.token),
+        GP_OK);
+    settle(&w.r);
+    to = gp_vb_remote_find(w.r.a.ep, in.token, 0, 1, &withdrawn);
+    assert_non_null(to);
+    memset(w.r.a.ep->lane[0]->tx, 0x77, 8);
+    write_at(&w, to->address, to->key[0]);
+    settle(&w.r);
+    assert_int_equal(in.bytes[4 * KIB], 0x77);
+    write_at(&w, to->address - 8, to->key[0]);
+    assert_int_equal(ended(&w, &w.r.a), GP_ERR_PEER_LOST);
+    assert_int_equal(in.bytes[4 * KIB - 1], 0xEE);
+    world_close(&w);
+    gp_log_set_level(GP_LOG_WARN);
+}
+
 /* -------------------------------------------------------------- wr_id */
 
 /* Each queue pair has a name of its own, also where a lane takes the place of
@@ -312,6 +390,8 @@ main(void)
 {
     static const struct CMUnitTest cases[] = {
         cmocka_unit_test(only_the_ring_is_open),
+        cmocka_unit_test(one_region_for_both_ways),
+        cmocka_unit_test(a_part_has_its_own_key),
         cmocka_unit_test(no_name_comes_again),
         cmocka_unit_test(positions_wrap),
         cmocka_unit_test(a_crowd_of_strangers),

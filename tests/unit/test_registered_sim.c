@@ -186,13 +186,15 @@ run_plan(plan *p, const gp_sim_options *fabric)
     /* Three a peer, and some for the process. */
     assert_in_range(p->most[0], 1, 3 * WORKERS + 8);
     assert_in_range(p->most[1], 1, p->each * p->shards + 8);
+    print_message("a worker with %u shards: %zu regions, a shard: %zu\n",
+                  p->shards, p->most[1], p->most[0]);
 }
 
 static const gp_sim_device bare = {.no_windows = true};
 
-/* Without windows, what is exposed has a region beside the one to send from. */
+/* Three a peer, whatever the device has. */
 static void
-run_both(const plan *p, size_t each, size_t bare_each)
+run_both(const plan *p, size_t each)
 {
     gp_sim_options windows = {.seed = 1, .ignore_buffers = true};
     gp_sim_options none = {
@@ -201,7 +203,7 @@ run_both(const plan *p, size_t each, size_t bare_each)
 
     one.each = each;
     run_plan(&one, &windows);
-    other.each = bare_each;
+    other.each = each;
     run_plan(&other, &none);
 }
 
@@ -211,7 +213,7 @@ registered(void **state)
     plan p = {.registers = true};
 
     (void)state;
-    run_both(&p, 2, 3);
+    run_both(&p, 2);
 }
 
 static void
@@ -220,17 +222,25 @@ unregistered(void **state)
     plan p = {.registers = false};
 
     (void)state;
-    run_both(&p, 2, 3);
+    run_both(&p, 3);
 }
 
-/* Small tensors stay dense: both the model's memory and buffers travel. */
+/* Small tensors stay dense: they travel with the others. */
 static void
 with_codecs(void **state)
 {
-    plan p = {.registers = true, .codec = "q8", .pull_codec = "fp16"};
+    static const char *const codecs[][2] = {
+        {"q8", "fp16"}, {"q8", "none"}, {"none", "fp16"}};
 
     (void)state;
-    run_both(&p, 3, 5);
+    for (size_t i = 0; i < 3; i++)
+        for (int registers = 0; registers < 2; registers++) {
+            plan p = {.registers = registers,
+                      .codec = codecs[i][0],
+                      .pull_codec = codecs[i][1]};
+
+            run_both(&p, 3);
+        }
 }
 
 /* Messages in pieces, late, and in any order between queue pairs. */
@@ -253,9 +263,15 @@ many_peers(void **state)
 {
     gp_sim_options fabric = {.seed = 5, .ignore_buffers = true};
     plan p = {.registers = true, .shards = 64, .each = 3};
+    plan coded = p;
 
     (void)state;
     run_plan(&p, &fabric);
+    coded.codec = "q8";
+    coded.pull_codec = "fp16";
+    fabric.device = &bare;
+    fabric.devices = 1;
+    run_plan(&coded, &fabric);
 }
 
 #define RUIN_COUNT 200000u

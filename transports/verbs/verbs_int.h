@@ -139,8 +139,11 @@ typedef struct gp_vb_pd {
 /* ----------------------------------------------------------------- memory */
 
 typedef struct gp_vb_key {
-    struct ibv_mr *mr; /* for sending; made when first needed */
-    bool refused;      /* the device would not */
+    struct ibv_mr *mr;  /* for sending; made when first needed */
+    struct ibv_mr *old; /* before it; gone when nothing is sent from it */
+    bool borrowed;      /* mr is an exposure's, of all this memory */
+    bool binds;         /* windows may be bound to it */
+    bool refused;       /* the device would not */
 } gp_vb_key;
 
 /* What gp_mem points to here: the noted range comes first. */
@@ -251,6 +254,8 @@ struct gp_vb_lane {
     /* Work requests; free: depth - (posted - retired), less one that a fence
      * needs. polled: the last completion, of failed ones too. */
     uint32_t sq_depth, sq_posted, sq_retired, sq_polled;
+    uint32_t written;    /* position of the last WRITE from registered memory */
+    uint32_t stale;      /* of the last one with a key that was replaced */
     uint32_t unsignaled; /* requests since the last signaled one */
     uint32_t unsignaled_entries;
     uint32_t next_frame, done_frame; /* numbers; done: all before it arrived */
@@ -369,6 +374,7 @@ struct gp_endpoint {
     gp_regions regions; /* exposed to the peer */
     gp_vb_exposure *exposure;
     uint32_t exposures;
+    bool stale_keys;      /* some memory has an old key in a domain of it */
     gp_vb_remote *remote; /* exposed by the peer */
     uint32_t remotes;
 };
@@ -743,6 +749,8 @@ const gp_vb_remote *gp_vb_remote_find(const gp_endpoint *ep, uint32_t token,
  * before its protection domains go. May be repeated. A gp_mem outlives its
  * domain: closing leaves mr NULL, mem->domain NULL and the link removed. */
 void gp_vb_mem_close(gp_endpoint *ep);
+/* Lets go of keys that were replaced, when what was sent with them is done. */
+void gp_vb_mem_tidy(gp_endpoint *ep);
 /* Forgets all keys of a protection domain that is about to go. */
 void gp_vb_mem_leave(gp_domain *d, const gp_vb_pd *pd);
 /* The domain closes; its mems live on until mem_dereg(). */

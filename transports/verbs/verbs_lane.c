@@ -231,6 +231,7 @@ reset(gp_vb_lane *lane)
         ++lane->ep->domain->generations & ((1u << GP_VB_GENERATION_BITS) - 1);
     lane->sq_posted = lane->sq_retired = lane->sq_polled = 0;
     lane->unsignaled = lane->unsignaled_entries = 0;
+    lane->written = lane->stale = 0;
     lane->granted = lane->sent_frames = 0;
     lane->posted = lane->told = lane->taken = lane->held = lane->arrived = 0;
     lane->awaited = NULL;

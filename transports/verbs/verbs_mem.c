@@ -87,20 +87,28 @@ leave_endpoints(gp_list *list, gp_vb_mem *mem)
 }
 
 static void
-drop_key(gp_domain *d, gp_vb_mem *mem, uint32_t slot)
+deregister(const gp_domain *d, struct ibv_mr **mr)
 {
-    int error;
+    int error = *mr ? d->api->dereg_mr(*mr) : 0;
 
-    if (slot >= mem->keys)
-        return;
-    mem->key[slot].refused = false;
-    if (!mem->key[slot].mr)
-        return;
-    error = d->api->dereg_mr(mem->key[slot].mr);
     if (error)
         GP_WARN("verbs: a memory region could not be freed: %s",
                 strerror(error));
-    mem->key[slot].mr = NULL;
+    *mr = NULL;
+}
+
+static void
+drop_key(gp_domain *d, gp_vb_mem *mem, uint32_t slot)
+{
+    gp_vb_key *key;
+
+    if (slot >= mem->keys)
+        return;
+    key = &mem->key[slot];
+    deregister(d, &key->old);
+    if (!key->borrowed)
+        deregister(d, &key->mr);
+    *key = (gp_vb_key){0};
 }
 
 static void
@@ -193,8 +201,11 @@ make_key(gp_vb_mem *mem, const gp_vb_pd *pd)
     if (pd->device->windows)
         access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_MW_BIND;
     key->mr = register_bulk(pd, mem->note.base, mem->note.bytes, access);
-    if (!key->mr && access && errno != ENOMEM) /* read-only memory, say */
-        key->mr = register_bulk(pd, mem->note.base, mem->note.bytes, 0);
+    if (!key->mr && access && errno != ENOMEM) { /* read-only memory, say */
+        access = 0;
+        key->mr = register_bulk(pd, mem->note.base, mem->note.bytes, access);
+    }
+    key->binds = access != 0;
     if (key->mr)
         return GP_OK;
     error = errno;
@@ -216,6 +227,98 @@ gp_vb_mem_key(gp_vb_mem *mem, const gp_vb_pd *pd, uint32_t *lkey)
     }
     *lkey = mem->key[pd->slot].mr->lkey;
     return GP_OK;
+}
+
+/* ------------------------------------------------------- keys for sending */
+
+/* Until a request has ended, which the device does within a round trip. What
+ * goes before, a window whose bind is under way, or a region that is sent from,
+ * would take the queue pair with it. */
+static void
+await(gp_vb_lane *lane, uint32_t position, uint64_t deadline)
+{
+    while (lane->qp && gp_list_empty(&lane->broken) &&
+           (int32_t)(position - lane->sq_retired) > 0 && !gp_expired(deadline))
+        if (gp_vb_poll_batch(lane->cq) <= 0)
+            (void)sched_yield();
+}
+
+/* Whether the lane has ended all requests up to a position. */
+static bool
+has_ended(const gp_vb_lane *lane, uint32_t position)
+{
+    return !lane->qp || (int32_t)(position - lane->sq_retired) <= 0;
+}
+
+void
+gp_vb_mem_tidy(gp_endpoint *ep)
+{
+    gp_domain *d = ep->domain;
+
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (ep->lane[i] && !has_ended(ep->lane[i], ep->lane[i]->stale))
+            return;
+    GP_LIST_EACH (item, &d->mems) {
+        gp_vb_mem *mem = GP_CONTAINER_OF(item, gp_vb_mem, link);
+
+        for (uint32_t i = 0; i < GP_VB_PATH_MAX && ep->pd[i]; i++)
+            if (ep->pd[i]->slot < mem->keys)
+                deregister(d, &mem->key[ep->pd[i]->slot].old);
+    }
+    ep->stale_keys = false;
+}
+
+/* The region of an exposure of all of a memory serves for sending from it too:
+ * one less for each peer. One that was made for sending before goes as soon as
+ * nothing is sent with its key any more. */
+static void
+lend_region(gp_endpoint *ep, const gp_vb_exposure *x, uint32_t path)
+{
+    gp_vb_mem *mem = x->mem;
+    const gp_vb_pd *pd = ep->pd[path];
+    gp_vb_key *key;
+
+    if (!ep->domain->separate_domains || x->offset ||
+        x->bytes != mem->note.bytes || !grow_keys(mem, pd->slot))
+        return;
+    key = &mem->key[pd->slot];
+    if (key->borrowed || key->binds || key->old)
+        return;
+    key->old = key->mr;
+    key->mr = x->mr[path];
+    key->borrowed = true;
+    if (!key->old)
+        return;
+    ep->stale_keys = true;
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (ep->lane[i])
+            ep->lane[i]->stale = ep->lane[i]->written;
+    gp_vb_mem_tidy(ep);
+}
+
+/* The region goes: what is sent with its key comes first, which takes as long
+ * as the peer's device needs to answer. */
+static void
+take_back_region(gp_endpoint *ep, const gp_vb_exposure *x, uint32_t path)
+{
+    const gp_vb_pd *pd = ep->pd[path];
+    gp_vb_key *key =
+        pd && pd->slot < x->mem->keys ? &x->mem->key[pd->slot] : NULL;
+
+    if (!key || !key->borrowed || key->mr != x->mr[path])
+        return;
+    key->mr = NULL;
+    key->borrowed = false;
+    for (uint32_t i = 0; i < ep->lane_count; i++) {
+        gp_vb_lane *lane = ep->lane[i];
+
+        if (!lane || lane->pd != pd)
+            continue;
+        await(lane, lane->written, gp_clock_ns() + GP_VB_DRAIN_NS);
+        if (!has_ended(lane, lane->written))
+            gp_vb_lane_failed(lane, GP_ERR_TIMEOUT,
+                              "memory is withdrawn that is being sent from");
+    }
 }
 
 /* --------------------------------------------------------------- exposing */
@@ -294,19 +397,10 @@ register_exposure(gp_endpoint *ep, gp_vb_exposure *x, uint32_t path)
         skip_keys(pd, base, x->bytes);
     x->mr[path] = register_bulk(
         pd, base, x->bytes, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
-    return x->mr[path] ? GP_OK
-                       : gp_vb_memory_error(ep->domain, errno, x->bytes);
-}
-
-/* A window that goes before its bind was carried out would take the queue pair
- * with it. The device does that within a round trip. */
-static void
-await_bind(gp_vb_lane *lane, uint32_t position, uint64_t deadline)
-{
-    while (lane->qp && gp_list_empty(&lane->broken) &&
-           (int32_t)(position - lane->sq_retired) > 0 && !gp_expired(deadline))
-        if (gp_vb_poll_batch(lane->cq) <= 0)
-            (void)sched_yield();
+    if (!x->mr[path])
+        return gp_vb_memory_error(ep->domain, errno, x->bytes);
+    lend_region(ep, x, path);
+    return GP_OK;
 }
 
 /* After this no device writes there for the peer. */
@@ -319,12 +413,14 @@ shut(gp_endpoint *ep, gp_vb_exposure *x)
 
     for (uint32_t i = 0; i < GP_VB_LANES_MAX; i++)
         if (x->window[i]) {
-            await_bind(ep->lane[i], x->bound[i], deadline);
+            await(ep->lane[i], x->bound[i], deadline);
             error |= api->dealloc_mw(x->window[i]);
         }
     for (uint32_t i = 0; i < GP_VB_PATH_MAX; i++)
-        if (x->mr[i])
+        if (x->mr[i]) {
+            take_back_region(ep, x, i);
             error |= api->dereg_mr(x->mr[i]);
+        }
     if (error)
         GP_WARN("verbs %s: an exposed region could not be freed", ep->peer);
     *x = (gp_vb_exposure){0};

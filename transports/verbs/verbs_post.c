@@ -360,6 +360,8 @@ gp_vb_retire(gp_vb_lane *lane, uint32_t position)
     complete_flying(lane);
     if (ep->bounce)
         gp_vb_bounce_give(lane, position, false);
+    if (ep->stale_keys)
+        gp_vb_mem_tidy(ep);
     gp_vb_ready(ep);
 }
 

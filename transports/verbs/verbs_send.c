@@ -461,6 +461,7 @@ put_writes(frame *f, gp_vb_entry *e, const gp_vb_remote *to)
             return false;
         }
         wr = add_request(f, GP_VB_WR_WRITE);
+        f->lane->written = f->lane->sq_posted + f->list->count;
         wr->opcode = IBV_WR_RDMA_WRITE;
         wr->sg_list->addr = (uint64_t)(uintptr_t)from;
         wr->sg_list->length = n;
