@@ -192,7 +192,7 @@ static CUresult
 sim_cuCtxSynchronize(void)
 {
     MAY_FAIL;
-    return sim_drain(&sim_usual);
+    return sim_drain_all();
 }
 
 static CUresult

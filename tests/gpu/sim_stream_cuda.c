@@ -21,6 +21,9 @@ kernel_run(sim_work *w)
     gp_emulate(w->kernel, w->grid, w->threads, w->shared, w->args);
 }
 
+/* Work that has been queued and is not done, on any stream. */
+static uint64_t pending;
+
 /* With the lock held: whether work that waits may go on. */
 static bool
 due(const sim_work *w)
@@ -89,6 +92,7 @@ stream_main(void *argument)
         if (!s->first)
             s->last = &s->first;
         s->busy = false;
+        pending--;
         free(w);
         pthread_cond_broadcast(&sim_changed);
     }
@@ -122,6 +126,7 @@ sim_queue(CUstream handle, sim_work *w)
     w->next = NULL;
     *s->last = w;
     s->last = &w->next;
+    pending++;
     pthread_cond_broadcast(&sim_changed);
     pthread_mutex_unlock(&sim_lock);
     return CUDA_SUCCESS;
@@ -132,6 +137,16 @@ sim_drain(sim_stream *s)
 {
     pthread_mutex_lock(&sim_lock);
     while (s->running && s->first)
+        pthread_cond_wait(&sim_changed, &sim_lock);
+    pthread_mutex_unlock(&sim_lock);
+    return CUDA_SUCCESS;
+}
+
+CUresult
+sim_drain_all(void)
+{
+    pthread_mutex_lock(&sim_lock);
+    while (pending)
         pthread_cond_wait(&sim_changed, &sim_lock);
     pthread_mutex_unlock(&sim_lock);
     return CUDA_SUCCESS;

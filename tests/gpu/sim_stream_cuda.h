@@ -61,5 +61,7 @@ sim_work *sim_work_new(work_kind kind);
 CUresult sim_queue(CUstream handle, sim_work *w);
 /* Waits until all that is queued is done. */
 CUresult sim_drain(sim_stream *s);
+/* The same of all streams. */
+CUresult sim_drain_all(void);
 
 #endif
