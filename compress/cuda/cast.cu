@@ -11,7 +11,9 @@
 
 #define CAST_TILE 8192u /* elements of a block of the grid */
 
-/* What is encoded: gp_cuda_cast_format in cuda_codecs.h. */
+#define FOLD_TILE 4096u /* of a fold */
+
+/* What is encoded, the word that launches carry. */
 enum { CAST_NONE = 0, CAST_FP16 = 1, CAST_BF16 = 2 };
 
 static __device__ __forceinline__ uint32_t
@@ -73,18 +75,14 @@ from_half(uint32_t h)
     return format == CAST_FP16 ? float_from_half(h) : __uint_as_float(h << 16);
 }
 
-/* One element: its code, and what it leaves. */
+/* One element: its code, and in place of it what it leaves. */
 template <int format>
 static __device__ __forceinline__ uint32_t
-cast_one(float x, float *residual)
+cast_one(float *x)
 {
-    uint32_t h;
+    uint32_t h = to_half<format>(*x);
 
-    if (!residual)
-        return to_half<format>(x);
-    x = __fadd_rn(x, *residual);
-    h = to_half<format>(x);
-    *residual = gp_remainder_of(x, from_half<format>(h));
+    *x = gp_remainder_of(*x, from_half<format>(h));
     return h;
 }
 
@@ -101,23 +99,26 @@ cast_encode_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end)
     for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
         if (wide && i + 4 <= end) {
             float4 x = *(const float4 *)(source + i);
-            float4 r = make_float4(0, 0, 0, 0);
             uint2 packed;
 
             if (residual)
-                r = *(const float4 *)(residual + i);
-            packed.x = cast_one<format>(x.x, residual ? &r.x : nullptr);
-            packed.x |= cast_one<format>(x.y, residual ? &r.y : nullptr) << 16;
-            packed.y = cast_one<format>(x.z, residual ? &r.z : nullptr);
-            packed.y |= cast_one<format>(x.w, residual ? &r.w : nullptr) << 16;
+                x = gp_add4(x, *(const float4 *)(residual + i));
+            packed.x = cast_one<format>(&x.x);
+            packed.x |= cast_one<format>(&x.y) << 16;
+            packed.y = cast_one<format>(&x.z);
+            packed.y |= cast_one<format>(&x.w) << 16;
             *(uint2 *)(out + i) = packed;
             if (residual)
-                *(float4 *)(residual + i) = r;
+                *(float4 *)(residual + i) = x;
             continue;
         }
-        for (uint64_t j = i; j < end && j < i + 4; j++)
-            out[j] = (uint16_t)cast_one<format>(
-                source[j], residual ? residual + j : nullptr);
+        for (uint64_t j = i; j < end && j < i + 4; j++) {
+            float x = residual ? __fadd_rn(source[j], residual[j]) : source[j];
+
+            out[j] = (uint16_t)cast_one<format>(&x);
+            if (residual)
+                residual[j] = x;
+        }
     }
 }
 
@@ -167,13 +168,64 @@ cast_tile(const gp_cuda_part *part, uint32_t parts, uint64_t *begin,
     return mine;
 }
 
+/* fp32 as it is: what is fed back leaves nothing. */
+static __device__ void
+none_encode_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end)
+{
+    const float *source = part->source;
+    float *residual = part->residual, *out = (float *)part->bytes;
+    bool wide = (((uintptr_t)source | (uintptr_t)residual) & 15u) == 0;
+
+    for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
+        if (wide && i + 4 <= end) {
+            float4 x = *(const float4 *)(source + i);
+
+            if (residual) {
+                x = gp_add4(x, *(const float4 *)(residual + i));
+                *(float4 *)(residual + i) = make_float4(0, 0, 0, 0);
+            }
+            *(float4 *)(out + i) = x;
+            continue;
+        }
+        for (uint64_t j = i; j < end && j < i + 4; j++) {
+            out[j] = residual ? __fadd_rn(source[j], residual[j]) : source[j];
+            if (residual)
+                residual[j] = 0;
+        }
+    }
+}
+
+static __device__ void
+none_decode_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end,
+                 bool add)
+{
+    const float *in = (const float *)part->bytes;
+    float *target = part->target;
+    bool wide = ((uintptr_t)target & 15u) == 0;
+
+    for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
+        if (wide && i + 4 <= end) {
+            float4 x = *(const float4 *)(in + i);
+
+            if (add)
+                x = gp_add4(*(const float4 *)(target + i), x);
+            *(float4 *)(target + i) = x;
+            continue;
+        }
+        for (uint64_t j = i; j < end && j < i + 4; j++)
+            target[j] = add ? __fadd_rn(target[j], in[j]) : in[j];
+    }
+}
+
 extern "C" __global__ void
 gp_cuda_cast_encode(const gp_cuda_part *part, uint32_t parts, uint32_t format)
 {
     uint64_t begin, end;
     const gp_cuda_part *mine = cast_tile(part, parts, &begin, &end);
 
-    if (format == CAST_FP16)
+    if (format == CAST_NONE)
+        none_encode_tile(mine, begin, end);
+    else if (format == CAST_FP16)
         cast_encode_tile<CAST_FP16>(mine, begin, end);
     else
         cast_encode_tile<CAST_BF16>(mine, begin, end);
@@ -186,8 +238,74 @@ gp_cuda_cast_decode(const gp_cuda_part *part, uint32_t parts, uint32_t format,
     uint64_t begin, end;
     const gp_cuda_part *mine = cast_tile(part, parts, &begin, &end);
 
-    if (format == CAST_FP16)
+    if (format == CAST_NONE)
+        none_decode_tile(mine, begin, end, add);
+    else if (format == CAST_FP16)
         cast_decode_tile<CAST_FP16>(mine, begin, end, add);
     else
         cast_decode_tile<CAST_BF16>(mine, begin, end, add);
+}
+
+/* Four elements of a message; `left` of them are there. */
+template <int format>
+static __device__ __forceinline__ float4
+cast_four(const uint8_t *bytes, uint64_t i, uint32_t left)
+{
+    const uint16_t *in = (const uint16_t *)bytes + i;
+    uint2 packed;
+
+    if (format == CAST_NONE && left == 4)
+        return *(const float4 *)((const float *)bytes + i);
+    if (format == CAST_NONE) {
+        const float *from = (const float *)bytes + i;
+
+        return make_float4(from[0], left > 1 ? from[1] : 0,
+                           left > 2 ? from[2] : 0, 0);
+    }
+    if (left == 4)
+        packed = *(const uint2 *)in;
+    else
+        packed = make_uint2(in[0] | (left > 1 ? (uint32_t)in[1] << 16 : 0),
+                            left > 2 ? in[2] : 0);
+    return make_float4(from_half<format>(packed.x & 0xffffu),
+                       from_half<format>(packed.x >> 16),
+                       from_half<format>(packed.y & 0xffffu),
+                       from_half<format>(packed.y >> 16));
+}
+
+/* Sums stay in registers, message after message. */
+template <int format>
+static __device__ void
+cast_fold_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end, bool add)
+{
+    const gp_cuda_message *message = part->message;
+    uint32_t messages = part->messages;
+
+    for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
+        uint32_t left = end - i < 4 ? (uint32_t)(end - i) : 4, k = !add;
+        float4 sum = add ? gp_load4(part->target + i, left)
+                         : cast_four<format>(message[0].bytes, i, left);
+
+        GP_UNROLL(4)
+        for (; k < messages; k++)
+            sum = gp_add4(sum, cast_four<format>(message[k].bytes, i, left));
+        gp_store4(part->target + i, sum, left);
+    }
+}
+
+extern "C" __global__ void
+gp_cuda_cast_fold(const gp_cuda_part *part, uint32_t parts, uint32_t format,
+                  uint32_t add)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    uint64_t begin = (uint64_t)(blockIdx.x - mine->first_block) * FOLD_TILE;
+    uint64_t end =
+        begin + FOLD_TILE < mine->count ? begin + FOLD_TILE : mine->count;
+
+    if (format == CAST_NONE)
+        cast_fold_tile<CAST_NONE>(mine, begin, end, add);
+    else if (format == CAST_FP16)
+        cast_fold_tile<CAST_FP16>(mine, begin, end, add);
+    else
+        cast_fold_tile<CAST_BF16>(mine, begin, end, add);
 }

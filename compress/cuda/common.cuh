@@ -17,6 +17,10 @@
 
 #ifndef GP_EMULATE
 #define GP_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#define GP_PRAGMA(text)               _Pragma(#text)
+#define GP_UNROLL(n)                  GP_PRAGMA(unroll n)
+#else
+#define GP_UNROLL(n)
 #endif
 
 #include "compress/cuda/parts.h"
@@ -57,6 +61,40 @@ gp_remainder_of(float u, float d)
     float r = __fsub_rn(u, d);
 
     return gp_is_finite(r) ? r : 0.0f;
+}
+
+static __device__ __forceinline__ float4
+gp_add4(float4 a, float4 b)
+{
+    return make_float4(__fadd_rn(a.x, b.x), __fadd_rn(a.y, b.y),
+                       __fadd_rn(a.z, b.z), __fadd_rn(a.w, b.w));
+}
+
+/* Up to four elements, at any place; 0 for those that are not there. */
+static __device__ __forceinline__ float4
+gp_load4(const float *at, uint32_t left)
+{
+    if (left >= 4 && ((uintptr_t)at & 15u) == 0)
+        return *(const float4 *)at;
+    return make_float4(left > 0 ? at[0] : 0.0f, left > 1 ? at[1] : 0.0f,
+                       left > 2 ? at[2] : 0.0f, left > 3 ? at[3] : 0.0f);
+}
+
+static __device__ __forceinline__ void
+gp_store4(float *at, float4 x, uint32_t left)
+{
+    if (left >= 4 && ((uintptr_t)at & 15u) == 0) {
+        *(float4 *)at = x;
+        return;
+    }
+    if (left > 0)
+        at[0] = x.x;
+    if (left > 1)
+        at[1] = x.y;
+    if (left > 2)
+        at[2] = x.z;
+    if (left > 3)
+        at[3] = x.w;
 }
 
 static __device__ inline uint32_t

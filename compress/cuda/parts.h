@@ -7,17 +7,35 @@
 
 #include <stdint.h>
 
+/* Philox: the key of a stream and the step, and what stratified rounding adds
+ * to its numbers. */
+typedef struct gp_cuda_stream {
+    uint32_t key[2], step[2], shift;
+} gp_cuda_stream;
+
+/* One of the messages of a fold. */
+typedef struct gp_cuda_message {
+    const uint8_t *bytes;
+    gp_cuda_stream random;
+} gp_cuda_message;
+
 /* One message: a chunk of a tensor and its encoded form. Pointers are of the
  * device, or of pinned memory. */
 typedef struct gp_cuda_part {
-    const float *source;  /* encode */
-    float *residual;      /* encode; NULL: without feedback */
-    float *target;        /* decode */
-    uint8_t *bytes;       /* the message; 16-byte aligned */
-    uint64_t count;       /* elements */
-    uint64_t offset;      /* of the first one within its tensor */
-    uint64_t key;         /* of its random numbers */
+    const float *source;            /* encode */
+    float *residual;                /* encode; NULL: without feedback */
+    float *target;                  /* decode, fold */
+    uint8_t *bytes;                 /* the message; 16-byte aligned */
+    const gp_cuda_message *message; /* fold: instead */
+    uint64_t count;                 /* elements */
+    uint64_t offset;                /* of the first one within its tensor */
+    uint64_t length;                /* decode: of the message */
+    uint64_t *encoded;              /* receives the length; NULL: it is fixed */
+    void *space;                    /* what the codec asked for, or NULL */
+    uint64_t chosen;                /* selections: how many */
+    gp_cuda_stream random;
     uint32_t first_block; /* of the launch's blocks */
+    uint32_t messages;    /* of a fold */
     uint32_t *status;     /* decode: becomes not 0 for a damaged message */
 } gp_cuda_part;
 

@@ -11,6 +11,7 @@
 
 #define Q8_WARPS    8u /* of a block of the grid */
 #define Q8_PER_WARP 4u /* blocks of the format for each */
+#define FOLD_TILE   4096u
 #define Q8_TINY     0x04000000u
 #define Q8_LARGEST  0x7c010203u
 
@@ -240,4 +241,74 @@ gp_cuda_q8_decode(const gp_cuda_part *part, uint32_t parts, uint32_t block,
         if (!good)
             *mine->status = 1;
     }
+}
+
+/* Four codes of a message; which of them are there, all are valid. */
+static __device__ __forceinline__ uint32_t
+q8_four(const uint8_t *codes, uint32_t left)
+{
+    uint32_t packed = codes[0];
+
+    if (left >= 4 && ((uintptr_t)codes & 3u) == 0)
+        return *(const uint32_t *)codes;
+    if (left > 1)
+        packed |= (uint32_t)codes[1] << 8;
+    if (left > 2)
+        packed |= (uint32_t)codes[2] << 16;
+    if (left > 3)
+        packed |= (uint32_t)codes[3] << 24;
+    return packed;
+}
+
+/* Whether any byte is 0x80: of x ^ 0x80808080 none may be 0. */
+static __device__ __forceinline__ bool
+q8_codes_valid(uint32_t packed)
+{
+    uint32_t x = packed ^ 0x80808080u;
+
+    return ((x - 0x01010101u) & ~x & 0x80808080u) == 0;
+}
+
+static __device__ __forceinline__ float4
+q8_values(uint32_t packed, float scale)
+{
+    return make_float4(
+        __fmul_rn(scale, __int2float_rn((int8_t)(packed & 0xffu))),
+        __fmul_rn(scale, __int2float_rn((int8_t)(packed >> 8 & 0xffu))),
+        __fmul_rn(scale, __int2float_rn((int8_t)(packed >> 16 & 0xffu))),
+        __fmul_rn(scale, __int2float_rn((int8_t)(packed >> 24))));
+}
+
+/* Four elements a thread, whose sums stay in registers: blocks are multiples of
+ * 32, so they share a scale. */
+extern "C" __global__ void
+gp_cuda_q8_fold(const gp_cuda_part *part, uint32_t parts, uint32_t block,
+                uint32_t add)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    const gp_cuda_message *message = mine->message;
+    uint64_t begin = (uint64_t)(blockIdx.x - mine->first_block) * FOLD_TILE;
+    uint64_t count = mine->count, blocks = (count + block - 1) / block;
+    uint64_t end = begin + FOLD_TILE < count ? begin + FOLD_TILE : count;
+    uint32_t messages = mine->messages, good = 1;
+
+    for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
+        uint32_t left = end - i < 4 ? (uint32_t)(end - i) : 4;
+        uint64_t scale_at = 4 * (i / block), codes_at = 4 * blocks + i;
+        float4 sum = gp_load4(mine->target + i, add ? left : 0);
+
+        GP_UNROLL(4)
+        for (uint32_t k = 0; k < messages; k++) {
+            const uint8_t *bytes = message[k].bytes;
+            uint32_t scale = *(const uint32_t *)(bytes + scale_at);
+            uint32_t packed = q8_four(bytes + codes_at, left);
+            float4 x = q8_values(packed, __uint_as_float(scale));
+
+            good &= q8_scale_valid(scale) && q8_codes_valid(packed);
+            sum = k || add ? gp_add4(sum, x) : x;
+        }
+        gp_store4(mine->target + i, sum, left);
+    }
+    if (!good)
+        *mine->status = 1;
 }

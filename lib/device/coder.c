@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * coder.c - launches over many parts, and the ring that tells kernels of them.
+ *
+ * A slot is a block of pinned memory and one of the device, of the same layout:
+ * parts, then the messages of folds. A call fills the former, queues a copy to
+ * the latter, the kernels, and an event behind them; when the event is done the
+ * slot is free. Kernels look parts up many times, which over the bus would cost
+ * more than the copy.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "device/coder_codecs.h"
+
+#define PARTS    64
+#define MESSAGES 512
+#define SLOTS    8
+#define ELEMENTS ((size_t)1 << 26)
+
+typedef struct slot {
+    uint8_t *pinned;
+    uint8_t *block; /* of the device */
+    gp_device_event *event;
+    bool used; /* the event stands for work */
+    bool lost; /* work may be under way that no event stands for */
+} slot;
+
+struct gp_coder {
+    gp_device *device;
+    const gp_pipeline *pipeline;
+    gp_coder_plan plan;
+    gp_coder_room room;
+    slot *slots;
+};
+
+/* What a call has put into its slot. */
+typedef struct batch {
+    slot *slot;
+    gp_cuda_part *parts; /* pinned */
+    gp_cuda_message *messages;
+    size_t message_count;
+    size_t n;
+    uint64_t blocks;
+} batch;
+
+/* ---- memory ---------------------------------------------------------- */
+
+static bool
+slot_bytes(const gp_coder_room *room, size_t *out)
+{
+    size_t parts, messages;
+
+    return gp_mul(room->parts, sizeof(gp_cuda_part), &parts) &&
+           gp_mul(room->messages, sizeof(gp_cuda_message), &messages) &&
+           gp_add(parts, messages, out);
+}
+
+static void
+close_slots(gp_device *d, slot *slots, size_t n)
+{
+    for (size_t i = 0; slots && i < n; i++) {
+        d->ops->free_pinned(d, slots[i].pinned);
+        d->ops->free(d, slots[i].block);
+        d->ops->event_destroy(d, slots[i].event);
+    }
+    free(slots);
+}
+
+static gp_status
+open_slots(gp_device *d, const gp_coder_room *room, slot **out)
+{
+    slot *slots = calloc(room->slots, sizeof(*slots));
+    gp_status status = GP_OK;
+    size_t bytes = 0;
+
+    if (!slots || !slot_bytes(room, &bytes))
+        status =
+            gp_fail(GP_ERR_NO_MEMORY, "no memory for %zu parts", room->parts);
+    for (size_t i = 0; i < room->slots && status == GP_OK; i++) {
+        void *pinned = NULL, *block = NULL;
+
+        status = d->ops->alloc_pinned(d, bytes, &pinned);
+        slots[i].pinned = pinned;
+        if (status == GP_OK)
+            status = d->ops->alloc(d, bytes, &block);
+        slots[i].block = block;
+        if (status == GP_OK)
+            status = d->ops->event_create(d, &slots[i].event);
+    }
+    if (status == GP_OK)
+        *out = slots;
+    else
+        close_slots(d, slots, room->slots);
+    return status;
+}
+
+gp_status
+gp_coder_reserve(gp_coder *c, const gp_coder_room *room)
+{
+    gp_coder_room r = {GP_MAX(room->parts, c->room.parts),
+                       GP_MAX(room->messages, c->room.messages),
+                       GP_MAX(room->slots, c->room.slots),
+                       GP_MAX(room->elements, c->room.elements)};
+    slot *slots = NULL;
+    gp_status status = c->device->ops->synchronize(c->device);
+
+    if (status == GP_OK)
+        status = open_slots(c->device, &r, &slots);
+    if (status != GP_OK)
+        return status;
+    close_slots(c->device, c->slots, c->room.slots);
+    c->slots = slots;
+    c->room = r;
+    return GP_OK;
+}
+
+size_t
+gp_coder_memory(const gp_coder *c)
+{
+    size_t bytes = 0;
+
+    (void)slot_bytes(&c->room, &bytes);
+    return bytes * c->room.slots;
+}
+
+size_t
+gp_coder_pinned(const gp_coder *c)
+{
+    size_t bytes = 0;
+
+    (void)slot_bytes(&c->room, &bytes);
+    return bytes * c->room.slots;
+}
+
+/* ---- opening --------------------------------------------------------- */
+
+static gp_status
+refuse(const gp_pipeline *p, const char *stage)
+{
+    return gp_fail(GP_ERR_UNSUPPORTED,
+                   "codec %s: the stage %s has no kernel for this device; see "
+                   "docs/gpu.md, or use the device cpu",
+                   p->name, stage);
+}
+
+/* Error feedback whose residual does not decay is what residuals are. */
+static bool
+plain_feedback(const gp_stage *memory)
+{
+    return memory->ops == &gp_codec_ef && memory->values[0] == 1;
+}
+
+static gp_status
+check_stages(const gp_pipeline *p)
+{
+    if (p->fake)
+        return refuse(p, "fake");
+    if (p->memory && !plain_feedback(p->memory))
+        return refuse(p, p->memory->ops->name);
+    if (p->zeros)
+        return refuse(p, p->zeros->ops->name);
+    if (p->select)
+        return refuse(p, p->select->ops->name);
+    if (p->transform)
+        return refuse(p, p->transform->ops->name);
+    if (p->values.count)
+        return refuse(p, p->values.first->ops->name);
+    if (p->whole.count)
+        return refuse(p, p->whole.first->ops->name);
+    return GP_OK;
+}
+
+static gp_status
+find_plan(const gp_pipeline *p, gp_coder_plan *plan)
+{
+    gp_status status = check_stages(p);
+
+    if (status != GP_OK)
+        return status;
+    for (const gp_coder_codec *k = gp_coder_codecs; k->ops; k++)
+        if (k->ops == p->array->ops)
+            return k->plan(p, plan);
+    return refuse(p, p->array->ops->name);
+}
+
+gp_status
+gp_coder_open(gp_device *device, const gp_pipeline *pipeline, gp_coder **out)
+{
+    static const gp_coder_room room = {PARTS, MESSAGES, SLOTS, ELEMENTS};
+    gp_coder *c;
+    gp_status status;
+
+    if (device->ops == &gp_device_host)
+        return gp_fail(GP_ERR_UNSUPPORTED,
+                       "the host has no kernels: use gp_pipeline_encode()");
+    c = calloc(1, sizeof(*c));
+    if (!c)
+        return gp_fail(GP_ERR_NO_MEMORY, "no memory for a coder");
+    c->device = device;
+    c->pipeline = pipeline;
+    status = find_plan(pipeline, &c->plan);
+    if (status == GP_OK)
+        status = gp_coder_reserve(c, &room);
+    if (status != GP_OK) {
+        free(c);
+        return status;
+    }
+    *out = c;
+    return GP_OK;
+}
+
+void
+gp_coder_close(gp_coder *c)
+{
+    if (!c)
+        return;
+    (void)c->device->ops->synchronize(c->device);
+    close_slots(c->device, c->slots, c->room.slots);
+    free(c);
+}
+
+size_t
+gp_coder_bound(const gp_coder *c, size_t count)
+{
+    return gp_pipeline_bound(c->pipeline, count);
+}
+
+bool
+gp_coder_fixed(const gp_coder *c)
+{
+    (void)c;
+    return true;
+}
+
+size_t
+gp_coder_length(const gp_coder *c, size_t count)
+{
+    return gp_coder_bound(c, count);
+}
+
+/* ---- calls ----------------------------------------------------------- */
+
+static gp_status
+find_slot(gp_coder *c, slot **out)
+{
+    for (size_t i = 0; i < c->room.slots; i++) {
+        slot *s = &c->slots[i];
+        gp_status status = GP_OK;
+
+        if (s->lost)
+            continue;
+        if (s->used)
+            status = c->device->ops->event_query(c->device, s->event);
+        if (status == GP_PENDING)
+            continue;
+        *out = s;
+        s->used = false;
+        return status;
+    }
+    return GP_AGAIN;
+}
+
+static gp_status
+begin(gp_coder *c, const gp_coder_kernel *kernel, const char *what, size_t n,
+      batch *out)
+{
+    gp_status status;
+
+    if (!kernel->tile)
+        return gp_fail(GP_ERR_UNSUPPORTED, "codec %s: no kernel to %s",
+                       c->pipeline->name, what);
+    if (n > c->room.parts)
+        return gp_fail(GP_ERR_TOO_LARGE,
+                       "%zu parts in a call, room for %zu: reserve more", n,
+                       c->room.parts);
+    *out = (batch){.n = n};
+    status = find_slot(c, &out->slot);
+    if (status != GP_OK)
+        return status;
+    out->parts = (gp_cuda_part *)out->slot->pinned;
+    out->messages = (gp_cuda_message *)(out->parts + c->room.parts);
+    return GP_OK;
+}
+
+static gp_cuda_stream
+random_of(const gp_coder *c, const gp_codec_context *context)
+{
+    gp_cuda_stream out = {.shift = 0};
+    gp_stream s;
+
+    if (!c->plan.use)
+        return out;
+    s = gp_stream_of(context, c->plan.use);
+    memcpy(out.key, s.key, sizeof(out.key));
+    memcpy(out.step, s.step, sizeof(out.step));
+    out.shift = gp_round_shift(c->plan.round, context);
+    return out;
+}
+
+/* Where the next part goes, told of its share of the grid. */
+static gp_cuda_part *
+place(batch *b, size_t i, const gp_coder_kernel *kernel, size_t count)
+{
+    b->parts[i] =
+        (gp_cuda_part){.count = count, .first_block = (uint32_t)b->blocks};
+    b->blocks += count / kernel->tile + (count % kernel->tile != 0);
+    return &b->parts[i];
+}
+
+/* What the device reads, and then the kernel. */
+static gp_status
+queue(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
+      void *stream)
+{
+    const gp_device_ops *ops = c->device->ops;
+    const uint8_t *parts = b->slot->block;
+    uint32_t n = (uint32_t)b->n, flag = add;
+    void *args[] = {&parts, &n, &c->plan.word, &flag};
+    gp_launch launch = {.kernel = kernel->kernel,
+                        .grid = (uint32_t)b->blocks,
+                        .block = kernel->threads,
+                        .args = args};
+    size_t used = b->n * sizeof(gp_cuda_part);
+    gp_status status;
+
+    if (b->message_count)
+        used = c->room.parts * sizeof(gp_cuda_part) +
+               b->message_count * sizeof(gp_cuda_message);
+    status = ops->copy_async(c->device, b->slot->block, b->slot->pinned, used,
+                             stream);
+    return status == GP_OK ? ops->launch(c->device, &launch, stream) : status;
+}
+
+static gp_status
+finish(gp_coder *c, batch *b, const gp_coder_kernel *kernel, bool add,
+       void *stream)
+{
+    gp_status status, recorded;
+
+    if (b->blocks == 0)
+        return GP_OK;
+    if (b->blocks > INT32_MAX)
+        return gp_fail(GP_ERR_TOO_LARGE,
+                       "%llu blocks in a launch: make calls of fewer parts",
+                       (unsigned long long)b->blocks);
+    status = queue(c, b, kernel, add, stream);
+    recorded = c->device->ops->event_record(c->device, b->slot->event, stream);
+    b->slot->used = recorded == GP_OK;
+    b->slot->lost = recorded != GP_OK;
+    return status == GP_OK ? recorded : status;
+}
+
+static gp_status
+check_bytes(const void *bytes)
+{
+    if ((uintptr_t)bytes % 16)
+        return gp_fail(GP_ERR_INVALID,
+                       "messages on a device begin at multiples of 16 bytes, "
+                       "not at %p",
+                       bytes);
+    return GP_OK;
+}
+
+gp_status
+gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
+{
+    const gp_coder_kernel *kernel = &c->plan.encode;
+    gp_status status;
+    batch b;
+
+    status = begin(c, kernel, "encode", n, &b);
+    for (size_t i = 0; i < n && status == GP_OK; i++) {
+        const gp_coder_part *p = &parts[i];
+        gp_cuda_part *to = place(&b, i, kernel, p->count);
+
+        to->source = p->source;
+        to->residual = p->residual;
+        to->bytes = p->bytes;
+        to->offset = p->context.offset;
+        to->encoded = p->encoded;
+        to->random = random_of(c, &p->context);
+        if (p->encoded)
+            *p->encoded = gp_coder_length(c, p->count);
+        status = check_bytes(p->bytes);
+    }
+    return status == GP_OK ? finish(c, &b, kernel, false, stream) : status;
+}
+
+static bool
+length_right(const gp_coder *c, size_t length, size_t count)
+{
+    return length == gp_coder_length(c, count) && length != SIZE_MAX;
+}
+
+gp_status
+gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
+                void *stream)
+{
+    const gp_coder_kernel *kernel = &c->plan.decode;
+    gp_status status;
+    batch b;
+
+    status = begin(c, kernel, "decode", n, &b);
+    for (size_t i = 0; i < n && status == GP_OK; i++) {
+        const gp_coder_part *p = &parts[i];
+        bool right = length_right(c, p->length, p->count);
+        gp_cuda_part *to = place(&b, i, kernel, right ? p->count : 0);
+
+        if (!right)
+            *p->status = 1;
+        to->target = p->target;
+        to->bytes = p->bytes;
+        to->offset = p->context.offset;
+        to->length = p->length;
+        to->random = random_of(c, &p->context);
+        to->status = p->status;
+        status = check_bytes(p->bytes);
+    }
+    return status == GP_OK ? finish(c, &b, kernel, add, stream) : status;
+}
+
+/* The messages of a sum go behind those of the ones before it. False for a
+ * length that no message has. */
+static bool
+list_messages(const gp_coder *c, batch *b, const gp_coder_sum *sum,
+              gp_cuda_part *to)
+{
+    size_t before =
+        (size_t)((uint8_t *)(b->messages + b->message_count) - b->slot->pinned);
+    bool right = true;
+
+    for (size_t k = 0; k < sum->inputs; k++) {
+        const gp_codec_input *in = &sum->input[k];
+
+        right = right && length_right(c, in->length, sum->count);
+        b->messages[b->message_count++] = (gp_cuda_message){
+            .bytes = in->bytes, .random = random_of(c, in->context)};
+    }
+    to->message = (const gp_cuda_message *)(b->slot->block + before);
+    to->messages = (uint32_t)sum->inputs;
+    return right;
+}
+
+static gp_status
+check_sum(const gp_coder *c, const batch *b, const gp_coder_sum *sum)
+{
+    gp_status status = GP_OK;
+
+    if (sum->inputs == 0 || sum->inputs > GP_CODEC_FOLD)
+        return gp_fail(GP_ERR_INVALID, "a sum has 1 to %d messages, not %zu",
+                       GP_CODEC_FOLD, sum->inputs);
+    if (sum->inputs > c->room.messages - b->message_count)
+        return gp_fail(GP_ERR_TOO_LARGE,
+                       "room for %zu messages in a call: reserve more",
+                       c->room.messages);
+    for (size_t k = 0; k < sum->inputs && status == GP_OK; k++)
+        status = check_bytes(sum->input[k].bytes);
+    return status;
+}
+
+gp_status
+gp_coder_fold(gp_coder *c, const gp_coder_sum *sums, size_t n, bool add,
+              void *stream)
+{
+    const gp_coder_kernel *kernel = &c->plan.fold;
+    gp_status status;
+    batch b;
+
+    status = begin(c, kernel, "fold", n, &b);
+    for (size_t i = 0; i < n && status == GP_OK; i++) {
+        gp_cuda_part none;
+
+        status = check_sum(c, &b, &sums[i]);
+        if (status != GP_OK)
+            break;
+        if (list_messages(c, &b, &sums[i], &none)) {
+            gp_cuda_part *to = place(&b, i, kernel, sums[i].count);
+
+            to->message = none.message;
+            to->messages = none.messages;
+            to->target = sums[i].target;
+            to->offset = sums[i].input[0].context->offset;
+            to->status = sums[i].status;
+        } else {
+            *sums[i].status = 1;
+            (void)place(&b, i, kernel, 0);
+        }
+    }
+    return status == GP_OK ? finish(c, &b, kernel, add, stream) : status;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * coder.h - pipelines on a device: elements in its memory become messages, and
+ * messages become elements, in the order of a stream of the caller's.
+ *
+ * The bytes are those of gp_pipeline_encode(), and decoded elements those of
+ * gp_pipeline_decode(), bit for bit, but where docs/gpu.md states a rule. All
+ * parts of a call go in one launch per kernel. Calls queue work and return:
+ * nothing is allocated, nothing waits. What a kernel reads of a call travels
+ * through a ring of slots, each free again when the work that used it is done.
+ *
+ * A coder is used by one thread at a time, on any number of streams.
+ */
+#ifndef GP_CODER_H
+#define GP_CODER_H
+
+#include <gradpush/codec.h>
+
+#include "device/device.h"
+
+typedef struct gp_coder gp_coder;
+
+/* A chunk of a tensor and its message. Elements lie in the device's memory;
+ * messages there or in pinned memory, 16-byte aligned. */
+typedef struct gp_coder_part {
+    gp_codec_context context; /* scratch, state and prepared are ignored */
+    size_t count;             /* elements */
+    const float *source;      /* encode */
+    float *residual;          /* encode: error feedback; NULL: without */
+    float *target;            /* decode */
+    void *bytes;              /* the message, gp_coder_bound() to write to */
+    size_t length;            /* decode: of the message */
+    /* Encode, pinned: becomes the length once the work is done. NULL is fine
+     * where lengths are fixed. */
+    uint64_t *encoded;
+    /* Decode, pinned: becomes not 0 for a message that is damaged, whose target
+     * is then unspecified. At once, or once the work is done. */
+    uint32_t *status;
+} gp_coder_part;
+
+/* Messages of workers and the elements that are their sum. */
+typedef struct gp_coder_sum {
+    const gp_codec_input *input; /* bytes as in a part */
+    size_t inputs;               /* 1 to GP_CODEC_FOLD */
+    float *target;
+    size_t count;
+    uint32_t *status; /* as in a part */
+} gp_coder_sum;
+
+/* What one call can take, and how many can be under way. */
+typedef struct gp_coder_room {
+    size_t parts;    /* of a call */
+    size_t messages; /* of a call's sums together */
+    size_t slots;
+    size_t elements; /* of a call's parts together */
+} gp_coder_room;
+
+/* Borrows the pipeline and the device. GP_ERR_UNSUPPORTED names the stage, or
+ * the argument of it, for which there is no kernel. There is room for 64 parts,
+ * 512 messages and 2^26 elements in 8 slots. */
+gp_status gp_coder_open(gp_device *device, const gp_pipeline *pipeline,
+                        gp_coder **out);
+/* Waits for the device. NULL is fine. */
+void gp_coder_close(gp_coder *coder);
+
+/* Makes room for at least so much; waits for the device. What is 0 stays as it
+ * is. After a failure there is as much room as before. */
+gp_status gp_coder_reserve(gp_coder *coder, const gp_coder_room *room);
+
+/* Bytes of the device's memory, and of pinned memory, that it holds. */
+size_t gp_coder_memory(const gp_coder *coder);
+size_t gp_coder_pinned(const gp_coder *coder);
+
+/* As gp_pipeline_bound(). */
+size_t gp_coder_bound(const gp_coder *coder, size_t count);
+
+/* Whether lengths follow from counts alone: gp_coder_length() is then what an
+ * encoder gives, without waiting for the device. */
+bool gp_coder_fixed(const gp_coder *coder);
+size_t gp_coder_length(const gp_coder *coder, size_t count);
+
+/* All three: GP_OK, GP_AGAIN when all slots are in use (nothing is queued: call
+ * again later), GP_ERR_TOO_LARGE for more than there is room for,
+ * GP_ERR_INVALID, GP_ERR_UNSUPPORTED for what the pipeline cannot do, or what
+ * the device says. */
+gp_status gp_coder_encode(gp_coder *coder, const gp_coder_part *parts, size_t n,
+                          void *stream);
+/* With `add` the decoded elements are added to the targets. */
+gp_status gp_coder_decode(gp_coder *coder, const gp_coder_part *parts, size_t n,
+                          bool add, void *stream);
+/* target = ((d0 + d1) + d2) + ..., or target + that with `add`. */
+gp_status gp_coder_fold(gp_coder *coder, const gp_coder_sum *sums, size_t n,
+                        bool add, void *stream);
+
+#endif
