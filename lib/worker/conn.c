@@ -281,31 +281,30 @@ gp_conn_connect(gp_conn *conn)
     gp_status status = conn->link->ops->connect(
         conn->link->domain, conn->address, conn->deadline_ns, &conn->ep);
 
-    if (status != GP_OK)
-        return status;
-    conn->link->conns++;
-    conn->link->ops->ep_set_user(conn->ep, conn);
-    return GP_OK;
+    if (status == GP_OK)
+        conn->link->ops->ep_set_user(conn->ep, conn);
+    return status;
 }
 
 bool
 gp_conn_go_other_way(gp_conn *conn, const char *why)
 {
+    const gp_transport_ops *other = conn->other;
     gp_worker *w = conn->worker;
 
-    if (!conn->other)
+    if (!other)
         return false;
     if (!w->went_other_way)
         GP_WARN("shard %u offers verbs, but %s is used: %s", conn->shard,
-                conn->other->ops->name, why);
+                other->name, why);
     w->went_other_way = true;
     if (conn->ep)
         conn->link->ops->ep_close(conn->ep);
     conn->ep = NULL;
-    conn->link = conn->other;
     conn->other = NULL;
     memcpy(conn->address, conn->other_address, sizeof(conn->address));
-    return gp_conn_connect(conn) == GP_OK;
+    return gp_worker_link(w, other, &conn->link) == GP_OK &&
+           gp_conn_connect(conn) == GP_OK;
 }
 
 /* Nothing was said on the connection yet, and the peer is not a stranger. */

@@ -483,11 +483,8 @@ worker_poll(void *self)
         done += send_all(w);
     for (int i = 0; i < w->links; i++) {
         worker_link *link = &w->link[i];
-        int n;
+        int n = link->ops->progress(link->domain, events, WORKER_EVENTS);
 
-        if (!link->conns)
-            continue;
-        n = link->ops->progress(link->domain, events, WORKER_EVENTS);
         if (n < 0)
             gp_worker_fail(w, (gp_status)n, "transport %s failed: %s",
                            link->ops->name, gp_status_text((gp_status)n));
@@ -511,7 +508,7 @@ worker_arm(void *self)
     gp_worker *w = self;
 
     for (int i = 0; i < w->links; i++)
-        if (w->link[i].conns && w->link[i].ops->arm(w->link[i].domain) != GP_OK)
+        if (w->link[i].ops->arm(w->link[i].domain) != GP_OK)
             return false;
     return true;
 }

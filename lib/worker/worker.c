@@ -282,7 +282,6 @@ static gp_status
 choose_path(gp_worker *w, gp_conn *conn, const char *published)
 {
     const gp_transport_ops *ops = gp_transport_find("loop");
-    const gp_transport_ops *other;
     gp_status status = GP_OK;
     char who[32];
 
@@ -295,17 +294,11 @@ choose_path(gp_worker *w, gp_conn *conn, const char *published)
                            conn->address, sizeof(conn->address));
     if (status != GP_OK)
         return status;
-    /* Both are opened now: the driver waits for those of the beginning. */
-    other = gp_paths_other(w->config, published, ops, conn->other_address,
-                           sizeof(conn->other_address));
-    if (other)
-        status = gp_worker_link(w, other, &conn->other);
-    if (status == GP_OK)
-        status = gp_worker_link(w, ops, &conn->link);
-    if (status != GP_OK && conn->other) {
-        conn->link = conn->other;
-        return gp_conn_go_other_way(conn, gp_last_error()) ? GP_OK : status;
-    }
+    conn->other = gp_paths_other(w->config, published, ops, conn->other_address,
+                                 sizeof(conn->other_address));
+    status = gp_worker_link(w, ops, &conn->link);
+    if (status != GP_OK && gp_conn_go_other_way(conn, gp_last_error()))
+        return GP_OK;
     return status;
 }
 

@@ -76,7 +76,6 @@ typedef struct scratch {
 typedef struct worker_link {
     const gp_transport_ops *ops;
     gp_domain *domain;
-    uint32_t conns; /* ever made; without any it need not be looked at */
 } worker_link;
 
 typedef struct gp_experiment gp_experiment;
@@ -92,7 +91,7 @@ typedef struct gp_conn {
     uint32_t shard;
     atomic_int state; /* conn_state; read by waiting threads */
     char address[GP_ADDRESS_MAX];
-    worker_link *other; /* when `link` leads nowhere; NULL: nothing */
+    const gp_transport_ops *other; /* when `link` leads nowhere, or NULL */
     char other_address[GP_ADDRESS_MAX];
     uint64_t deadline_ns; /* of connecting */
     uint8_t nonce[GP_NONCE_BYTES];
