@@ -57,6 +57,8 @@ return_credits(gp_shard *s, gp_peer *peer)
 static void
 flush_peers(gp_shard *s)
 {
+    if (s->norm_unsent)
+        gp_norms_send(s);
     GP_LIST_EACH (item, &s->peers) {
         gp_peer *peer = GP_CONTAINER_OF(item, gp_peer, link);
 

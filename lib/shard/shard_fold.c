@@ -454,13 +454,16 @@ settle_results(gp_shard *s, gp_chunk *c, bool local)
             gp_entry_settle(s, c, (uint32_t)r);
 }
 
-static void
+/* False when it has to wait for norms. */
+static bool
 complete(gp_shard *s, gp_chunk *c)
 {
     bool hot = c->sum == s->hot && !c->summed;
 
-    if (!c->summed)
+    if (!c->summed && !c->stage)
         finish_sum(s, c);
+    if (gp_updater_keeps(&c->tensor->updater) && !gp_chunk_measure(s, c))
+        return false;
     if (c->sum == s->hot)
         c->sum = c->value;
     take_sum(c);
@@ -473,13 +476,14 @@ complete(gp_shard *s, gp_chunk *c)
     c->crc_valid = false;
     c->since_ns = 0;
     if (hot && gp_chunk_encode(s, c, s->hot) != GP_OK)
-        return;
+        return true;
     for (int64_t r = 0; r < s->size; r++)
         if (!c->since_ns &&
             (is_next(c, (uint32_t)r) || c->entry[r].answer == ANSWER_AGREE))
             c->since_ns = gp_clock_ns();
     settle_results(s, c, false);
     settle_results(s, c, true);
+    return true;
 }
 
 /* Folds what can be folded, completes the step when all ranks are in. */
@@ -491,9 +495,8 @@ gp_chunk_advance(gp_shard *s, gp_chunk *c)
         return;
     }
     if (c->next_rank == s->size) {
-        if (c->sending > 0)
+        if (c->sending > 0 || !complete(s, c))
             return;
-        complete(s, c);
     }
     while (is_next(c, c->next_rank)) {
         uint32_t first = c->next_rank, count = run_length(s, c, first), done;
@@ -510,8 +513,7 @@ gp_chunk_advance(gp_shard *s, gp_chunk *c)
         c->next_rank = first + done;
         if (c->next_rank < s->size)
             continue;
-        if (c->sending > 0)
+        if (c->sending > 0 || !complete(s, c))
             return;
-        complete(s, c);
     }
 }

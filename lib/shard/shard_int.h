@@ -119,6 +119,8 @@ typedef struct gp_shot {
     bool init; /* in the tensor's own type, for a broadcast */
 } gp_shot;
 
+typedef struct norm_group norm_group;
+
 typedef struct shard_tensor {
     gp_tensor_spec *spec;
     gp_mode mode;
@@ -145,6 +147,8 @@ typedef struct gp_chunk {
     bool scaled;        /* the updater's scale is in the sum already */
     bool summed;        /* the sum is in `encoded`, and nowhere else */
     bool initialized;
+    uint8_t stage; /* of what its norms wait for (shard_norm.c) */
+    double parameter_norm, direction_norm; /* of its tensor, this step */
     bool returned; /* its parameters came from a job before, exactly */
     float *value;  /* result of this version, or parameters */
     float *sum;    /* being folded; may be `value` */
@@ -211,7 +215,11 @@ struct gp_shard {
     gp_tensor_list list;
     gp_map map;
     shard_tensor *tensor;
-    gp_chunk *chunk;    /* ours only */
+    struct norm_group **norm; /* 0: clipped together; 1 + tensor; or NULL */
+    uint32_t norms;           /* numbers of them */
+    uint32_t norm_leader;     /* rank that was sent reports last */
+    bool norm_unsent;         /* there are reports to send */
+    gp_chunk *chunk;          /* ours only */
     uint32_t *chunk_of; /* chunk number -> index + 1 into chunk, 0: not ours */
     uint32_t chunks;
     uint64_t slot_bytes;
@@ -321,6 +329,21 @@ gp_status gp_shot_take(gp_shard *s, gp_chunk *c, bool init, gp_shot **out);
 void gp_shot_lend(gp_chunk *c, gp_entry *e, const gp_shot *shot);
 void gp_shot_return(gp_chunk *c, gp_entry *e, uint32_t number);
 void gp_shots_orphan(gp_chunk *c, gp_entry *e);
+
+/* shard_norm.c */
+gp_status gp_norms_open(gp_shard *s);
+void gp_norms_close(gp_shard *s);
+/* Whether an update may be made of the chunk's sum: clipped, and with the norms
+ * that the updater needs. If not, the chunk is advanced when it may. */
+bool gp_chunk_measure(gp_shard *s, gp_chunk *c);
+bool gp_chunk_waits_for_norm(const gp_chunk *c);
+/* A chunk here that such a one waits for; NULL: they are on other shards. */
+const gp_chunk *gp_norm_missing(const gp_shard *s, const gp_chunk *c);
+/* Sends reports that are due, as far as there is room. */
+void gp_norms_send(gp_shard *s);
+/* A worker has left: perhaps the one that adds up. */
+void gp_norms_left(gp_shard *s);
+void gp_shard_total(gp_shard *s, gp_peer *peer, const gp_msg *msg);
 
 /* shard_update.c */
 gp_status gp_chunk_open_arrays(gp_chunk *c);

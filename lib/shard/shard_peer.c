@@ -408,6 +408,7 @@ on_bye(gp_shard *s, gp_peer *peer)
                       "together, or raise connect_timeout",
                       peer->rank, missing);
     }
+    gp_norms_left(s);
     gp_shard_check_left(s);
 }
 
@@ -442,6 +443,8 @@ gp_shard_control(gp_shard *s, gp_peer *peer, const gp_event *event)
         gp_shard_restore(s, peer, event);
     else if (peer->state == PEER_READY && msg->type == GP_MSG_RECALL)
         gp_shard_recall(s, peer, msg);
+    else if (peer->state == PEER_READY && msg->type == GP_MSG_TOTAL)
+        gp_shard_total(s, peer, msg);
     else if (peer->state == PEER_READY && msg->type == GP_MSG_REST)
         gp_shard_rest(s, peer, msg);
     else if (member && msg->type == GP_MSG_BARRIER)

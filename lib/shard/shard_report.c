@@ -97,6 +97,25 @@ find_oldest(const gp_shard *s)
     return oldest;
 }
 
+/* A step that has everybody's pushes, but not those of tensors whose norm it
+ * needs. */
+static void
+describe_norm(const gp_shard *s, const gp_chunk *c, uint64_t now, char *text,
+              size_t capacity)
+{
+    const gp_chunk *missing = gp_norm_missing(s, c);
+
+    snprintf(text, capacity,
+             "tensor '%.60s' step %llu has waited %.0f s for the norm of what "
+             "is clipped with it: %s%.60s%s no push of this step from all "
+             "workers",
+             c->tensor->spec->name, (unsigned long long)c->version,
+             (double)(now - c->since_ns) * 1e-9,
+             missing ? "tensor '" : "a tensor ",
+             missing ? missing->tensor->spec->name : "on another shard",
+             missing ? "' has" : " has");
+}
+
 /* The oldest step that someone keeps waiting for; false when nobody does. */
 static bool
 describe_step(const gp_shard *s, const gp_chunk *c, uint64_t now, char *text,
@@ -111,8 +130,10 @@ describe_step(const gp_shard *s, const gp_chunk *c, uint64_t now, char *text,
                 : !c->entry[r].pending && c->entry[r].next_step == c->version &&
                       c->entry[r].answer != ANSWER_AGREE)
             add_rank(&late, r);
+    if (late.count == 0 && gp_chunk_waits_for_norm(c))
+        describe_norm(s, c, now, text, capacity);
     if (late.count == 0)
-        return false;
+        return gp_chunk_waits_for_norm(c);
     print_ranks(&late, who, sizeof(who));
     snprintf(
         text, capacity, "tensor '%.60s' step %llu has waited %.0f s for %s",

@@ -273,6 +273,8 @@ gp_shard_agree(gp_shard *s, gp_tensor_list *list, uint32_t rank)
         status = build_map(s);
     if (status == GP_OK)
         status = open_chunks(s);
+    if (status == GP_OK)
+        status = gp_norms_open(s);
     if (status != GP_OK) {
         gp_shard_forget(s);
         return status;
@@ -308,6 +310,7 @@ gp_shard_forget(gp_shard *s)
         gp_pipeline_destroy(s->tensor[i].pull);
         gp_pipeline_destroy(s->tensor[i].native);
     }
+    gp_norms_close(s);
     free(s->chunk);
     free(s->chunk_of);
     free(s->tensor);

@@ -34,7 +34,9 @@ void
 gp_chunk_update(gp_chunk *c, const float *gradient)
 {
     gp_updater_step step = {.number = c->version + 1,
-                            .offset = c->info->offset};
+                            .offset = c->info->offset,
+                            .parameter_norm = c->parameter_norm,
+                            .direction_norm = c->direction_norm};
 
     gp_updater_apply(&c->tensor->updater, &step, gradient, c->value, c->array,
                      c->info->count);

@@ -73,6 +73,13 @@ gp_updater_scale(const gp_updater *u, uint32_t workers)
 /* The learning rate after `steps` steps, counted from 0. */
 double gp_updater_lr(const gp_updater *u, uint64_t steps);
 
+/* Whether its gradients are clipped by a norm of all that are. */
+static inline bool
+gp_updater_clips(const gp_updater *u)
+{
+    return u->kind == GP_UPDATER_OPTIMIZER && u->key[GP_KEY_CLIP] > 0;
+}
+
 /* What gradients are multiplied with when the norm of all that are clipped
  * together is `norm`; as torch.nn.utils.clip_grad_norm_. */
 float gp_updater_clip(const gp_updater *u, double norm);

@@ -37,7 +37,9 @@ enum gp_msg_type {
     GP_MSG_RECALL = 20,  /* worker 0: give me part of what you keep */
     GP_MSG_KEPT = 21,    /* shard: answer to both */
     GP_MSG_REST = 22,    /* worker: do not wait for my next push */
-    GP_MSG_TYPE_MAX = 22
+    GP_MSG_NORM = 23,    /* shard: squares of a step's gradients, so far */
+    GP_MSG_TOTAL = 24,   /* worker: those of all shards */
+    GP_MSG_TYPE_MAX = 24
 };
 
 /* What shards keep of a chunk between steps, with a number for each of its

@@ -254,6 +254,8 @@ on_message(gp_conn *conn, const gp_event *event)
         gp_engine_agree(conn, msg);
     else if (msg->type == GP_MSG_KEPT && conn->state == CONN_AGREED)
         gp_kept_answer(conn, event);
+    else if (msg->type == GP_MSG_NORM && conn->state == CONN_AGREED)
+        gp_worker_norm(conn, event);
     else if (msg->type == GP_MSG_CREDIT)
         return;
     else if (msg->type == GP_MSG_BARRIER && conn->shard == 0)

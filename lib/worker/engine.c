@@ -495,6 +495,8 @@ worker_poll(void *self)
     }
     if (w->hearsay_ns && gp_clock_ns() >= w->hearsay_ns)
         gp_conn_believe(w);
+    if (w->norms_unsent)
+        gp_worker_send_totals(w);
     if (done > 0 || any_starved(w))
         done += send_all(w);
     if (w->mesh)

@@ -156,17 +156,6 @@ check_sum(const gp_tensor *t, const gp_updater *updater)
 }
 
 static gp_status
-check_norms(const gp_updater *u)
-{
-    if (!u->ops->norms && u->key[GP_KEY_CLIP] == 0)
-        return GP_OK;
-    return gp_fail(GP_ERR_UNSUPPORTED,
-                   "updater '%s': norms over several shards, for clip and "
-                   "lamb, are not in this version",
-                   u->ops->name);
-}
-
-static gp_status
 open_mode(gp_worker *w, const gp_tensor_options *o, gp_tensor *t,
           const gp_updater *updater)
 {
@@ -199,8 +188,6 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
             gp_updater_parse(or_default(w, o->updater, "updater"), &t->updater);
     if (status == GP_OK)
         status = gp_codec_check_pull(t->pull, &t->updater);
-    if (status == GP_OK)
-        status = check_norms(&t->updater);
     if (status != GP_OK)
         return status;
     status = open_mode(w, o, t, &t->updater);
@@ -453,6 +440,7 @@ open_workspace(gp_worker *w)
 void
 gp_worker_free_map(gp_worker *w)
 {
+    gp_worker_free_norms(w);
     gp_map_free(&w->map);
     free(w->chain);
     free(w->held);

@@ -274,6 +274,8 @@ struct gp_worker {
     char hearsay_text[GP_TEXT_MAX];
     gp_auto automatic;
     gp_keeping keeping;
+    struct gp_norms *norms; /* or NULL */
+    bool norms_unsent;
     char history_name[32], sum_name[32]; /* with the number of workers */
     bool rules_checked;                  /* all of codec_rules can be read */
     gp_experiment *experiment;           /* or NULL */
@@ -520,6 +522,12 @@ gp_status gp_memory_use(gp_tensor *t, uint32_t alternative);
 float *gp_memory_residual(gp_tensor *t);
 /* Whether differences go on from a checkpoint: for the tensor list. */
 gp_status gp_memory_announce(gp_tensor *t);
+
+/* norm.c: sums of squares over shards, which one worker adds up. */
+void gp_worker_norm(gp_conn *conn, const gp_event *event);
+/* What did not leave before. */
+void gp_worker_send_totals(gp_worker *w);
+void gp_worker_free_norms(gp_worker *w);
 
 /* kept.c: what shards remember of a tensor, of which worker 0 takes care. */
 void gp_kept_open(gp_worker *w);
