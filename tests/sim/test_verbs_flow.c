@@ -138,6 +138,49 @@ a_lane_comes_back_under_load(void **state)
     world_close(&w);
 }
 
+/* Who hears of a region for the first time writes into it: what the peer's
+ * device needs to know was told before the message that names it. Nothing
+ * travels in frames of 2 KiB, over one lane or several, nor after a lane was
+ * lost. */
+static void
+the_first_payload_is_written(void **state)
+{
+    static const char *const lanes[] = {"1", "3"};
+    const gp_sim_device devices[] = {{.no_windows = false},
+                                     {.no_windows = true}};
+
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    for (unsigned k = 0; k < 4; k++) {
+        const char *const settings[] = {"ib_qps", lanes[k / 2], NULL};
+        const gp_sim_options options = {.step = true,
+                                        .shuffle = true,
+                                        .seed = k,
+                                        .device = &devices[k % 2],
+                                        .devices = 1};
+        area from, to[8];
+        world w;
+
+        world_connected(&w, &options, settings);
+        area_make(&w, &from, &w.r.a, 1 << 20);
+        fill_pattern(from.bytes, 1 << 20, k);
+        for (size_t i = 0; i < GP_COUNT_OF(to); i++) {
+            if (i == 4)
+                gp_sim_async(w.sim, w.a, IBV_EVENT_QP_FATAL);
+            area_expose(&w, &to[i], &w.r.b, 1 << 20);
+            send_control(&w.r, &w.r.b, i);
+            await(&w.r, &w.r.a, GP_EVENT_MESSAGE, i + 1);
+            push(&w, &from, &to[i], 0, 1 << 20, i + 1);
+        }
+        await(&w.r, &w.r.b, GP_EVENT_MESSAGE, GP_COUNT_OF(to));
+        for (size_t i = 0; i < GP_COUNT_OF(to); i++)
+            assert_pattern(to[i].bytes, 1 << 20, k);
+        assert_int_equal(w.r.a.domain->valued_bytes, 0);
+        world_close(&w);
+    }
+    gp_log_set_level(GP_LOG_WARN);
+}
+
 /* A region that is withdrawn before its window was bound costs no lane. */
 static void
 withdrawn_before_it_was_bound(void **state)
@@ -165,6 +208,7 @@ main(void)
     static const struct CMUnitTest cases[] = {
         cmocka_unit_test(who_sleeps_owes_nothing),
         cmocka_unit_test(who_leaves_reads_on),
+        cmocka_unit_test(the_first_payload_is_written),
         cmocka_unit_test(withdrawn_before_it_was_bound),
         cmocka_unit_test(a_lane_comes_back_under_load),
     };

@@ -446,6 +446,7 @@ struct gp_domain {
     /* counters, for describe() and tests */
     uint64_t work_requests, doorbells, completions, empty_polls, credit_stalls,
         queue_stalls, bounced_bytes, reconnects;
+    uint64_t valued_bytes; /* of data in frames that should be written */
 };
 
 typedef struct gp_vb_out {

@@ -297,6 +297,8 @@ put_value(frame *f, gp_vb_entry *e)
         lane->flying_control++;
     e->begun = true;
     e->sent += part;
+    if (gp_vb_is_data(e) && e->length > lane->ep->domain->eager)
+        lane->ep->domain->valued_bytes += part;
     if (part == left) {
         fly(f, e);
         return true;
