@@ -164,7 +164,8 @@ typedef struct gp_transport_ops {
      * Says whether it can run on this machine.
      *
      * @param why  filled with the reason, also for GP_OK (a device name, say).
-     * @return GP_OK or GP_ERR_UNSUPPORTED.
+     * @return GP_OK, GP_ERR_UNSUPPORTED, or GP_ERR_NO_MEMORY when nothing but
+     * room in a limit is missing, which is said louder.
      */
     gp_status (*probe)(const gp_config *config, char *why, size_t capacity);
 

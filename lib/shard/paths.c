@@ -21,8 +21,9 @@ is_auto(const gp_config *config)
     return strcmp(gp_config_get(config, "transport"), "auto") == 0;
 }
 
-/* Whether this machine can use verbs; if not, `why` says why. */
-static bool
+/* Whether this machine can use verbs; if not, `why` says why. Where it has all
+ * but room in a limit the status is GP_ERR_NO_MEMORY. */
+static gp_status
 verbs_usable(const gp_config *config, const gp_transport_ops **out, char *why,
              size_t capacity)
 {
@@ -31,14 +32,14 @@ verbs_usable(const gp_config *config, const gp_transport_ops **out, char *why,
     why[0] = '\0';
     if (!verbs) {
         snprintf(why, capacity, "this build has no verbs");
-        return false;
+        return GP_ERR_UNSUPPORTED;
     }
     if (gp_config_int(config, "ib_disable")) {
         snprintf(why, capacity, "GRADPUSH_IB_DISABLE is set");
-        return false;
+        return GP_ERR_UNSUPPORTED;
     }
     *out = verbs;
-    return verbs->probe(config, why, capacity) == GP_OK;
+    return verbs->probe(config, why, capacity);
 }
 
 gp_status
@@ -53,8 +54,11 @@ gp_paths_offer(const gp_config *config,
         return status;
     *count = 0;
     if (is_auto(config)) {
-        if (verbs_usable(config, &out[0], why, sizeof(why)))
+        status = verbs_usable(config, &out[0], why, sizeof(why));
+        if (status == GP_OK)
             (*count)++;
+        else if (status == GP_ERR_NO_MEMORY)
+            GP_WARN("transport tcp, not verbs: %s", why);
         else
             GP_INFO("transport tcp, not verbs: %s", why);
     }
@@ -148,7 +152,7 @@ try_verbs(const gp_config *config, const char *who, const char *published,
         GP_DEBUG("%s offers no verbs", who);
         return NULL;
     }
-    if (!verbs_usable(config, &verbs, why, sizeof(why))) {
+    if (verbs_usable(config, &verbs, why, sizeof(why)) != GP_OK) {
         if (!said || !*said)
             GP_WARN("%s offers verbs, but tcp is used: %s", who, why);
         if (said)

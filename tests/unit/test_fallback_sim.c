@@ -23,16 +23,17 @@
 
 static struct {
     pthread_mutex_t lock;
-    int lines; /* that tell of the other way */
+    int lines;  /* that tell of the other way */
+    int warned; /* lines of shards that do not even begin with verbs */
     char text[1024];
 } said = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void
 hear(void *user, gp_log_level level, const char *line)
 {
-    (void)level;
     (void)user;
     pthread_mutex_lock(&said.lock);
+    said.warned += level == GP_LOG_WARN && strstr(line, "tcp, not verbs");
     if (strstr(line, "but tcp is used")) {
         said.lines++;
         strncpy(said.text, line, sizeof(said.text) - 1);
@@ -91,7 +92,7 @@ open_fabric(trouble *t, const gp_sim_device *device)
     gp_sim_options fabric = {
         .device = device, .devices = device != NULL, .ignore_buffers = true};
 
-    said.lines = 0;
+    said.lines = said.warned = 0;
     t->sim = gp_sim_open(&fabric);
     assert_non_null(t->sim);
     gp_verbs_api_use(gp_sim_api(t->sim));
@@ -263,6 +264,7 @@ little_memory(void **state)
     (void)state;
     assert_int_equal(run(&j, &t, &poor), GP_OK);
     assert_int_equal(said.lines, 0);
+    assert_true(said.warned > 0);
     assert_null(strstr(j.servers, "verbs:"));
     assert_int_equal(gp_sim_stats_now(t.sim).created[GP_SIM_ID], 0);
     assert_int_equal(gp_sim_finish(t.sim), 0);

@@ -122,7 +122,7 @@ probe(const gp_config *config, char *why, size_t capacity)
     /* Who named it gets it, and hears where the limit ends it. */
     if (!strcmp(gp_config_get(config, "transport"), "auto") &&
         !gp_verbs_affordable(api, config, why, capacity))
-        return GP_ERR_UNSUPPORTED;
+        return GP_ERR_NO_MEMORY;
     return GP_OK;
 }
 

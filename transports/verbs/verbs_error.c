@@ -20,7 +20,7 @@ static const struct {
     {IBV_WC_LOC_LEN_ERR, GP_ERR_PROTOCOL,
      "a message was longer than the receive for it", NULL},
     {IBV_WC_LOC_QP_OP_ERR, GP_ERR_SYSTEM, "the device refused a work request",
-     "a defect of gradpush or the driver"},
+     "its link went down, or a defect of gradpush or the driver"},
     {IBV_WC_LOC_PROT_ERR, GP_ERR_SYSTEM,
      "the device may not touch memory of a work request",
      "was memory freed before it was withdrawn? For GPU memory: is ACS off?"},
