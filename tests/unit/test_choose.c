@@ -35,6 +35,22 @@ register_as(gp_worker *w, const char *name, const char *codec)
     return t;
 }
 
+/* A tensor with these pipelines is refused, in these words. */
+static void
+refused(gp_worker *w, const char *codec, const char *pull_codec,
+        const char *words)
+{
+    gp_tensor_options o = GP_TENSOR_INIT;
+    gp_tensor *t;
+
+    o.name = "t";
+    o.count = COUNT;
+    o.codec = codec;
+    o.pull_codec = pull_codec;
+    job_require(gp_tensor_register(w, &o, &t) == GP_ERR_CONFIG);
+    job_require(strstr(gp_last_error(), words));
+}
+
 /* The largest error of a sum over two workers. */
 static double
 step_error(gp_tensor *t, uint32_t rank, uint64_t step)
@@ -92,17 +108,12 @@ rules_give_pipelines(void **state)
 static void
 bad_rule_body(job *j, gp_worker *w, uint32_t rank)
 {
-    gp_tensor_options o = GP_TENSOR_INIT;
-    gp_tensor *t;
+    const char *words = "rule 'fc = q8': there is no '=>'";
 
     (void)j;
     (void)rank;
-    o.name = "t";
-    o.count = COUNT;
-    job_require(gp_tensor_register(w, &o, &t) == GP_ERR_CONFIG);
-    job_require(strstr(gp_last_error(), "rule 'fc = q8': there is no '=>'"));
-    o.codec = "none";
-    job_require(gp_tensor_register(w, &o, &t) == GP_ERR_CONFIG);
+    refused(w, NULL, NULL, words);
+    refused(w, "none", NULL, words);
 }
 
 static void
@@ -122,16 +133,10 @@ a_bad_rule_is_found(void **state)
 static void
 bad_pipeline_body(job *j, gp_worker *w, uint32_t rank)
 {
-    gp_tensor_options o = GP_TENSOR_INIT;
-    gp_tensor *t;
-
     (void)j;
     (void)rank;
-    o.name = "t";
-    o.count = COUNT;
-    job_require(gp_tensor_register(w, &o, &t) == GP_ERR_CONFIG);
-    job_require(strstr(gp_last_error(), "rule 'other => q9'"));
-    job_require(strstr(gp_last_error(), "did you mean 'q8'"));
+    refused(w, NULL, NULL, "rule 'other => q9'");
+    refused(w, NULL, NULL, "did you mean 'q8'");
 }
 
 static void
@@ -178,20 +183,10 @@ rules_without_tensors_are_told(void **state)
 static void
 differences_body(job *j, gp_worker *w, uint32_t rank)
 {
-    gp_tensor_options o = GP_TENSOR_INIT;
-    gp_tensor *t;
-
     (void)rank;
-    o.name = "t";
-    o.count = COUNT;
-    o.codec = j->data;
-    job_require(gp_tensor_register(w, &o, &t) == GP_ERR_CONFIG);
-    job_require(strstr(gp_last_error(), "ef21 and "));
-    job_require(strstr(gp_last_error(), "cannot be combined"));
-    o.codec = "none";
-    o.pull_codec = "auto";
-    job_require(gp_tensor_register(w, &o, &t) == GP_ERR_CONFIG);
-    job_require(strstr(gp_last_error(), "auto and '|' are for pushes"));
+    refused(w, j->data, NULL, "ef21 and ");
+    refused(w, j->data, NULL, "cannot be combined");
+    refused(w, "none", "auto", "auto and '|' are for pushes");
 }
 
 static void
