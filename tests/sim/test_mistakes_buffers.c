@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "tests/sim/world.h"
+#include "transports/verbs/verbs_int.h"
 
 #define KIB 1024u
 
@@ -199,6 +200,40 @@ item_04_queue_pairs_have_no_order(void **state)
         whole_payloads(seed, four_lanes);
 }
 
+static bool
+all_four(world *w)
+{
+    return lanes_up(w->r.a.ep) == 4 && lanes_up(w->r.b.ep) == 4;
+}
+
+/* Control messages keep theirs though every one leaves on another queue pair
+ * than the last. */
+static void
+item_04_control_keeps_its_order_all_the_same(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed < 9; seed++) {
+        const gp_sim_options options = {
+            .step = true, .seed = seed, .shuffle = true, .late_acks = true};
+        world w;
+
+        world_connected(&w, &options, four_lanes);
+        pump_until(&w, all_four);
+        for (uint64_t i = 0; i < 60; i++) {
+            w.r.a.ep->control_lane = (uint32_t)(i % 4);
+            send_control(&w.r, &w.r.a, i);
+            if (i % 5 == 0)
+                pump(&w.r);
+        }
+        arrived(&w, &w.r.b, 60);
+        for (uint64_t i = 0; i < 60; i++)
+            assert_true(
+                side_nth(&w.r.b, GP_EVENT_MESSAGE, (size_t)i)->event.msg.aux ==
+                i);
+        world_close(&w);
+    }
+}
+
 /* Completions of a queue pair that is gone stay in the completion queue; what
  * they name may be gone too. */
 static void
@@ -244,6 +279,36 @@ item_13_completions_outlive_their_queue_pair(void **state)
     (void)state;
     late_completions(false);
     late_completions(true);
+}
+
+static bool
+is_back(world *w)
+{
+    return w->r.a.domain->reconnects == 1 && lanes_up(w->r.a.ep) == 1;
+}
+
+/* A lane's next queue pair has the slot of the last, and is not meant by what
+ * that one still completes. */
+static void
+item_13_a_slot_is_not_an_identity(void **state)
+{
+    const gp_sim_options options = {.step = true};
+    const gp_vb_lane *lane;
+    uint64_t old, now;
+    world w;
+
+    (void)state;
+    world_connected(&w, &options, NULL);
+    lane = w.r.a.ep->lane[0];
+    old = gp_vb_wr_id(lane, GP_VB_WR_FRAME, 1);
+    assert_ptr_equal(gp_vb_wr_lane(w.r.a.domain, old), lane);
+    gp_sim_async(w.sim, w.a, IBV_EVENT_QP_FATAL);
+    pump_until(&w, is_back);
+    assert_ptr_equal(w.r.a.ep->lane[0], lane);
+    now = gp_vb_wr_id(lane, GP_VB_WR_FRAME, 1);
+    assert_null(gp_vb_wr_lane(w.r.a.domain, old));
+    assert_ptr_equal(gp_vb_wr_lane(w.r.a.domain, now), lane);
+    world_close(&w);
 }
 
 typedef struct imm_log {
@@ -306,7 +371,9 @@ main(void)
         cmocka_unit_test(item_02_65_lost_acknowledgements_repeat_nothing),
         cmocka_unit_test(item_03_payloads_are_whole_when_reported),
         cmocka_unit_test(item_04_queue_pairs_have_no_order),
+        cmocka_unit_test(item_04_control_keeps_its_order_all_the_same),
         cmocka_unit_test(item_13_completions_outlive_their_queue_pair),
+        cmocka_unit_test(item_13_a_slot_is_not_an_identity),
         cmocka_unit_test(item_15_immediate_data_is_big_endian),
     };
 

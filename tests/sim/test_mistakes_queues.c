@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "tests/sim/world.h"
+#include "transports/verbs/verbs_int.h"
 
 #define KIB 1024u
 
@@ -278,6 +279,41 @@ item_29_a_dying_peer_takes_nobody_with_it(void **state)
     world_close(&w);
 }
 
+/* However much waits in one completion queue, a call takes a part of it: the
+ * others, timers and connections have their turn. */
+static void
+item_29_one_queue_does_not_take_all_turns(void **state)
+{
+    static const char *const deep[] = {"ib_frames", "1024", "ib_queue", "4096",
+                                       NULL};
+    const gp_sim_options plain = {.step = true};
+    static uint8_t text[600];
+    gp_msg msg = control_msg(1, sizeof(text));
+    uint64_t before, taken = 1, most = 0, all = 0;
+    gp_event event;
+    world w;
+
+    (void)state;
+    world_connected(&w, &plain, deep);
+    settle(&w.r);
+    for (int i = 0; i < 900; i++) {
+        assert_int_equal(w.r.ops->post(w.r.a.ep, &msg, text, NULL, 0), GP_OK);
+        flush(&w.r.a);
+    }
+    gp_sim_settle(w.sim);
+    while (taken) {
+        before = w.r.b.domain->completions;
+        assert_true(w.r.ops->progress(w.r.b.domain, &event, 1) >= 0);
+        taken = w.r.b.domain->completions - before;
+        most = GP_MAX(most, taken);
+        all += taken;
+    }
+    assert_true(all >= 500);
+    assert_true(most < all);
+    assert_true(most <= 300);
+    world_close(&w);
+}
+
 typedef struct crew {
     gp_domain *domain;
     const gp_transport_ops *ops;
@@ -408,6 +444,7 @@ main(void)
         cmocka_unit_test(item_23_immediate_data_uses_receives_too),
         cmocka_unit_test(item_24_25_receiver_not_ready_would_be_loud_and_short),
         cmocka_unit_test(item_29_a_dying_peer_takes_nobody_with_it),
+        cmocka_unit_test(item_29_one_queue_does_not_take_all_turns),
         cmocka_unit_test(item_30_domains_run_in_threads),
     };
 
