@@ -134,6 +134,30 @@ keys_end_with_their_queue_pair(void **state)
     world_close(&w);
 }
 
+/* A peer that says of lanes what cannot be: of one that is not there, of a
+ * queue pair that never was, and of frames that were never sent. */
+static void
+lies_about_lanes(void **state)
+{
+    static const char *const two[] = {"ib_qps", "2", NULL};
+    gp_endpoint *ep;
+    world w;
+
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    world_connected(&w, &step, two);
+    pump_until(&w, both_have_two);
+    ep = w.r.b.ep;
+    gp_vb_cm_reached(ep, 7, 1, 0);
+    gp_vb_cm_reached(ep, 1, ep->lane[1]->epoch + 1, 0);
+    gp_vb_cm_reached(ep, 1, ep->lane[1]->epoch - 1, 0);
+    assert_int_equal(lanes_up(ep), 2);
+    gp_vb_cm_reached(ep, 1, ep->lane[1]->epoch, 0xFFFFFF);
+    assert_int_equal(ended(&w, &w.r.b), GP_ERR_PROTOCOL);
+    world_close(&w);
+    gp_log_set_level(GP_LOG_WARN);
+}
+
 int
 main(void)
 {
@@ -142,6 +166,7 @@ main(void)
         cmocka_unit_test(regions_of_a_stranger),
         cmocka_unit_test(a_region_that_kills_every_queue_pair),
         cmocka_unit_test(keys_end_with_their_queue_pair),
+        cmocka_unit_test(lies_about_lanes),
     };
 
     return cmocka_run_group_tests(cases, NULL, NULL);
