@@ -9,6 +9,13 @@ static const gp_command benches[] = {
      "payload rate or latency between two processes"},
     {"pushpull", gp_bench_pushpull_main,
      "W workers push, shards add, all pull"},
+    {"allreduce", gp_bench_allreduce_main,
+     "workers reduce, all get the result"},
+    {"reducescatter", gp_bench_reducescatter_main,
+     "workers reduce, each gets a part"},
+    {"allgather", gp_bench_allgather_main, "all get what each has"},
+    {"broadcast", gp_bench_broadcast_main, "all get what one has"},
+    {"alltoall", gp_bench_alltoall_main, "each gives each a part"},
     {"codec", gp_bench_codec_main, "rates, sizes and errors of pipelines"},
     {NULL, NULL, NULL},
 };

@@ -53,12 +53,12 @@ static gp_status
 member_config(const gp_pushpull *bench, int64_t rank, gp_config **out)
 {
     bool local = bench->ops->caps & GP_CAP_LOCAL;
-    const char *texts[][2] = {{"store", bench->store},
+    const char *texts[][2] = {{"store", bench->team.store},
                               {"store_host", "off"},
-                              {"job", bench->job},
-                              {"token", bench->token},
+                              {"job", bench->team.job},
+                              {"token", bench->team.token},
                               {"transport", bench->transport},
-                              {"listen", local ? "" : bench->listen},
+                              {"listen", local ? "" : bench->team.listen},
                               {"codec", bench->codec},
                               {"pull_codec", bench->pull_codec},
                               {"updater", bench->updater},

@@ -2,27 +2,15 @@
 /*
  * bench_pushpull.c - `gradpush bench pushpull`: starts workers and shards and
  * reports what they measured.
- *
- * Members are processes, forked before the store's thread exists; or threads,
- * for a transport that stays within a process.
  */
-#include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench_netns.h"
 #include "bench_pushpull.h"
-#include "here.h"
-#include "rendezvous/rendezvous.h"
-
-#define MAX_MEMBERS 512
 
 enum {
     KEY_WORKERS = 300,
@@ -37,13 +25,6 @@ enum {
 };
 
 /* Members are numbered: stand-alone shards first, then workers. */
-typedef struct gp_member {
-    gp_pushpull *bench;
-    uint32_t number;
-    pid_t pid;
-    pthread_t thread;
-    gp_status status;
-} gp_member;
 
 static const gp_option options[] = {
     {"workers", KEY_WORKERS, "N", "default 2"},
@@ -114,7 +95,7 @@ apply(void *user, int key, const char *value)
         bench->updater = value;
         return apply_word("--updater", value, "sum", "mean");
     case KEY_NETNS:
-        bench->netns = value;
+        bench->team.netns = value;
         return true;
     case KEY_MODE:
         return apply_word("--mode", value, "sync", NULL);
@@ -146,21 +127,6 @@ check_names(gp_pushpull *bench)
     return GP_EXIT_NONE;
 }
 
-static bool
-listen_here(gp_pushpull *bench)
-{
-    gp_config *config = NULL;
-    gp_status status = gp_config_create(&config);
-
-    if (status == GP_OK)
-        status = gp_here(config, bench->transport, bench->listen,
-                         sizeof(bench->listen));
-    if (status != GP_OK)
-        gp_say("%s", gp_last_error());
-    gp_config_destroy(config);
-    return status == GP_OK;
-}
-
 static int
 read_options(gp_pushpull *bench, int argc, char **argv)
 {
@@ -181,241 +147,28 @@ read_options(gp_pushpull *bench, int argc, char **argv)
     rc = check_names(bench);
     if (rc != GP_EXIT_NONE)
         return rc;
-    if (bench->netns && bench->ops->caps & GP_CAP_LOCAL)
-        return gp_say_usage("--netns is for processes: transport %s stays "
-                            "within one",
-                            bench->transport);
-    if (bench->netns &&
-        gp_netns_listen(bench->listen, sizeof(bench->listen)) != GP_OK)
-        return gp_say_usage("--netns: %s", gp_last_error());
-    if (!bench->netns && !listen_here(bench))
-        return GP_EXIT_FAILURE;
+    rc = gp_team_listen(&bench->team, bench->ops, bench->transport);
+    if (rc != GP_EXIT_NONE)
+        return rc;
     return gp_bench_prepare(&bench->common, sizeof(float));
 }
 
-/* A token that nobody outside learns, when this build can prove tokens. */
 static gp_status
-choose_token(gp_pushpull *bench)
+run_member(void *user, uint32_t number)
 {
-    uint8_t random[32], nonce[GP_TOKEN_NONCE] = {0}, proof[GP_TOKEN_PROOF];
-    gp_status status;
-
-    snprintf(bench->job, sizeof(bench->job), "bench-%d", getpid());
-    if (gp_token_prove("probe", "worker", nonce, 0, 0, proof) != GP_OK)
-        return GP_OK;
-    status = gp_random(random, sizeof(random));
-    for (size_t i = 0; i < sizeof(random) && status == GP_OK; i++)
-        snprintf(bench->token + 2 * i, 3, "%02x", random[i]);
-    return status;
-}
-
-static gp_status
-run_member(gp_member *member)
-{
-    gp_pushpull *bench = member->bench;
+    gp_pushpull *bench = user;
     uint32_t shards = (uint32_t)bench->shards;
-    bool shard = member->number < shards;
+    bool shard = number < shards;
     gp_status status;
 
     if (shard)
         status = gp_pushpull_shard(bench);
     else
-        status = gp_pushpull_worker(bench, member->number - shards);
+        status = gp_pushpull_worker(bench, number - shards);
     if (status != GP_OK)
         gp_say("%s %u: %s", shard ? "shard" : "worker",
-               shard ? member->number : member->number - shards,
-               gp_last_error());
+               shard ? number : number - shards, gp_last_error());
     return status;
-}
-
-static void *
-member_thread(void *user)
-{
-    gp_member *member = user;
-
-    member->status = run_member(member);
-    return NULL;
-}
-
-static bool
-run_threads(gp_member *members, uint32_t count)
-{
-    uint32_t started = 0;
-    bool ok = true;
-
-    while (started < count &&
-           pthread_create(&members[started].thread, NULL, member_thread,
-                          &members[started]) == 0)
-        started++;
-    if (started < count)
-        gp_say("only %u of %u threads could be started", started, count);
-    for (uint32_t i = 0; i < started; i++) {
-        pthread_join(members[i].thread, NULL);
-        ok = ok && members[i].status == GP_OK;
-    }
-    return ok && started == count;
-}
-
-/* Into its own network namespace, where it listens. */
-static bool
-move_member(gp_member *member)
-{
-    gp_pushpull *bench = member->bench;
-    gp_status status;
-
-    if (!bench->netns)
-        return true;
-    status = gp_netns_enter(bench->netns, member->number);
-    if (status == GP_OK)
-        status = gp_netns_listen(bench->listen, sizeof(bench->listen));
-    if (status != GP_OK)
-        gp_say("--netns: %s", gp_last_error());
-    return status == GP_OK;
-}
-
-/* A member's process: waits for the store's address, then does its part. */
-static _Noreturn void
-member_process(gp_member *member, int fd, pid_t parent)
-{
-    gp_pushpull *bench = member->bench;
-    ssize_t n;
-
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(GP_EXIT_FAILURE);
-    do
-        n = read(fd, bench->store, sizeof(bench->store));
-    while (n < 0 && errno == EINTR);
-    if (n != (ssize_t)sizeof(bench->store) || !move_member(member) ||
-        run_member(member) != GP_OK)
-        _exit(GP_EXIT_FAILURE);
-    _exit(GP_EXIT_OK);
-}
-
-static bool
-fork_members(gp_member *members, uint32_t count, int fd)
-{
-    pid_t parent = getpid();
-
-    fflush(stdout);
-    for (uint32_t i = 0; i < count; i++) {
-        members[i].pid = fork();
-        if (members[i].pid == 0)
-            member_process(&members[i], fd, parent);
-        if (members[i].pid < 0) {
-            gp_say("fork: %m");
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Each member reads one address; a pipe keeps writes of that size whole. */
-static bool
-tell_store(const gp_pushpull *bench, uint32_t count, int fd)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (write(fd, bench->store, sizeof(bench->store)) !=
-            (ssize_t)sizeof(bench->store)) {
-            gp_say("pipe: %m");
-            return false;
-        }
-    return true;
-}
-
-static void
-kill_members(const gp_member *members, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (members[i].pid > 0)
-            kill(members[i].pid, SIGKILL);
-}
-
-/* Waits for all; a failure ends the others, after it has said its reason. */
-static bool
-wait_members(gp_member *members, uint32_t count)
-{
-    bool ok = true;
-
-    for (;;) {
-        int status;
-        pid_t pid = waitpid(-1, &status, 0);
-
-        if (pid < 0 && errno == EINTR)
-            continue;
-        if (pid < 0)
-            return ok;
-        for (uint32_t i = 0; i < count; i++) {
-            if (members[i].pid != pid)
-                continue;
-            members[i].pid = 0;
-            if (WIFSIGNALED(status) && ok)
-                gp_say("member %u was killed by signal %d", i,
-                       WTERMSIG(status));
-        }
-        if (status && ok)
-            kill_members(members, count);
-        ok = ok && !status;
-    }
-}
-
-static gp_status
-serve_store(gp_pushpull *bench, gp_store_server **out)
-{
-    gp_config *config = NULL;
-    gp_status status = gp_config_create(&config);
-
-    if (status == GP_OK)
-        status = gp_config_set(config, "job", bench->job);
-    if (status == GP_OK)
-        status = gp_store_serve(config, bench->listen, bench->token, out);
-    if (status == GP_OK)
-        snprintf(bench->store, sizeof(bench->store), "%s",
-                 gp_store_server_address(*out));
-    else
-        gp_say("%s", gp_last_error());
-    gp_config_destroy(config);
-    return status;
-}
-
-static bool
-run_processes(gp_pushpull *bench, gp_member *members, uint32_t count)
-{
-    gp_store_server *store = NULL;
-    int pair[2];
-    bool ok;
-
-    if (pipe(pair)) {
-        gp_say("pipe: %m");
-        return false;
-    }
-    ok = fork_members(members, count, pair[0]) &&
-         serve_store(bench, &store) == GP_OK &&
-         tell_store(bench, count, pair[1]);
-    if (!ok)
-        kill_members(members, count);
-    ok = wait_members(members, count) && ok;
-    close(pair[0]);
-    close(pair[1]);
-    gp_store_stop(store);
-    return ok;
-}
-
-static bool
-run_all(gp_pushpull *bench)
-{
-    static gp_member members[MAX_MEMBERS];
-    uint32_t count = (uint32_t)(bench->workers + bench->shards);
-    gp_store_server *store = NULL;
-    bool ok;
-
-    for (uint32_t i = 0; i < count; i++)
-        members[i] = (gp_member){.bench = bench, .number = i};
-    if (!(bench->ops->caps & GP_CAP_LOCAL))
-        return run_processes(bench, members, count);
-    ok = serve_store(bench, &store) == GP_OK && run_threads(members, count);
-    gp_store_stop(store);
-    return ok;
 }
 
 static void
@@ -448,8 +201,8 @@ document(const gp_pushpull *bench)
     gp_json_text(config, "pull_codec", bench->pull_codec);
     gp_json_text(config, "updater", bench->updater);
     gp_json_text(config, "mode", "sync");
-    if (bench->netns)
-        gp_json_text(config, "netns", bench->netns);
+    if (bench->team.netns)
+        gp_json_text(config, "netns", bench->team.netns);
     return doc;
 }
 
@@ -474,7 +227,7 @@ gp_bench_pushpull_main(int argc, char **argv)
                                         sizeof(bench.shared->stamps[0]);
     bench.shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                         MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (bench.shared == MAP_FAILED || choose_token(&bench) != GP_OK) {
+    if (bench.shared == MAP_FAILED || gp_team_token(&bench.team) != GP_OK) {
         gp_say("cannot prepare: %m");
         return GP_EXIT_FAILURE;
     }
@@ -483,7 +236,9 @@ gp_bench_pushpull_main(int argc, char **argv)
     if (gp_bench_table(&bench.common))
         print_header(&bench);
     rc = GP_EXIT_FAILURE;
-    if (run_all(&bench))
+    bench.team.run = run_member;
+    bench.team.user = &bench;
+    if (gp_team_run(&bench.team, (uint32_t)(bench.workers + bench.shards)))
         rc = gp_bench_finish(&bench.common, doc, bench.shared->results,
                              bench.common.size_count);
     gp_json_destroy(doc);

@@ -13,6 +13,7 @@
 
 #include "base/base.h"
 #include "bench.h"
+#include "bench_team.h"
 
 /* When one worker began and ended one iteration (gp_clock_ns). */
 typedef struct gp_pushpull_stamp {
@@ -32,8 +33,7 @@ typedef struct gp_pushpull {
     bool colocated;
     const char *transport, *codec, *pull_codec, *updater;
     const gp_transport_ops *ops;
-    const char *netns; /* namespaces of the members; NULL: this one */
-    char token[65], job[32], store[GP_ADDRESS_MAX], listen[GP_ADDRESS_MAX];
+    gp_team team;
     gp_pushpull_shared *shared;
 } gp_pushpull;
 

@@ -39,6 +39,11 @@ int gp_status_main(int argc, char **argv);
 int gp_bench_main(int argc, char **argv);
 int gp_bench_transport_main(int argc, char **argv);
 int gp_bench_pushpull_main(int argc, char **argv);
+int gp_bench_allreduce_main(int argc, char **argv);
+int gp_bench_reducescatter_main(int argc, char **argv);
+int gp_bench_allgather_main(int argc, char **argv);
+int gp_bench_broadcast_main(int argc, char **argv);
+int gp_bench_alltoall_main(int argc, char **argv);
 int gp_bench_codec_main(int argc, char **argv);
 
 /* One option. A table ends with name NULL; --help and --version are added. */

@@ -21,11 +21,14 @@
 
 #define GRACE_NS        300000u
 #define BLOCKED_WAIT_NS 1000000u
+#define FOCUS_TURNS     8u
 
 struct gp_driver {
     pthread_mutex_t lock;
     gp_driven driven[GP_DRIVEN_MAX];
     size_t count;
+    const void *focus; /* of gp_driver_focus() */
+    unsigned turn;
     int epoll_fd, wake_fd;
     uint64_t spin_ns;       /* of waiting threads */
     uint64_t background_ns; /* of the progress thread */
@@ -51,8 +54,13 @@ poll_all(gp_driver *d)
     int done = 0;
 
     atomic_store_explicit(&d->kicked, false, memory_order_seq_cst);
-    for (size_t i = 0; i < d->count; i++)
-        done += d->driven[i].poll(d->driven[i].self);
+    d->turn++;
+    for (size_t i = 0; i < d->count; i++) {
+        void *self = d->driven[i].self;
+
+        if (!d->focus || d->focus == self || d->turn % FOCUS_TURNS == 0)
+            done += d->driven[i].poll(self);
+    }
     return done;
 }
 
@@ -301,6 +309,12 @@ gp_driver_kick(gp_driver *d)
     }
     /* Sleepers must look again: what was started needs a new arm. */
     wake(d);
+}
+
+void
+gp_driver_focus(gp_driver *d, const void *self)
+{
+    d->focus = self;
 }
 
 void

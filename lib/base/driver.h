@@ -63,6 +63,10 @@ bool gp_driver_wait(gp_driver *driver, bool (*done)(void *arg), void *arg,
  * by driven objects. */
 void gp_driver_signal(gp_driver *driver);
 
+/* While one object alone has something to wait for, the others are polled in
+ * one turn of eight only. NULL: none. By the thread that drives. */
+void gp_driver_focus(gp_driver *driver, const void *self);
+
 /* Takes and gives back the right to touch the objects, for set-up and
  * tear-down from user threads. */
 void gp_driver_hold(gp_driver *driver);

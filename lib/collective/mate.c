@@ -479,8 +479,11 @@ on_message(gp_mate *mate, const gp_event *event)
 {
     uint8_t type = event->msg.type;
     char name[192];
+    gp_worker *w = mate->mesh->worker;
 
-    atomic_fetch_add_explicit(&mate->mesh->worker->messages_received, 1,
+    atomic_fetch_add_explicit(&w->messages_received, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->bytes_pulled,
+                              event->msg.payload + GP_MSG_BYTES,
                               memory_order_relaxed);
     if (mate->rank == UINT32_MAX && type == GP_MSG_HELLO)
         on_hello(mate, event);

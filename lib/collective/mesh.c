@@ -210,6 +210,8 @@ gp_mate_post(gp_mate *mate, gp_msg *msg, const void *payload, gp_mem *mem,
     if (status != GP_OK)
         return status;
     atomic_fetch_add_explicit(&w->messages_sent, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->bytes_pushed, msg->payload + GP_MSG_BYTES,
+                              memory_order_relaxed);
     if (msg->payload >= FLUSH_BYTES)
         (void)mate->via->ops->flush(mate->ep);
     else
@@ -240,6 +242,12 @@ take_submitted(gp_mesh *mesh)
     return any;
 }
 
+bool
+gp_mesh_news(const gp_mesh *mesh)
+{
+    return atomic_load_explicit(&mesh->news, memory_order_acquire);
+}
+
 static void
 flush_all(gp_mesh *mesh)
 {
@@ -251,6 +259,21 @@ flush_all(gp_mesh *mesh)
         mate->flush = false;
         (void)mate->via->ops->flush(mate->ep);
     }
+}
+
+/* A collective is under way, and no tensor's request. */
+static bool
+is_waiting(const gp_mesh *mesh)
+{
+    if (!gp_list_empty(&mesh->worker->active))
+        return false;
+    GP_LIST_EACH (item, (gp_list *)&mesh->groups) {
+        const gp_group *g = GP_CONTAINER_OF(item, gp_group, link);
+
+        if (!gp_list_empty(&g->queue) || !gp_list_empty(&g->points))
+            return true;
+    }
+    return false;
 }
 
 int
@@ -270,6 +293,8 @@ gp_mesh_turn(gp_mesh *mesh)
     }
     if (any) {
         flush_all(mesh);
+        gp_driver_focus(mesh->worker->driver,
+                        is_waiting(mesh) ? mesh->worker : NULL);
     } else {
         now = gp_clock_ns();
         if (now >= mesh->wake_ns)

@@ -22,6 +22,9 @@ typedef struct gp_collective gp_collective;
  * is the engine's. Under the driver's hold, as what follows. */
 bool gp_mesh_event(gp_worker *w, int link, const gp_event *event);
 
+/* Whether calls wait to be taken. */
+bool gp_mesh_news(const gp_mesh *mesh);
+
 /* After events and new calls: sends what can be sent; what was done. */
 int gp_mesh_turn(gp_mesh *mesh);
 

@@ -481,6 +481,8 @@ worker_poll(void *self)
 
     if (take_submitted(w))
         done += send_all(w);
+    if (w->mesh && gp_mesh_news(w->mesh))
+        done += gp_mesh_turn(w->mesh);
     for (int i = 0; i < w->links; i++) {
         worker_link *link = &w->link[i];
         int n = link->ops->progress(link->domain, events, WORKER_EVENTS);

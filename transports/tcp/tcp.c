@@ -26,7 +26,10 @@
 /* for so many calls at a stretch; */
 #define SKIP_MAX 16u
 /* a socket is active until it received nothing in so many calls. */
-#define HOT_TICKS   4096u
+#define HOT_TICKS 4096u
+/* One that received nothing in so many is tried in one of a few. */
+#define REST_TICKS  64u
+#define REST_EVERY  4u
 #define EPOLL_BATCH 64
 
 gp_event *
@@ -309,6 +312,9 @@ try_hot(gp_domain *d)
     GP_LIST_EACH (item, &d->hot) {
         gp_tcp_socket *s = GP_CONTAINER_OF(item, gp_tcp_socket, hot);
 
+        /* Beside one that is busy another one costs a call each time. */
+        if (d->tick - s->last_rx > REST_TICKS && d->tick % REST_EVERY)
+            continue;
         s->readable = true;
         gp_tcp_ready(s);
     }
