@@ -552,13 +552,18 @@ gp_exec_end(gp_collective *c, gp_status status)
 }
 
 /* Ends operations of a group that has failed, when nothing is sent from their
- * memory any more. */
+ * memory any more; nobody will want what has arrived. */
 static void
 end_failed(gp_group *g)
 {
     gp_status status = (gp_status)atomic_load(&g->fault);
     gp_list *lists[] = {&g->queue, &g->points};
 
+    for (uint32_t i = 0; i < g->size; i++)
+        while (g->member[i] && g->member[i]->held)
+            gp_landing_release(
+                g->member[i],
+                &g->member[i]->arrival[__builtin_ctzll(g->member[i]->held)]);
     for (size_t i = 0; i < GP_COUNT_OF(lists); i++)
         GP_LIST_EACH (item, lists[i]) {
             gp_collective *c = GP_CONTAINER_OF(item, gp_collective, link);

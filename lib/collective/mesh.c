@@ -373,6 +373,7 @@ gp_mesh_leave(gp_mesh *mesh)
             continue;
         (void)gp_mate_post(mate, &msg, NULL, NULL, 0);
         (void)mate->via->ops->flush(mate->ep);
+        gp_mate_drop(mate, MATE_LOST); /* behind all data, unlike the word */
     }
     mesh->left = true;
     gp_driver_release(w->driver);
