@@ -7,7 +7,7 @@
  * of a block handles elements 4i to 4i + 3 of each run of four times the
  * block's size, so that loads and stores of a warp are whole lines.
  */
-#include "compress/cuda/common.cuh"
+#include "compress/cuda/philox.cuh"
 
 #define CAST_TILE 8192u /* elements of a block of the grid */
 
@@ -215,6 +215,99 @@ none_decode_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end,
         for (uint64_t j = i; j < end && j < i + 4; j++)
             target[j] = add ? __fadd_rn(target[j], in[j]) : in[j];
     }
+}
+
+/* ---- rounding at random, as blocks_body.h has it ---- */
+
+static __device__ __forceinline__ uint32_t
+half_at_random(float x, uint32_t word, uint32_t shift)
+{
+    uint32_t b = __float_as_uint(x), a = b & GP_FP32_MAGNITUDE;
+    uint32_t sign = b >> 16 & 0x8000u, m = a > 0x477fe000u ? 0x477fe000u : a;
+    uint32_t e = m >> 23 > 113 ? m >> 23 : 113;
+    float y, sum, f;
+    int k, above;
+
+    if (a > GP_FP32_INFINITY)
+        return sign | 0x7e00u | (a >> 13 & 0x3ffu);
+    if (a == GP_FP32_INFINITY)
+        return sign | 0x7c00u;
+    y = __fmul_rn(__uint_as_float(m), __uint_as_float((264 - e) << 23));
+    sum = __fadd_rn(y, 12582912.0f);
+    f = __fsub_rn(sum, 12582912.0f);
+    above = f > y;
+    k = (int)(__float_as_uint(sum) - 0x4b400000u) - above;
+    f = __fsub_rn(f, __int2float_rn(above));
+    k += gp_unit(word, shift) < __fsub_rn(y, f);
+    return sign | (((e - 113) << 10) + (uint32_t)k);
+}
+
+static __device__ __forceinline__ uint32_t
+bf16_at_random(float x, uint32_t word, uint32_t shift)
+{
+    uint32_t b = __float_as_uint(x), a = b & GP_FP32_MAGNITUDE;
+    uint32_t u = (((word >> 8) + shift) & 0xffffffu) >> 8;
+    uint32_t code = a > 0x7f7f0000u ? 0x7f7fu : (a + u) >> 16;
+
+    code = a >= GP_FP32_INFINITY ? a >> 16 : code;
+    code = a > GP_FP32_INFINITY ? code | 0x40u : code;
+    return code | (b >> 16 & 0x8000u);
+}
+
+template <int format>
+static __device__ __forceinline__ uint32_t
+round_one(float *x, uint32_t word, uint32_t shift)
+{
+    uint32_t h = format == CAST_FP16 ? half_at_random(*x, word, shift)
+                                     : bf16_at_random(*x, word, shift);
+
+    *x = gp_remainder_of(*x, from_half<format>(h));
+    return h;
+}
+
+template <int format>
+static __device__ void
+cast_round_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end)
+{
+    uint16_t *out = (uint16_t *)part->bytes;
+    uint32_t shift = part->random.shift;
+
+    for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
+        uint32_t left = end - i < 4 ? (uint32_t)(end - i) : 4;
+        uint4 word = gp_words4(&part->random, part->offset + i);
+        float4 x = gp_load4(part->source + i, left);
+        uint2 packed;
+
+        if (part->residual)
+            x = gp_add4(gp_load4(part->residual + i, left), x);
+        packed.x = round_one<format>(&x.x, word.x, shift);
+        packed.x |= round_one<format>(&x.y, word.y, shift) << 16;
+        packed.y = round_one<format>(&x.z, word.z, shift);
+        packed.y |= round_one<format>(&x.w, word.w, shift) << 16;
+        if (left == 4) {
+            *(uint2 *)(out + i) = packed;
+        } else {
+            out[i] = (uint16_t)packed.x;
+            if (left > 1)
+                out[i + 1] = (uint16_t)(packed.x >> 16);
+            if (left > 2)
+                out[i + 2] = (uint16_t)packed.y;
+        }
+        if (part->residual)
+            gp_store4(part->residual + i, x, left);
+    }
+}
+
+extern "C" __global__ void
+gp_cuda_cast_round(const gp_cuda_part *part, uint32_t parts, uint32_t format)
+{
+    uint64_t begin, end;
+    const gp_cuda_part *mine = cast_tile(part, parts, &begin, &end);
+
+    if (format == CAST_FP16)
+        cast_round_tile<CAST_FP16>(mine, begin, end);
+    else
+        cast_round_tile<CAST_BF16>(mine, begin, end);
 }
 
 extern "C" __global__ void

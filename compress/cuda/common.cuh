@@ -48,6 +48,15 @@ gp_find_part(const gp_cuda_part *part, uint32_t parts)
     return part + low;
 }
 
+/* i / block, by a shift where that is all it takes. */
+static __device__ __forceinline__ uint64_t
+gp_over(uint64_t i, uint32_t block)
+{
+    if ((block & (block - 1)) == 0)
+        return i >> (31 - __clz((int)block));
+    return i >> 32 ? i / block : (uint32_t)i / block;
+}
+
 static __device__ inline bool
 gp_is_finite(float x)
 {

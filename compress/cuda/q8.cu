@@ -144,7 +144,7 @@ extern "C" __global__ void
 gp_cuda_q8_encode(const gp_cuda_part *part, uint32_t parts, uint32_t block)
 {
     const gp_cuda_part *mine = gp_find_part(part, parts);
-    uint64_t blocks = (mine->count + block - 1) / block;
+    uint64_t blocks = gp_over(mine->count + block - 1, block);
     uint64_t first =
         (uint64_t)(blockIdx.x - mine->first_block) * Q8_WARPS * Q8_PER_WARP +
         threadIdx.x / 32u;
@@ -219,7 +219,7 @@ gp_cuda_q8_decode(const gp_cuda_part *part, uint32_t parts, uint32_t block,
                   uint32_t add)
 {
     const gp_cuda_part *mine = gp_find_part(part, parts);
-    uint64_t blocks = (mine->count + block - 1) / block;
+    uint64_t blocks = gp_over(mine->count + block - 1, block);
     uint64_t first =
         (uint64_t)(blockIdx.x - mine->first_block) * Q8_WARPS * Q8_PER_WARP +
         threadIdx.x / 32u;
@@ -288,13 +288,13 @@ gp_cuda_q8_fold(const gp_cuda_part *part, uint32_t parts, uint32_t block,
     const gp_cuda_part *mine = gp_find_part(part, parts);
     const gp_cuda_message *message = mine->message;
     uint64_t begin = (uint64_t)(blockIdx.x - mine->first_block) * FOLD_TILE;
-    uint64_t count = mine->count, blocks = (count + block - 1) / block;
+    uint64_t count = mine->count, blocks = gp_over(count + block - 1, block);
     uint64_t end = begin + FOLD_TILE < count ? begin + FOLD_TILE : count;
     uint32_t messages = mine->messages, good = 1;
 
     for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
         uint32_t left = end - i < 4 ? (uint32_t)(end - i) : 4;
-        uint64_t scale_at = 4 * (i / block), codes_at = 4 * blocks + i;
+        uint64_t scale_at = 4 * gp_over(i, block), codes_at = 4 * blocks + i;
         float4 sum = gp_load4(mine->target + i, add ? left : 0);
 
         GP_UNROLL(4)

@@ -317,7 +317,7 @@ queue(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
     const gp_device_ops *ops = c->device->ops;
     const uint8_t *parts = b->slot->block;
     uint32_t n = (uint32_t)b->n, flag = add;
-    void *args[] = {&parts, &n, &c->plan.word, &flag};
+    void *args[3 + GP_CODER_WORDS] = {&parts, &n, &c->plan.word[0], &flag};
     gp_launch launch = {.kernel = kernel->kernel,
                         .grid = (uint32_t)b->blocks,
                         .block = kernel->threads,
@@ -325,6 +325,8 @@ queue(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
     size_t used = b->n * sizeof(gp_cuda_part);
     gp_status status;
 
+    for (size_t i = 1; i < GP_CODER_WORDS; i++)
+        args[3 + i] = &c->plan.word[i];
     if (b->message_count)
         used = c->room.parts * sizeof(gp_cuda_part) +
                b->message_count * sizeof(gp_cuda_message);

@@ -12,6 +12,8 @@
 #include "compress/pipeline.h"
 #include "device/coder.h"
 
+#define GP_CODER_WORDS 10
+
 /* One launch over all parts. */
 typedef struct gp_coder_kernel {
     gp_kernel_id kernel;
@@ -21,7 +23,9 @@ typedef struct gp_coder_kernel {
 
 /* What a codec settles when a coder is opened. */
 typedef struct gp_coder_plan {
-    uint32_t word; /* what kernels are told of the format */
+    /* What kernels are told of the format: the first word, whether to add,
+     * the other words. */
+    uint32_t word[GP_CODER_WORDS];
     gp_coder_kernel encode, decode, fold;
     gp_stream_use use; /* of random numbers; 0: none */
     gp_round round;    /* for the shift of stratified rounding */

@@ -225,6 +225,7 @@ call_with(void (*kernel)(A...), void **args)
     spread(kernel, args, std::index_sequence_for<A...>{});
 }
 
+#include "compress/cuda/blocks.cu"
 #include "compress/cuda/cast.cu"
 #include "compress/cuda/q8.cu"
 

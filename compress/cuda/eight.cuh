@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * eight.cuh - eight neighbours in the registers of a thread: what formats of
+ * few bits work on, since eight codes are whole bytes.
+ *
+ * Loops over them are unrolled, so that their indices are constants and nothing
+ * goes to local memory.
+ */
+#ifndef GP_CUDA_EIGHT_CUH
+#define GP_CUDA_EIGHT_CUH
+
+#include "compress/cuda/common.cuh"
+
+/* The first `left` of eight elements; 0 for the others. */
+static __device__ __forceinline__ void
+gp_load8(const float *at, uint32_t left, float x[8])
+{
+    if (left >= 8 && ((uintptr_t)at & 15u) == 0) {
+        float4 a = ((const float4 *)at)[0], b = ((const float4 *)at)[1];
+
+        x[0] = a.x;
+        x[1] = a.y;
+        x[2] = a.z;
+        x[3] = a.w;
+        x[4] = b.x;
+        x[5] = b.y;
+        x[6] = b.z;
+        x[7] = b.w;
+        return;
+    }
+    GP_UNROLL(8)
+    for (uint32_t i = 0; i < 8; i++)
+        x[i] = i < left ? at[i] : 0.0f;
+}
+
+static __device__ __forceinline__ void
+gp_store8(float *at, uint32_t left, const float x[8])
+{
+    if (left >= 8 && ((uintptr_t)at & 15u) == 0) {
+        ((float4 *)at)[0] = make_float4(x[0], x[1], x[2], x[3]);
+        ((float4 *)at)[1] = make_float4(x[4], x[5], x[6], x[7]);
+        return;
+    }
+    GP_UNROLL(8)
+    for (uint32_t i = 0; i < 8; i++)
+        if (i < left)
+            at[i] = x[i];
+}
+
+/* What is encoded: residual + source, or source alone. */
+static __device__ __forceinline__ void
+gp_gather8(const float *source, const float *residual, uint64_t i,
+           uint32_t left, float x[8])
+{
+    float r[8];
+
+    gp_load8(source + i, left, x);
+    if (!residual)
+        return;
+    gp_load8(residual + i, left, r);
+    GP_UNROLL(8)
+    for (int j = 0; j < 8; j++)
+        x[j] = __fadd_rn(r[j], x[j]);
+}
+
+static __device__ __forceinline__ uint32_t
+gp_magnitude(float x)
+{
+    return __float_as_uint(x) & GP_FP32_MAGNITUDE;
+}
+
+static __device__ __forceinline__ uint32_t
+gp_most8(const float x[8])
+{
+    uint32_t most = 0;
+
+    GP_UNROLL(8)
+    for (int j = 0; j < 8; j++)
+        most = gp_magnitude(x[j]) > most ? gp_magnitude(x[j]) : most;
+    return most;
+}
+
+/* The largest of a group of `lanes` lanes, a power of two. */
+static __device__ __forceinline__ uint32_t
+gp_group_max(uint32_t value, uint32_t lanes)
+{
+    if (lanes == 32)
+        return gp_warp_max(value);
+    for (uint32_t d = 1; d < lanes; d <<= 1) {
+        uint32_t other = __shfl_xor_sync(GP_FULL_WARP, value, (int)d);
+
+        value = other > value ? other : value;
+    }
+    return value;
+}
+
+/* The first `bytes` of up to eight, at any place. */
+static __device__ __forceinline__ uint64_t
+gp_load_bytes(const uint8_t *at, uint32_t bytes)
+{
+    uint64_t word = 0;
+
+    if (bytes == 8 && ((uintptr_t)at & 3u) == 0)
+        return ((const uint32_t *)at)[0] | (uint64_t)((const uint32_t *)at)[1]
+                                               << 32;
+    if (bytes == 4 && ((uintptr_t)at & 3u) == 0)
+        return *(const uint32_t *)at;
+    if (bytes == 2 && ((uintptr_t)at & 1u) == 0)
+        return *(const uint16_t *)at;
+    GP_UNROLL(8)
+    for (uint32_t i = 0; i < 8; i++)
+        if (i < bytes)
+            word |= (uint64_t)at[i] << 8 * i;
+    return word;
+}
+
+static __device__ __forceinline__ void
+gp_store_bytes(uint8_t *at, uint32_t bytes, uint64_t word)
+{
+    if (bytes == 8 && ((uintptr_t)at & 3u) == 0) {
+        ((uint32_t *)at)[0] = (uint32_t)word;
+        ((uint32_t *)at)[1] = (uint32_t)(word >> 32);
+        return;
+    }
+    if (bytes == 4 && ((uintptr_t)at & 3u) == 0) {
+        *(uint32_t *)at = (uint32_t)word;
+        return;
+    }
+    if (bytes == 2 && ((uintptr_t)at & 1u) == 0) {
+        *(uint16_t *)at = (uint16_t)word;
+        return;
+    }
+    GP_UNROLL(8)
+    for (uint32_t i = 0; i < 8; i++)
+        if (i < bytes)
+            at[i] = (uint8_t)(word >> 8 * i);
+}
+
+#endif
