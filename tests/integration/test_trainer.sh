@@ -56,7 +56,7 @@ same "momentum on the shards"
 
 # An optimizer's state on shards is in checkpoints, and what fp16 leaves of
 # parameters is not all that is.
-options=(--optimizer adam:amsgrad=1,warmup=5,cosine=99 --lr 0.01 --quiet
+options=(--optimizer adam:amsgrad=1,warmup=5,cosine=99,clip=0.5 --lr 0.01 --quiet
     --pull-codec fp16)
 train "adam" 0 "${options[@]}" --epochs 4
 digest=$(value params_sha256)

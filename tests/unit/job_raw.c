@@ -68,6 +68,9 @@ take_event(raw *w, const gp_event *e, uint8_t type)
     if (e->msg.type != type)
         return false;
     w->last = e->msg;
+    if (!e->msg.region && e->msg.payload)
+        memcpy(w->payload, e->payload,
+               GP_MIN(e->msg.payload, sizeof(w->payload)));
     if (type == GP_MSG_READY)
         job_check(gp_grant_decode(e->payload, e->msg.payload, &w->grant));
     if (type == GP_MSG_CHALLENGE)
@@ -132,7 +135,7 @@ raw_join(raw *w)
     gp_hello hello = {.rank = w->rank,
                       .size = w->size,
                       .shard = 0,
-                      .shards = 1,
+                      .shards = GP_MAX(w->shards, 1u),
                       .identity = "raw"};
     gp_msg msg = {.type = GP_MSG_HELLO, .worker = w->rank};
     uint8_t bytes[GP_HELLO_BYTES_MAX];
@@ -145,27 +148,30 @@ raw_join(raw *w)
 void
 raw_register(raw *w)
 {
-    gp_tensor_spec spec = {.name = "t",
-                           .dtype = GP_FP32,
-                           .count = RAW_COUNT,
-                           .pull = "none",
-                           .updater = "sum",
-                           .mode = "sync",
-                           .restored = w->restored};
+    gp_tensor_spec spec[2];
+    gp_tensor_spec one = {.name = "t",
+                          .dtype = GP_FP32,
+                          .count = RAW_COUNT,
+                          .pull = "none",
+                          .updater = "sum",
+                          .mode = "sync",
+                          .restored = w->restored};
     gp_tensor_list list = {.chunk_bytes = 1u << 20,
                            .seed = 1,
-                           .shards = 1,
-                           .count = 1,
-                           .tensors = &spec};
+                           .shards = GP_MAX(w->shards, 1u),
+                           .count = GP_MAX(w->shards, 1u),
+                           .tensors = spec};
     gp_msg msg = {.type = GP_MSG_TENSORS, .worker = w->rank};
     void *bytes;
     size_t size;
 
-    snprintf(spec.push, sizeof(spec.push), "%s", w->codec);
+    snprintf(one.push, sizeof(one.push), "%s", w->codec);
     if (w->updater)
-        snprintf(spec.updater, sizeof(spec.updater), "%s", w->updater);
+        snprintf(one.updater, sizeof(one.updater), "%s", w->updater);
     if (w->mode)
-        snprintf(spec.mode, sizeof(spec.mode), "%s", w->mode);
+        snprintf(one.mode, sizeof(one.mode), "%s", w->mode);
+    spec[0] = spec[1] = one;
+    spec[1].name[0] = 'u';
     job_check(gp_tensor_list_encode(&list, &bytes, &size));
     msg.payload = size;
     raw_send(w, &msg, bytes);

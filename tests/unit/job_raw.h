@@ -24,13 +24,17 @@ typedef struct raw {
     uint32_t rank, size, pipeline;
     const char *codec;          /* push pipelines of the tensor */
     const char *updater, *mode; /* of the tensor; NULL: sum, sync */
-    uint8_t restored;           /* it says that it will restore a history */
+    /* Of the job, as it says; 0: 1. There are as many tensors, which lie on one
+     * shard each; it talks to the first. */
+    uint32_t shards;
+    uint8_t restored; /* it says that it will restore a history */
     uint64_t job;
     gp_grant grant;
     uint64_t credits; /* slots that came back since the last look */
     bool connected, closed;
     gp_status close_status;
-    gp_msg last; /* of raw_expect() */
+    gp_msg last;                  /* of raw_expect() */
+    uint8_t payload[GP_TEXT_MAX]; /* of the last control message */
     char text[GP_TEXT_MAX];
     uint8_t nonce[GP_NONCE_BYTES];
 } raw;

@@ -22,6 +22,7 @@
 #include "shard/fold.h"
 #include "shard/norm.h"
 #include "shard/updater.h"
+#include "worker/worker_int.h"
 
 #define TENSORS 5u
 #define MOST    30000u
@@ -342,6 +343,130 @@ totals_nobody_asked_for_are_refused(void **state)
     }
 }
 
+/* Of RAW_COUNT times a value. */
+static double
+reported(const raw *w)
+{
+    gp_norm n;
+
+    assert_int_equal(w->last.payload, 2 * GP_NORM_BYTES);
+    gp_norm_decode(w->payload, &n);
+    return gp_norm_sum(&n);
+}
+
+static void
+answer(raw *w, uint64_t step, double total)
+{
+    gp_msg msg = {.type = GP_MSG_TOTAL, .worker = w->rank, .step = step};
+
+    memcpy(&msg.aux, &total, sizeof(total));
+    raw_send(w, &msg, NULL);
+}
+
+static void
+join_pair(raw *w, const job *j, uint32_t rank)
+{
+    raw_connect(w, "loop", j->servers, rank, 2);
+    w->shards = 2;
+    w->updater = "sgd:lr=1,clip=1";
+    raw_join(w);
+}
+
+static void
+push_both(raw *a, raw *b, uint64_t step, float value)
+{
+    gp_msg msg = raw_push(a, (uint16_t)step, step, false);
+
+    raw_send_values(a, &msg, value);
+    msg = raw_push(b, (uint16_t)step, step, true);
+    raw_send_values(b, &msg, value);
+}
+
+/* It leaves between a report and its answer: the next one is told again, of the
+ * step before too. */
+static void
+who_adds_up_may_leave(void **state)
+{
+    job j = {.transport = "loop", .workers = 2, .shards = 1};
+    gp_msg bye = {.type = GP_MSG_BYE};
+    raw a, b;
+
+    (void)state;
+    job_start_servers(&j);
+    join_pair(&a, &j, 0);
+    join_pair(&b, &j, 1);
+    raw_register(&a);
+    raw_register(&b);
+    push_both(&a, &b, 0, 3);
+    raw_expect(&a, GP_MSG_NORM);
+    assert_int_equal(a.last.chunk, 0);
+    assert_true(reported(&a) == 9 * RAW_COUNT);
+    answer(&a, 0, 4); /* one half is left of the gradient, and less */
+    raw_expect(&b, GP_MSG_RESULT);
+    assert_true(fabsf(b.result[7] + 1.5f) < 1e-5f);
+    push_both(&a, &b, 1, 1);
+    raw_expect(&a, GP_MSG_NORM);
+    raw_send(&a, &bye, NULL);
+    raw_expect(&b, GP_MSG_NORM);
+    assert_true(b.last.step == 0 && reported(&b) == 9 * RAW_COUNT);
+    raw_expect(&b, GP_MSG_NORM);
+    assert_true(b.last.step == 1 && reported(&b) == RAW_COUNT);
+    answer(&b, 0, 1e6); /* it is late, and changes nothing */
+    answer(&b, 1, 0.25);
+    raw_expect(&b, GP_MSG_RESULT);
+    assert_true(fabsf(b.result[7] + 2.5f) < 1e-5f);
+    raw_close(&a);
+    answer(&b, 2, 1); /* nothing was reported */
+    raw_expect_closed(&b);
+    raw_close(&b);
+    job_stop_servers(&j);
+    assert_int_equal(j.server_status, GP_ERR_PEER_LOST);
+}
+
+/* What no shard says: the group, its length, the step. */
+static void
+misled_body(job *j, gp_worker *w, uint32_t rank)
+{
+    static const struct {
+        uint32_t group;
+        uint64_t step, bytes;
+    } bad[] = {{2, 0, 2 * GP_NORM_BYTES},
+               {UINT32_MAX, 0, 2 * GP_NORM_BYTES},
+               {1, 0, 2 * GP_NORM_BYTES}, /* it needs no norm */
+               {0, 1, 2 * GP_NORM_BYTES - 1}};
+    static const uint8_t zeros[2 * GP_NORM_BYTES];
+    size_t which = *(const size_t *)j->data;
+    gp_event event = {.type = GP_EVENT_MESSAGE,
+                      .msg = {.type = GP_MSG_NORM, .payload = sizeof(zeros)},
+                      .payload = zeros};
+
+    (void)job_tensor(w, "t", 10, "sgd:clip=1");
+    job_check(gp_worker_ready(w));
+    gp_driver_hold(w->driver);
+    event.msg.chunk = bad[which].group;
+    event.msg.step = bad[which].step;
+    event.msg.payload = bad[which].bytes;
+    gp_worker_norm(&w->conn[0], &event);
+    gp_driver_release(w->driver);
+    job_note(j, rank, gp_barrier(w));
+}
+
+static void
+reports_that_cannot_be_end_the_job(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        job j = {.transport = "loop",
+                 .workers = 1,
+                 .shards = 1,
+                 .body = misled_body,
+                 .data = &i};
+
+        (void)run_job(&j);
+        job_expect_end(&j, 0, GP_ERR_PROTOCOL, "which cannot be");
+    }
+}
+
 /* --- the sums themselves --- */
 
 static double
@@ -419,6 +544,8 @@ main(void)
         cmocka_unit_test(what_is_missing_has_a_name),
         cmocka_unit_test(not_a_number_is_seen_everywhere),
         cmocka_unit_test(totals_nobody_asked_for_are_refused),
+        cmocka_unit_test(who_adds_up_may_leave),
+        cmocka_unit_test(reports_that_cannot_be_end_the_job),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
