@@ -23,6 +23,8 @@ for what, size, who in sorted(median):
     other = median.get((what, size, "perftest"))
     if what == "pushpull":
         other = median.get(("bw", size, "perftest"))
+    # A machine may not be able to do in both directions what it does in one.
+    both = median.get(("both", size, "perftest"))
     unit = "us" if what == "lat" else "MBps"
     result = {"what": what, "bytes": size, "unit": unit, "gradpush": ours,
               "perftest": other, "ratio": ours / other if other else None,
@@ -31,6 +33,10 @@ for what, size, who in sorted(median):
     results.append(result)
     print(f"figure: {what} {size} B: {transport} {ours:.4g} {unit}, "
           f"perftest {other:.4g}, ratio {result['ratio']:.3f}")
+    if what == "pushpull" and both:
+        result["perftest_both_ways"] = both
+        print(f"figure: {what} {size} B: perftest {both:.4g} {unit} each way "
+              f"at once, ratio {ours / both:.3f}")
 with open(target, "w", encoding="utf-8") as file:
     json.dump({"schema": "gradpush.lab/1", "transport": transport,
                "rounds": int(rounds), "results": results}, file, indent=2)

@@ -2,7 +2,7 @@
 # gradpush and perftest on the same device in turn: medians and ratios, also as
 # side_by_side.json in OUT. Judges nothing: what a machine does besides is not
 # known here. Both sides of a latency spin, as perftest's always do.
-# timeout: 150
+# timeout: 170
 . "$LAB_LIB"
 need_transport
 ROUNDS=${LAB_ROUNDS:-3}
@@ -32,6 +32,11 @@ for ((round = 0; round < ROUNDS; round++)); do
     echo "lat 64 perftest $(awk '{ print $5 }' <<<"$row")" >>"$rows"
     GRADPUSH_SPIN=1s ours lat 64 1000
     echo "lat 64 gradpush $(field median_us)" >>"$rows"
+    # Of both directions at once perftest says the sum.
+    row=$(perftest ib_write_bw -b --report_gbits -s 1048576 -n 32) ||
+        fail "ib_write_bw -b"
+    echo "both 1048576 perftest $(awk '{ print $4 * 125 / 2 }' <<<"$row")" \
+        >>"$rows"
     timeout 60 gradpush bench pushpull --transport "$transport" --workers 1 \
         --shards 1 -b 1M -e 1M -n 32 --json - >/tmp/report 2>/tmp/error ||
         fail "gradpush bench pushpull: $(cat /tmp/error)"
