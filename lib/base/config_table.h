@@ -124,7 +124,8 @@
       "file for a JSON line per tensor and step: bytes, times, errors; %r is " \
       "the rank, without it rank 0 writes; gradients travel twice")            \
     X(updater, STRING, "mean", NULL, 0, 0, 0,                                  \
-      "what shards do with pushes: sum, mean, sgd:lr=0.1,momentum=0.9")        \
+      "what shards do with pushes: sum, mean, sgd:lr=0.1,momentum=0.9, "       \
+      "adam:lr=1e-3,warmup=100 (updaters.md)")                                 \
     X(mode, STRING, "sync", NULL, 0, 0, 0,                                     \
       "who waits for whom: sync, sync:N-1, ssp:4, async or local:16")          \
     X(seed, INT, "1", NULL, 0, 9007199254740991, 0,                            \
