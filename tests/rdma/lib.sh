@@ -106,6 +106,22 @@ single_device() {
     tc qdisc del dev v1 root
 } 2>/dev/null
 
+# second_rail: rxe2 on a pair of its own, so that it lives when v0 does not.
+second_rail() {
+    [ ! -e /sys/class/infiniband/rxe2 ] || return 0
+    ip link add v2 type veth peer name v3
+    ip link set v3 mtu 4200 up
+    ip link set v2 mtu 4200 up
+    ip addr add 10.78.0.1/24 dev v2
+    rdma link add rxe2 type rxe netdev v2 || fail "no rxe2"
+    until_true 20 is_active rxe2 || fail "rxe2 does not come up"
+}
+is_active() { rdma link show "$1/1" | grep -q 'state ACTIVE'; }
+single_rail() {
+    rdma link del rxe2
+    ip link del v2
+} 2>/dev/null
+
 # A job whose processes are started one by one: each has its own address and
 # log, and nobody ends the others. Uses WORK (a folder) and the trainer.
 declare -A member # name: process
