@@ -132,6 +132,7 @@ register_tensor(gt_comm *comm, const gt_options *o, uint64_t steps,
     t.pull_codec = o->pull_codec_given ? o->pull_codec : NULL;
     t.updater = updater;
     t.first_step = steps;
+    t.mode = o->mode;
     return gp_tensor_register(comm->worker, &t, &comm->tensors[index]);
 }
 
@@ -145,6 +146,7 @@ register_sums(gt_comm *comm)
     t.codec = "none";
     t.pull_codec = "none";
     t.updater = "sum";
+    t.mode = "sync";
     return gp_tensor_register(comm->worker, &t, &comm->sums);
 }
 
@@ -218,6 +220,46 @@ gt_comm_push(gt_comm *comm, size_t layer)
             return gt_fail_engine(status, "cannot push");
     }
     return GP_OK;
+}
+
+gp_status
+gt_comm_local_step(gt_comm *comm, size_t layer)
+{
+    for (size_t i = 2 * layer; i < 2 * layer + 2; i++) {
+        gp_status status = gp_local_step(comm->tensors[i], param_of(comm, i), 1,
+                                         &comm->requests[i]);
+
+        if (status != GP_OK)
+            return gt_fail_engine(status, "cannot end a round");
+    }
+    return GP_OK;
+}
+
+uint64_t
+gt_comm_version(const gt_comm *comm)
+{
+    return gp_tensor_version(comm->tensors[0]);
+}
+
+/* Nobody pushes between the barrier and the next sum, so all get the same. */
+gp_status
+gt_comm_refresh(gt_comm *comm)
+{
+    gp_status status = gp_worker_rest(comm->worker);
+    size_t sent = 0;
+    gp_status waited;
+
+    if (status == GP_OK)
+        status = gp_barrier(comm->worker);
+    while (sent < 2 * comm->mlp->layers && status == GP_OK) {
+        status = gp_pull(comm->tensors[sent], param_of(comm, sent),
+                         &comm->requests[sent]);
+        sent += status == GP_OK;
+    }
+    waited = gp_wait_all(comm->requests, sent, -1);
+    status = status == GP_OK ? waited : status;
+    return status == GP_OK ? GP_OK
+                           : gt_fail_engine(status, "an epoch cannot end");
 }
 
 gp_status

@@ -35,6 +35,17 @@ gp_status gt_comm_start(gt_comm *comm);
 /* Sends a layer's gradients. */
 gp_status gt_comm_push(gt_comm *comm, size_t layer);
 
+/* Hands over a layer's params after a step of the worker's own optimizer; new
+ * ones replace them when a round ends. */
+gp_status gt_comm_local_step(gt_comm *comm, size_t layer);
+
+/* Steps or updates that the parameters which came last have had. */
+uint64_t gt_comm_version(const gt_comm *comm);
+
+/* When all requests have ended: waits until all ranks are here, then gives all
+ * the same, newest parameters. */
+gp_status gt_comm_refresh(gt_comm *comm);
+
 /* Waits for the answer to the last push of a layer, which replaces the layer's
  * grads: the mean gradient with GT_UPDATE_WORKER, the new parameters with
  * GT_UPDATE_SHARD. They cannot go into params directly, which backward still

@@ -32,7 +32,9 @@ gt_options_updater(const gt_options *o, char *out, size_t capacity)
     print_float(m->weight_decay, decay, sizeof(decay));
     print_float(m->kind == GT_SGD ? 0 : m->momentum, momentum,
                 sizeof(momentum));
-    if (o->update == GT_UPDATE_WORKER)
+    if (o->mode_kind == GT_MODE_LOCAL)
+        n = snprintf(out, capacity, "%s", o->outer);
+    else if (o->update == GT_UPDATE_WORKER)
         n = snprintf(out, capacity, "mean");
     else if (m->kind >= GT_ADAGRAD)
         n = snprintf(out, capacity, "%s:lr=%s,weight_decay=%s%s%s",

@@ -3,8 +3,8 @@
  * options.c - the command line of gradpush-train.
  *
  * One table gives getopt its options, the help its text and the messages the
- * nearest name. Words that name later work (async, adam, cuda) are known and
- * refused by name, so that a script finds out at once.
+ * nearest name. Words that name later work (tensor, cuda) are known and refused
+ * by name, so that a script finds out at once.
  */
 #include "options.h"
 
@@ -35,6 +35,8 @@ enum key {
     KEY_UPDATE,
     KEY_OVERLAP,
     KEY_MODE,
+    KEY_OUTER,
+    KEY_SLOW,
     KEY_PARALLEL,
     KEY_CODEC,
     KEY_PULL_CODEC,
@@ -99,7 +101,16 @@ static const struct row {
     {"overlap", KEY_OVERLAP, "WHEN",
      "on: push each layer while backward goes on; off: after it; auto "
      "(default): off when the workers fill this machine's processors"},
-    {"mode", KEY_MODE, "NAME", "sync"},
+    {"mode", KEY_MODE, "MODE",
+     "sync (default), sync:N-1, ssp:K, async: shards hold the parameters in "
+     "the latter three; local:H: H steps of each worker on its own between "
+     "two exchanges"},
+    {"outer", KEY_OUTER, "UPDATER",
+     "of the shards with --mode local:H: sgd:lr=1 (default), mean, "
+     "sgd:lr=0.7,momentum=0.9,nesterov=1, ..."},
+    {"slow", KEY_SLOW, "RANK:F",
+     "that worker takes F times as long for its steps, to see what a mode does "
+     "about it"},
     {"parallel", KEY_PARALLEL, "NAME", "data"},
     {"codec", KEY_CODEC, "SPEC", "pipeline for pushes, such as q8+lz4 (none)"},
     {"pull-codec", KEY_PULL_CODEC, "SPEC", "pipeline for pulls (none)"},
@@ -152,8 +163,6 @@ static const word progresses[] = {{"auto", GT_PROGRESS_AUTO},
                                   {"on", GT_PROGRESS_ON},
                                   {"off", GT_PROGRESS_OFF},
                                   {NULL, 0}};
-static const word modes[] = {{"sync", 0},   {"async", -1},     {"ssp", -1},
-                             {"local", -1}, {"allreduce", -1}, {NULL, 0}};
 static const word parallels[] = {{"data", 0}, {"tensor", -1}, {NULL, 0}};
 static const word devices[] = {
     {"auto", 0}, {"cpu", 0}, {"cuda", -1}, {NULL, 0}};
@@ -404,7 +413,14 @@ apply_training(int key, const char *name, const char *text, gt_options *o)
     case KEY_SEED:
         return parse_count(name, text, 0, INT64_MAX, &o->seed);
     case KEY_MODE:
-        return parse_enum(name, text, modes, &ignored);
+        o->mode = text;
+        o->mode_given = true;
+        return GP_OK;
+    case KEY_OUTER:
+        o->outer = text;
+        return GP_OK;
+    case KEY_SLOW:
+        return gt_options_slow(text, o);
     case KEY_PARALLEL:
         return parse_enum(name, text, parallels, &ignored);
     case KEY_THREADS:
@@ -520,7 +536,7 @@ check_pull_codec(const char *text)
 static gp_status
 check_codecs(gt_options *o)
 {
-    static char codec[1024], pull_codec[1024];
+    static char codec[1024], pull_codec[1024], mode[64];
     gp_config *c;
 
     if (o->codec_given && gp_codec_check(o->codec) != GP_OK)
@@ -532,7 +548,10 @@ check_codecs(gt_options *o)
     snprintf(codec, sizeof(codec), "%s", gp_config_get(c, "codec"));
     snprintf(pull_codec, sizeof(pull_codec), "%s",
              gp_config_get(c, "pull_codec"));
+    snprintf(mode, sizeof(mode), "%s", gp_config_get(c, "mode"));
     gp_config_destroy(c);
+    if (!o->mode_given)
+        o->mode = mode;
     if (!o->codec_given)
         o->codec = codec;
     if (!o->pull_codec_given)
@@ -646,6 +665,8 @@ set_defaults(gt_options *o)
         .epochs = 10,
         .batch = 64,
         .seed = 1,
+        .mode = "sync",
+        .outer = "sgd:lr=1",
         .threads = 1,
         .codec = "none",
         .pull_codec = "none",
@@ -718,8 +739,8 @@ gt_options_parse(int argc, char **argv, gt_options *out)
                 argv[optind]);
         return GT_ACTION_USAGE;
     }
-    if (check_codecs(&o) != GP_OK || gt_options_settle(&o) != GP_OK ||
-        check_together(&o) != GP_OK)
+    if (check_codecs(&o) != GP_OK || gt_options_settle_mode(&o) != GP_OK ||
+        gt_options_settle(&o) != GP_OK || check_together(&o) != GP_OK)
         return GT_ACTION_USAGE;
     *out = o;
     return GT_ACTION_TRAIN;

@@ -16,6 +16,14 @@ typedef enum gt_update {
     GT_UPDATE_SHARD   /* shards hold the parameters and return them */
 } gt_update;
 
+/* What a mode asks of the trainer; the text says the rest. */
+typedef enum gt_mode {
+    GT_MODE_SYNC,
+    GT_MODE_BACKUPS, /* sync:N-b */
+    GT_MODE_FREE,    /* async, ssp:K: each push is an update */
+    GT_MODE_LOCAL
+} gt_mode;
+
 typedef enum gt_progress_when {
     GT_PROGRESS_AUTO, /* on a terminal */
     GT_PROGRESS_ON,
@@ -36,6 +44,12 @@ typedef struct gt_options {
     bool lr_given, weight_decay_given;
     gt_update update;
     bool update_given;
+    const char *mode; /* that of the configuration, unless given */
+    bool mode_given;
+    gt_mode mode_kind;
+    const char *outer; /* updater of mode local:H */
+    uint32_t slow_rank;
+    double slow_factor; /* 0: nobody is slowed */
     gt_partition partition;
     uint32_t epochs;
     size_t batch;
@@ -69,6 +83,10 @@ gt_action gt_options_parse(int argc, char **argv, gt_options *out);
 /* Defaults of the optimizer that was chosen, and whether it can be where it is
  * to be. */
 gp_status gt_options_settle(gt_options *options);
+
+/* --slow, and whether --mode goes with the others. */
+gp_status gt_options_slow(const char *text, gt_options *options);
+gp_status gt_options_settle_mode(gt_options *options);
 
 /* The text of the shards' updater for these options; -1 when it is too long. */
 int gt_options_updater(const gt_options *options, char *out, size_t capacity);

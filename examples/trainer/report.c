@@ -143,7 +143,13 @@ config_of(const gt_trainer *t)
     set_count(c, "seed", o->seed);
     set_text(c, "update", gt_update_name(o->update));
     json_object_set_new(c, "overlap", json_boolean(t->overlap));
-    set_text(c, "mode", "sync");
+    set_text(c, "mode", o->mode);
+    if (o->mode_kind == GT_MODE_LOCAL)
+        set_text(c, "outer", o->outer);
+    if (o->slow_factor > 0) {
+        set_count(c, "slow_rank", o->slow_rank);
+        set_real(c, "slow_factor", o->slow_factor);
+    }
     set_text(c, "parallel", "data");
     set_text(c, "codec", o->codec);
     set_text(c, "pull_codec", o->pull_codec);

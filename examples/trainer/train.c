@@ -8,10 +8,12 @@
  */
 #include "train.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "checkpoint.h"
@@ -170,18 +172,39 @@ apply_layer(gt_trainer *t, size_t l)
                       t->velocity ? t->velocity + at : NULL, count);
 }
 
+static bool
+is_local(const gt_trainer *t)
+{
+    return t->options->mode_kind == GT_MODE_LOCAL;
+}
+
 static gp_status
 settle_layer(void *user, size_t l)
 {
     gt_trainer *t = user;
     bool arrived = t->pending[l];
+    double start = gt_now();
     gp_status status = GP_OK;
 
     if (t->comm)
         status = gt_comm_wait(t->comm, l, &arrived);
     t->pending[l] = false;
-    if (status == GP_OK && arrived)
+    t->waited += gt_now() - start;
+    if (status == GP_OK && arrived && !is_local(t))
         apply_layer(t, l);
+    return status;
+}
+
+/* The worker's own step, when backward is over. */
+static gp_status
+step_locally(gt_trainer *t)
+{
+    gp_status status = GP_OK;
+
+    for (size_t l = 0; l < t->mlp.layers && status == GP_OK; l++) {
+        apply_layer(t, l);
+        status = gt_comm_local_step(t->comm, l);
+    }
     return status;
 }
 
@@ -194,6 +217,8 @@ push_layer(void *user, size_t l)
     t->pending[l] = true;
     if (!t->comm || status != GP_OK)
         return status;
+    if (is_local(t))
+        return l == 0 ? step_locally(t) : GP_OK;
     if (t->overlap)
         return gt_comm_push(t->comm, l);
     /* Backward ends with layer 0, which forward wants first. */
@@ -212,13 +237,29 @@ gt_trainer_settle(gt_trainer *t)
     return status;
 }
 
+/* What --slow asks for: more time for what was computed. */
+static void
+slow_down(const gt_trainer *t, double computed)
+{
+    double more = computed * (t->options->slow_factor - 1);
+    struct timespec rest = {.tv_sec = (time_t)more};
+
+    if (t->options->slow_factor <= 1 || t->rank != t->options->slow_rank)
+        return;
+    rest.tv_nsec = (long)((more - (double)rest.tv_sec) * 1e9);
+    while (nanosleep(&rest, &rest) != 0 && errno == EINTR)
+        continue;
+}
+
 gp_status
 gt_trainer_step(gt_trainer *t, size_t step, gt_score *score)
 {
     size_t rows = t->options->batch;
+    double start = gt_now();
     const float *output;
     gp_status status;
 
+    t->waited = 0;
     gt_loader_batch(&t->loader, step, t->x, t->labels);
     status = gt_mlp_forward(&t->mlp, t->x, rows, settle_layer, t, &output);
     if (status != GP_OK)
@@ -227,6 +268,7 @@ gt_trainer_step(gt_trainer *t, size_t step, gt_score *score)
                  gt_mlp_output_delta(&t->mlp), score);
     status = gt_mlp_backward(&t->mlp, t->x, rows, push_layer, t);
     t->steps++;
+    slow_down(t, gt_now() - start - t->waited);
     return status;
 }
 
@@ -268,11 +310,10 @@ combine(gt_trainer *t, const gt_score *train, const gt_score *test,
 {
     bool diverged = !isfinite(train->loss) || !isfinite(test->loss) ||
                     train->loss >= 1e12 || test->loss >= 1e12;
-    uint64_t v[4] = {to_units(train->loss), to_units(test->loss), test->correct,
-                     diverged};
-    double trained = (double)(t->loader.steps * t->options->batch * t->size);
+    uint64_t v[5] = {to_units(train->loss), to_units(test->loss), test->correct,
+                     diverged, out->samples};
     double tested = (double)t->data.test.count;
-    gp_status status = t->comm ? gt_comm_sum(t->comm, v, 4) : GP_OK;
+    gp_status status = t->comm ? gt_comm_sum(t->comm, v, 5) : GP_OK;
 
     if (status != GP_OK)
         return status;
@@ -282,28 +323,71 @@ combine(gt_trainer *t, const gt_score *train, const gt_score *test,
                        "number; use a smaller --lr",
                        t->epoch);
     out->epoch = t->epoch;
-    out->train_loss = (double)v[0] / LOSS_UNIT / trained;
+    out->samples = v[4];
+    t->samples += v[4];
+    out->train_loss = (double)v[0] / LOSS_UNIT / (v[4] ? (double)v[4] : 1.0);
     out->test_loss = (double)v[1] / LOSS_UNIT / tested;
     out->test_accuracy = (double)v[2] / tested;
     return GP_OK;
 }
 
+/* Whether workers go on until all of them together have done an epoch's work,
+ * rather than each its part. */
+static bool
+shares_work(const gt_trainer *t)
+{
+    return t->comm && (t->options->mode_kind == GT_MODE_FREE ||
+                       t->options->mode_kind == GT_MODE_BACKUPS);
+}
+
+/* The version that an epoch's steps lead to. */
+static void
+set_goal(gt_trainer *t)
+{
+    bool free = t->options->mode_kind == GT_MODE_FREE;
+
+    if (t->goal == 0)
+        t->goal = t->steps; /* of the run before */
+    t->goal += t->loader.steps * (free ? t->size : 1);
+}
+
+static bool
+goes_on(const gt_trainer *t, size_t steps)
+{
+    return shares_work(t) ? gt_comm_version(t->comm) < t->goal
+                          : steps < t->loader.steps;
+}
+
+/* A fast worker goes through its part again, in another order. */
+static void
+begin_lap(gt_trainer *t, size_t steps)
+{
+    if (steps % t->loader.steps == 0)
+        gt_loader_shuffle(&t->loader,
+                          t->epoch + (uint32_t)(steps / t->loader.steps << 20));
+}
+
 static gp_status
-train_steps(gt_trainer *t, gt_score *score, double *seconds)
+train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
 {
     double start = gt_now();
     gp_status status = GP_OK;
+    size_t s = 0;
 
-    gt_loader_shuffle(&t->loader, t->epoch);
-    for (size_t s = 0; s < t->loader.steps && status == GP_OK; s++) {
-        status = gt_trainer_step(t, s, score);
+    set_goal(t);
+    for (; goes_on(t, s) && status == GP_OK; s++) {
+        begin_lap(t, s);
+        status = gt_trainer_step(t, s % t->loader.steps, score);
         gt_progress_show(&t->progress, t->epoch + 1, t->options->epochs, s + 1,
                          t->loader.steps,
                          score->loss / (double)((s + 1) * t->options->batch));
     }
     if (status == GP_OK)
         status = gt_trainer_settle(t);
-    *seconds = gt_now() - start;
+    if (status == GP_OK && shares_work(t))
+        status = gt_comm_refresh(t->comm);
+    out->seconds = gt_now() - start;
+    out->samples = (uint64_t)s * t->options->batch;
     return status;
 }
 
@@ -311,13 +395,12 @@ static gp_status
 run_epoch(gt_trainer *t, gt_epoch *out)
 {
     gt_score train = {0}, test = {0};
-    gp_status status = train_steps(t, &train, &out->seconds);
+    gp_status status = train_steps(t, &train, out);
 
     if (status != GP_OK)
         return status;
     t->epoch++;
     t->step_seconds += out->seconds;
-    t->samples += (uint64_t)t->loader.steps * t->options->batch * t->size;
     status = evaluate(t, &test);
     return status == GP_OK ? combine(t, &train, &test, out) : status;
 }
@@ -344,7 +427,7 @@ sum_stats(gt_trainer *t)
 static gp_status
 log_epoch(gt_trainer *t, const gt_epoch *e)
 {
-    double samples = (double)(t->loader.steps * t->options->batch * t->size);
+    double samples = (double)e->samples;
     const gt_scalar scalars[] = {
         {"train/loss", e->train_loss},
         {"train/samples_per_second", samples / e->seconds},

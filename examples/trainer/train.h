@@ -19,7 +19,8 @@
 typedef struct gt_epoch {
     uint32_t epoch; /* from 1 */
     double train_loss, test_loss, test_accuracy;
-    double seconds; /* of the steps, without the evaluation */
+    double seconds;   /* of the steps, without the evaluation */
+    uint64_t samples; /* trained on by all workers */
 } gt_epoch;
 
 typedef struct gt_trainer {
@@ -42,6 +43,9 @@ typedef struct gt_trainer {
     gt_epoch *epochs; /* of this run */
     uint32_t epoch_count;
     uint64_t samples;     /* trained on in this run, by all workers */
+    uint64_t goal;        /* version at which this epoch ends, in modes where
+                             workers do not step together */
+    double waited;        /* seconds of this step spent waiting */
     double step_seconds;  /* spent in steps of this run */
     double total_seconds; /* of this run, evaluation and checkpoints too */
     gp_stats stats;       /* summed over workers */

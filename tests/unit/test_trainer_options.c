@@ -92,8 +92,12 @@ wrong_usage_is_told(void **state)
         {"--hidden", "99999999", "--hidden '99999999'"},
         {"--loss", "l1", "it takes: ce, mse"},
         {"--optimizer", "kfac", "it takes: sgd, momentum, nesterov, adagrad"},
-        {"--mode", "ssp:3", "--mode ssp:3 is not in this version"},
-        {"--mode", "sync:3", "it takes: sync"},
+        {"--mode", "ssp:x", "--mode: mode 'ssp:x': character 5"},
+        {"--mode", "sync:3", "--mode: mode 'sync:3'"},
+        {"--mode", "asinc", "did you mean 'async'"},
+        {"--slow", "1", "a rank and a factor from 1 to 1000"},
+        {"--slow", "1:0.5", "a rank and a factor from 1 to 1000"},
+        {"--slow", "x:2", "a rank and a factor from 1 to 1000"},
         {"--parallel", "tensor", "not in this version"},
         {"--device", "cuda:1", "computes on the CPU in this version"},
         {"--codec", "q8+nosuch", "--codec: pipeline, character 4"},
@@ -316,6 +320,46 @@ event_records_have_known_bytes(void **state)
     assert_int_equal(gt_events_record(2.5, 7, &loss, 1, out, 20), 0);
 }
 
+/* What a mode asks of the other options. */
+static void
+modes_choose_where_updates_are(void **state)
+{
+    static const struct {
+        const char *mode, *option, *value, *says; /* NULL: nothing is wrong */
+        gt_mode kind;
+        gt_update update;
+    } cases[] = {
+        {"sync", NULL, NULL, NULL, GT_MODE_SYNC, GT_UPDATE_WORKER},
+        {"async", NULL, NULL, NULL, GT_MODE_FREE, GT_UPDATE_SHARD},
+        {"ssp:2", "--optimizer", "adam", NULL, GT_MODE_FREE, GT_UPDATE_SHARD},
+        {"sync:N-1", NULL, NULL, NULL, GT_MODE_BACKUPS, GT_UPDATE_SHARD},
+        {"local:4", "--outer", "mean", NULL, GT_MODE_LOCAL, GT_UPDATE_WORKER},
+        {"async", "--update", "worker", "leave --update worker out", 0, 0},
+        {"local:4", "--update", "shard", "leave --update out", 0, 0},
+        {"local:4", "--optimizer", "adam", "others run on shards", 0, 0},
+        {"local:4", "--outer", "sum", "use mean or sgd:lr=1", 0, 0},
+        {"local:4", "--outer", "sgd:x", "--outer: updater", 0, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GT_COUNT_OF(cases); i++) {
+        const char *words[] = {"gradpush-train", "--mode", cases[i].mode,
+                               cases[i].option, cases[i].value};
+        int count = cases[i].option ? 5 : 3;
+        gt_options o = {0};
+        gt_action action = gt_options_parse(count, (char **)words, &o);
+
+        if (cases[i].says) {
+            assert_int_equal(action, GT_ACTION_USAGE);
+            assert_non_null(strstr(gt_last_error(), cases[i].says));
+            continue;
+        }
+        assert_int_equal(action, GT_ACTION_TRAIN);
+        assert_int_equal(o.mode_kind, cases[i].kind);
+        assert_int_equal(o.update, cases[i].update);
+    }
+}
+
 int
 main(void)
 {
@@ -328,6 +372,7 @@ main(void)
         cmocka_unit_test(launchers_are_noticed),
         cmocka_unit_test(event_records_have_known_bytes),
         cmocka_unit_test(report_has_the_documented_keys),
+        cmocka_unit_test(modes_choose_where_updates_are),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mode_text.c - what --mode asks of the other options, and --slow.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <gradpush/updater.h>
+
+#include "options.h"
+
+/* The text was checked. */
+static gt_mode
+kind_of(const char *text)
+{
+    if (strncmp(text, "local", 5) == 0)
+        return GT_MODE_LOCAL;
+    if (strncmp(text, "sync", 4) != 0)
+        return GT_MODE_FREE;
+    return text[4] ? GT_MODE_BACKUPS : GT_MODE_SYNC;
+}
+
+static gp_status
+settle_local(gt_options *o)
+{
+    if (o->update_given && o->update == GT_UPDATE_SHARD)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--mode %s: workers step on their own, and shards take "
+                       "--outer; leave --update out",
+                       o->mode);
+    if (o->optim.kind > GT_NESTEROV || *o->optim_keys)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--mode %s: workers step on their own, with --optimizer "
+                       "sgd, momentum or nesterov; others run on shards",
+                       o->mode);
+    if (gp_updater_check(o->outer) != GP_OK)
+        return gt_fail(GP_ERR_CONFIG, "--outer: %s", gp_last_error());
+    if (strncmp(o->outer, "sum", 3) == 0)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--outer sum: parameters would go as far as all "
+                       "workers together; use mean or sgd:lr=1");
+    o->update = GT_UPDATE_WORKER;
+    o->update_given = true;
+    return GP_OK;
+}
+
+gp_status
+gt_options_settle_mode(gt_options *o)
+{
+    if (gp_mode_check(o->mode) != GP_OK)
+        return gt_fail(GP_ERR_CONFIG, "--mode: %s", gp_last_error());
+    o->mode_kind = kind_of(o->mode);
+    if (o->placed && o->workers == 1 && o->shards == 0 &&
+        o->mode_kind != GT_MODE_SYNC)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--mode %s needs shards: give --shards 1 or more",
+                       o->mode);
+    if (o->mode_kind == GT_MODE_SYNC)
+        return GP_OK;
+    if (o->mode_kind == GT_MODE_LOCAL)
+        return settle_local(o);
+    if (o->update_given && o->update == GT_UPDATE_WORKER)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--mode %s: shards hold the parameters; leave --update "
+                       "worker out",
+                       o->mode);
+    o->update = GT_UPDATE_SHARD;
+    o->update_given = true;
+    return GP_OK;
+}
+
+gp_status
+gt_options_slow(const char *text, gt_options *o)
+{
+    char *stop;
+    unsigned long rank;
+
+    errno = 0;
+    rank = strtoul(text, &stop, 10);
+    o->slow_factor = 0;
+    if (*text >= '0' && *text <= '9' && *stop == ':' && rank < 4096)
+        o->slow_factor = strtod(stop + 1, &stop);
+    if (errno || *stop || !(o->slow_factor >= 1) || o->slow_factor > 1000)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--slow '%s': it takes a rank and a factor from 1 to "
+                       "1000, as in 3:2.5",
+                       text);
+    o->slow_rank = (uint32_t)rank;
+    return GP_OK;
+}
