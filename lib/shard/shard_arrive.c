@@ -26,6 +26,14 @@ counts(const gp_shard *s, int64_t rank)
     return !peer || !peer->rests || peer->pushed > peer->rest_after;
 }
 
+/* With backup workers, one that waits for a step of another chunk does not come
+ * either; it could wait for those who wait here. */
+static bool
+comes(const gp_shard *s, int64_t rank)
+{
+    return counts(s, rank) && !(s->worker[rank] && s->worker[rank]->waits);
+}
+
 /* Pushes that make a step: fewer when not so many can come any more. */
 static uint32_t
 needed(const gp_shard *s, const gp_chunk *c)
@@ -34,7 +42,7 @@ needed(const gp_shard *s, const gp_chunk *c)
 
     for (int64_t r = 0; r < s->size; r++)
         possible += c->entry[r].joined <= c->version &&
-                    (counts(s, r) || c->entry[r].pending);
+                    (comes(s, r) || c->entry[r].pending);
     return GP_MIN((uint32_t)s->size - c->tensor->mode.backups, possible);
 }
 
@@ -213,7 +221,11 @@ gp_shard_recount(gp_shard *s)
 void
 gp_shard_rest(gp_shard *s, gp_peer *peer, const gp_msg *m)
 {
-    peer->rests = true;
-    peer->rest_after = m->step;
+    if (m->aux == GP_REST_ALL) {
+        peer->rests = true;
+        peer->rest_after = m->step;
+    } else {
+        peer->waits = m->aux == GP_REST_WAITS && peer->pushed <= m->step;
+    }
     gp_shard_recount(s);
 }

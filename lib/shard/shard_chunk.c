@@ -250,7 +250,10 @@ take_pending(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
 {
     e->pending = true;
     e->arrival = ++s->arrivals;
-    peer->pushed += c->tensor->arrives;
+    if (c->tensor->arrives) {
+        peer->pushed++;
+        peer->waits = false;
+    }
     if (!c->tensor->arrives && !c->since_ns && e->msg.step == c->version)
         c->since_ns = gp_clock_ns();
     if (!peer->full_since_ns && gp_peer_is_full(s, peer))

@@ -72,6 +72,7 @@ typedef struct gp_peer {
      * many of them it rests. */
     uint64_t pushed, rest_after;
     bool rests;
+    bool waits; /* it pushes nothing before it is answered */
     bool flush;
     bool dead; /* waits to be freed at the end of the turn */
 } gp_peer;

@@ -36,10 +36,18 @@ enum gp_msg_type {
     GP_MSG_RESTORE = 19, /* worker 0: part of what shards kept before */
     GP_MSG_RECALL = 20,  /* worker 0: give me part of what you keep */
     GP_MSG_KEPT = 21,    /* shard: answer to both */
-    GP_MSG_REST = 22,    /* worker: do not wait for my next push */
+    GP_MSG_REST = 22,    /* worker: do not wait for my next push; see gp_rest */
     GP_MSG_NORM = 23,    /* shard: squares of a step's gradients, so far */
     GP_MSG_TOTAL = 24,   /* worker: those of all shards */
     GP_MSG_TYPE_MAX = 24
+};
+
+/* Why there will be no push, in gp_msg.aux of REST. */
+enum gp_rest {
+    GP_REST_ALL = 0,   /* for a while */
+    GP_REST_WAITS = 1, /* before an answer: with backup workers only */
+    GP_REST_ENDS = 2,  /* the answer is here */
+    GP_REST_COUNT = 3
 };
 
 /* What shards keep of a chunk between steps, with a number for each of its

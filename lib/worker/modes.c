@@ -15,6 +15,8 @@
 #include "worker/worker_int.h"
 
 #define PART 256u /* elements that are converted at a time */
+/* Longer than workers in step differ; shorter than people notice. */
+#define BACKUPS_PATIENCE_NS 50000000u
 
 gp_status
 gp_local_open(gp_tensor *t)
@@ -187,9 +189,9 @@ gp_tensor_version(const gp_tensor *t)
 
 /* Under the driver's hold. */
 static gp_status
-say_rest(gp_conn *conn)
+say_rest(gp_conn *conn, enum gp_rest why)
 {
-    gp_msg msg = {.type = GP_MSG_REST, .step = conn->pushed};
+    gp_msg msg = {.type = GP_MSG_REST, .step = conn->pushed, .aux = why};
     gp_status status = gp_worker_fault(conn->worker); /* it closes them */
 
     if (status == GP_OK)
@@ -212,7 +214,7 @@ gp_worker_rest(gp_worker *w)
     deadline = gp_deadline(w->timeout);
     for (uint32_t i = 0; i < w->shards && status == GP_OK;) {
         gp_driver_hold(w->driver);
-        status = say_rest(&w->conn[i]);
+        status = say_rest(&w->conn[i], GP_REST_ALL);
         gp_driver_release(w->driver);
         if (status == GP_AGAIN && gp_clock_ns() < deadline) {
             status = GP_OK;
@@ -224,4 +226,35 @@ gp_worker_rest(gp_worker *w)
         }
     }
     return status;
+}
+
+/* A shard that does not hear it now hears it the next time. */
+static void
+say_all(gp_worker *w, enum gp_rest why)
+{
+    gp_driver_hold(w->driver);
+    for (uint32_t i = 0; i < w->shards; i++)
+        (void)say_rest(&w->conn[i], why);
+    gp_driver_release(w->driver);
+}
+
+bool
+gp_backups_wait(gp_request *r, bool (*done)(void *request), uint64_t deadline)
+{
+    gp_worker *w = r->tensor->worker;
+    bool said = false, is_done;
+
+    do {
+        uint64_t now = gp_clock_ns();
+        uint64_t until = GP_MIN(deadline, now + BACKUPS_PATIENCE_NS);
+
+        is_done = gp_driver_wait(w->driver, done, r, until);
+        if (!is_done) {
+            say_all(w, GP_REST_WAITS);
+            said = true;
+        }
+    } while (!is_done && gp_clock_ns() < deadline);
+    if (said)
+        say_all(w, GP_REST_ENDS);
+    return is_done;
 }

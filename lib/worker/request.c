@@ -320,6 +320,14 @@ late_collective(gp_request **request, double seconds)
     return status == GP_OK ? conclude(request) : status;
 }
 
+static bool
+wait_for(gp_request *r, uint64_t deadline)
+{
+    if (!r->collective && r->tensor->mode.backups > 0)
+        return gp_backups_wait(r, request_done, deadline);
+    return gp_driver_wait(worker_of(r)->driver, request_done, r, deadline);
+}
+
 gp_status
 gp_wait(gp_request **request, double seconds)
 {
@@ -332,8 +340,7 @@ gp_wait(gp_request **request, double seconds)
         return GP_OK;
     if (seconds < 0)
         seconds = worker_of(r)->timeout;
-    if (!gp_driver_wait(worker_of(r)->driver, request_done, r,
-                        gp_deadline(seconds)))
+    if (!wait_for(r, gp_deadline(seconds)))
         return r->collective ? late_collective(request, seconds)
                              : late(request, seconds);
     return conclude(request);

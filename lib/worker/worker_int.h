@@ -554,6 +554,10 @@ gp_status gp_local_open(gp_tensor *t);
 void gp_local_close(gp_tensor *t);
 /* When a request of a local tensor has ended. */
 void gp_local_end(gp_request *r);
+/* With backup workers: waits for a request, and says so when that takes long,
+ * because those whose pushes are missing may wait for this worker's. */
+bool gp_backups_wait(gp_request *r, bool (*done)(void *request),
+                     uint64_t deadline);
 gp_status gp_weight_check(const gp_tensor *t, double weight);
 
 /* status.c */

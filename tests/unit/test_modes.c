@@ -158,10 +158,8 @@ differing_body(job *j, gp_worker *w, uint32_t rank)
 static void
 a_difference_is_named(void **state)
 {
-    job j = {.transport = "loop",
-             .workers = 2,
-             .shards = 1,
-             .body = differing_body};
+    job j = {
+        .transport = "loop", .workers = 2, .shards = 1, .body = differing_body};
     uint32_t told; /* the first to register may not hear of the second */
 
     (void)state;
@@ -327,29 +325,28 @@ static void
 backups_body(job *j, gp_worker *w, uint32_t rank)
 {
     const setup *s = j->data;
-    gp_tensor *t = register_one(w, s, "t");
+    gp_tensor *t[2] = {register_one(w, s, "a"), register_one(w, s, "b")};
     float *grad = malloc(COUNT * sizeof(float));
-    float *value = calloc(COUNT, sizeof(float));
-    gp_request *r;
+    float *value[2] = {calloc(COUNT, sizeof(float)),
+                       calloc(COUNT, sizeof(float))};
+    gp_request *r[2];
 
-    (void)rank;
+    (void)j, (void)rank;
     for (uint32_t i = 0; i < COUNT; i++)
         grad[i] = -1;
     for (uint32_t n = 0; n < s->steps; n++) {
-        job_check(gp_push_pull(t, grad, value, &r));
-        job_check(gp_wait(&r, -1));
-        for (uint32_t i = 0; i < COUNT; i++)
-            job_require(value[i] >= (float)gp_tensor_version(t));
+        for (int k = 0; k < 2; k++)
+            job_check(gp_push_pull(t[k], grad, value[k], &r[k]));
+        job_check(gp_wait_all(r, 2, -1));
+        for (int k = 0; k < 2; k++)
+            for (uint32_t i = 0; i < COUNT; i++)
+                job_require(value[k][i] >= (float)gp_tensor_version(t[k]));
     }
-    if (rank == 1)
-        job_check(gp_worker_rest(w));
+    job_check(gp_worker_rest(w));
+    job_check(gp_barrier(w));
     free(grad);
-    free(value);
-    if (rank == 1)
-        job_check(gp_barrier(w));
-    else
-        job_check(gp_worker_rest(w)), job_check(gp_barrier(w));
-    (void)j;
+    free(value[0]);
+    free(value[1]);
 }
 
 static void
@@ -360,7 +357,7 @@ backups_do_not_wait(void **state)
 
     (void)state;
     for (size_t i = 0; i < GP_COUNT_OF(modes); i++) {
-        setup s = {modes[i], "none", "none", 10};
+        setup s = {modes[i], "none", "none", 40};
         job j = {.transport = i % 2 ? "tcp" : "loop",
                  .workers = 3,
                  .shards = 2,
