@@ -147,13 +147,16 @@ print_tensors(const gp_round *r, uint32_t most)
            "codec of pushes");
     for (const gp_node *n = list->first; n && listed < most; n = n->next) {
         const char *why = gp_node_text(n, "why", NULL);
+        const char *mode = gp_node_text(n, "mode", "sync");
+        bool other = strcmp(mode, "sync") != 0;
 
         listed++;
         elements -= gp_node_int(n, "elements", 0);
-        printf("%-28.28s %11" PRId64 " %9" PRId64 "  %s%s%s\n",
+        printf("%-28.28s %11" PRId64 " %9" PRId64 "  %s%s%s%s%s\n",
                gp_node_text(n, "name", "-"), gp_node_int(n, "elements", 0),
                gp_node_int(n, "steps", 0), gp_node_text(n, "codec", "-"),
-               why ? "  " : "", why ? why : "");
+               other ? "  mode " : "", other ? mode : "", why ? "  " : "",
+               why ? why : "");
     }
     if (all > listed)
         printf("%" PRId64 " smaller tensors%*s %11" PRId64 "\n", all - listed,
