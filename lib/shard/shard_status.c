@@ -114,8 +114,7 @@ static void
 put_chunks(const gp_shard *s, gp_json_text *j)
 {
     uint64_t elements = 0, least = UINT64_MAX, most = 0, spread = 0;
-    uint32_t wide = (uint32_t)GP_MIN(s->size, (int64_t)LISTED_MAX);
-    uint32_t stride = s->chunks / (LOOKS_MAX / GP_MAX(wide, 1)) + 1;
+    uint32_t stride = s->chunks / (LOOKS_MAX / LISTED_MAX) + 1;
 
     for (uint32_t i = 0; i < s->chunks; i += stride) {
         const gp_chunk *c = &s->chunk[i];
