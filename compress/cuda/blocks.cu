@@ -10,8 +10,7 @@
 #include "compress/cuda/eight.cuh"
 #include "compress/cuda/philox.cuh"
 
-#define BLOCKS_WARPS 8u    /* of a block of the grid */
-#define BLOCKS_TILE  4096u /* of a block of the grid, when decoding */
+#define BLOCKS_WARPS 8u /* of a block of the grid */
 #define ROUNDER      12582912.0f
 #define ROUNDER_BITS 0x4b400000u
 #define E8M0_NAN     0xffu
@@ -254,12 +253,6 @@ struct blocks_run {
     uint32_t lanes; /* that share a block */
 };
 
-static __device__ __forceinline__ uint32_t
-blocks_left(uint64_t i, uint64_t end)
-{
-    return i >= end ? 0 : end - i < 8 ? (uint32_t)(end - i) : 8;
-}
-
 template <int bits, bool integer>
 static __device__ __forceinline__ void
 blocks_encode_eight(const gp_cuda_part *part, const blocks_format &f,
@@ -293,7 +286,7 @@ blocks_scan(const gp_cuda_part *part, const blocks_run &run)
 
     for (uint64_t i = run.begin + 8u * (threadIdx.x % 32u); i < run.end;
          i += 256) {
-        uint32_t left = blocks_left(i, run.end);
+        uint32_t left = gp_left8(i, run.end);
         float x[8];
 
         gp_gather8(part->source, part->residual, i, left, x);
@@ -312,7 +305,7 @@ blocks_encode_run(const gp_cuda_part *part, const blocks_format &f,
 {
     uint32_t lane = threadIdx.x % 32u;
     uint64_t i = run.begin + 8u * lane;
-    uint32_t left = blocks_left(i, run.end);
+    uint32_t left = gp_left8(i, run.end);
     blocks_scale s;
     float x[8];
 
@@ -329,7 +322,7 @@ blocks_encode_run(const gp_cuda_part *part, const blocks_format &f,
     if (lane == 0)
         blocks_put_scale(f, part->bytes, gp_over(i, f.block), s.stored);
     for (; i < run.end; i += 256) {
-        left = blocks_left(i, run.end);
+        left = gp_left8(i, run.end);
         gp_load8((part->residual ? part->residual : part->source) + i, left, x);
         blocks_encode_eight<bits, integer>(part, f, s, i, left, codes, x);
     }
@@ -371,7 +364,7 @@ blocks_decode_eight(const blocks_format &f, const uint8_t *bytes,
 {
     uint64_t blocks = gp_over(count + f.block - 1, f.block);
     const uint8_t *codes = bytes + blocks * blocks_scale_width(f);
-    uint32_t left = blocks_left(i, count);
+    uint32_t left = gp_left8(i, count);
     uint64_t packed =
         gp_load_bytes(codes + i / 8 * bits, (left * bits + 7) / 8);
     float factor, u[8] = {0, 0, 0, 0, 0, 0, 0, 0};
@@ -390,95 +383,40 @@ blocks_decode_eight(const blocks_format &f, const uint8_t *bytes,
     return good;
 }
 
-template <int bits, bool integer>
-static __device__ __forceinline__ void
-blocks_decode(const gp_cuda_part *part, uint32_t parts, const blocks_format &f,
-              bool add)
-{
-    const gp_cuda_part *mine = gp_find_part(part, parts);
-    uint64_t begin = (uint64_t)(blockIdx.x - mine->first_block) * BLOCKS_TILE;
-    uint64_t end =
-        begin + BLOCKS_TILE < mine->count ? begin + BLOCKS_TILE : mine->count;
-    bool good = true;
+template <int bits, bool integer> struct blocks_decoder {
+    const blocks_format &f;
 
-    for (uint64_t i = begin + 8u * threadIdx.x; i < end; i += 8u * blockDim.x) {
-        uint32_t left = blocks_left(i, end);
-        float x[8], t[8];
-
-        good = blocks_decode_eight<bits, integer>(f, mine->bytes, &mine->random,
-                                                  mine->count, mine->offset, i,
-                                                  x) &&
-               good;
-        if (add) {
-            gp_load8(mine->target + i, left, t);
-            GP_UNROLL(8)
-            for (int j = 0; j < 8; j++)
-                x[j] = __fadd_rn(t[j], x[j]);
-        }
-        gp_store8(mine->target + i, left, x);
+    __device__ __forceinline__ bool
+    eight(const gp_cuda_part &part, const gp_cuda_message &message, uint64_t i,
+          float x[8]) const
+    {
+        return blocks_decode_eight<bits, integer>(
+            f, message.bytes, &message.random, part.count, part.offset, i, x);
     }
-    if (!good)
-        *mine->status = 1;
-}
+};
 
-template <int bits, bool integer>
-static __device__ __forceinline__ void
-blocks_fold(const gp_cuda_part *part, uint32_t parts, const blocks_format &f,
-            bool add)
-{
-    const gp_cuda_part *mine = gp_find_part(part, parts);
-    const gp_cuda_message *message = mine->message;
-    uint64_t begin = (uint64_t)(blockIdx.x - mine->first_block) * BLOCKS_TILE;
-    uint64_t end =
-        begin + BLOCKS_TILE < mine->count ? begin + BLOCKS_TILE : mine->count;
-    uint32_t messages = mine->messages;
-    bool good = true;
-
-    for (uint64_t i = begin + 8u * threadIdx.x; i < end; i += 8u * blockDim.x) {
-        uint32_t left = blocks_left(i, end);
-        float sum[8];
-
-        gp_load8(mine->target + i, add ? left : 0, sum);
-        GP_UNROLL(2)
-        for (uint32_t k = 0; k < messages; k++) {
-            float x[8];
-
-            good = blocks_decode_eight<bits, integer>(
-                       f, message[k].bytes, &message[k].random, mine->count,
-                       mine->offset, i, x) &&
-                   good;
-            GP_UNROLL(8)
-            for (int j = 0; j < 8; j++)
-                sum[j] = k || add ? __fadd_rn(sum[j], x[j]) : x[j];
-        }
-        gp_store8(mine->target + i, left, sum);
-    }
-    if (!good)
-        *mine->status = 1;
-}
-
-#define BLOCKS_KERNELS(name, bits, integer)                     \
-    extern "C" __global__ void gp_cuda_##name##_encode(         \
-        const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS) \
-    {                                                           \
-        const blocks_format f = FORMAT;                         \
-                                                                \
-        (void)add;                                              \
-        blocks_encode<bits, integer>(part, parts, f);           \
-    }                                                           \
-    extern "C" __global__ void gp_cuda_##name##_decode(         \
-        const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS) \
-    {                                                           \
-        const blocks_format f = FORMAT;                         \
-                                                                \
-        blocks_decode<bits, integer>(part, parts, f, add);      \
-    }                                                           \
-    extern "C" __global__ void gp_cuda_##name##_fold(           \
-        const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS) \
-    {                                                           \
-        const blocks_format f = FORMAT;                         \
-                                                                \
-        blocks_fold<bits, integer>(part, parts, f, add);        \
+#define BLOCKS_KERNELS(name, bits, integer)                                \
+    extern "C" __global__ void gp_cuda_##name##_encode(                    \
+        const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)            \
+    {                                                                      \
+        const blocks_format f = FORMAT;                                    \
+                                                                           \
+        (void)add;                                                         \
+        blocks_encode<bits, integer>(part, parts, f);                      \
+    }                                                                      \
+    extern "C" __global__ void gp_cuda_##name##_decode(                    \
+        const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)            \
+    {                                                                      \
+        const blocks_format f = FORMAT;                                    \
+                                                                           \
+        gp_decode_all(part, parts, add, blocks_decoder<bits, integer>{f}); \
+    }                                                                      \
+    extern "C" __global__ void gp_cuda_##name##_fold(                      \
+        const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)            \
+    {                                                                      \
+        const blocks_format f = FORMAT;                                    \
+                                                                           \
+        gp_fold_all(part, parts, add, blocks_decoder<bits, integer>{f});   \
     }
 
 BLOCKS_KERNELS(int8, 8, true)

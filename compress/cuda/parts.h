@@ -16,6 +16,7 @@ typedef struct gp_cuda_stream {
 /* One of the messages of a fold. */
 typedef struct gp_cuda_message {
     const uint8_t *bytes;
+    uint64_t length;
     gp_cuda_stream random;
 } gp_cuda_message;
 

@@ -17,7 +17,7 @@
 #define PARTS    64
 #define MESSAGES 512
 #define SLOTS    8
-#define ELEMENTS ((size_t)1 << 26)
+#define ELEMENTS ((size_t)1 << 24)
 
 typedef struct slot {
     uint8_t *pinned;
@@ -43,18 +43,40 @@ typedef struct batch {
     size_t message_count;
     size_t n;
     uint64_t blocks;
+    size_t space; /* bytes of the slot's that are taken */
 } batch;
 
 /* ---- memory ---------------------------------------------------------- */
 
+/* Where what codecs ask for begins, in the block of the device. */
 static bool
-slot_bytes(const gp_coder_room *room, size_t *out)
+list_bytes(const gp_coder_room *room, size_t *out)
 {
     size_t parts, messages;
 
-    return gp_mul(room->parts, sizeof(gp_cuda_part), &parts) &&
-           gp_mul(room->messages, sizeof(gp_cuda_message), &messages) &&
-           gp_add(parts, messages, out);
+    if (!gp_mul(room->parts, sizeof(gp_cuda_part), &parts) ||
+        !gp_mul(room->messages, sizeof(gp_cuda_message), &messages) ||
+        !gp_add(parts, messages, out) || !gp_add(*out, 63, out))
+        return false;
+    *out &= ~(size_t)63;
+    return true;
+}
+
+static size_t
+space_of(const gp_coder *c, size_t count)
+{
+    return c->plan.space ? (c->plan.space(c->pipeline, count) + 63) / 64 * 64
+                         : 0;
+}
+
+static bool
+slot_bytes(const gp_coder *c, const gp_coder_room *room, size_t *out)
+{
+    size_t heads, list;
+
+    return gp_mul(room->parts, space_of(c, 0), &heads) &&
+           list_bytes(room, &list) && gp_add(heads, list, out) &&
+           gp_add(*out, space_of(c, room->elements), out);
 }
 
 static void
@@ -69,30 +91,34 @@ close_slots(gp_device *d, slot *slots, size_t n)
 }
 
 static gp_status
-open_slots(gp_device *d, const gp_coder_room *room, slot **out)
+open_slot(gp_device *d, size_t list, size_t bytes, slot *s)
+{
+    void *pinned = NULL, *block = NULL;
+    gp_status status = d->ops->alloc_pinned(d, list, &pinned);
+
+    s->pinned = pinned;
+    if (status == GP_OK)
+        status = d->ops->alloc(d, bytes, &block);
+    s->block = block;
+    return status == GP_OK ? d->ops->event_create(d, &s->event) : status;
+}
+
+static gp_status
+open_slots(const gp_coder *c, const gp_coder_room *room, slot **out)
 {
     slot *slots = calloc(room->slots, sizeof(*slots));
     gp_status status = GP_OK;
-    size_t bytes = 0;
+    size_t bytes = 0, list = 0;
 
-    if (!slots || !slot_bytes(room, &bytes))
+    if (!slots || !list_bytes(room, &list) || !slot_bytes(c, room, &bytes))
         status =
             gp_fail(GP_ERR_NO_MEMORY, "no memory for %zu parts", room->parts);
-    for (size_t i = 0; i < room->slots && status == GP_OK; i++) {
-        void *pinned = NULL, *block = NULL;
-
-        status = d->ops->alloc_pinned(d, bytes, &pinned);
-        slots[i].pinned = pinned;
-        if (status == GP_OK)
-            status = d->ops->alloc(d, bytes, &block);
-        slots[i].block = block;
-        if (status == GP_OK)
-            status = d->ops->event_create(d, &slots[i].event);
-    }
+    for (size_t i = 0; i < room->slots && status == GP_OK; i++)
+        status = open_slot(c->device, list, bytes, &slots[i]);
     if (status == GP_OK)
         *out = slots;
     else
-        close_slots(d, slots, room->slots);
+        close_slots(c->device, slots, room->slots);
     return status;
 }
 
@@ -107,7 +133,7 @@ gp_coder_reserve(gp_coder *c, const gp_coder_room *room)
     gp_status status = c->device->ops->synchronize(c->device);
 
     if (status == GP_OK)
-        status = open_slots(c->device, &r, &slots);
+        status = open_slots(c, &r, &slots);
     if (status != GP_OK)
         return status;
     close_slots(c->device, c->slots, c->room.slots);
@@ -121,7 +147,7 @@ gp_coder_memory(const gp_coder *c)
 {
     size_t bytes = 0;
 
-    (void)slot_bytes(&c->room, &bytes);
+    (void)slot_bytes(c, &c->room, &bytes);
     return bytes * c->room.slots;
 }
 
@@ -130,7 +156,7 @@ gp_coder_pinned(const gp_coder *c)
 {
     size_t bytes = 0;
 
-    (void)slot_bytes(&c->room, &bytes);
+    (void)list_bytes(&c->room, &bytes);
     return bytes * c->room.slots;
 }
 
@@ -237,7 +263,8 @@ gp_coder_fixed(const gp_coder *c)
 size_t
 gp_coder_length(const gp_coder *c, size_t count)
 {
-    return gp_coder_bound(c, count);
+    return c->plan.length ? c->plan.length(c->pipeline, count)
+                          : gp_coder_bound(c, count);
 }
 
 /* ---- calls ----------------------------------------------------------- */
@@ -301,38 +328,51 @@ random_of(const gp_coder *c, const gp_codec_context *context)
 
 /* Where the next part goes, told of its share of the grid. */
 static gp_cuda_part *
-place(batch *b, size_t i, const gp_coder_kernel *kernel, size_t count)
+place(batch *b, size_t i, const gp_coder_kernel *kernel, bool heads,
+      size_t count)
 {
     b->parts[i] =
         (gp_cuda_part){.count = count, .first_block = (uint32_t)b->blocks};
     b->blocks += count / kernel->tile + (count % kernel->tile != 0);
+    if (count == 0 && heads)
+        b->blocks++;
     return &b->parts[i];
 }
 
-/* What the device reads, and then the kernel. */
+static gp_status
+launch(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
+       void *stream)
+{
+    const uint8_t *parts = b->slot->block;
+    uint32_t n = (uint32_t)b->n, flag = add;
+    void *args[3 + GP_CODER_WORDS] = {&parts, &n, &c->plan.word[0], &flag};
+    gp_launch l = {.kernel = kernel->kernel,
+                   .grid = kernel->per_part ? n : (uint32_t)b->blocks,
+                   .block = kernel->threads,
+                   .args = args};
+
+    for (size_t i = 1; i < GP_CODER_WORDS; i++)
+        args[3 + i] = &c->plan.word[i];
+    return c->device->ops->launch(c->device, &l, stream);
+}
+
+/* What the device reads, and then the kernels. */
 static gp_status
 queue(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
       void *stream)
 {
-    const gp_device_ops *ops = c->device->ops;
-    const uint8_t *parts = b->slot->block;
-    uint32_t n = (uint32_t)b->n, flag = add;
-    void *args[3 + GP_CODER_WORDS] = {&parts, &n, &c->plan.word[0], &flag};
-    gp_launch launch = {.kernel = kernel->kernel,
-                        .grid = (uint32_t)b->blocks,
-                        .block = kernel->threads,
-                        .args = args};
     size_t used = b->n * sizeof(gp_cuda_part);
     gp_status status;
 
-    for (size_t i = 1; i < GP_CODER_WORDS; i++)
-        args[3 + i] = &c->plan.word[i];
     if (b->message_count)
         used = c->room.parts * sizeof(gp_cuda_part) +
                b->message_count * sizeof(gp_cuda_message);
-    status = ops->copy_async(c->device, b->slot->block, b->slot->pinned, used,
-                             stream);
-    return status == GP_OK ? ops->launch(c->device, &launch, stream) : status;
+    status = c->device->ops->copy_async(c->device, b->slot->block,
+                                        b->slot->pinned, used, stream);
+    for (size_t i = 0; i < GP_CODER_STEPS && kernel[i].tile; i++)
+        if (status == GP_OK)
+            status = launch(c, b, &kernel[i], add, stream);
+    return status;
 }
 
 static gp_status
@@ -365,17 +405,36 @@ check_bytes(const void *bytes)
     return GP_OK;
 }
 
+/* What the codec asked for, behind that of the parts before. */
+static gp_status
+take_space(const gp_coder *c, batch *b, size_t count, gp_cuda_part *to)
+{
+    size_t list = 0, total = 0, bytes = space_of(c, count);
+
+    if (!bytes)
+        return GP_OK;
+    (void)list_bytes(&c->room, &list);
+    (void)slot_bytes(c, &c->room, &total);
+    if (bytes > total - list - b->space)
+        return gp_fail(GP_ERR_TOO_LARGE,
+                       "room for %zu elements in a call: reserve more",
+                       c->room.elements);
+    to->space = b->slot->block + list + b->space;
+    b->space += bytes;
+    return GP_OK;
+}
+
 gp_status
 gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
 {
-    const gp_coder_kernel *kernel = &c->plan.encode;
+    const gp_coder_kernel *kernel = c->plan.encode;
     gp_status status;
     batch b;
 
     status = begin(c, kernel, "encode", n, &b);
     for (size_t i = 0; i < n && status == GP_OK; i++) {
         const gp_coder_part *p = &parts[i];
-        gp_cuda_part *to = place(&b, i, kernel, p->count);
+        gp_cuda_part *to = place(&b, i, kernel, c->plan.heads, p->count);
 
         to->source = p->source;
         to->residual = p->residual;
@@ -386,6 +445,8 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
         if (p->encoded)
             *p->encoded = gp_coder_length(c, p->count);
         status = check_bytes(p->bytes);
+        if (status == GP_OK)
+            status = take_space(c, &b, p->count, to);
     }
     return status == GP_OK ? finish(c, &b, kernel, false, stream) : status;
 }
@@ -393,6 +454,8 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
 static bool
 length_right(const gp_coder *c, size_t length, size_t count)
 {
+    if (c->plan.right)
+        return c->plan.right(c->pipeline, length, count);
     return length == gp_coder_length(c, count) && length != SIZE_MAX;
 }
 
@@ -400,7 +463,7 @@ gp_status
 gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
                 void *stream)
 {
-    const gp_coder_kernel *kernel = &c->plan.decode;
+    const gp_coder_kernel *kernel = c->plan.decode;
     gp_status status;
     batch b;
 
@@ -408,7 +471,8 @@ gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
     for (size_t i = 0; i < n && status == GP_OK; i++) {
         const gp_coder_part *p = &parts[i];
         bool right = length_right(c, p->length, p->count);
-        gp_cuda_part *to = place(&b, i, kernel, right ? p->count : 0);
+        gp_cuda_part *to =
+            place(&b, i, kernel, c->plan.heads && right, right ? p->count : 0);
 
         if (!right)
             *p->status = 1;
@@ -437,8 +501,10 @@ list_messages(const gp_coder *c, batch *b, const gp_coder_sum *sum,
         const gp_codec_input *in = &sum->input[k];
 
         right = right && length_right(c, in->length, sum->count);
-        b->messages[b->message_count++] = (gp_cuda_message){
-            .bytes = in->bytes, .random = random_of(c, in->context)};
+        b->messages[b->message_count++] =
+            (gp_cuda_message){.bytes = in->bytes,
+                              .length = in->length,
+                              .random = random_of(c, in->context)};
     }
     to->message = (const gp_cuda_message *)(b->slot->block + before);
     to->messages = (uint32_t)sum->inputs;
@@ -466,7 +532,7 @@ gp_status
 gp_coder_fold(gp_coder *c, const gp_coder_sum *sums, size_t n, bool add,
               void *stream)
 {
-    const gp_coder_kernel *kernel = &c->plan.fold;
+    const gp_coder_kernel *kernel = c->plan.fold;
     gp_status status;
     batch b;
 
@@ -478,7 +544,7 @@ gp_coder_fold(gp_coder *c, const gp_coder_sum *sums, size_t n, bool add,
         if (status != GP_OK)
             break;
         if (list_messages(c, &b, &sums[i], &none)) {
-            gp_cuda_part *to = place(&b, i, kernel, sums[i].count);
+            gp_cuda_part *to = place(&b, i, kernel, false, sums[i].count);
 
             to->message = none.message;
             to->messages = none.messages;
@@ -487,7 +553,7 @@ gp_coder_fold(gp_coder *c, const gp_coder_sum *sums, size_t n, bool add,
             to->status = sums[i].status;
         } else {
             *sums[i].status = 1;
-            (void)place(&b, i, kernel, 0);
+            (void)place(&b, i, kernel, false, 0);
         }
     }
     return status == GP_OK ? finish(c, &b, kernel, add, stream) : status;

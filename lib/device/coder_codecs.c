@@ -9,10 +9,21 @@
 #include <string.h>
 
 #include "compress/quant.h"
+#include "compress/sign_kernels.h"
+#include "compress/stochastic.h"
 
 #define THREADS   256u
 #define CAST_TILE 8192u
 #define FOLD_TILE 4096u
+/* sums.cuh: elements whose sums a block of the grid writes, and their size. */
+#define STATS_TILE 16384u
+#define STATS      32u
+/* sign.cu: in place of what is summed. */
+#define SIGN_VOTE 7u
+/* random.cu: beside the number of levels. */
+#define LEVELS_L2      0x10000u
+#define LEVELS_POWERS  0x20000u
+#define LEVELS_CENTRED 0x40000u
 
 static gp_status
 no_kernel(const gp_pipeline *p, const char *what)
@@ -26,7 +37,7 @@ no_kernel(const gp_pipeline *p, const char *what)
 static gp_coder_kernel
 kernel(gp_kernel_id id, uint32_t tile)
 {
-    return (gp_coder_kernel){id, tile, THREADS};
+    return (gp_coder_kernel){id, tile, THREADS, false};
 }
 
 /* Numbers that decide about rounding, and those that are subtracted. */
@@ -46,12 +57,12 @@ plan_cast(const gp_pipeline *p, gp_coder_plan *plan)
     const gp_codec_ops *ops = p->array->ops;
 
     plan->word[0] = ops == &gp_codec_none ? 0 : ops == &gp_codec_fp16 ? 1 : 2;
-    plan->encode = kernel(GP_KERNEL_gp_cuda_cast_encode, CAST_TILE);
-    plan->decode = kernel(GP_KERNEL_gp_cuda_cast_decode, CAST_TILE);
-    plan->fold = kernel(GP_KERNEL_gp_cuda_cast_fold, FOLD_TILE);
+    plan->encode[0] = kernel(GP_KERNEL_gp_cuda_cast_encode, CAST_TILE);
+    plan->decode[0] = kernel(GP_KERNEL_gp_cuda_cast_decode, CAST_TILE);
+    plan->fold[0] = kernel(GP_KERNEL_gp_cuda_cast_fold, FOLD_TILE);
     if (plan->word[0] && p->array->values[0] != 0) {
         plan_random((gp_round)p->array->values[0], plan);
-        plan->encode = kernel(GP_KERNEL_gp_cuda_cast_round, CAST_TILE);
+        plan->encode[0] = kernel(GP_KERNEL_gp_cuda_cast_round, CAST_TILE);
     }
     return GP_OK;
 }
@@ -66,12 +77,13 @@ blocks_tile(const gp_blocks *f)
     return 8 * size * (size < 1024 ? 1024 / size : 1);
 }
 
-#define PLAN_BLOCKS(name)                                                    \
-    do {                                                                     \
-        plan->encode =                                                       \
-            kernel(GP_KERNEL_gp_cuda_##name##_encode, blocks_tile(f));       \
-        plan->decode = kernel(GP_KERNEL_gp_cuda_##name##_decode, FOLD_TILE); \
-        plan->fold = kernel(GP_KERNEL_gp_cuda_##name##_fold, FOLD_TILE);     \
+#define PLAN_BLOCKS(name)                                                   \
+    do {                                                                    \
+        plan->encode[0] =                                                   \
+            kernel(GP_KERNEL_gp_cuda_##name##_encode, blocks_tile(f));      \
+        plan->decode[0] =                                                   \
+            kernel(GP_KERNEL_gp_cuda_##name##_decode, FOLD_TILE);           \
+        plan->fold[0] = kernel(GP_KERNEL_gp_cuda_##name##_fold, FOLD_TILE); \
     } while (0)
 
 static gp_status
@@ -114,17 +126,145 @@ plan_q8(const gp_pipeline *p, gp_coder_plan *plan)
     if (f->round != GP_ROUND_NEAREST || f->scale != GP_SCALE_FP32)
         return plan_blocks(p, plan);
     plan->word[0] = (uint32_t)f->block;
-    plan->encode = kernel(GP_KERNEL_gp_cuda_q8_encode, (uint32_t)f->block * 32);
-    plan->decode = kernel(GP_KERNEL_gp_cuda_q8_decode, (uint32_t)f->block * 32);
-    plan->fold = kernel(GP_KERNEL_gp_cuda_q8_fold, FOLD_TILE);
+    plan->encode[0] =
+        kernel(GP_KERNEL_gp_cuda_q8_encode, (uint32_t)f->block * 32);
+    plan->decode[0] =
+        kernel(GP_KERNEL_gp_cuda_q8_decode, (uint32_t)f->block * 32);
+    plan->fold[0] = kernel(GP_KERNEL_gp_cuda_q8_fold, FOLD_TILE);
     return GP_OK;
 }
 
+/* ---- with sums over elements ---- */
+
+static gp_coder_kernel
+per_part(gp_kernel_id id)
+{
+    return (gp_coder_kernel){id, STATS_TILE, THREADS, true};
+}
+
+/* Of each tile, and of all; sums.cuh. */
+static size_t
+stats_space(const gp_pipeline *p, size_t count)
+{
+    (void)p;
+    return STATS * (2 + count / STATS_TILE);
+}
+
+static void
+plan_signs(gp_coder_plan *plan, uint32_t block, uint32_t what, float threshold)
+{
+    plan->word[0] = block;
+    plan->word[1] = what;
+    plan->word[2] = what == GP_SIGN_CLASSES ? 2 : 1;
+    memcpy(&plan->word[3], &threshold, sizeof(threshold));
+    plan->decode[0] = kernel(GP_KERNEL_gp_cuda_sign_decode, FOLD_TILE);
+    plan->fold[0] = kernel(GP_KERNEL_gp_cuda_sign_fold, FOLD_TILE);
+    if (block) {
+        plan->encode[0] = kernel(GP_KERNEL_gp_cuda_sign_encode, 16 * block);
+        return;
+    }
+    plan->space = stats_space;
+    plan->encode[0] = kernel(GP_KERNEL_gp_cuda_sign_scan, STATS_TILE);
+    plan->encode[1] = per_part(GP_KERNEL_gp_cuda_sign_settle);
+    plan->encode[2] = kernel(GP_KERNEL_gp_cuda_sign_finish, STATS_TILE);
+}
+
+static gp_status
+plan_sign(const gp_pipeline *p, gp_coder_plan *plan)
+{
+    static const uint32_t sums[] = {GP_SIGN_MAGNITUDES, GP_SIGN_SQUARES,
+                                    GP_SIGN_NOTHING};
+    const double *v = p->array->values;
+
+    plan_signs(plan, (uint32_t)v[0], sums[(size_t)v[1]], (float)v[2]);
+    return GP_OK;
+}
+
+static gp_status
+plan_onebit(const gp_pipeline *p, gp_coder_plan *plan)
+{
+    plan_signs(plan, (uint32_t)p->array->values[0], GP_SIGN_CLASSES, 0);
+    return GP_OK;
+}
+
+static size_t
+vote_length(const gp_pipeline *p, size_t count)
+{
+    (void)p;
+    return 4 + count / 8 + (count % 8 != 0);
+}
+
+/* The head says how many planes there are, which the kernel checks. */
+static bool
+vote_right(const gp_pipeline *p, size_t length, size_t count)
+{
+    size_t stride = vote_length(p, count) - 4;
+
+    return length <= gp_pipeline_bound(p, count) && length >= 4 + stride &&
+           (stride ? (length - 4) % stride == 0 : length == 4);
+}
+
+static gp_status
+plan_vote(const gp_pipeline *p, gp_coder_plan *plan)
+{
+    plan_signs(plan, 0, SIGN_VOTE, 0);
+    plan->word[4] = (uint32_t)p->array->values[0];
+    plan->decode[0] = kernel(GP_KERNEL_gp_cuda_vote_decode, FOLD_TILE);
+    plan->fold[0] = kernel(GP_KERNEL_gp_cuda_vote_fold, FOLD_TILE);
+    plan->heads = true;
+    plan->length = vote_length;
+    plan->right = vote_right;
+    return GP_OK;
+}
+
+static gp_status
+plan_levels(gp_coder_plan *plan, uint32_t block, uint32_t kinds, double clip)
+{
+    plan->word[0] = block;
+    plan->word[1] = kinds | (33u - (uint32_t)__builtin_clz(kinds & 255)) << 8;
+    memcpy(&plan->word[2], &clip, sizeof(clip));
+    plan->use = GP_USE_ROUNDING;
+    plan->decode[0] = kernel(GP_KERNEL_gp_cuda_random_decode, FOLD_TILE);
+    plan->fold[0] = kernel(GP_KERNEL_gp_cuda_random_fold, FOLD_TILE);
+    if (block) {
+        plan->encode[0] = kernel(GP_KERNEL_gp_cuda_random_encode, 16 * block);
+        return GP_OK;
+    }
+    plan->space = stats_space;
+    plan->encode[0] = kernel(GP_KERNEL_gp_cuda_random_scan, STATS_TILE);
+    plan->encode[1] = per_part(GP_KERNEL_gp_cuda_random_settle);
+    plan->encode[2] = kernel(GP_KERNEL_gp_cuda_random_finish, STATS_TILE);
+    return GP_OK;
+}
+
+/* qsgd and natural-dither: levels, norm, block. */
+static gp_status
+plan_qsgd(const gp_pipeline *p, gp_coder_plan *plan)
+{
+    const double *v = p->array->values;
+    uint32_t kinds = (uint32_t)v[0] | (v[1] != 0 ? 0 : LEVELS_L2) |
+                     (p->array->ops == &gp_codec_qsgd ? 0 : LEVELS_POWERS);
+
+    return plan_levels(plan, (uint32_t)v[2], kinds, 0);
+}
+
+static gp_status
+plan_terngrad(const gp_pipeline *p, gp_coder_plan *plan)
+{
+    const double *v = p->array->values;
+
+    return plan_levels(plan, (uint32_t)v[1],
+                       1 | (v[2] != 0 ? LEVELS_CENTRED : 0), v[0]);
+}
+
 const gp_coder_codec gp_coder_codecs[] = {
-    {&gp_codec_none, plan_cast},     {&gp_codec_fp16, plan_cast},
-    {&gp_codec_bf16, plan_cast},     {&gp_codec_q8, plan_q8},
-    {&gp_codec_q4, plan_blocks},     {&gp_codec_q2, plan_blocks},
-    {&gp_codec_fp8, plan_blocks},    {&gp_codec_mxfp8, plan_blocks},
-    {&gp_codec_mxfp6, plan_blocks},  {&gp_codec_mxfp4, plan_blocks},
-    {&gp_codec_mxint8, plan_blocks}, {NULL, NULL},
+    {&gp_codec_none, plan_cast},         {&gp_codec_fp16, plan_cast},
+    {&gp_codec_bf16, plan_cast},         {&gp_codec_q8, plan_q8},
+    {&gp_codec_q4, plan_blocks},         {&gp_codec_q2, plan_blocks},
+    {&gp_codec_fp8, plan_blocks},        {&gp_codec_mxfp8, plan_blocks},
+    {&gp_codec_mxfp6, plan_blocks},      {&gp_codec_mxfp4, plan_blocks},
+    {&gp_codec_mxint8, plan_blocks},     {&gp_codec_sign, plan_sign},
+    {&gp_codec_onebit, plan_onebit},     {&gp_codec_vote, plan_vote},
+    {&gp_codec_qsgd, plan_qsgd},         {&gp_codec_natural_dither, plan_qsgd},
+    {&gp_codec_terngrad, plan_terngrad}, {NULL, NULL},
 };

@@ -13,12 +13,14 @@
 #include "device/coder.h"
 
 #define GP_CODER_WORDS 10
+#define GP_CODER_STEPS 5
 
 /* One launch over all parts. */
 typedef struct gp_coder_kernel {
     gp_kernel_id kernel;
     uint32_t tile;    /* elements of a block of the grid; 0: no such kernel */
     uint32_t threads; /* of a block */
+    bool per_part;    /* a block of the grid for each part instead */
 } gp_coder_kernel;
 
 /* What a codec settles when a coder is opened. */
@@ -26,9 +28,18 @@ typedef struct gp_coder_plan {
     /* What kernels are told of the format: the first word, whether to add,
      * the other words. */
     uint32_t word[GP_CODER_WORDS];
-    gp_coder_kernel encode, decode, fold;
+    /* One after the other, all with the tile of the first. */
+    gp_coder_kernel encode[GP_CODER_STEPS], decode[GP_CODER_STEPS],
+        fold[GP_CODER_STEPS];
+    bool heads;        /* empty chunks have a block of the grid, too */
     gp_stream_use use; /* of random numbers; 0: none */
     gp_round round;    /* for the shift of stratified rounding */
+    /* Bytes of the device that encoding takes, at most those of no elements and
+     * a share of those of all; NULL: none. */
+    size_t (*space)(const gp_pipeline *pipeline, size_t count);
+    /* What encoders give, and decoders take; NULL: the bound. */
+    size_t (*length)(const gp_pipeline *pipeline, size_t count);
+    bool (*right)(const gp_pipeline *pipeline, size_t length, size_t count);
 } gp_coder_plan;
 
 typedef struct gp_coder_codec {

@@ -228,6 +228,8 @@ call_with(void (*kernel)(A...), void **args)
 #include "compress/cuda/blocks.cu"
 #include "compress/cuda/cast.cu"
 #include "compress/cuda/q8.cu"
+#include "compress/cuda/random.cu"
+#include "compress/cuda/sign.cu"
 
 template <typename... A>
 static gp_emulated

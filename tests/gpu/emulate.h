@@ -234,6 +234,15 @@ __uint_as_float(uint32_t b)
     return x;
 }
 
+static inline double
+__longlong_as_double(long long b)
+{
+    double x;
+
+    memcpy(&x, &b, sizeof(x));
+    return x;
+}
+
 /* Compiled without contraction and in the default rounding mode, the operators
  * are these. */
 static inline float

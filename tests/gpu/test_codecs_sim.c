@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_codecs_sim.c - codecs on a device have the bytes and the bits that they
+ * have on the host, and refuse the same messages.
+ */
+#include "tests/gpu/coder_rig.h"
+
+static void
+casts_are_those_of_the_host(void **state)
+{
+    (void)state;
+    compare_all("none", true);
+    compare_all("fp16", true);
+    compare_all("bf16", true);
+    compare_all("fp16:round=stochastic", false);
+    compare_all("bf16:round=stratified", false);
+}
+
+static void
+blocks_are_those_of_the_host(void **state)
+{
+    static const char *const texts[] = {
+        "q4",
+        "q4:block=256,round=dither",
+        "q4:block=160,round=stochastic,scale=bf16",
+        "q4:block=4096,round=stratified",
+        "q2",
+        "q2:block=1024,round=stochastic",
+        "q8:round=stochastic",
+        "q8:block=64,scale=bf16",
+        "fp8",
+        "fp8:format=e5m2,block=64,round=stochastic",
+        "fp8:block=512,scale=bf16",
+        "mxfp8",
+        "mxfp8:format=e5m2,round=stratified",
+        "mxfp4",
+        "mxfp4:round=stochastic",
+        "mxint8",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
+        compare(texts[i], i % 2, i % 4 > 1);
+        if (i % 3 == 0)
+            compare_fold(texts[i], i % 2);
+    }
+}
+
+static void
+q8_is_that_of_the_host(void **state)
+{
+    (void)state;
+    compare_all("q8", true);
+    compare_all("ef+q8:block=96", true);
+    compare_all("q8:block=4096", true);
+}
+
+static void
+signs_are_those_of_the_host(void **state)
+{
+    static const char *const texts[] = {
+        "sign",   "sign:block=64,scale=l2",          "onebit:block=96",
+        "vote",   "sign:scale=unit,threshold=0.001", "sign:block=0,scale=unit",
+        "onebit",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
+        compare(texts[i], false, i % 2);
+        compare(texts[i], true, i % 2 == 0);
+        compare_fold(texts[i], i % 2);
+    }
+}
+
+static void
+levels_are_those_of_the_host(void **state)
+{
+    static const char *const texts[] = {
+        "qsgd",
+        "qsgd:levels=1,block=64",
+        "qsgd:levels=7,norm=max,block=0",
+        "natural-dither",
+        "natural-dither:levels=127,block=96",
+        "terngrad:block=2048",
+        "terngrad:block=256,sigma=std,clip=1",
+        "terngrad:clip=0",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
+        compare(texts[i], i % 2, i % 4 > 1);
+        if (i % 3 == 0)
+            compare_fold(texts[i], i % 2);
+    }
+    compare("qsgd", true, true);
+}
+
+/* Messages with a few bytes that are others: the device says no where the host
+ * does. */
+enum { MUTANTS = 48 };
+
+static void
+mutate(uint8_t *bytes, size_t length, size_t n)
+{
+    static const uint8_t values[] = {0x80, 0xff, 0x7f, 0x00, 0x08, 0xfe};
+    uint64_t r = number_bits(n);
+    size_t at = n % 4 == 0   ? length - 1
+                : n % 4 == 1 ? (r >> 32) % GP_MIN(length, 16)
+                             : (r >> 32) % length;
+
+    bytes[at] = n % 3 ? values[r % 6] : (uint8_t)(bytes[at] ^ 1u << r % 8);
+}
+
+static void
+compare_damage(const char *text, size_t p)
+{
+    rig r = open_rig(text);
+    gp_coder_part parts[MUTANTS], one[PARTS];
+    gp_codec_context context = context_of(0, p);
+    size_t length, refused = 0;
+    void *space = gp_alloc_aligned(gp_pipeline_workspace(r.pipeline, MOST) + 1);
+
+    encode_all(&r, 0, false);
+    list_parts(&r, 0, false, one);
+    length = one[p].length;
+    for (size_t n = 0; n < MUTANTS; n++) {
+        parts[n] = one[p];
+        parts[n].bytes = take(&r, length);
+        parts[n].status = take(&r, 4);
+        parts[n].target = take(&r, 4 * counts[p]);
+        *parts[n].status = 0;
+        memcpy(parts[n].bytes, one[p].bytes, length);
+        mutate(parts[n].bytes, length, n);
+    }
+    check(gp_coder_decode(r.coder, parts, MUTANTS, false, r.stream));
+    check(r.device->ops->synchronize(r.device));
+    for (size_t n = 0; n < MUTANTS; n++) {
+        bool good =
+            gp_pipeline_decode(r.pipeline, &context, parts[n].bytes, length,
+                               one[p].target, counts[p], space) == GP_OK;
+
+        refused += !good;
+        if (good != (*parts[n].status == 0))
+            fail_msg("%s: mutant %zu: host %d, device %u", text, n, good,
+                     *parts[n].status);
+        if (good)
+            expect_floats(parts[n].target, one[p].target, counts[p], text,
+                          "mutant", n);
+    }
+    if (!refused)
+        fail_msg("%s: no mutant was refused", text);
+    free(space);
+    close_rig(&r);
+}
+
+static void
+damage_is_seen_as_on_the_host(void **state)
+{
+    static const char *const texts[] = {
+        "q8",
+        "q4",
+        "q4:scale=bf16,round=dither",
+        "q2",
+        "q8:scale=bf16",
+        "fp8",
+        "fp8:format=e5m2",
+        "mxfp8",
+        "mxint8",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++)
+        compare_damage(texts[i], i % 2 ? 3 : 1);
+}
+
+/* Sums over whole chunks have another order: scales differ by one unit in the
+ * last place at most, and where they do not, nothing else does. */
+static void
+compare_near(const char *text, size_t scales)
+{
+    rig r = open_rig(text);
+    uint8_t *bytes = malloc(gp_pipeline_bound(r.pipeline, MOST) + 1);
+
+    encode_all(&r, 1, false);
+    for (size_t p = 0; p < PARTS; p++) {
+        side *s = &r.part[1][p];
+        size_t length = host_encode(&r, 1, p, false, NULL, bytes);
+        bool same = true;
+
+        assert_int_equal(*s->encoded, length);
+        for (size_t k = 0; k < scales && counts[p]; k++) {
+            uint32_t a = gp_get32(s->bytes + 4 * k),
+                     b = gp_get32(bytes + 4 * k);
+
+            if (a - b + 1 > 2)
+                fail_msg("%s: scale %08x, not %08x", text, a, b);
+            same = same && a == b;
+        }
+        if (same)
+            expect_bytes(s->bytes, bytes, length, text, p);
+    }
+    free(bytes);
+    close_rig(&r);
+}
+
+static void
+sums_of_chunks_are_near(void **state)
+{
+    (void)state;
+    compare_near("sign:block=0", 1);
+    compare_near("sign:block=0,scale=l2", 1);
+    compare_near("onebit:block=0", 2);
+    compare_near("qsgd:block=0", 1);
+    compare_near("terngrad", 1);
+    compare_near("terngrad:sigma=std", 1);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(casts_are_those_of_the_host),
+        cmocka_unit_test(q8_is_that_of_the_host),
+        cmocka_unit_test(blocks_are_those_of_the_host),
+        cmocka_unit_test(signs_are_those_of_the_host),
+        cmocka_unit_test(levels_are_those_of_the_host),
+        cmocka_unit_test(damage_is_seen_as_on_the_host),
+        cmocka_unit_test(sums_of_chunks_are_near),
+    };
+
+    choose_driver();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
