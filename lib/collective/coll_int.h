@@ -266,6 +266,8 @@ gp_group *gp_group_find(gp_mesh *mesh, uint64_t id);
 gp_member *gp_group_member(gp_group *g, uint32_t number);
 void gp_group_fail(gp_group *g, gp_status status, bool tell, const char *format,
                    ...) GP_PRINTF(4, 5);
+/* Sends one member what the group has failed of. */
+void gp_group_tell(gp_group *g, gp_mate *mate);
 void gp_group_free(gp_group *g);
 bool gp_group_uses(const gp_group *g, const void *base, size_t bytes);
 /* Nothing is sent to a worker any more, nor reported as sent. */

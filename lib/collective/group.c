@@ -55,19 +55,25 @@ gp_group_member(gp_group *g, uint32_t number)
     return m;
 }
 
+void
+gp_group_tell(gp_group *g, gp_mate *mate)
+{
+    gp_msg msg = {.type = GP_MSG_GROUP_FAULT,
+                  .cookie = g->id,
+                  .status = atomic_load(&g->fault),
+                  .payload = strlen(g->fault_text)};
+
+    (void)gp_mate_post(mate, &msg, g->fault_text, NULL, 0);
+}
+
 static void
 tell_members(gp_group *g)
 {
     for (uint32_t i = 0; i < g->size; i++) {
         gp_mate *mate = i == g->rank ? NULL : g->mesh->mate[g->ranks[i]];
-        gp_msg msg = {.type = GP_MSG_GROUP_FAULT,
-                      .cookie = g->id,
-                      .status = atomic_load(&g->fault)};
 
-        if (!mate || mate->state != MATE_READY)
-            continue;
-        msg.payload = strlen(g->fault_text);
-        (void)gp_mate_post(mate, &msg, g->fault_text, NULL, 0);
+        if (mate && mate->state == MATE_READY)
+            gp_group_tell(g, mate);
     }
 }
 

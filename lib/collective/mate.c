@@ -291,8 +291,11 @@ wake_groups(gp_mate *mate)
     GP_LIST_EACH (item, &mate->mesh->groups) {
         gp_group *g = GP_CONTAINER_OF(item, gp_group, link);
 
-        if (g->number[mate->rank] >= 0)
-            g->dirty = true;
+        if (g->number[mate->rank] < 0)
+            continue;
+        g->dirty = true;
+        if (g->failed && mate->state == MATE_READY)
+            gp_group_tell(g, mate); /* it was not here to hear of it */
     }
 }
 
@@ -439,6 +442,23 @@ on_text(gp_mate *mate, const gp_event *event)
     }
 }
 
+/* Somebody waits in a group that was destroyed here. */
+static void
+say_gone(gp_mate *mate, uint64_t id)
+{
+    gp_msg msg = {.type = GP_MSG_GROUP_FAULT,
+                  .cookie = id,
+                  .status = GP_ERR_PEER_LEFT};
+    char text[96];
+
+    snprintf(text, sizeof(text), "worker %u has destroyed the group",
+             mate->mesh->worker->rank);
+    msg.payload = strlen(text);
+    if (mate->state == MATE_READY &&
+        gp_mate_post(mate, &msg, text, NULL, 0) == GP_OK)
+        (void)mate->via->ops->flush(mate->ep);
+}
+
 /* Messages of groups; those of one that has ended are of no interest. */
 static bool
 on_group(gp_mate *mate, const gp_event *event)
@@ -456,6 +476,8 @@ on_group(gp_mate *mate, const gp_event *event)
     if (!m || g->failed) {
         if (msg->region)
             mate->via->ops->release(mate->ep, msg, event->payload);
+        if (!g && msg->type == GP_MSG_CHECK)
+            say_gone(mate, msg->cookie);
         return true;
     }
     g->dirty = true;

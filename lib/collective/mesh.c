@@ -368,11 +368,13 @@ gp_mesh_leave(gp_mesh *mesh)
         gp_mate *mate = mesh->mate[r];
         gp_msg msg = {.type = GP_MSG_BYE};
 
-        if (!mate || !mate->ep || mate->closed ||
-            (mate->state != MATE_READY && mate->state != MATE_LEFT))
+        if (!mate || !mate->ep)
             continue;
-        (void)gp_mate_post(mate, &msg, NULL, NULL, 0);
-        (void)mate->via->ops->flush(mate->ep);
+        if (!mate->closed &&
+            (mate->state == MATE_READY || mate->state == MATE_LEFT)) {
+            (void)gp_mate_post(mate, &msg, NULL, NULL, 0);
+            (void)mate->via->ops->flush(mate->ep);
+        }
         gp_mate_drop(mate, MATE_LOST); /* behind all data, unlike the word */
     }
     mesh->left = true;

@@ -91,9 +91,13 @@ disagree(job *j, gp_worker *w, uint32_t rank)
 
     job_check(gp_group_create(w, NULL, &g));
     note(j, rank, call(g, rank, values, &request), &request);
+    /* The root of a broadcast is done when it has sent. */
+    if (j->ended[rank] == GP_OK)
+        job_note(j, rank, gp_group_barrier(g));
     /* The group has failed for good. */
     job_require(gp_allreduce(g, values, values, 1, GP_FP32, GP_SUM, &request) ==
-                GP_ERR_MISMATCH);
+                    GP_ERR_MISMATCH,
+                "%s after %s", gp_last_error(), j->message[rank]);
     gp_group_destroy(g);
     free(values);
 }
@@ -180,8 +184,9 @@ leave_early(job *j, gp_worker *w, uint32_t rank)
     gp_group *g;
 
     job_check(gp_group_create(w, NULL, &g));
-    job_check(gp_group_barrier(g));
-    if (rank == 1)
+    /* Who sees it leave first may fail the group before others are through. */
+    job_note(j, rank, gp_group_barrier(g));
+    if (rank == 1 || j->ended[rank] != GP_OK)
         return;
     note(j, rank, gp_allreduce(g, values, values, 4, GP_FP32, GP_SUM, &request),
          &request);
