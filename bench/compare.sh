@@ -10,9 +10,10 @@ usage() {
     cat <<'TEXT'
 Usage: bench/compare.sh [options]
 
-Prints gradpush's push+pull of two co-located workers over TCP beside Open MPI
-(tcp, and shared memory for information) and Gloo, and its transport beside
-iperf3. Writes compare.json and compare.svg into bench/out. Missing programs
+Prints gradpush's push+pull of two co-located workers and its all-reduce of two
+workers, over TCP, beside Open MPI (tcp, and shared memory for information) and
+Gloo, and its transport beside iperf3. Writes compare.json and compare.svg into
+bench/out. Missing programs
 are installed by apt-get when run as root.
 
   --build DIR     build folder with bin/gradpush (default: build, build/*)
@@ -140,6 +141,17 @@ run_gradpush() {
             die "gradpush bench pushpull failed at $size bytes"
     done
 }
+run_allreduce() {
+    local item size count
+    for item in $sizes; do
+        size=${item%:*} count=${item#*:}
+        timeout 120 "$gradpush" bench allreduce --workers 2 --transport tcp \
+            -b "$size" -e "$size" -n "$count" -w 5 |
+            awk '!/^#/ { print $1, 1, $7, $8, $9, $13 }' |
+            record "$1" allreduce ||
+            die "gradpush bench allreduce failed at $size bytes"
+    done
+}
 run_mpi() { # ROUND WHO BTL
     [ -n "$mpi" ] || return 0
     # shellcheck disable=SC2086
@@ -196,6 +208,7 @@ run_transport() {
 for round in $(seq "$rounds"); do
     say "round $round of $rounds"
     run_gradpush "$round"
+    run_allreduce "$round"
     run_mpi "$round" mpi-tcp tcp
     run_mpi "$round" mpi-shm vader
     run_gloo "$round"

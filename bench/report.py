@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 
-COLUMNS = ("gradpush", "mpi-tcp", "gloo", "mpi-shm")
+COLUMNS = ("gradpush", "allreduce", "mpi-tcp", "gloo", "mpi-shm")
 # ps-lite (the fork of BytePS, ZeroMQ van), its own benchmark, 1 worker and 1
 # server on a 2-core x86-64 machine, measured once; its server does not add.
 PS_LITE = {65536: 0.03, 1048576: 0.34, 4194304: 0.53}
@@ -53,8 +53,10 @@ def build(runs, errors):
                 row[who] = summary(runs[who, size])
                 row[who]["algbw_GBps"] = size / row[who]["median_us"] / 1e3
         others = [row[w]["median_us"] for w in ("mpi-tcp", "gloo") if w in row]
-        if "gradpush" in row and others:
-            row["ratio"] = min(others) / row["gradpush"]["median_us"]
+        for who, name in (("gradpush", "ratio"),
+                          ("allreduce", "allreduce_ratio")):
+            if who in row and others:
+                row[name] = min(others) / row[who]["median_us"]
         results.append(row)
     streams = {}
     for (who, _), rounds in runs.items():
@@ -79,16 +81,19 @@ def print_table(data, rounds):
     print("# fp32 sum over 2 processes, dense; median of %d rounds' medians"
           % rounds)
     print("# GB/s = bytes / time; ratio = the faster of Open MPI tcp and Gloo"
-          " / gradpush, over 1 is faster")
-    print("#%9s %18s %18s %18s %18s %6s %7s"
-          % ("bytes", "gradpush tcp", "Open MPI tcp", "Gloo tcp",
-             "Open MPI shm", "ratio", "#wrong"))
-    print("#%9s" % "" + " %10s %7s" % ("us", "GB/s") * 4)
+          " / gradpush, over 1 is faster: of push+pull, of all-reduce")
+    print("#%9s %18s %18s %18s %18s %18s %6s %6s %7s"
+          % ("bytes", "push+pull tcp", "all-reduce tcp", "Open MPI tcp",
+             "Gloo tcp", "Open MPI shm", "ratio", "ratio", "#wrong"))
+    print("#%9s" % "" + " %10s %7s" % ("us", "GB/s") * len(COLUMNS))
     for row in data["results"]:
-        ratio = "%6.2f" % row["ratio"] if "ratio" in row else "     -"
+        ratios = ["%6.2f" % row[name] if name in row else "     -"
+                  for name in ("ratio", "allreduce_ratio")]
         print("%10d %s %s %7d" % (
-            row["bytes"], " ".join(cell(row, w) for w in COLUMNS), ratio,
-            data["errors"].get("gradpush", 0)))
+            row["bytes"], " ".join(cell(row, w) for w in COLUMNS),
+            " ".join(ratios),
+            data["errors"].get("gradpush", 0) +
+            data["errors"].get("allreduce", 0)))
     stream = data["stream"]
     if stream:
         print("# one stream, 1 MiB messages, GB/s: "
@@ -128,7 +133,8 @@ plot {plots}
 
 
 def write_plot(data, out):
-    names = {"gradpush": "gradpush tcp", "mpi-tcp": "Open MPI tcp",
+    names = {"gradpush": "gradpush push+pull, tcp",
+             "allreduce": "gradpush all-reduce, tcp", "mpi-tcp": "Open MPI tcp",
              "gloo": "Gloo tcp", "mpi-shm": "Open MPI shared memory"}
     table = os.path.join(out, "compare.dat")
     with open(table, "w") as file:
@@ -143,7 +149,7 @@ def write_plot(data, out):
         tics.append('"%g %s" %d' % (row["bytes"] / unit,
                                     labels.get(unit, "B"), row["bytes"]))
     plots = ['"%s" using 1:%d with linespoints lw %d title "%s"'
-             % (table, 2 + i, 3 if w == "gradpush" else 1, names[w])
+             % (table, 2 + i, 3 if w in ("gradpush", "allreduce") else 1, names[w])
              for i, w in enumerate(COLUMNS)]
     with open(os.path.join(out, "compare.gnuplot"), "w") as file:
         file.write(PLOT.format(svg=os.path.join(out, "compare.svg"),

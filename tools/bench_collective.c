@@ -232,9 +232,10 @@ print_fastest(const gp_collective_bench *bench)
 static int
 run(gp_collective_bench *bench)
 {
-    size_t bytes = sizeof(*bench->shared) +
-                   (size_t)bench->workers * gp_collective_bench_iterations(bench) *
-                       sizeof(bench->shared->stamps[0]);
+    size_t bytes =
+        sizeof(*bench->shared) + (size_t)bench->workers *
+                                     gp_collective_bench_iterations(bench) *
+                                     sizeof(bench->shared->stamps[0]);
     int rc = GP_EXIT_FAILURE;
     gp_json *doc;
 

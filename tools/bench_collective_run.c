@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "bench_collective.h"
-#include "compress/kernels.h"
 
 #define MARKS 3
 
@@ -76,31 +75,62 @@ in_count(const rig *r, uint64_t bytes)
     return in_bytes(r, bytes) / r->unit;
 }
 
+/* Of the benchmark's whole numbers, which all types hold exactly. */
+static uint16_t
+to_half(float value)
+{
+    int exponent;
+    double mantissa = frexp(fabs((double)value), &exponent);
+    uint16_t sign = value < 0 ? 0x8000 : 0;
+
+    if (value == 0)
+        return 0;
+    return (uint16_t)(sign | (exponent + 14) << 10 |
+                      ((int)(mantissa * 2048) - 1024));
+}
+
+static float
+from_half(uint16_t half)
+{
+    int exponent = half >> 10 & 31, mantissa = half & 1023;
+    double value = exponent == 31 ? (double)NAN
+                   : exponent     ? ldexp(1024 + mantissa, exponent - 25)
+                                  : ldexp(mantissa, -24);
+
+    return (float)(half & 0x8000 ? -value : value);
+}
+
 static void
 store(const rig *r, uint8_t *to, uint64_t index, float value)
 {
-    const gp_kernels *k = gp_kernels_get();
+    uint32_t bits;
+    uint16_t half = to_half(value);
 
+    memcpy(&bits, &value, sizeof(bits));
+    if (r->bench->dtype == GP_BF16)
+        half = (uint16_t)(bits >> 16);
     if (r->bench->dtype == GP_FP32)
         memcpy(to + index * r->unit, &value, sizeof(value));
-    else if (r->bench->dtype == GP_FP16)
-        k->fp16.encode(&value, to + index * r->unit, 1);
     else
-        k->bf16.encode(&value, to + index * r->unit, 1);
+        memcpy(to + index * r->unit, &half, sizeof(half));
 }
 
 static float
 fetch(const rig *r, const uint8_t *from, uint64_t index)
 {
-    const gp_kernels *k = gp_kernels_get();
+    uint16_t half = 0;
+    uint32_t bits;
     float value;
 
-    if (r->bench->dtype == GP_FP32)
+    if (r->bench->dtype == GP_FP32) {
         memcpy(&value, from + index * r->unit, sizeof(value));
-    else if (r->bench->dtype == GP_FP16)
-        k->fp16.decode(from + index * r->unit, &value, 1);
-    else
-        k->bf16.decode(from + index * r->unit, &value, 1);
+        return value;
+    }
+    memcpy(&half, from + index * r->unit, sizeof(half));
+    if (r->bench->dtype == GP_FP16)
+        return from_half(half);
+    bits = (uint32_t)half << 16;
+    memcpy(&value, &bits, sizeof(value));
     return value;
 }
 

@@ -24,6 +24,7 @@ struct gt_comm {
     gp_tensor *tensors[TENSORS_MAX]; /* weight and bias of each layer */
     gp_request *requests[TENSORS_MAX];
     gp_tensor *sums;
+    gp_group *group; /* with --mode allreduce, else NULL */
 };
 
 _Static_assert(GT_COMM_SUMS *DIGITS <= GT_SPARE, "sums lie in mlp->spare");
@@ -82,6 +83,12 @@ gt_comm_create(const gt_options *options, gt_comm **out)
         gt_comm_destroy(comm);
         return gt_fail(GP_ERR_TOO_LARGE, "more than %d workers", WORKERS_MAX);
     }
+    if (options->mode_kind == GT_MODE_ALLREDUCE)
+        status = gp_group_create(comm->worker, NULL, &comm->group);
+    if (status != GP_OK) {
+        gt_comm_destroy(comm);
+        return gt_fail_engine(status, "cannot join the other workers");
+    }
     *out = comm;
     return GP_OK;
 }
@@ -132,7 +139,7 @@ register_tensor(gt_comm *comm, const gt_options *o, uint64_t steps,
     t.pull_codec = o->pull_codec_given ? o->pull_codec : NULL;
     t.updater = updater;
     t.first_step = steps;
-    t.mode = o->mode;
+    t.mode = o->mode_kind == GT_MODE_ALLREDUCE ? "sync" : o->mode;
     return gp_tensor_register(comm->worker, &t, &comm->tensors[index]);
 }
 
@@ -208,13 +215,24 @@ gt_comm_start(gt_comm *comm)
                            : gt_fail_engine(status, "cannot start the job");
 }
 
+static gp_status
+push_tensor(gt_comm *comm, size_t i)
+{
+    const gt_layer *layer = &comm->mlp->layer[i / 2];
+    size_t count = i % 2 ? layer->out : layer->in * layer->out;
+    float *grad = grad_of(comm, i);
+
+    if (comm->group)
+        return gp_allreduce_keyed(comm->group, i, grad, grad, count, GP_FP32,
+                                  GP_MEAN, &comm->requests[i]);
+    return gp_push_pull(comm->tensors[i], grad, grad, &comm->requests[i]);
+}
+
 gp_status
 gt_comm_push(gt_comm *comm, size_t layer)
 {
     for (size_t i = 2 * layer; i < 2 * layer + 2; i++) {
-        float *grad = grad_of(comm, i);
-        gp_status status =
-            gp_push_pull(comm->tensors[i], grad, grad, &comm->requests[i]);
+        gp_status status = push_tensor(comm, i);
 
         if (status != GP_OK)
             return gt_fail_engine(status, "cannot push");

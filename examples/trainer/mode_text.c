@@ -49,6 +49,10 @@ settle_local(gt_options *o)
 gp_status
 gt_options_settle_mode(gt_options *o)
 {
+    if (strcmp(o->mode, "allreduce") == 0) {
+        o->mode_kind = GT_MODE_ALLREDUCE;
+        return GP_OK;
+    }
     if (gp_mode_check(o->mode) != GP_OK)
         return gt_fail(GP_ERR_CONFIG, "--mode: %s", gp_last_error());
     o->mode_kind = kind_of(o->mode);

@@ -104,7 +104,7 @@ static const struct row {
     {"mode", KEY_MODE, "MODE",
      "sync (default), sync:N-1, ssp:K, async: shards hold the parameters in "
      "the latter three; local:H: H steps of each worker on its own between "
-     "two exchanges"},
+     "two exchanges; allreduce: workers add up gradients among themselves"},
     {"outer", KEY_OUTER, "UPDATER",
      "of the shards with --mode local:H: sgd:lr=1 (default), mean, "
      "sgd:lr=0.7,momentum=0.9,nesterov=1, ..."},
@@ -573,6 +573,15 @@ check_together(const gt_options *o)
             GP_ERR_CONFIG,
             "--update shard, and optimizers beside sgd, momentum and "
             "nesterov, need shards: give --shards 1 or more");
+    if (o->mode_kind == GT_MODE_ALLREDUCE && o->update == GT_UPDATE_SHARD)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--mode allreduce steps on the workers, with sgd, "
+                       "momentum or nesterov: leave out --update shard");
+    if (o->mode_kind == GT_MODE_ALLREDUCE &&
+        (o->codec_given || o->pull_codec_given))
+        return gt_fail(GP_ERR_CONFIG,
+                       "--mode allreduce sends gradients as they are: leave "
+                       "out --codec and --pull-codec");
     if (alone && (o->codec_given || o->pull_codec_given))
         return gt_fail(GP_ERR_CONFIG,
                        "nothing is sent with --workers 1 --shards 0, so "

@@ -21,7 +21,8 @@ typedef enum gt_mode {
     GT_MODE_SYNC,
     GT_MODE_BACKUPS, /* sync:N-b */
     GT_MODE_FREE,    /* async, ssp:K: each push is an update */
-    GT_MODE_LOCAL
+    GT_MODE_LOCAL,
+    GT_MODE_ALLREDUCE /* gradients go round the workers, not to shards */
 } gt_mode;
 
 typedef enum gt_progress_when {

@@ -74,6 +74,8 @@ overlaps(const gt_options *o, const gt_comm *comm)
 
     if (o->overlap != GT_PROGRESS_AUTO)
         return o->overlap == GT_PROGRESS_ON;
+    if (o->mode_kind == GT_MODE_ALLREDUCE) /* all ranks call in one order */
+        return true;
     return here != (long)gt_comm_size(comm) ||
            here * (long)o->threads < sysconf(_SC_NPROCESSORS_ONLN);
 }

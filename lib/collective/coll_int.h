@@ -240,6 +240,15 @@ struct gp_mesh {
 };
 
 /* mesh.c */
+/* What a message's payload would be as fp32. */
+static inline uint64_t
+gp_dense_bytes(const gp_msg *msg)
+{
+    if (msg->type != GP_MSG_PIECE)
+        return 0;
+    return gp_dtype_bytes((gp_dtype)msg->dtype) == 2 ? 2 * msg->payload
+                                                     : msg->payload;
+}
 gp_status gp_mesh_open(gp_worker *w, gp_mesh **out);
 gp_status gp_mesh_find(gp_mesh *mesh, uint32_t rank, uint64_t deadline);
 const char *gp_mate_name(const gp_mesh *mesh, uint32_t rank, char *out,

@@ -446,9 +446,8 @@ on_text(gp_mate *mate, const gp_event *event)
 static void
 say_gone(gp_mate *mate, uint64_t id)
 {
-    gp_msg msg = {.type = GP_MSG_GROUP_FAULT,
-                  .cookie = id,
-                  .status = GP_ERR_PEER_LEFT};
+    gp_msg msg = {
+        .type = GP_MSG_GROUP_FAULT, .cookie = id, .status = GP_ERR_PEER_LEFT};
     char text[96];
 
     snprintf(text, sizeof(text), "worker %u has destroyed the group",
@@ -506,6 +505,8 @@ on_message(gp_mate *mate, const gp_event *event)
     atomic_fetch_add_explicit(&w->messages_received, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&w->bytes_pulled,
                               event->msg.payload + GP_MSG_BYTES,
+                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->dense_bytes, gp_dense_bytes(&event->msg),
                               memory_order_relaxed);
     if (mate->rank == UINT32_MAX && type == GP_MSG_HELLO)
         on_hello(mate, event);

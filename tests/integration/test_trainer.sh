@@ -46,6 +46,15 @@ GRADPUSH_COLOCATED=on train "co-located by the environment" 0 --quiet
 same "GRADPUSH_COLOCATED=on"
 train "lossless codec" 0 --codec lz4 --pull-codec lz4 --quiet
 same "a lossless codec"
+train "all-reduce" 0 --mode allreduce --quiet
+same "all-reduce of two workers"
+says "all-reduce" "$work/report" '"mode": "allreduce"'
+train "all-reduce without shards" 0 --mode allreduce --shards 0 --quiet
+same "all-reduce without shards of their own"
+train "all-reduce with a shard's optimizer" 2 --mode allreduce --optimizer adam
+says "all-reduce with a shard's optimizer" "$err" "allreduce"
+train "all-reduce with a codec" 2 --mode allreduce --codec q8
+says "all-reduce with a codec" "$err" "codec"
 train "shards update" 0 --update shard --shards 3 --quiet
 same "--update shard"
 train "momentum" 0 --optimizer nesterov --lr 0.02 --weight-decay 1e-4 --quiet
