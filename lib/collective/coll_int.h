@@ -62,6 +62,7 @@ struct gp_mate {
     uint8_t nonce[GP_NONCE_BYTES];
     uint64_t deadline_ns; /* of connecting and of the handshake */
     bool flush, dead, closed;
+    bool introduced; /* it knows, or is about to, who this is */
     gp_mate *heir;   /* what became of a stranger */
     uint32_t *token; /* by number of a registered buffer; 0: not exposed */
     uint32_t tokens;

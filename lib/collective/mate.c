@@ -345,6 +345,7 @@ on_hello(gp_mate *stranger, const gp_event *event)
     memcpy(mate->identity, hello.identity, sizeof(mate->identity));
     mate->via->ops->ep_trust(mate->ep);
     mate->state = MATE_READY;
+    mate->introduced = true;
     gp_welcome_encode(&welcome, bytes);
     (void)gp_mate_post(mate, &msg, bytes, NULL, 0);
     (void)mate->via->ops->flush(mate->ep);
@@ -384,6 +385,7 @@ on_challenge(gp_mate *mate, const gp_event *event)
     msg.payload = gp_hello_encode(&hello, bytes);
     (void)gp_mate_post(mate, &msg, bytes, NULL, 0);
     (void)mate->via->ops->flush(mate->ep);
+    mate->introduced = true;
 }
 
 static void

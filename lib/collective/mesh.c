@@ -372,8 +372,7 @@ gp_mesh_leave(gp_mesh *mesh)
 
         if (!mate || !mate->ep)
             continue;
-        if (!mate->closed &&
-            (mate->state == MATE_READY || mate->state == MATE_LEFT)) {
+        if (mate->introduced && !mate->closed) {
             (void)gp_mate_post(mate, &msg, NULL, NULL, 0);
             (void)mate->via->ops->flush(mate->ep);
         }

@@ -98,6 +98,7 @@ disagree(job *j, gp_worker *w, uint32_t rank)
     job_require(gp_allreduce(g, values, values, 1, GP_FP32, GP_SUM, &request) ==
                     GP_ERR_MISMATCH,
                 "%s after %s", gp_last_error(), j->message[rank]);
+    job_check(gp_barrier(w)); /* who left would be another reason */
     gp_group_destroy(g);
     free(values);
 }
