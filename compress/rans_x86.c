@@ -10,6 +10,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include "compress/masks_x86.h"
 #include "compress/rans.h"
 
 #define AVX512 \
@@ -34,7 +35,7 @@ push(__m512i x, __mmask16 mask, uint8_t *end)
 {
     const __m512i iota =
         _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    int count = _mm_popcnt_u32(mask);
+    int count = (int)gp_lanes_in(mask);
     __m512i packed = _mm512_maskz_compress_epi32(mask, x);
 
     packed = _mm512_permutexvar_epi32(
@@ -158,7 +159,7 @@ get16(__m512i x, const gp_rans_decoder *decoder, uint8_t *symbols,
         _mm512_srli_epi32(x, 12));
     x = _mm512_add_epi32(x, _mm512_srli_epi32(e, 20));
     empty = _mm512_cmplt_epu32_mask(x, _mm512_set1_epi32(GP_RANS_FIRST));
-    *at += 2 * _mm_popcnt_u32(empty);
+    *at += 2 * gp_lanes_in(empty);
     words = _mm512_maskz_expand_epi32(empty, words);
     return _mm512_or_si512(_mm512_mask_slli_epi32(x, empty, x, 16), words);
 }

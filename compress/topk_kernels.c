@@ -9,7 +9,7 @@
  * Only the last, where this would leave the output, are written one by one.
  */
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include "compress/masks_x86.h"
 #endif
 
 #include "compress/kernels.h"
@@ -336,7 +336,7 @@ put_many_avx512(gp_collection *c, uint64_t hits)
                             _mm512_maskz_compress_epi32(mask, v));
         _mm512_storeu_si512(c->indices + c->at,
                             _mm512_maskz_compress_epi32(mask, at_x));
-        c->at += (unsigned)__builtin_popcount(mask);
+        c->at += gp_lanes_in(mask);
         at_x = _mm512_add_epi32(at_x, _mm512_set1_epi32(16));
     }
 }
@@ -386,8 +386,8 @@ count_avx512(const uint32_t *keys, size_t n, uint32_t pivot, size_t *equal)
     for (; i + 16 <= n; i += 16) {
         __m512i v = _mm512_loadu_si512(keys + i);
 
-        above += (unsigned)__builtin_popcount(_mm512_cmpgt_epu32_mask(v, p));
-        same += (unsigned)__builtin_popcount(_mm512_cmpeq_epu32_mask(v, p));
+        above += gp_lanes_in(_mm512_cmpgt_epu32_mask(v, p));
+        same += gp_lanes_in(_mm512_cmpeq_epu32_mask(v, p));
     }
     above += count_scalar(keys + i, n - i, pivot, &rest);
     *equal = same + rest;
@@ -407,7 +407,7 @@ keep_avx512(uint32_t *keys, size_t n, uint32_t least, uint32_t most)
             _mm512_cmpge_epu32_mask(v, low), v, high);
 
         _mm512_storeu_si512(keys + at, _mm512_maskz_compress_epi32(mask, v));
-        at += (unsigned)__builtin_popcount(mask);
+        at += gp_lanes_in(mask);
     }
     for (; i < n; i++) {
         uint32_t key = keys[i];
@@ -435,7 +435,7 @@ pick_avx512(const float *from_values, const uint32_t *from_indices, size_t n,
         _mm512_storeu_si512(values + at, _mm512_maskz_compress_epi32(mask, v));
         _mm512_storeu_si512(indices + at,
                             _mm512_maskz_compress_epi32(mask, index));
-        at += (unsigned)__builtin_popcount(mask);
+        at += gp_lanes_in(mask);
     }
     return at + pick_scalar(from_values + i, from_indices + i, n - i, least,
                             indices + at, values + at, capacity - at);
