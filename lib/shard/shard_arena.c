@@ -33,12 +33,13 @@ piece_bytes(const gp_chunk *c, piece_kind kind)
     if (kind == PIECE_VALUE ||
         (kind == PIECE_SPARE && !gp_updater_keeps(&t->updater)))
         bytes = count * sizeof(float);
+    else if (kind == PIECE_INITIAL && gp_chunk_rounds(c))
+        bytes = gp_pipeline_bound(t->native, count);
     else if (t->arrives) /* it sends from copies alone */
         bytes = 0;
     else if (kind == PIECE_ENCODED && !t->pull_dense)
         bytes = gp_pipeline_bound(t->pull, count);
-    else if (kind == PIECE_INITIAL &&
-             (t->spec->dtype != GP_FP32 || gp_chunk_rounds(c)))
+    else if (kind == PIECE_INITIAL && t->spec->dtype != GP_FP32)
         bytes = gp_pipeline_bound(t->native, count);
     return (bytes + PIECE_ALIGNMENT - 1) & ~(size_t)(PIECE_ALIGNMENT - 1);
 }

@@ -52,6 +52,11 @@ fill(gp_shard *s, gp_chunk *c, gp_shot *shot)
     gp_codec_context context = {.rank = GP_RANK_SHARD};
     size_t n = c->info->count;
 
+    if (shot->init && c->initial_length) {
+        shot->length = c->initial_length;
+        memcpy(shot->bytes, c->initial, shot->length);
+        return GP_OK;
+    }
     if (shot->init)
         return gp_pipeline_encode(t->native, &context, NULL, c->value, n,
                                   shot->bytes, gp_pipeline_bound(t->native, n),

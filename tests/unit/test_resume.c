@@ -36,6 +36,7 @@ typedef struct state_copy {
 typedef struct plan {
     const char *push, *pull;
     const char *updater;        /* NULL: mean */
+    const char *mode;           /* NULL: sync */
     uint64_t from, to, save_at; /* steps; save_at: after so many, 0: never */
     bool load;
     state_copy saved[JOB_WORKERS][STATES];
@@ -63,6 +64,7 @@ open_tensor(gp_worker *w, const plan *p, const char *name, uint64_t first)
     o.codec = p->push;
     o.pull_codec = p->pull;
     o.updater = p->updater ? p->updater : "mean";
+    o.mode = p->mode;
     o.first_step = first;
     job_check(gp_tensor_register(w, &o, &t));
     return t;
@@ -146,7 +148,9 @@ train_body(job *j, gp_worker *w, uint32_t rank)
         if (s + 1 == p->save_at)
             save(p, t, rank);
     }
-    job_check(gp_barrier(w)); /* the others have begun from it */
+    if (p->mode)
+        job_check(gp_worker_rest(w)); /* from here on nobody waits for it */
+    job_check(gp_barrier(w));         /* the others have begun from it */
     if (rank == 1)
         memcpy(p->result, data, COUNT * sizeof(float));
     free(data);
@@ -253,6 +257,34 @@ rounded_parameters_go_on(void **state)
     compare_updater("rmsprop:centered=1,momentum=0.9", "none", "fp16", false,
                     3);
     compare_updater("sgd:lr=1e-3", "none", "q8:block=64", true, 2);
+}
+
+/* Where pushes are added as they arrive runs differ, but a job begins with what
+ * the one before had: begin() looks whether every worker has it. */
+static void
+arriving_modes_go_on(void **state)
+{
+    static const char *const modes[] = {"async", "ssp:2", "sync:N-1"};
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(modes); i++) {
+        plan p = {.push = "none",
+                  .pull = i ? "fp16" : "q8:block=64",
+                  .to = STOP,
+                  .save_at = STOP,
+                  .updater = "sgd:lr=1e-3",
+                  .mode = modes[i]};
+
+        p.result = room(COUNT);
+        run(&p, 2, i == 1);
+        p.from = STOP;
+        p.to = STEPS;
+        p.save_at = 0;
+        p.load = true;
+        run(&p, 3, false);
+        free_saved(&p);
+        free(p.result);
+    }
 }
 
 static void
@@ -709,6 +741,7 @@ main(void)
         cmocka_unit_test(pull_codecs_go_on),
         cmocka_unit_test(optimizers_go_on),
         cmocka_unit_test(rounded_parameters_go_on),
+        cmocka_unit_test(arriving_modes_go_on),
         cmocka_unit_test(arrays_have_names),
         cmocka_unit_test(saving_only_reads),
         cmocka_unit_test(shards_hold_the_sum),
