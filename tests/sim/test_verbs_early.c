@@ -56,6 +56,24 @@ completions_follow(void **state)
     }
 }
 
+static void
+turn_for_a_while(world *w)
+{
+    for (int i = 0; i < 300; i++)
+        pump(&w->r);
+}
+
+/* All completions that were held back come, and what follows from them. */
+static void
+settle_armed(world *w)
+{
+    for (int i = 0; i < 8; i++) {
+        (void)w->r.ops->arm(w->r.a.domain);
+        (void)w->r.ops->arm(w->r.b.domain);
+        turn_for_a_while(w);
+    }
+}
+
 static uint8_t *
 next_buffer(const gp_vb_lane *lane)
 {
@@ -133,6 +151,31 @@ before_the_completion(void **state)
     world_close(&w);
 }
 
+/* Completions come long after all messages were taken, and nothing else happens
+ * on the connection: the peer hears that its receives are back. */
+static void
+receives_come_back_late(void **state)
+{
+    static const gp_sim_options late = {.step = true, .hold_completions = true};
+    static const char *const few[] = {"ib_frames", "16", NULL};
+    size_t taken;
+    world w;
+
+    (void)state;
+    world_connected(&w, &late, few);
+    settle_armed(&w);
+    for (uint64_t i = 1; i <= 20; i++)
+        send_control(&w.r, &w.r.a, i);
+    turn_for_a_while(&w);
+    taken = side_count(&w.r.b, GP_EVENT_MESSAGE);
+    assert_in_range(taken, 8, 19);
+    assert_in_range(w.r.b.ep->lane[0]->arrived - w.r.b.ep->lane[0]->taken, 8,
+                    16);
+    settle_armed(&w);
+    assert_int_equal(side_count(&w.r.b, GP_EVENT_MESSAGE), 20);
+    world_close(&w);
+}
+
 /* The queue pair breaks when a frame was taken and its completion is still to
  * come: it is not sent again. */
 static void
@@ -191,6 +234,7 @@ main(void)
         cmocka_unit_test(completions_follow),
         cmocka_unit_test(parts_are_not_taken),
         cmocka_unit_test(before_the_completion),
+        cmocka_unit_test(receives_come_back_late),
         cmocka_unit_test(a_lane_that_breaks_in_between),
         cmocka_unit_test(too_many_to_look_at),
     };

@@ -272,8 +272,10 @@ on_frame(gp_vb_lane *lane, const struct ibv_wc *wc, uint32_t buffer)
     }
     if (f->early) {
         f->early = false;
-        if (f->released)
+        if (f->released) {
             gp_vb_receive_again(f);
+            gp_vb_ready(lane->ep); /* the peer may wait to hear of it */
+        }
         return;
     }
     if (gp_list_empty(&f->link))
