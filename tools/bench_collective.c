@@ -118,6 +118,18 @@ apply(void *user, int key, const char *value)
     }
 }
 
+static bool
+check_codec(gp_collective_bench *bench)
+{
+    gp_pipeline *pipeline;
+
+    if (gp_pipeline_parse(bench->codec, &pipeline) != GP_OK)
+        return false;
+    bench->selects = gp_pipeline_needs(pipeline) & GP_PIPELINE_SELECTS;
+    gp_pipeline_destroy(pipeline);
+    return true;
+}
+
 static int
 read_options(gp_collective_bench *bench, int argc, char **argv)
 {
@@ -155,6 +167,8 @@ read_options(gp_collective_bench *bench, int argc, char **argv)
     if (bench->in_place && bench->what != WHAT_ALLREDUCE &&
         bench->what != WHAT_ALLTOALL)
         return gp_say_usage("--in-place is for allreduce and alltoall");
+    if (!check_codec(bench))
+        return gp_say_usage("%s", gp_last_error());
     bench->ops = gp_transport_find(bench->transport);
     if (!bench->ops)
         return gp_say_usage("'%s' is not a transport; see gradpush info "

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 
+#include <gradpush/codec.h>
 #include <gradpush/collective.h>
 #include <gradpush/transport.h>
 
@@ -46,6 +47,7 @@ typedef struct gp_collective_bench {
     const char *algorithm[GP_COLLECTIVE_ALGORITHMS];
     uint32_t algorithms;
     bool in_place;
+    bool selects; /* the codec leaves elements out: any finite one will do */
     gp_dtype dtype;
     gp_reduction reduction;
     const char *dtype_name, *reduction_name;

@@ -186,6 +186,32 @@ GP_API GP_MUST_CHECK gp_status gp_recv(gp_group *group, void *values,
                                        uint64_t bytes, uint32_t from,
                                        uint32_t tag, gp_request **request);
 
+/**
+ * What codecs remember between calls, as gp_tensor_state() does: index from 0.
+ *
+ * Only between requests. Only what was called before has any.
+ *
+ * @param key    receives the key of the call it belongs to.
+ * @param name   receives "residual", "velocity" or "state".
+ * @param count  receives the number of fp32 elements.
+ * @return GP_OK, GP_ERR_NOT_FOUND beyond the last.
+ */
+GP_API GP_MUST_CHECK gp_status gp_group_state(gp_group *group, size_t index,
+                                              uint64_t *key, const char **name,
+                                              uint64_t *count);
+/** Copies one of them out or in.
+ *  @return GP_OK, GP_ERR_NOT_FOUND. */
+GP_API GP_MUST_CHECK gp_status gp_group_save_state(gp_group *group,
+                                                   size_t index, float *values);
+/** Makes what is loaded, if need be: `count` is that of the calls. */
+GP_API GP_MUST_CHECK gp_status gp_group_load_state(gp_group *group,
+                                                   uint64_t key,
+                                                   const char *name,
+                                                   const float *values,
+                                                   uint64_t count);
+/** Forgets all of them. */
+GP_API GP_MUST_CHECK gp_status gp_group_reset_state(gp_group *group);
+
 #ifdef __cplusplus
 }
 #endif

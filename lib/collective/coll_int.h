@@ -123,7 +123,7 @@ typedef struct gp_hop {
     bool other_first; /* the order of operands */
     bool scaled;      /* the last reduction of a mean */
     bool whole;       /* waits for all of `after`, not as far as the piece */
-    bool coded;       /* payloads are encoded */
+    bool coded; /* payloads are encoded, and each piece counts as a unit */
     bool complete;
     bool direct;   /* may go straight into the receiver's memory */
     bool staged;   /* send: from a copy, since the source will be overwritten */
@@ -137,14 +137,14 @@ typedef struct gp_hop {
     uint64_t bytes;
     uint64_t done;    /* posted, or arrived without gaps and processed */
     uint64_t arrived; /* bits of direct pieces beyond */
-    uint64_t first;   /* coded: offset of the range, in elements */
 } gp_hop;
 
 typedef enum gp_algorithm {
     ALGORITHM_AUTO = 0,
     ALGORITHM_DIRECT = 1,
     ALGORITHM_HALVING = 2,
-    ALGORITHM_RING = 3
+    ALGORITHM_RING = 3,
+    ALGORITHM_CODED = 4 /* not a choice: groups with a codec */
 } gp_algorithm;
 
 /* What all members must have called alike. */
@@ -350,6 +350,28 @@ bool gp_memory_expose(gp_collective *c, gp_mate *mate, uint32_t *token,
 void gp_memory_withdraw(gp_mate *mate, uint32_t *token);
 /* The operation ends. */
 void gp_memory_forget(gp_collective *c);
+
+/* coded.c: all-reduce with a codec */
+gp_status gp_coded_open(const char *text, int feedback, uint64_t most,
+                        gp_coded **out);
+void gp_coded_close(gp_coded *d);
+void gp_coded_reset(gp_coded *d);
+const char *gp_coded_name(const gp_coded *d);
+/* Encodes this member's vector. */
+gp_status gp_coded_begin(gp_collective *c);
+void gp_coded_end(gp_collective *c);
+uint64_t gp_coded_pieces(const gp_collective *c);
+const uint8_t *gp_coded_message(const gp_collective *c, uint64_t piece,
+                                uint64_t *length);
+/* Adds a piece of a member's; in the order of ranks. GP_ERR_CORRUPT. */
+gp_status gp_coded_add(gp_collective *c, uint32_t rank, uint64_t piece,
+                       const void *message, uint64_t length);
+/* The index-th array that is kept: its number of elements, 0 beyond the last.
+ */
+size_t gp_coded_state(gp_coded *d, size_t index, uint64_t *key,
+                      const char **name, float **values);
+gp_status gp_coded_load(gp_coded *d, uint64_t key, const char *name,
+                        const float *values, uint64_t count);
 
 /* operation.c */
 void gp_collective_describe(const gp_call *call, char *out, size_t capacity);

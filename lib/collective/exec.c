@@ -72,12 +72,21 @@ cookie_of(gp_collective *c, gp_member *m, int piece)
     return (uintptr_t)m | GP_COOKIE_GROUP;
 }
 
+static const uint8_t *
+source_of(const gp_collective *c, const gp_hop *hop)
+{
+    uint64_t length;
+
+    return hop->coded ? gp_coded_message(c, hop->done / GP_UNIT, &length)
+                      : hop->from + hop->done;
+}
+
 /* What the payload is sent from: where it lies, or a copy. */
 static gp_status
-find_source(const gp_hop *hop, gp_member *m, uint64_t length,
-            const uint8_t **payload, gp_mem **mem, int *piece)
+find_source(const gp_collective *c, const gp_hop *hop, gp_member *m,
+            uint64_t length, const uint8_t **payload, gp_mem **mem, int *piece)
 {
-    const uint8_t *from = hop->from + hop->done;
+    const uint8_t *from = source_of(c, hop);
     bool registers = gp_link_registers(m->mate->via);
 
     *payload = from;
@@ -145,7 +154,7 @@ gp_exec_post(gp_collective *c, gp_hop *hop, gp_member *m, uint64_t length,
     describe(c, hop, m, length, &msg);
     if (!find_place(c, hop, m, direct, &msg, &slot))
         return GP_AGAIN;
-    status = find_source(hop, m, length, &payload, &mem, &piece);
+    status = find_source(c, hop, m, length, &payload, &mem, &piece);
     if (status == GP_OK)
         status =
             gp_mate_post(m->mate, &msg, payload, mem, cookie_of(c, m, piece));
@@ -157,7 +166,7 @@ gp_exec_post(gp_collective *c, gp_hop *hop, gp_member *m, uint64_t length,
     }
     m->freed = 0;
     count_post(c, m, piece);
-    hop->done += length;
+    hop->done += hop->coded ? GP_UNIT : length;
     return GP_OK;
 }
 
@@ -231,6 +240,12 @@ next_piece(const gp_collective *c, const gp_hop *hop, const gp_member *m,
     uint64_t left = limit - GP_MIN(limit, hop->done);
     uint64_t unit = gp_direct_unit(hop->bytes);
 
+    *direct = false;
+    if (hop->coded) {
+        if (left > 0)
+            (void)gp_coded_message(c, hop->done / GP_UNIT, &left);
+        return left;
+    }
     *direct = open_token(c, hop, m, &base) && hop->done % unit == 0;
     if (*direct)
         most = unit;
@@ -276,7 +291,8 @@ fits(const gp_collective *c, const gp_hop *hop, const gp_member *m,
                      .count = msg->elements};
 
     if (msg->aux == signature(c) && msg->elements == c->call.count &&
-        msg->dtype == c->call.dtype && msg->payload <= hop->bytes - hop->done)
+        msg->dtype == c->call.dtype &&
+        (hop->coded || msg->payload <= hop->bytes - hop->done))
         return true;
     gp_collective_describe(&c->call, mine, sizeof(mine));
     gp_collective_describe(&other, theirs, sizeof(theirs));
@@ -318,6 +334,41 @@ apply(const gp_collective *c, const gp_hop *hop, const uint8_t *payload,
               length / gp_dtype_bytes(dtype), scale_of(c, hop));
 }
 
+/* The next piece of a hop: its bytes on the wire are as good as any. */
+static bool
+take_coded(gp_collective *c, gp_hop *hop, const uint8_t *message,
+           uint64_t length)
+{
+    gp_status status =
+        gp_coded_add(c, hop->peer, hop->done / GP_UNIT, message, length);
+
+    if (status != GP_OK) {
+        gp_group_fail(c->group, status, true,
+                      "group '%s': what member %u has encoded: %.200s",
+                      c->group->name, hop->peer, gp_last_error());
+        return false;
+    }
+    hop->done += GP_UNIT;
+    return true;
+}
+
+static int
+local_coded(gp_collective *c, gp_hop *hop)
+{
+    int done = 0;
+
+    while (hop->done < limit_of(c, hop)) {
+        uint64_t length;
+        const uint8_t *message =
+            gp_coded_message(c, hop->done / GP_UNIT, &length);
+
+        if (!take_coded(c, hop, message, length))
+            break;
+        done++;
+    }
+    return done;
+}
+
 /* Pieces that came straight to their place, once they follow on. */
 static int
 advance_direct(gp_hop *hop)
@@ -344,17 +395,24 @@ receive_hop(gp_collective *c, gp_hop *hop)
     while (!c->group->failed) {
         gp_arrival *a;
 
-        done += advance_direct(hop);
+        if (!hop->coded)
+            done += advance_direct(hop);
         if (hop->done == hop->bytes || hop->done >= limit_of(c, hop))
             break;
         a = gp_landing_take(m, c->seq, hop->tag, hop->done);
         if (!a && (m->mate->closed || m->mate->state == MATE_LOST))
             (void)gp_mate_usable(c->group, m->mate);
-        if (!a || !fits(c, hop, m, &a->msg) ||
-            hop->done + a->msg.payload > limit_of(c, hop))
+        if (!a || !fits(c, hop, m, &a->msg))
             break;
-        apply(c, hop, a->payload, a->msg.payload);
-        hop->done += a->msg.payload;
+        if (hop->coded) {
+            if (!take_coded(c, hop, a->payload, a->msg.payload))
+                break;
+        } else {
+            if (hop->done + a->msg.payload > limit_of(c, hop))
+                break;
+            apply(c, hop, a->payload, a->msg.payload);
+            hop->done += a->msg.payload;
+        }
         gp_landing_release(m, a);
         done++;
     }
@@ -366,6 +424,8 @@ local_hop(gp_collective *c, gp_hop *hop)
 {
     uint64_t limit = limit_of(c, hop);
 
+    if (hop->coded)
+        return local_coded(c, hop);
     if (!may_begin(c, hop) || limit < hop->bytes)
         return 0;
     apply(c, hop, hop->own, hop->bytes);
@@ -450,7 +510,7 @@ gp_exec_direct(gp_member *m, const gp_msg *msg)
     if (!c || c->seq != msg->step)
         return;
     hop = find_hop(c, m, msg->chunk);
-    if (!hop || offset >= hop->bytes || !fits(c, hop, m, msg))
+    if (!hop || hop->coded || offset >= hop->bytes || !fits(c, hop, m, msg))
         return;
     unit = gp_direct_unit(hop->bytes);
     if (offset % unit == 0 && msg->payload == GP_MIN(unit, hop->bytes - offset))
@@ -543,6 +603,8 @@ gp_exec_end(gp_collective *c, gp_status status)
 
     if (c->call.kind != COLL_SEND && c->call.kind != COLL_RECV)
         withdraw(c);
+    if (c->started && c->algorithm == ALGORITHM_CODED && status == GP_OK)
+        gp_coded_end(c);
     gp_memory_forget(c);
     gp_list_remove(&c->link);
     c->started = false;

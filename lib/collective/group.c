@@ -182,6 +182,7 @@ gp_group_free(gp_group *g)
     free(g->number);
     free(g->hop);
     free(g->temporary);
+    gp_coded_close(g->coded);
     free(g);
 }
 
@@ -237,8 +238,13 @@ take_options(gp_group *g, const gp_worker *w, const gp_group_options *o)
     for (g->slot_bytes = GP_SLOT_MOST;
          g->slot_bytes > share && g->slot_bytes > GP_SLOT_LEAST;)
         g->slot_bytes /= 2;
-    if (o->codec && strcmp(o->codec, "none") != 0)
-        return gp_fail(GP_ERR_UNSUPPORTED, "codecs of groups");
+    if (o->codec && strcmp(o->codec, "none") != 0) {
+        gp_status status = gp_coded_open(
+            o->codec, o->feedback, GP_MESSAGE_SLOTS * g->slot_bytes, &g->coded);
+
+        if (status != GP_OK)
+            return status;
+    }
     return gp_algorithm_parse(algorithm, &g->algorithm);
 }
 
@@ -326,8 +332,8 @@ describe_options(const gp_group *g, const gp_group_options *o, char *out,
                  size_t capacity)
 {
     snprintf(out, capacity, "algorithm %s, codec %.120s, feedback %d",
-             gp_algorithm_name(g->algorithm), o->codec ? o->codec : "none",
-             o->feedback);
+             gp_algorithm_name(g->algorithm),
+             g->coded ? gp_coded_name(g->coded) : "none", o->feedback);
 }
 
 static gp_status
@@ -500,4 +506,82 @@ uint32_t
 gp_group_size(const gp_group *g)
 {
     return g->size;
+}
+
+/* --- what codecs remember ---------------------------------------------------
+ */
+
+static size_t
+find_state(gp_group *g, size_t index, uint64_t *key, const char **name,
+           float **values)
+{
+    return g && g->coded ? gp_coded_state(g->coded, index, key, name, values)
+                         : 0;
+}
+
+gp_status
+gp_group_state(gp_group *g, size_t index, uint64_t *key, const char **name,
+               uint64_t *count)
+{
+    float *values;
+    size_t found;
+
+    if (!g || !key || !name || !count)
+        return gp_fail(GP_ERR_INVALID, "gp_group_state: NULL");
+    gp_driver_hold(g->mesh->worker->driver);
+    found = find_state(g, index, key, name, &values);
+    gp_driver_release(g->mesh->worker->driver);
+    if (found == 0)
+        return gp_fail(GP_ERR_NOT_FOUND, "group '%s' keeps %zu states", g->name,
+                       index);
+    *count = found;
+    return GP_OK;
+}
+
+gp_status
+gp_group_save_state(gp_group *g, size_t index, float *out)
+{
+    const char *name;
+    float *values;
+    uint64_t key;
+    size_t found;
+
+    if (!g || !out)
+        return gp_fail(GP_ERR_INVALID, "gp_group_save_state: NULL");
+    gp_driver_hold(g->mesh->worker->driver);
+    found = find_state(g, index, &key, &name, &values);
+    if (found > 0)
+        memcpy(out, values, found * sizeof(*out));
+    gp_driver_release(g->mesh->worker->driver);
+    return found > 0 ? GP_OK
+                     : gp_fail(GP_ERR_NOT_FOUND, "group '%s' has no state %zu",
+                               g->name, index);
+}
+
+gp_status
+gp_group_load_state(gp_group *g, uint64_t key, const char *name,
+                    const float *values, uint64_t count)
+{
+    gp_status status;
+
+    if (!g || !name || !values)
+        return gp_fail(GP_ERR_INVALID, "gp_group_load_state: NULL");
+    if (!g->coded)
+        return gp_fail(GP_ERR_NOT_FOUND, "group '%s' has no codec", g->name);
+    gp_driver_hold(g->mesh->worker->driver);
+    status = gp_coded_load(g->coded, key, name, values, count);
+    gp_driver_release(g->mesh->worker->driver);
+    return status;
+}
+
+gp_status
+gp_group_reset_state(gp_group *g)
+{
+    if (!g)
+        return gp_fail(GP_ERR_INVALID, "gp_group_reset_state: NULL");
+    gp_driver_hold(g->mesh->worker->driver);
+    if (g->coded)
+        gp_coded_reset(g->coded);
+    gp_driver_release(g->mesh->worker->driver);
+    return GP_OK;
 }

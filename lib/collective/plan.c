@@ -559,12 +559,49 @@ plan_barrier(gp_collective *c)
     }
 }
 
+/* All send all they have, encoded, to all; each adds by rank, piece by piece.
+ */
+static gp_status
+plan_coded(gp_collective *c)
+{
+    const gp_group *g = c->group;
+    gp_status status = gp_coded_begin(c);
+    int32_t before = -1;
+
+    for (uint32_t i = 1; status == GP_OK && i < g->size; i++) {
+        gp_hop *hop = add(c, HOP_SEND, (g->rank + i) % g->size, 0);
+
+        hop->coded = true;
+        hop->bytes = gp_coded_pieces(c) * GP_UNIT;
+    }
+    for (uint32_t r = 0; status == GP_OK && r < g->size; r++) {
+        gp_hop *hop = add(c, r == g->rank ? HOP_LOCAL : HOP_RECEIVE, r, 0);
+
+        hop->coded = true;
+        hop->bytes = gp_coded_pieces(c) * GP_UNIT;
+        hop->after = before;
+        before = last(c);
+    }
+    return status;
+}
+
+static bool
+is_coded(const gp_collective *c)
+{
+    return c->group->coded && c->group->size > 1 &&
+           (c->call.reduction == GP_SUM || c->call.reduction == GP_MEAN);
+}
+
 static gp_status
 plan_allreduce(gp_collective *c)
 {
     if (c->group->size == 1) {
         add_own_copy(c, c->in, c->out, c->in_bytes);
         return GP_OK;
+    }
+    if (is_coded(c)) {
+        c->algorithm = ALGORITHM_CODED;
+        return plan_coded(c);
     }
     c->algorithm = gp_collective_choose(c->group, c->in_bytes);
     if (c->algorithm == ALGORITHM_DIRECT)

@@ -29,6 +29,12 @@ run "all algorithms" 0 bench allreduce --workers 3 --algorithm all -b 1K \
     -e 10K -f 9 -n 5
 equals "all algorithms: rows" "$(rows)" 6
 says "all algorithms" "$out" "# fastest of 1020 bytes: "
+for codec in q8 topk:0.01+q8+rice; do
+    run "$codec" 0 bench allreduce --codec "$codec" --workers 3 -b 1M -e 1M -n 5
+    equals "$codec: wrong" "$(wrong_total)" 0
+done
+run "a codec that there is not" 2 bench allreduce --codec q99
+says "a codec that there is not" "$err" "q99"
 run "in place" 0 bench allreduce --in-place -b 300K -e 300K -n 5
 run "busbw" 0 bench allgather --workers 4 -b 64K -e 64K -n 5 --json -
 says "busbw" "$out" '"busbw_GBps"'

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_collective_codec.c - all-reduce with a codec: the same bits on all
+ * ranks, what is lost comes later, and what is remembered can be kept.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "job_collective.h"
+
+#define COUNT 150001u /* three pieces, the last one short */
+
+typedef struct plan {
+    const char *codec;
+    gp_dtype dtype;
+    int steps;
+    double most; /* error of the mean over steps, of an element */
+    float *out[JOB_WORKERS];
+} plan;
+
+static gp_group *
+coded_group(gp_worker *w, const char *codec)
+{
+    gp_group_options o = GP_GROUP_INIT;
+    gp_group *g;
+
+    o.codec = codec;
+    job_check(gp_group_create(w, &o, &g));
+    return g;
+}
+
+static void
+reduce(gp_group *g, uint64_t key, const float *in, float *out)
+{
+    gp_request *request;
+
+    job_check(
+        gp_allreduce_keyed(g, key, in, out, COUNT, GP_FP32, GP_SUM, &request));
+    job_finish(&request);
+}
+
+static float *
+own_values(uint32_t rank)
+{
+    float *in = job_numbers(COUNT);
+
+    for (uint64_t i = 0; i < COUNT; i++)
+        in[i] = job_value(rank, 1, 2, i);
+    return in;
+}
+
+/* Error feedback: the mean of the results of equal vectors goes to the sum. */
+static void
+repeat(job *j, gp_worker *w, uint32_t rank)
+{
+    plan *p = j->data;
+    gp_group *g = coded_group(w, p->codec);
+    float *in = own_values(rank), *out = job_numbers(COUNT);
+    double *mean = calloc(COUNT, sizeof(double));
+
+    for (int s = 0; s < p->steps; s++) {
+        reduce(g, 3, in, out);
+        for (uint64_t i = 0; i < COUNT; i++)
+            mean[i] += (double)out[i] / p->steps;
+    }
+    for (uint64_t i = 0; i < COUNT; i++) {
+        double sum = 0;
+
+        for (uint32_t r = 0; r < j->workers; r++)
+            sum += (double)job_value(r, 1, 2, i);
+        job_require(fabs(mean[i] - sum) <= p->most, "%s: %g not %g", p->codec,
+                    mean[i], sum);
+    }
+    p->out[rank] = out;
+    free(in);
+    free(mean);
+    gp_group_destroy(g);
+}
+
+static void
+test_feedback(void **state)
+{
+    static const plan plans[] = {
+        {"lz4", GP_FP32, 1, 1e-4, {NULL}},
+        {"fp16", GP_FP32, 1, 0.3, {NULL}},
+        {"q8", GP_FP32, 1, 3.0, {NULL}},
+        {"q8", GP_FP32, 16, 0.2, {NULL}},
+        {"topk:0.25", GP_FP32, 24, 30.0, {NULL}},
+        {"topk:0.25+q8+rice", GP_FP32, 24, 30.0, {NULL}},
+        {"randk:0.5", GP_FP32, 24, 40.0, {NULL}},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(plans) / sizeof(plans[0]); i++) {
+        plan p = plans[i];
+        job j = {.transport = i % 2 ? "tcp" : "loop",
+                 .workers = 3,
+                 .colocated = true,
+                 .data = &p,
+                 .body = repeat};
+
+        assert_int_equal(run_job(&j), GP_OK);
+        for (uint32_t r = 1; r < j.workers; r++)
+            assert_memory_equal(p.out[0], p.out[r], COUNT * sizeof(float));
+        for (uint32_t r = 0; r < j.workers; r++)
+            free(p.out[r]);
+    }
+}
+
+/* Half types, in place, as a mean; largest goes without the codec. */
+static void
+halves(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_group *g = coded_group(w, "q8");
+    uint16_t values[5000];
+    gp_request *request;
+
+    (void)j;
+    for (size_t i = 0; i < 5000; i++)
+        values[i] = rank ? 0x4000 : 0x4400; /* 2 and 4 in fp16 */
+    job_check(
+        gp_allreduce(g, values, values, 5000, GP_FP16, GP_MEAN, &request));
+    job_finish(&request);
+    for (size_t i = 0; i < 5000; i++)
+        job_require(values[i] == 0x4200, "%x", values[i]);
+    values[0] = rank ? 0x4000 : 0x3c00;
+    job_check(
+        gp_allreduce(g, values, values, 1, GP_FP16, GP_LARGEST, &request));
+    job_finish(&request);
+    job_require(values[0] == 0x4000);
+    gp_group_destroy(g);
+}
+
+static void
+test_halves(void **state)
+{
+    job j = {
+        .transport = "tcp", .workers = 2, .colocated = true, .body = halves};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+}
+
+/* --- what is remembered
+ * --------------------------------------------------------- */
+
+static void
+keep(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_group *g = coded_group(w, "topk:0.1");
+    float *in = own_values(rank), *out = job_numbers(COUNT);
+    float *again = job_numbers(COUNT), *residual = job_numbers(COUNT);
+    const char *name = "";
+    uint64_t key = 0, count = 0;
+
+    (void)j;
+    job_require(gp_group_state(g, 0, &key, &name, &count) == GP_ERR_NOT_FOUND);
+    reduce(g, 7, in, out);
+    job_check(gp_group_state(g, 0, &key, &name, &count));
+    job_require(key == 7 && count == COUNT && !strcmp(name, "residual"));
+    job_require(gp_group_state(g, 1, &key, &name, &count) == GP_ERR_NOT_FOUND);
+    job_check(gp_group_save_state(g, 0, residual));
+    reduce(g, 7, in, out);
+    job_check(gp_group_reset_state(g));
+    reduce(g, 7, in, again);
+    job_require(memcmp(out, again, COUNT * sizeof(float)) != 0);
+    job_check(gp_group_load_state(g, 7, "residual", residual, COUNT));
+    reduce(g, 7, in, again);
+    job_require(memcmp(out, again, COUNT * sizeof(float)) == 0);
+    /* Another key has a residual of its own. */
+    reduce(g, 8, in, out);
+    job_check(gp_group_state(g, 1, &key, &name, &count));
+    job_require(key == 8);
+    job_require(gp_group_load_state(g, 7, "velocity", residual, COUNT) ==
+                GP_ERR_NOT_FOUND);
+    job_require(gp_group_save_state(g, 5, residual) == GP_ERR_NOT_FOUND);
+    free(in);
+    free(out);
+    free(again);
+    free(residual);
+    gp_group_destroy(g);
+}
+
+static void
+test_kept(void **state)
+{
+    job j = {.transport = "tcp", .workers = 2, .colocated = true, .body = keep};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+}
+
+/* --- what cannot be
+ * ----------------------------------------------------------------- */
+
+static void
+refuse(job *j, gp_worker *w, uint32_t rank)
+{
+    static const char *const texts[] = {"powersgd:2", "intsum", "ef21+q8",
+                                        "no-such-codec"};
+    gp_group_options o = GP_GROUP_INIT;
+    gp_group *g;
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        o.codec = texts[i];
+        job_require(gp_group_create(w, &o, &g) == GP_ERR_CONFIG, "%s",
+                    texts[i]);
+    }
+    o.codec = rank ? "q8" : "q4";
+    job_note(j, rank, gp_group_create(w, &o, &g));
+}
+
+static void
+test_refused(void **state)
+{
+    job j = {
+        .transport = "loop", .workers = 2, .colocated = true, .body = refuse};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+    job_expect_end(&j, 0, GP_ERR_MISMATCH, "q8");
+    job_expect_end(&j, 1, GP_ERR_MISMATCH, "q4");
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_feedback),
+        cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
