@@ -16,34 +16,52 @@
 
 static const gp_sim_options step = {.step = true};
 
+/* The peer writes to all of the ring after its frame came: the message stays
+ * what it was. */
+static void
+write_after_the_check(world *w, bool imm, uint64_t length)
+{
+    uint64_t deadline = test_deadline();
+    uint8_t payload[300];
+    gp_msg msg = control_msg(7, length);
+    gp_event event = {0};
+    const gp_vb_lane *lane;
+
+    memset(payload, 0x55, sizeof(payload));
+    assert_int_equal(w->r.ops->post(w->r.a.ep, &msg, payload, NULL, 0), GP_OK);
+    flush(&w->r.a);
+    while (event.type != GP_EVENT_MESSAGE) {
+        assert_false(gp_expired(deadline));
+        side_pump(&w->r.a);
+        (void)w->r.ops->progress(w->r.b.domain, &event, 1);
+    }
+    lane = w->r.b.ep->lane[0];
+    assert_int_equal(lane->imm, imm);
+    memset(lane->rx, 0xAA,
+           (size_t)lane->rx_frames * w->r.b.domain->frame_bytes);
+    assert_memory_equal(event.payload, payload, length);
+}
+
 /* With notify = imm the peer can write its frames again after they were
- * checked, as often as it likes. */
+ * checked, as often as it likes; also when it said that it will not. */
 static void
 frames_are_checked_as_they_are_read(void **state)
 {
     static const char *const imm[] = {"ib_notify", "imm", NULL};
-    uint64_t deadline = test_deadline();
-    uint8_t payload[200];
-    gp_msg msg = control_msg(7, sizeof(payload));
-    gp_event event = {0};
-    const gp_vb_lane *lane;
     world w;
 
     (void)state;
     world_connected(&w, &step, imm);
     settle(&w.r);
-    memset(payload, 0x55, sizeof(payload));
-    assert_int_equal(w.r.ops->post(w.r.a.ep, &msg, payload, NULL, 0), GP_OK);
-    flush(&w.r.a);
-    while (event.type != GP_EVENT_MESSAGE) {
-        assert_false(gp_expired(deadline));
-        side_pump(&w.r.a);
-        (void)w.r.ops->progress(w.r.b.domain, &event, 1);
-    }
-    lane = w.r.b.ep->lane[0];
-    assert_true(lane->imm);
-    memset(lane->rx, 0xAA, (size_t)lane->rx_frames * w.r.b.domain->frame_bytes);
-    assert_memory_equal(event.payload, payload, sizeof(payload));
+    write_after_the_check(&w, true, GP_VB_BRIEF_PAYLOAD);
+    write_after_the_check(&w, true, 300);
+    world_close(&w);
+    world_open(&w, &step, imm);
+    w.r.a.domain->notify = -1;
+    rig_connect(&w.r);
+    settle(&w.r);
+    write_after_the_check(&w, false, GP_VB_BRIEF_PAYLOAD);
+    write_after_the_check(&w, false, 300);
     world_close(&w);
 }
 

@@ -158,13 +158,14 @@ locate(gp_vb_lane *lane, const struct ibv_wc *wc, uint32_t *buffer)
     return NULL;
 }
 
-/* Where a frame is checked and read: a ring stays open to the peer's writes. */
+/* Where a frame is checked and read: a ring stays open to the peer's writes,
+ * also when it said that it would not use it. */
 static const uint8_t *
 safe_place(gp_vb_lane *lane, uint32_t buffer, uint32_t bytes)
 {
     size_t at = (size_t)buffer * lane->ep->domain->frame_bytes;
 
-    if (!lane->imm)
+    if (!lane->copies)
         return place_of(lane, buffer);
     memcpy(lane->copies + at, lane->rx + at, bytes);
     return lane->copies + at;
