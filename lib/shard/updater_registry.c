@@ -35,9 +35,9 @@ const char *const gp_updater_keys[GP_KEYS] = {"warmup", "step_size", "gamma",
                                               "cosine", "lr_min",    "clip"};
 
 /* Names of what workers and codecs keep, beside which arrays are offered. */
-static const char *const taken[] = {"residual",      "velocity",
-                                    "state",         "history",
-                                    "pull_residual", "pull_velocity"};
+static const char *const taken[] = {
+    "residual",      "velocity",      "state",     "history",
+    "pull_residual", "pull_velocity", "parameters"};
 
 static pthread_mutex_t register_lock = PTHREAD_MUTEX_INITIALIZER;
 static updater_node registered;

@@ -94,6 +94,7 @@ tables_are_checked(void **state)
     static const gp_updater_param twice[] = {
         {"a", 0, 0, 1, 0, ""}, {"a", 0, 0, 1, 0, ""}, {0}};
     static const char *const taken[] = {"residual", NULL};
+    static const char *const exact[] = {"parameters", NULL};
     static const char *const same[] = {"a", "a", NULL};
     static const char *const many[] = {"a", "b", "c", "d", "e", NULL};
     static const char *const big[] = {"Exp", NULL};
@@ -120,6 +121,7 @@ tables_are_checked(void **state)
     REFUSED(params, range, "a default lies outside");
     REFUSED(params, twice, "a name occurs twice");
     REFUSED(arrays, taken, "a name is taken");
+    REFUSED(arrays, exact, "a name is taken");
     REFUSED(arrays, same, "a name is taken");
     REFUSED(arrays, many, "more than 4");
     REFUSED(arrays, big, "a name is not");
