@@ -67,6 +67,8 @@ struct gp_mate {
     uint32_t *token; /* by number of a registered buffer; 0: not exposed */
     uint32_t tokens;
     char address[GP_ADDRESS_MAX];
+    const gp_transport_ops *other; /* when `via` leads nowhere, or NULL */
+    char other_address[GP_ADDRESS_MAX];
     char identity[128];
 };
 

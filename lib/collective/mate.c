@@ -114,12 +114,47 @@ gp_mate_lose(gp_mate *mate, gp_status status, const char *format, ...)
     }
 }
 
+static gp_status
+call(gp_mate *mate, const gp_transport_ops *ops)
+{
+    gp_status status = gp_worker_link(mate->mesh->worker, ops, &mate->via);
+
+    if (status == GP_OK)
+        status = ops->connect(mate->via->domain, mate->address,
+                              mate->deadline_ns, &mate->ep);
+    if (status == GP_OK)
+        own_endpoint(mate);
+    return status;
+}
+
+/* False: there is no other way than the one that leads nowhere. */
+static bool
+go_other_way(gp_mate *mate, const char *why)
+{
+    const gp_transport_ops *other = mate->other;
+    gp_worker *w = mate->mesh->worker;
+
+    if (!other)
+        return false;
+    if (!w->went_other_way)
+        GP_WARN("worker %u offers verbs, but %s is used: %s", mate->rank,
+                other->name, why);
+    w->went_other_way = true;
+    if (mate->ep)
+        mate->via->ops->ep_close(mate->ep);
+    mate->ep = NULL;
+    mate->other = NULL;
+    memcpy(mate->address, mate->other_address, sizeof(mate->address));
+    return call(mate, other) == GP_OK;
+}
+
 /* The smaller of two workers waits for the other one. */
 static gp_status
 reach(gp_mate *mate)
 {
     gp_mesh *mesh = mate->mesh;
     gp_worker *w = mesh->worker;
+    const char *published = mesh->address + (size_t)mate->rank * GP_ADDRESS_MAX;
     const gp_transport_ops *ops;
     char who[32];
     gp_status status;
@@ -131,16 +166,15 @@ reach(gp_mate *mate)
     if (mate->rank > w->rank)
         return GP_OK;
     snprintf(who, sizeof(who), "worker %u", mate->rank);
-    status = gp_paths_take(
-        w->config, who, mesh->address + (size_t)mate->rank * GP_ADDRESS_MAX,
-        &w->went_other_way, &ops, mate->address, sizeof(mate->address));
-    if (status == GP_OK)
-        status = gp_worker_link(w, ops, &mate->via);
-    if (status == GP_OK)
-        status = ops->connect(mate->via->domain, mate->address,
-                              mate->deadline_ns, &mate->ep);
-    if (status == GP_OK)
-        own_endpoint(mate);
+    status = gp_paths_take(w->config, who, published, &w->went_other_way, &ops,
+                           mate->address, sizeof(mate->address));
+    if (status != GP_OK)
+        return status;
+    mate->other = gp_paths_other(w->config, published, ops, mate->other_address,
+                                 sizeof(mate->other_address));
+    status = call(mate, ops);
+    if (status != GP_OK && go_other_way(mate, gp_last_error()))
+        return GP_OK;
     return status;
 }
 
@@ -530,6 +564,19 @@ on_message(gp_mate *mate, const gp_event *event)
             gp_mate_name(mate->mesh, mate->rank, name, sizeof(name)), type);
 }
 
+/* Nothing was said on the connection yet, and the peer is not a stranger. */
+static bool
+try_other_way(gp_mate *mate, gp_status status)
+{
+    char text[640];
+
+    if (!mate->other || status == GP_ERR_VERSION || status == GP_ERR_AUTH ||
+        status == GP_ERR_PROTOCOL)
+        return false;
+    mate->via->ops->ep_describe(mate->ep, text, sizeof(text));
+    return go_other_way(mate, text);
+}
+
 static void
 on_closed(gp_mate *mate, gp_status status)
 {
@@ -546,6 +593,8 @@ on_closed(gp_mate *mate, gp_status status)
             gp_group_unsend(GP_CONTAINER_OF(item, gp_group, link), mate);
         wake_groups(mate);
     } else if (mate->state == MATE_CONNECTING) {
+        if (try_other_way(mate, status))
+            return;
         gp_mate_lose(
             mate, status == GP_OK ? GP_ERR_UNREACHABLE : status,
             "cannot connect to %s: %s", name,

@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include <gradpush/collective.h>
+
 #include "base/base.h"
 #include "job_harness.h"
 #include "tests/sim/sim.h"
@@ -238,6 +240,63 @@ tcp_when_the_device_was_removed(void **state)
     assert_int_equal(gp_sim_finish(t.sim), 0);
 }
 
+/* Shards were reached, and then another worker is not. */
+static void
+reduce_body(job *j, gp_worker *w, uint32_t rank)
+{
+    const trouble *t = j->data;
+    gp_group_options o = GP_GROUP_INIT;
+    float values[100];
+    gp_request *r;
+    gp_group *g;
+
+    for (uint32_t i = 0; i < GP_COUNT_OF(values); i++)
+        values[i] = (float)(i + rank);
+    job_check(gp_barrier(w));
+    if (rank == 0)
+        begin(j, NULL, 0);
+    job_check(gp_barrier(w));
+    job_check(gp_group_create(w, &o, &g));
+    job_check(gp_allreduce(g, values, values, GP_COUNT_OF(values), GP_FP32,
+                           GP_SUM, &r));
+    job_check(gp_wait(&r, -1));
+    for (uint32_t i = 0; i < GP_COUNT_OF(values); i++)
+        job_require(values[i] == (float)(2 * i + 1));
+    job_require(!t->call || gp_sim_failed(t->sim));
+    gp_group_destroy(g);
+}
+
+static void
+tcp_between_workers(void **state)
+{
+    trouble troubles[] = {
+        {0},
+        {.call = "rdma_resolve_addr", .error = ENODEV},
+        {.call = "rdma_create_qp", .error = EPERM},
+        {.lost = 100000},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(troubles); i++) {
+        trouble *t = &troubles[i];
+        job j = {.transport = "auto",
+                 .settings = {"connect_timeout", "4s"},
+                 .workers = 2,
+                 .colocated = true,
+                 .body = reduce_body,
+                 .data = t};
+        gp_status status;
+
+        open_fabric(t, NULL);
+        status = run_job(&j);
+        leave_fabric();
+        if (status != GP_OK)
+            fail_msg("%zu: %s %s", i, j.message[0], j.message[1]);
+        assert_int_equal(said.lines, i > 0);
+        assert_int_equal(gp_sim_finish(t->sim), 0);
+    }
+}
+
 static void
 named_verbs_does_not_fall_back(void **state)
 {
@@ -284,6 +343,7 @@ main(void)
         cmocka_unit_test(tcp_for_what_leads_nowhere),
         cmocka_unit_test(tcp_for_who_does_not_answer),
         cmocka_unit_test(tcp_when_the_device_was_removed),
+        cmocka_unit_test(tcp_between_workers),
         cmocka_unit_test(named_verbs_does_not_fall_back),
         cmocka_unit_test(little_memory),
     };
