@@ -17,7 +17,7 @@
 #define PARTS    64
 #define MESSAGES 512
 #define SLOTS    8
-#define ELEMENTS ((size_t)1 << 24)
+#define ELEMENTS ((size_t)1 << 22)
 
 typedef struct slot {
     uint8_t *pinned;
@@ -38,9 +38,14 @@ struct gp_coder {
 /* What a call has put into its slot. */
 typedef struct batch {
     slot *slot;
-    gp_cuda_part *parts; /* pinned */
-    gp_cuda_message *messages;
+    gp_cuda_part *parts;       /* pinned */
+    gp_cuda_message *messages; /* behind the parts */
     size_t message_count;
+    /* Selections: likewise, what is chosen of each, and what was sent. */
+    gp_cuda_part *values, *sent;
+    gp_select *selects;
+    uint64_t value_blocks, sent_blocks;
+    bool back; /* selections: something is fed back */
     size_t n;
     uint64_t blocks;
     size_t space; /* bytes of the slot's that are taken */
@@ -48,13 +53,21 @@ typedef struct batch {
 
 /* ---- memory ---------------------------------------------------------- */
 
+static bool
+selects(const gp_coder *c)
+{
+    return c->pipeline->select != NULL;
+}
+
 /* Where what codecs ask for begins, in the block of the device. */
 static bool
-list_bytes(const gp_coder_room *room, size_t *out)
+list_bytes(const gp_coder *c, const gp_coder_room *room, size_t *out)
 {
-    size_t parts, messages;
+    size_t each = sizeof(gp_cuda_part), parts, messages;
 
-    if (!gp_mul(room->parts, sizeof(gp_cuda_part), &parts) ||
+    if (selects(c))
+        each += 2 * sizeof(gp_cuda_part) + sizeof(gp_select);
+    if (!gp_mul(room->parts, each, &parts) ||
         !gp_mul(room->messages, sizeof(gp_cuda_message), &messages) ||
         !gp_add(parts, messages, out) || !gp_add(*out, 63, out))
         return false;
@@ -65,6 +78,9 @@ list_bytes(const gp_coder_room *room, size_t *out)
 static size_t
 space_of(const gp_coder *c, size_t count)
 {
+    if (selects(c))
+        return gp_coder_lay_select(c->pipeline, &c->plan, 0, count, NULL, NULL,
+                                   NULL);
     return c->plan.space ? (c->plan.space(c->pipeline, count) + 63) / 64 * 64
                          : 0;
 }
@@ -75,7 +91,7 @@ slot_bytes(const gp_coder *c, const gp_coder_room *room, size_t *out)
     size_t heads, list;
 
     return gp_mul(room->parts, space_of(c, 0), &heads) &&
-           list_bytes(room, &list) && gp_add(heads, list, out) &&
+           list_bytes(c, room, &list) && gp_add(heads, list, out) &&
            gp_add(*out, space_of(c, room->elements), out);
 }
 
@@ -110,7 +126,7 @@ open_slots(const gp_coder *c, const gp_coder_room *room, slot **out)
     gp_status status = GP_OK;
     size_t bytes = 0, list = 0;
 
-    if (!slots || !list_bytes(room, &list) || !slot_bytes(c, room, &bytes))
+    if (!slots || !list_bytes(c, room, &list) || !slot_bytes(c, room, &bytes))
         status =
             gp_fail(GP_ERR_NO_MEMORY, "no memory for %zu parts", room->parts);
     for (size_t i = 0; i < room->slots && status == GP_OK; i++)
@@ -156,7 +172,7 @@ gp_coder_pinned(const gp_coder *c)
 {
     size_t bytes = 0;
 
-    (void)list_bytes(&c->room, &bytes);
+    (void)list_bytes(c, &c->room, &bytes);
     return bytes * c->room.slots;
 }
 
@@ -187,8 +203,6 @@ check_stages(const gp_pipeline *p)
         return refuse(p, p->memory->ops->name);
     if (p->zeros)
         return refuse(p, p->zeros->ops->name);
-    if (p->select)
-        return refuse(p, p->select->ops->name);
     if (p->transform)
         return refuse(p, p->transform->ops->name);
     if (p->values.count)
@@ -206,8 +220,11 @@ find_plan(const gp_pipeline *p, gp_coder_plan *plan)
     if (status != GP_OK)
         return status;
     for (const gp_coder_codec *k = gp_coder_codecs; k->ops; k++)
-        if (k->ops == p->array->ops)
-            return k->plan(p, plan);
+        if (k->ops == p->array->ops) {
+            status = k->plan(p, plan);
+            return status == GP_OK && p->select ? gp_coder_plan_select(p, plan)
+                                                : status;
+        }
     return refuse(p, p->array->ops->name);
 }
 
@@ -256,8 +273,7 @@ gp_coder_bound(const gp_coder *c, size_t count)
 bool
 gp_coder_fixed(const gp_coder *c)
 {
-    (void)c;
-    return true;
+    return !selects(c);
 }
 
 size_t
@@ -298,6 +314,10 @@ begin(gp_coder *c, const gp_coder_kernel *kernel, const char *what, size_t n,
     if (!kernel->tile)
         return gp_fail(GP_ERR_UNSUPPORTED, "codec %s: no kernel to %s",
                        c->pipeline->name, what);
+    if (selects(c) && kernel != c->plan.before)
+        return gp_fail(GP_ERR_UNSUPPORTED,
+                       "codec %s: no kernel to %s selections",
+                       c->pipeline->name, what);
     if (n > c->room.parts)
         return gp_fail(GP_ERR_TOO_LARGE,
                        "%zu parts in a call, room for %zu: reserve more", n,
@@ -307,7 +327,10 @@ begin(gp_coder *c, const gp_coder_kernel *kernel, const char *what, size_t n,
     if (status != GP_OK)
         return status;
     out->parts = (gp_cuda_part *)out->slot->pinned;
-    out->messages = (gp_cuda_message *)(out->parts + c->room.parts);
+    out->messages = (gp_cuda_message *)(out->parts + n);
+    out->values = out->parts + n;
+    out->sent = out->values + n;
+    out->selects = (gp_select *)(out->sent + n);
     return GP_OK;
 }
 
@@ -326,6 +349,12 @@ random_of(const gp_coder *c, const gp_codec_context *context)
     return out;
 }
 
+static uint64_t
+blocks_of(const gp_coder_kernel *kernel, uint64_t count)
+{
+    return count / kernel->tile + (count % kernel->tile != 0);
+}
+
 /* Where the next part goes, told of its share of the grid. */
 static gp_cuda_part *
 place(batch *b, size_t i, const gp_coder_kernel *kernel, bool heads,
@@ -333,27 +362,72 @@ place(batch *b, size_t i, const gp_coder_kernel *kernel, bool heads,
 {
     b->parts[i] =
         (gp_cuda_part){.count = count, .first_block = (uint32_t)b->blocks};
-    b->blocks += count / kernel->tile + (count % kernel->tile != 0);
+    b->blocks += blocks_of(kernel, count);
     if (count == 0 && heads)
         b->blocks++;
     return &b->parts[i];
 }
 
+/* What a launch goes over: a list of parts, and their share of a grid. */
+typedef struct list {
+    size_t first; /* of the slot's parts */
+    uint64_t blocks;
+    bool leveled; /* kernels take a level in place of the second word */
+} part_list;
+
 static gp_status
-launch(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
-       void *stream)
+launch(gp_coder *c, const batch *b, const part_list *over,
+       const gp_coder_kernel *kernel, bool add, void *stream)
 {
-    const uint8_t *parts = b->slot->block;
-    uint32_t n = (uint32_t)b->n, flag = add;
+    const uint8_t *parts = b->slot->block + over->first * sizeof(gp_cuda_part);
+    uint32_t n = (uint32_t)b->n, flag = add, level = kernel->level;
     void *args[3 + GP_CODER_WORDS] = {&parts, &n, &c->plan.word[0], &flag};
     gp_launch l = {.kernel = kernel->kernel,
-                   .grid = kernel->per_part ? n : (uint32_t)b->blocks,
+                   .grid = kernel->per_part ? n : (uint32_t)over->blocks,
                    .block = kernel->threads,
                    .args = args};
 
     for (size_t i = 1; i < GP_CODER_WORDS; i++)
         args[3 + i] = &c->plan.word[i];
+    if (over->leveled)
+        args[4] = &level;
     return c->device->ops->launch(c->device, &l, stream);
+}
+
+static gp_status
+launch_all(gp_coder *c, const batch *b, const part_list *over,
+           const gp_coder_kernel *kernel, size_t most, bool add, void *stream)
+{
+    gp_status status = GP_OK;
+
+    for (size_t i = 0; i < most && kernel[i].tile && status == GP_OK; i++)
+        status = launch(c, b, over, &kernel[i], add, stream);
+    return status;
+}
+
+/* Choose, encode what was chosen, and make a message of both. */
+static gp_status
+launch_selection(gp_coder *c, const batch *b, void *stream)
+{
+    const gp_coder_plan *p = &c->plan;
+    const part_list all = {0, b->blocks, true};
+    const part_list values = {b->n, b->value_blocks, false};
+    const part_list sent = {2 * b->n, b->sent_blocks, false};
+    gp_status status =
+        launch_all(c, b, &all, p->before, GP_CODER_AROUND, false, stream);
+
+    if (status == GP_OK)
+        status =
+            launch_all(c, b, &values, p->encode, GP_CODER_STEPS, false, stream);
+    if (status == GP_OK && b->back)
+        status =
+            launch_all(c, b, &sent, p->decode, GP_CODER_STEPS, false, stream);
+    if (status == GP_OK && b->back)
+        status = launch_all(c, b, &all, p->back, GP_CODER_STEPS, false, stream);
+    if (status == GP_OK)
+        status =
+            launch_all(c, b, &all, p->after, GP_CODER_STEPS, false, stream);
+    return status;
 }
 
 /* What the device reads, and then the kernels. */
@@ -361,18 +435,20 @@ static gp_status
 queue(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
       void *stream)
 {
-    size_t used = b->n * sizeof(gp_cuda_part);
+    const uint8_t *end = (uint8_t *)(b->messages + b->message_count);
+    const part_list all = {0, b->blocks, false};
     gp_status status;
 
-    if (b->message_count)
-        used = c->room.parts * sizeof(gp_cuda_part) +
-               b->message_count * sizeof(gp_cuda_message);
-    status = c->device->ops->copy_async(c->device, b->slot->block,
-                                        b->slot->pinned, used, stream);
-    for (size_t i = 0; i < GP_CODER_STEPS && kernel[i].tile; i++)
-        if (status == GP_OK)
-            status = launch(c, b, &kernel[i], add, stream);
-    return status;
+    if (selects(c))
+        end = (uint8_t *)(b->selects + b->n);
+    status =
+        c->device->ops->copy_async(c->device, b->slot->block, b->slot->pinned,
+                                   (size_t)(end - b->slot->pinned), stream);
+    if (status != GP_OK)
+        return status;
+    return selects(c)
+               ? launch_selection(c, b, stream)
+               : launch_all(c, b, &all, kernel, GP_CODER_STEPS, add, stream);
 }
 
 static gp_status
@@ -383,7 +459,7 @@ finish(gp_coder *c, batch *b, const gp_coder_kernel *kernel, bool add,
 
     if (b->blocks == 0)
         return GP_OK;
-    if (b->blocks > INT32_MAX)
+    if (GP_MAX(b->blocks, GP_MAX(b->value_blocks, b->sent_blocks)) > INT32_MAX)
         return gp_fail(GP_ERR_TOO_LARGE,
                        "%llu blocks in a launch: make calls of fewer parts",
                        (unsigned long long)b->blocks);
@@ -405,29 +481,67 @@ check_bytes(const void *bytes)
     return GP_OK;
 }
 
+/* Where the device sees what lies in the slot. */
+static void *
+as_device(const batch *b, const void *pinned)
+{
+    return b->slot->block + ((const uint8_t *)pinned - b->slot->pinned);
+}
+
+/* A part of a selection, and what the array stage will work on. */
+static void
+place_selection(const gp_coder *c, batch *b, size_t i, uint8_t *space,
+                const gp_coder_part *p)
+{
+    gp_cuda_part values = {.offset = p->context.offset,
+                           .random = random_of(c, &p->context)};
+    gp_select *s = &b->selects[i];
+
+    (void)gp_coder_lay_select(c->pipeline, &c->plan, p->context.step, p->count,
+                              space, s, &values);
+    b->values[i] = b->sent[i] = values;
+    b->values[i].first_block = (uint32_t)b->value_blocks;
+    b->sent[i].first_block = (uint32_t)b->sent_blocks;
+    b->value_blocks += blocks_of(c->plan.encode, values.count);
+    b->sent_blocks += blocks_of(c->plan.decode, values.count);
+    s->values = as_device(b, &b->values[i]);
+    s->sent = as_device(b, &b->sent[i]);
+    b->parts[i].space = as_device(b, s);
+    b->back = b->back || p->residual;
+}
+
 /* What the codec asked for, behind that of the parts before. */
 static gp_status
-take_space(const gp_coder *c, batch *b, size_t count, gp_cuda_part *to)
+take_space(const gp_coder *c, batch *b, size_t i, const gp_coder_part *p)
 {
-    size_t list = 0, total = 0, bytes = space_of(c, count);
+    size_t list = 0, total = 0, bytes = space_of(c, p->count);
 
     if (!bytes)
         return GP_OK;
-    (void)list_bytes(&c->room, &list);
+    (void)list_bytes(c, &c->room, &list);
     (void)slot_bytes(c, &c->room, &total);
     if (bytes > total - list - b->space)
         return gp_fail(GP_ERR_TOO_LARGE,
                        "room for %zu elements in a call: reserve more",
                        c->room.elements);
-    to->space = b->slot->block + list + b->space;
+    b->parts[i].space = b->slot->block + list + b->space;
+    if (selects(c))
+        place_selection(c, b, i, b->slot->block + list + b->space, p);
     b->space += bytes;
     return GP_OK;
+}
+
+/* Selections are placed by the tiles of their own kernels. */
+static const gp_coder_kernel *
+encoder_of(const gp_coder *c)
+{
+    return selects(c) ? c->plan.before : c->plan.encode;
 }
 
 gp_status
 gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
 {
-    const gp_coder_kernel *kernel = c->plan.encode;
+    const gp_coder_kernel *kernel = encoder_of(c);
     gp_status status;
     batch b;
 
@@ -442,11 +556,11 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
         to->offset = p->context.offset;
         to->encoded = p->encoded;
         to->random = random_of(c, &p->context);
-        if (p->encoded)
+        if (p->encoded && gp_coder_fixed(c))
             *p->encoded = gp_coder_length(c, p->count);
         status = check_bytes(p->bytes);
         if (status == GP_OK)
-            status = take_space(c, &b, p->count, to);
+            status = take_space(c, &b, i, p);
     }
     return status == GP_OK ? finish(c, &b, kernel, false, stream) : status;
 }

@@ -37,7 +37,7 @@ no_kernel(const gp_pipeline *p, const char *what)
 static gp_coder_kernel
 kernel(gp_kernel_id id, uint32_t tile)
 {
-    return (gp_coder_kernel){id, tile, THREADS, false};
+    return (gp_coder_kernel){id, tile, THREADS, false, 0};
 }
 
 /* Numbers that decide about rounding, and those that are subtracted. */
@@ -57,6 +57,7 @@ plan_cast(const gp_pipeline *p, gp_coder_plan *plan)
     const gp_codec_ops *ops = p->array->ops;
 
     plan->word[0] = ops == &gp_codec_none ? 0 : ops == &gp_codec_fp16 ? 1 : 2;
+    plan->layout.bits = plan->word[0] ? 16 : 32;
     plan->encode[0] = kernel(GP_KERNEL_gp_cuda_cast_encode, CAST_TILE);
     plan->decode[0] = kernel(GP_KERNEL_gp_cuda_cast_decode, CAST_TILE);
     plan->fold[0] = kernel(GP_KERNEL_gp_cuda_cast_fold, FOLD_TILE);
@@ -100,6 +101,11 @@ plan_blocks(const gp_pipeline *p, gp_coder_plan *plan)
     plan->word[5] = (uint32_t)f->unit;
     plan->word[6] = f->tiny;
     plan->word[7] = f->largest_scale;
+    plan->layout = (gp_select_layout){f->block,
+                                      f->scale == GP_SCALE_FP32   ? 4
+                                      : f->scale == GP_SCALE_BF16 ? 2
+                                                                  : 1,
+                                      f->bits};
     plan_random(f->round, plan);
     if (f->integer && f->bits == 8)
         PLAN_BLOCKS(int8);
@@ -126,6 +132,7 @@ plan_q8(const gp_pipeline *p, gp_coder_plan *plan)
     if (f->round != GP_ROUND_NEAREST || f->scale != GP_SCALE_FP32)
         return plan_blocks(p, plan);
     plan->word[0] = (uint32_t)f->block;
+    plan->layout = (gp_select_layout){f->block, 4, 8};
     plan->encode[0] =
         kernel(GP_KERNEL_gp_cuda_q8_encode, (uint32_t)f->block * 32);
     plan->decode[0] =
@@ -139,7 +146,7 @@ plan_q8(const gp_pipeline *p, gp_coder_plan *plan)
 static gp_coder_kernel
 per_part(gp_kernel_id id)
 {
-    return (gp_coder_kernel){id, STATS_TILE, THREADS, true};
+    return (gp_coder_kernel){id, STATS_TILE, THREADS, true, 0};
 }
 
 /* Of each tile, and of all; sums.cuh. */
@@ -157,6 +164,7 @@ plan_signs(gp_coder_plan *plan, uint32_t block, uint32_t what, float threshold)
     plan->word[1] = what;
     plan->word[2] = what == GP_SIGN_CLASSES ? 2 : 1;
     memcpy(&plan->word[3], &threshold, sizeof(threshold));
+    plan->layout = (gp_select_layout){block, 4 * plan->word[2], 1};
     plan->decode[0] = kernel(GP_KERNEL_gp_cuda_sign_decode, FOLD_TILE);
     plan->fold[0] = kernel(GP_KERNEL_gp_cuda_sign_fold, FOLD_TILE);
     if (block) {
@@ -212,6 +220,7 @@ plan_vote(const gp_pipeline *p, gp_coder_plan *plan)
     plan->decode[0] = kernel(GP_KERNEL_gp_cuda_vote_decode, FOLD_TILE);
     plan->fold[0] = kernel(GP_KERNEL_gp_cuda_vote_fold, FOLD_TILE);
     plan->heads = true;
+    plan->layout.bits = 0;
     plan->length = vote_length;
     plan->right = vote_right;
     return GP_OK;
@@ -223,6 +232,7 @@ plan_levels(gp_coder_plan *plan, uint32_t block, uint32_t kinds, double clip)
     plan->word[0] = block;
     plan->word[1] = kinds | (33u - (uint32_t)__builtin_clz(kinds & 255)) << 8;
     memcpy(&plan->word[2], &clip, sizeof(clip));
+    plan->layout = (gp_select_layout){block, 4, plan->word[1] >> 8 & 15};
     plan->use = GP_USE_ROUNDING;
     plan->decode[0] = kernel(GP_KERNEL_gp_cuda_random_decode, FOLD_TILE);
     plan->fold[0] = kernel(GP_KERNEL_gp_cuda_random_fold, FOLD_TILE);

@@ -8,12 +8,14 @@
 
 #include "compress/blocks.h"
 #include "compress/cuda/parts.h"
+#include "compress/cuda/select.h"
 #include "compress/philox.h"
 #include "compress/pipeline.h"
 #include "device/coder.h"
 
-#define GP_CODER_WORDS 10
-#define GP_CODER_STEPS 5
+#define GP_CODER_WORDS  10
+#define GP_CODER_STEPS  5
+#define GP_CODER_AROUND 16
 
 /* One launch over all parts. */
 typedef struct gp_coder_kernel {
@@ -21,6 +23,7 @@ typedef struct gp_coder_kernel {
     uint32_t tile;    /* elements of a block of the grid; 0: no such kernel */
     uint32_t threads; /* of a block */
     bool per_part;    /* a block of the grid for each part instead */
+    uint32_t level;   /* of a histogram */
 } gp_coder_kernel;
 
 /* What a codec settles when a coder is opened. */
@@ -40,6 +43,12 @@ typedef struct gp_coder_plan {
     /* What encoders give, and decoders take; NULL: the bound. */
     size_t (*length)(const gp_pipeline *pipeline, size_t count);
     bool (*right)(const gp_pipeline *pipeline, size_t length, size_t count);
+    /* What encoders write, for selections; bits 0: it is not so simple. */
+    gp_select_layout layout;
+    /* Selections: what is launched before and after the array stage, and behind
+     * it when something is fed back. */
+    gp_coder_kernel before[GP_CODER_AROUND], after[GP_CODER_STEPS],
+        back[GP_CODER_STEPS];
 } gp_coder_plan;
 
 typedef struct gp_coder_codec {
@@ -50,5 +59,15 @@ typedef struct gp_coder_codec {
 
 /* By their array stages; ends with ops NULL. */
 extern const gp_coder_codec gp_coder_codecs[];
+
+/* coder_select.c: adds the select and the index stage of a pipeline. */
+gp_status gp_coder_plan_select(const gp_pipeline *pipeline,
+                               gp_coder_plan *plan);
+/* Bytes of the device for a part of a selection. With `base`, fills in *out and
+ * the part that the array stage works on, which lies at `values_at`. */
+size_t gp_coder_lay_select(const gp_pipeline *pipeline,
+                           const gp_coder_plan *plan, uint64_t step,
+                           size_t count, uint8_t *base, gp_select *out,
+                           gp_cuda_part *values);
 
 #endif

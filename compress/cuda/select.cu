@@ -1,0 +1,708 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * select.cu - the k elements of largest magnitude, exactly; or all from a
+ * magnitude on (topk.c).
+ *
+ * A sample gives a bound that fewer than k elements reach only by bad luck. One
+ * pass over memory collects what reaches it, tile by tile; of these candidates
+ * three histograms find the bits of the k-th, and how many of those that equal
+ * it are chosen, the first ones. Where candidates are too few, or more than
+ * there is room for, the same kernels look at all elements instead: nothing
+ * depends on luck but time, and the host need not know.
+ */
+#include "compress/cuda/scan.cuh"
+#include "compress/cuda/select.h"
+
+static __device__ __forceinline__ const gp_select *
+select_of(const gp_cuda_part *part)
+{
+    return (const gp_select *)part->space;
+}
+
+static __device__ __forceinline__ bool
+select_dense(const gp_select *s)
+{
+    return s->state->dense || s->state->candidates > s->room ||
+           s->state->candidates < s->k;
+}
+
+/* What is being selected from, once it has been scanned. */
+static __device__ __forceinline__ const float *
+select_from(const gp_cuda_part *part)
+{
+    return part->residual ? part->residual : part->source;
+}
+
+static __device__ __forceinline__ float
+select_at(const gp_cuda_part *part, uint64_t i)
+{
+    return part->residual ? __fadd_rn(part->residual[i], part->source[i])
+                          : part->source[i];
+}
+
+/* ---- the bound ---- */
+
+/* The bin that holds the rank-th from the top, and what is above it. */
+static __device__ __forceinline__ uint32_t
+select_bin(const uint32_t *bins, uint64_t rank, uint64_t *above)
+{
+    __shared__ uint64_t sums[256];
+    __shared__ uint64_t found[2];
+    uint64_t sum = 0;
+    uint32_t t = threadIdx.x;
+
+    for (uint32_t j = 0; j < 8; j++)
+        sum += bins[8 * t + j];
+    sums[t] = sum;
+    __syncthreads();
+    if (t == 0) {
+        uint32_t at = 255;
+        uint64_t before = 0;
+
+        while (at > 0 && before + sums[at] < rank)
+            before += sums[at--];
+        at = 8 * at + 7;
+        while (at > 0 && before + bins[at] < rank)
+            before += bins[at--];
+        found[0] = at;
+        found[1] = before;
+    }
+    __syncthreads();
+    *above = found[1];
+    return (uint32_t)found[0];
+}
+
+/* Magnitudes of samples whose upper bits are the prefix, at any level, are
+ * counted in bins. Neighbours are sampled together: the line is what costs. */
+static __device__ __forceinline__ void
+select_sample(const gp_cuda_part *part, uint32_t *bins, uint32_t level,
+              uint32_t prefix)
+{
+    const gp_select *s = select_of(part);
+    uint64_t groups = s->samples / 16, stride = part->count / groups / 16;
+
+    for (uint32_t b = threadIdx.x; b < GP_SELECT_BINS; b += blockDim.x)
+        bins[b] = 0;
+    __syncthreads();
+    for (uint64_t j = threadIdx.x; j < s->samples; j += blockDim.x) {
+        uint32_t jitter = (uint32_t)(j / 16) * 0x9e3779b1u, m;
+        uint64_t at = j / 16 * stride + ((uint64_t)jitter * stride >> 32);
+
+        m = gp_magnitude(select_at(part, 16 * at + j % 16));
+        if (level == 0)
+            atomicAdd(&bins[m >> 20], 1u);
+        else if (m >> 20 == prefix)
+            atomicAdd(&bins[m >> 9 & 2047u], 1u);
+    }
+    __syncthreads();
+}
+
+/* A block of the grid for each part. */
+extern "C" __global__ void
+gp_cuda_select_begin(const gp_cuda_part *part, uint32_t parts)
+{
+    __shared__ uint32_t bins[GP_SELECT_BINS];
+    const gp_cuda_part *mine = part + blockIdx.x;
+    const gp_select *s = select_of(mine);
+    uint32_t bound = 1;
+
+    (void)parts;
+    for (uint32_t b = threadIdx.x; b < GP_SELECT_BINS; b += blockDim.x)
+        s->bins[b] = 0;
+    if (s->samples) {
+        uint64_t above, rank = s->sample_rank;
+        uint32_t bin;
+
+        select_sample(mine, bins, 0, 0);
+        bin = select_bin(bins, rank, &above);
+        select_sample(mine, bins, 1, bin);
+        bound = bin << 20 | select_bin(bins, rank - above, &above) << 9;
+    }
+    if (threadIdx.x == 0) {
+        gp_select_state state = {
+            0, s->k, 0, 0, bound ? bound : 1, 0, s->samples == 0, 0, 0, 0};
+
+        *s->state = state;
+    }
+}
+
+/* ---- one pass over memory ---- */
+
+/* Which of eight elements reach the bound; what is fed back has been added. */
+static __device__ __forceinline__ uint32_t
+select_hits(const gp_cuda_part *part, uint64_t i, uint64_t end, uint32_t bound)
+{
+    uint32_t left = gp_left8(i, end), hits = 0;
+    float x[8];
+
+    if (!left)
+        return 0;
+    gp_gather8(part->source, part->residual, i, left, x);
+    if (part->residual)
+        gp_store8(part->residual + i, left, x);
+    GP_UNROLL(8)
+    for (int j = 0; j < 8; j++)
+        hits |= (uint32_t)(gp_magnitude(x[j]) >= bound) << j;
+    return hits;
+}
+
+/* A warp takes 2048 neighbours, and keeps a bit of each in registers until all
+ * warps know where theirs go. */
+static __device__ __forceinline__ void
+select_collect_tile(const gp_cuda_part *part, uint64_t tile)
+{
+    __shared__ uint64_t warp[8];
+    __shared__ uint64_t base;
+    const gp_select *s = select_of(part);
+    uint32_t lane = threadIdx.x % 32u, w = threadIdx.x / 32u, total, bound;
+    uint64_t begin = tile * GP_SELECT_TILE + 2048u * w + 8u * lane, at,
+             hits = 0;
+    const float *from = select_from(part);
+
+    bound = s->state->bound;
+    GP_UNROLL(4)
+    for (uint32_t n = 0; n < 8; n++)
+        hits |=
+            (uint64_t)select_hits(part, begin + 256u * n, part->count, bound)
+            << 8 * n;
+    (void)gp_warp_scan(__popc((uint32_t)hits) + __popc((uint32_t)(hits >> 32)),
+                       &total);
+    if (lane == 0)
+        warp[w] = total;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        uint64_t sum = 0;
+
+        for (uint32_t k = 0; k < 8; k++) {
+            uint64_t its = warp[k];
+
+            warp[k] = sum;
+            sum += its;
+        }
+        base = atomicAdd((unsigned long long *)&s->state->candidates,
+                         (unsigned long long)sum);
+        s->tile[tile].at = base;
+        s->tile[tile].count = (uint32_t)sum;
+    }
+    __syncthreads();
+    at = base + warp[w];
+    for (uint32_t n = 0; n < 8; n++) {
+        uint32_t mine = (uint32_t)(hits >> 8 * n) & 255u, all;
+        uint64_t to = at + gp_warp_scan(__popc(mine), &all);
+
+        at += all;
+        for (; mine; mine &= mine - 1, to++) {
+            uint64_t i = begin + 256u * n + (uint32_t)__ffs((int)mine) - 1;
+
+            if (to >= s->room)
+                break;
+            s->candidate_at[to] = (uint32_t)i;
+            s->candidate[to] = from[i];
+        }
+    }
+}
+
+/* Where candidates are of no use from the start, only the sums are formed. */
+extern "C" __global__ void
+gp_cuda_select_collect(const gp_cuda_part *part, uint32_t parts)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    const gp_select *s = select_of(mine);
+    uint64_t tile = blockIdx.x - mine->first_block;
+    uint64_t tiles = (mine->count + GP_SELECT_TILE - 1) / GP_SELECT_TILE;
+    uint64_t begin = tile * GP_SELECT_TILE, end = begin + GP_SELECT_TILE;
+
+    for (uint64_t i = tile * blockDim.x + threadIdx.x; i < s->index_words;
+         i += (tiles ? tiles : 1) * blockDim.x)
+        s->index_out[i] = 0;
+    if (!s->state->dense) {
+        select_collect_tile(mine, tile);
+        return;
+    }
+    if (!mine->residual)
+        return;
+    end = end < mine->count ? end : mine->count;
+    for (uint64_t i = begin + 8u * threadIdx.x; i < end; i += 8u * blockDim.x)
+        (void)select_hits(mine, i, end, 1);
+}
+
+/* ---- the k-th ---- */
+
+static __device__ __forceinline__ void
+select_bin_one(uint32_t *bins, uint32_t m, uint32_t level, uint32_t prefix)
+{
+    if (level == 0)
+        atomicAdd(&bins[m >> 20], 1u);
+    else if (level == 1 && m >> 20 == prefix)
+        atomicAdd(&bins[m >> 9 & 2047u], 1u);
+    else if (level == 2 && m >> 9 == prefix)
+        atomicAdd(&bins[m & 511u], 1u);
+}
+
+/* Candidates lie in no order of tiles, which does not matter here. */
+extern "C" __global__ void
+gp_cuda_select_count_bins(const gp_cuda_part *part, uint32_t parts,
+                          uint32_t level0, uint32_t add, uint32_t level)
+{
+    __shared__ uint32_t bins[GP_SELECT_BINS];
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    const gp_select *s = select_of(mine);
+    bool dense = select_dense(s);
+    const float *from = dense ? select_from(mine) : s->candidate;
+    uint64_t count = dense ? mine->count : s->state->candidates;
+    uint64_t begin =
+        (uint64_t)(blockIdx.x - mine->first_block) * GP_SELECT_TILE;
+    uint64_t end =
+        begin + GP_SELECT_TILE < count ? begin + GP_SELECT_TILE : count;
+
+    (void)level0;
+    (void)add;
+    if (begin >= count)
+        return;
+    for (uint32_t b = threadIdx.x; b < GP_SELECT_BINS; b += blockDim.x)
+        bins[b] = 0;
+    __syncthreads();
+    for (uint64_t i = begin + threadIdx.x; i < end; i += blockDim.x)
+        select_bin_one(bins, gp_magnitude(from[i]), level, s->state->prefix);
+    __syncthreads();
+    for (uint32_t b = threadIdx.x; b < GP_SELECT_BINS; b += blockDim.x)
+        if (bins[b])
+            atomicAdd(&s->bins[b], bins[b]);
+}
+
+/* A block of the grid for each part. */
+extern "C" __global__ void
+gp_cuda_select_narrow(const gp_cuda_part *part, uint32_t parts, uint32_t level0,
+                      uint32_t add, uint32_t level)
+{
+    const gp_select *s = select_of(part + blockIdx.x);
+    uint64_t above;
+    uint32_t bin = select_bin(s->bins, s->state->rank, &above);
+
+    (void)parts;
+    (void)level0;
+    (void)add;
+    __syncthreads();
+    for (uint32_t b = threadIdx.x; b < GP_SELECT_BINS; b += blockDim.x)
+        s->bins[b] = 0;
+    if (threadIdx.x == 0) {
+        s->state->prefix = s->state->prefix << (level == 2 ? 9 : 11) | bin;
+        s->state->rank -= above;
+    }
+}
+
+/* ---- what is chosen ---- */
+
+/* The elements of a tile that may be chosen, 32 at a time. */
+struct select_view {
+    const float *value;
+    const uint32_t *at; /* NULL: they are all of the tile's */
+    uint64_t first;
+    uint32_t count;
+};
+
+static __device__ __forceinline__ select_view
+select_view_of(const gp_cuda_part *part, const gp_select *s, uint64_t tile)
+{
+    uint64_t begin = tile * GP_SELECT_TILE, left = part->count - begin;
+
+    if (part->count <= begin)
+        return {nullptr, nullptr, 0, 0};
+    if (select_dense(s))
+        return {select_from(part) + begin, nullptr, begin,
+                left < GP_SELECT_TILE ? (uint32_t)left : GP_SELECT_TILE};
+    return {s->candidate + s->tile[tile].at, s->candidate_at + s->tile[tile].at,
+            0, s->tile[tile].count};
+}
+
+/* Bits of the least that is chosen whatever its place, less one. */
+static __device__ __forceinline__ uint32_t
+select_cut(const gp_select *s)
+{
+    return s->k ? s->state->prefix : s->least - 1;
+}
+
+/* A warp for each tile. */
+extern "C" __global__ void
+gp_cuda_select_count(const gp_cuda_part *part, uint32_t parts)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    const gp_select *s = select_of(mine);
+    uint64_t tile = blockIdx.x - mine->first_block;
+    select_view view = select_view_of(mine, s, tile);
+    uint32_t cut = select_cut(s), above = 0, equal = 0;
+
+    for (uint32_t i = threadIdx.x; i < view.count; i += 32) {
+        uint32_t m = gp_magnitude(view.value[i]);
+
+        above += m > cut;
+        equal += m == cut;
+    }
+    above = __reduce_add_sync(GP_FULL_WARP, above);
+    equal = __reduce_add_sync(GP_FULL_WARP, equal);
+    if (threadIdx.x == 0 && mine->count) {
+        s->tile[tile].above = above;
+        s->tile[tile].equal = equal;
+    }
+}
+
+/* A block of the grid for each part: where the chosen of each tile go, and how
+ * many of those that equal the k-th are among them. */
+extern "C" __global__ void
+gp_cuda_select_place(const gp_cuda_part *part, uint32_t parts)
+{
+    const gp_cuda_part *mine = part + blockIdx.x;
+    const gp_select *s = select_of(mine);
+    uint64_t tiles = (mine->count + GP_SELECT_TILE - 1) / GP_SELECT_TILE;
+    uint64_t ties = s->k ? s->state->rank : 0, chosen = 0, equals = 0;
+
+    (void)parts;
+    for (uint64_t first = 0; first < tiles; first += 8 * blockDim.x) {
+        uint64_t t = first + 8 * threadIdx.x, sum = 0, total, before;
+
+        for (uint64_t j = t; j < t + 8 && j < tiles; j++)
+            sum += s->tile[j].equal;
+        before = equals + gp_block_scan(sum, &total);
+        equals += total;
+        sum = 0;
+        for (uint64_t j = t; j < t + 8 && j < tiles; j++) {
+            uint64_t left = before < ties ? ties - before : 0;
+
+            before += s->tile[j].equal;
+            if (s->tile[j].equal > left)
+                s->tile[j].equal = (uint32_t)left;
+            sum += s->tile[j].above + s->tile[j].equal;
+        }
+        before = chosen + gp_block_scan(sum, &total);
+        chosen += total;
+        for (uint64_t j = t; j < t + 8 && j < tiles; j++) {
+            s->tile[j].start = before;
+            before += s->tile[j].above + s->tile[j].equal;
+        }
+    }
+    if (threadIdx.x == 0)
+        s->state->chosen = chosen;
+}
+
+/* A warp for each tile. */
+extern "C" __global__ void
+gp_cuda_select_write(const gp_cuda_part *part, uint32_t parts)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    const gp_select *s = select_of(mine);
+    uint64_t tile = blockIdx.x - mine->first_block, at;
+    select_view view = select_view_of(mine, s, tile);
+    uint32_t cut = select_cut(s), lane = threadIdx.x, before = (1u << lane) - 1;
+    uint32_t ties = view.count ? s->tile[tile].equal : 0;
+
+    at = view.count ? s->tile[tile].start : 0;
+    for (uint32_t i = 0; i < view.count; i += 32) {
+        bool there = i + lane < view.count;
+        float x = there ? view.value[i + lane] : 0;
+        uint32_t m = gp_magnitude(x);
+        uint32_t above = __ballot_sync(GP_FULL_WARP, there && m > cut);
+        uint32_t equal = __ballot_sync(GP_FULL_WARP, there && m == cut);
+        bool tie = equal >> lane & 1 && (uint32_t)__popc(equal & before) < ties;
+        uint32_t take = above | __ballot_sync(GP_FULL_WARP, tie);
+
+        ties -= (uint32_t)__popc(equal) < ties ? (uint32_t)__popc(equal) : ties;
+        if (take >> lane & 1) {
+            uint64_t to = at + (uint32_t)__popc(take & before);
+
+            s->chosen_at[to] =
+                view.at ? view.at[i + lane] : (uint32_t)(view.first + i + lane);
+            s->chosen[to] = x;
+        }
+        at += (uint32_t)__popc(take);
+    }
+}
+
+/* ---- indices ---- */
+
+static __device__ __forceinline__ uint32_t
+select_gap(const gp_select *s, uint64_t j)
+{
+    return j ? s->chosen_at[j] - s->chosen_at[j - 1] - 1 : s->chosen_at[0];
+}
+
+/* best_r() of rice.c, of the gaps of a warp. */
+static __device__ __forceinline__ uint32_t
+select_rice(uint32_t gap, uint32_t m, uint32_t *bits)
+{
+    uint64_t sum = __reduce_add_sync(GP_FULL_WARP, gap);
+    uint32_t r = 0, best = 0, least = 0xffffffffu;
+    bool mine = threadIdx.x % 32u < m;
+
+    while (r < 31 && (3 * (uint64_t)m) << r < sum + m)
+        r++;
+    for (; r <= 31; r++) {
+        uint32_t cost = __reduce_add_sync(GP_FULL_WARP, mine ? gap >> r : 0);
+
+        cost += m * (r + 1);
+        if (cost < least) {
+            least = cost;
+            best = r;
+        }
+        if ((uint64_t)m << r >= sum)
+            break;
+    }
+    *bits = least;
+    return best;
+}
+
+static __device__ __forceinline__ uint64_t
+select_tiles(const gp_cuda_part *part)
+{
+    uint64_t tiles = (part->count + GP_SELECT_TILE - 1) / GP_SELECT_TILE;
+
+    return tiles ? tiles : 1;
+}
+
+/* A warp for every 32 indices. */
+extern "C" __global__ void
+gp_cuda_select_measure(const gp_cuda_part *part, uint32_t parts)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    const gp_select *s = select_of(mine);
+    uint64_t k = s->state->chosen, warps = select_tiles(mine) * 8;
+    uint64_t g =
+        (uint64_t)(blockIdx.x - mine->first_block) * 8 + threadIdx.x / 32u;
+    uint32_t lane = threadIdx.x % 32u;
+
+    if (s->index != GP_INDEX_RICE && s->index != GP_INDEX_AUTO)
+        return;
+    for (; 32 * g < k; g += warps) {
+        uint32_t m = k - 32 * g < 32 ? (uint32_t)(k - 32 * g) : 32, bits, r;
+        uint32_t gap = lane < m ? select_gap(s, 32 * g + lane) : 0;
+
+        r = select_rice(gap, m, &bits);
+        if (lane == 0)
+            s->group[g] = (bits + 5) | r << 16;
+    }
+}
+
+static __device__ __forceinline__ uint64_t
+select_values_bytes(const gp_select_layout *l, uint64_t n)
+{
+    uint64_t blocks = l->block ? (n + l->block - 1) / l->block : n != 0;
+
+    return blocks * l->per_block + n / 8 * l->bits + (n % 8 * l->bits + 7) / 8;
+}
+
+/* The bits where groups begin; all of them. */
+static __device__ __forceinline__ uint64_t
+select_place_groups(const gp_select *s)
+{
+    uint64_t groups = (s->state->chosen + 31) / 32, bits = 0;
+
+    if (s->index != GP_INDEX_RICE && s->index != GP_INDEX_AUTO)
+        return 0;
+    for (uint64_t first = 0; first < groups; first += 8 * blockDim.x) {
+        uint64_t g = first + 8 * threadIdx.x, sum = 0, total, before;
+
+        for (uint64_t j = g; j < g + 8 && j < groups; j++)
+            sum += s->group[j] & 0xffffu;
+        before = bits + gp_block_scan(sum, &total);
+        bits += total;
+        for (uint64_t j = g; j < g + 8 && j < groups; j++) {
+            s->group_at[j] = before;
+            before += s->group[j] & 0xffffu;
+        }
+    }
+    return bits;
+}
+
+/* index_bound() of the index stages. */
+static __device__ __forceinline__ uint64_t
+select_index_bound(const gp_select *s, uint64_t k, uint64_t count)
+{
+    uint64_t bits;
+    uint32_t r = 0;
+
+    if (s->index == GP_INDEX_RAW)
+        return 4 * k;
+    if (s->index == GP_INDEX_BITMAP)
+        return (count + 7) / 8;
+    if (k == 0)
+        return s->index == GP_INDEX_AUTO;
+    while (r < 31 && count / k >> r > 1)
+        r++;
+    bits = k * (r + 1) + (count >> r) + (k / 32 + 1) * 5;
+    return (bits + 7) / 8 + (s->index == GP_INDEX_AUTO);
+}
+
+/* Whether everything takes less, as pipeline_message.c decides it. */
+static __device__ __forceinline__ bool
+select_too_large(const gp_select *s, uint64_t k, uint64_t count)
+{
+    return (s->capacity < 9 + select_index_bound(s, k, count) &&
+            s->all_bytes <= s->capacity) ||
+           9 + s->state->index_bytes + select_values_bytes(&s->layout, k) >
+               s->all_bytes;
+}
+
+/* A block of the grid for each part: the form of the indices, and whether the
+ * selection is worth it; tells the array stage what to encode. */
+extern "C" __global__ void
+gp_cuda_select_settle(const gp_cuda_part *part, uint32_t parts)
+{
+    const gp_cuda_part *mine = part + blockIdx.x;
+    const gp_select *s = select_of(mine);
+    gp_select_state *state = s->state;
+    uint64_t rice = (select_place_groups(s) + 7) / 8, k = state->chosen;
+    uint64_t bitmap = (mine->count + 7) / 8, size = 4 * k;
+    uint32_t mode = s->index == GP_INDEX_AUTO ? 0 : s->index;
+
+    (void)parts;
+    if (threadIdx.x != 0)
+        return;
+    if (s->index == GP_INDEX_RICE ||
+        (s->index == GP_INDEX_AUTO && rice < size)) {
+        mode = GP_INDEX_RICE;
+        size = rice;
+    }
+    if (s->index == GP_INDEX_BITMAP ||
+        (s->index == GP_INDEX_AUTO && bitmap < size)) {
+        mode = GP_INDEX_BITMAP;
+        size = bitmap;
+    }
+    state->mode = mode;
+    state->index_bytes = size + (s->index == GP_INDEX_AUTO);
+    state->all = select_too_large(s, k, mine->count);
+    s->values->count = state->all ? mine->count : k;
+    s->sent->count = s->values->count;
+    s->values->source = state->all ? select_from(mine) : s->chosen;
+}
+
+static __device__ __forceinline__ void
+select_put(uint32_t *words, uint64_t at, uint64_t bits)
+{
+    uint64_t moved = bits << (at & 31u);
+
+    if ((uint32_t)moved)
+        atomicOr(&words[at >> 5], (uint32_t)moved);
+    if (moved >> 32)
+        atomicOr(&words[(at >> 5) + 1], (uint32_t)(moved >> 32));
+}
+
+/* A warp for every 32 indices, into words of zeros. */
+extern "C" __global__ void
+gp_cuda_select_indices(const gp_cuda_part *part, uint32_t parts)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    const gp_select *s = select_of(mine);
+    uint64_t k = s->state->chosen, warps = select_tiles(mine) * 8;
+    uint64_t g =
+        (uint64_t)(blockIdx.x - mine->first_block) * 8 + threadIdx.x / 32u;
+    uint32_t lane = threadIdx.x % 32u, mode = s->state->mode;
+
+    if (s->state->all)
+        return;
+    for (; 32 * g < k; g += warps) {
+        uint64_t j = 32 * g + lane, at;
+        uint32_t gap, r, total;
+
+        if (mode == GP_INDEX_RAW && j < k)
+            s->index_out[j] = s->chosen_at[j];
+        if (mode == GP_INDEX_BITMAP && j < k)
+            select_put(s->index_out, s->chosen_at[j], 1);
+        if (mode != GP_INDEX_RICE)
+            continue;
+        gap = j < k ? select_gap(s, j) : 0;
+        r = s->group[g] >> 16;
+        at = s->group_at[g] + 5 +
+             gp_warp_scan(j < k ? (gap >> r) + 1 + r : 0, &total);
+        if (lane == 0)
+            select_put(s->index_out, s->group_at[g], r);
+        if (j < k)
+            select_put(s->index_out, at + (gap >> r),
+                       (uint64_t)(gap & ((1u << r) - 1)) << 1 | 1);
+    }
+}
+
+/* ---- the message, and what is left ---- */
+
+static __device__ __forceinline__ void
+select_copy(uint8_t *to, const uint8_t *from, uint64_t bytes, uint64_t thread,
+            uint64_t threads)
+{
+    for (uint64_t i = thread; i < bytes; i += threads)
+        to[i] = from[i];
+}
+
+static __device__ __forceinline__ void
+select_put32(uint8_t *at, uint32_t x)
+{
+    for (int i = 0; i < 4; i++)
+        at[i] = (uint8_t)(x >> 8 * i);
+}
+
+extern "C" __global__ void
+gp_cuda_select_assemble(const gp_cuda_part *part, uint32_t parts)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    const gp_select *s = select_of(mine);
+    const gp_select_state *state = s->state;
+    uint64_t thread =
+        (uint64_t)(blockIdx.x - mine->first_block) * blockDim.x + threadIdx.x;
+    uint64_t threads = select_tiles(mine) * blockDim.x, at = 1, bytes;
+    uint32_t tag = s->index == GP_INDEX_AUTO;
+
+    if (!state->all)
+        at = 9 + state->index_bytes;
+    bytes = select_values_bytes(&s->layout, s->values->count);
+    if (thread == 0) {
+        mine->bytes[0] = state->all ? 2 : 0;
+        if (!state->all) {
+            select_put32(mine->bytes + 1, (uint32_t)state->chosen);
+            select_put32(mine->bytes + 5, (uint32_t)state->index_bytes);
+            if (tag)
+                mine->bytes[9] = (uint8_t)state->mode;
+        }
+        if (mine->encoded)
+            *mine->encoded = at + bytes;
+    }
+    if (!state->all)
+        select_copy(mine->bytes + 9 + tag, (const uint8_t *)s->index_out,
+                    state->index_bytes - tag, thread, threads);
+    select_copy(mine->bytes + at, s->message, bytes, thread, threads);
+}
+
+extern "C" __global__ void
+gp_cuda_select_feed_back(const gp_cuda_part *part, uint32_t parts)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    const gp_select *s = select_of(mine);
+    uint64_t threads = select_tiles(mine) * blockDim.x, n = s->values->count;
+    uint64_t j =
+        (uint64_t)(blockIdx.x - mine->first_block) * blockDim.x + threadIdx.x;
+
+    if (!mine->residual)
+        return;
+    for (; j < n; j += threads) {
+        uint64_t i = s->state->all ? j : s->chosen_at[j];
+        float u = mine->residual[i], d = s->undone[j];
+
+        mine->residual[i] = gp_remainder_of(u, d);
+        if (!gp_is_finite(u) || !gp_is_finite(d))
+            s->state->nonfinite = 1;
+    }
+}
+
+/* More may be infinite than a selection can take. */
+extern "C" __global__ void
+gp_cuda_select_forget(const gp_cuda_part *part, uint32_t parts)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    const gp_select *s = select_of(mine);
+    uint64_t begin =
+        (uint64_t)(blockIdx.x - mine->first_block) * GP_SELECT_TILE;
+    uint64_t end = begin + GP_SELECT_TILE < mine->count ? begin + GP_SELECT_TILE
+                                                        : mine->count;
+
+    if (!mine->residual || !s->state->nonfinite)
+        return;
+    for (uint64_t i = begin + threadIdx.x; i < end; i += blockDim.x)
+        if (!gp_is_finite(mine->residual[i]))
+            mine->residual[i] = 0;
+}

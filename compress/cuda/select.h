@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * select.h - what a selection works on, as host and device see it.
+ */
+#ifndef GP_CUDA_SELECT_H
+#define GP_CUDA_SELECT_H
+
+#include "compress/cuda/parts.h"
+
+#define GP_SELECT_TILE 16384u
+#define GP_SELECT_BINS 2048u
+
+/* Index stages; gp_select.index. */
+enum {
+    GP_INDEX_RAW = 0,
+    GP_INDEX_RICE = 1,
+    GP_INDEX_BITMAP = 2,
+    GP_INDEX_AUTO = 3
+};
+
+/* What the kernels of a selection tell one another; all zero at first. */
+typedef struct gp_select_state {
+    uint64_t candidates; /* that reached the bound, there may be no room */
+    uint64_t rank;       /* that is looked for, among those of the prefix */
+    uint64_t chosen;
+    uint64_t index_bytes;
+    uint32_t bound, prefix;
+    uint32_t dense;     /* candidates are of no use: look at all elements */
+    uint32_t all;       /* the message has everything */
+    uint32_t mode;      /* of the index stage */
+    uint32_t nonfinite; /* was sent */
+} gp_select_state;
+
+/* Bytes of what an array stage makes of n elements: a number for each block,
+ * and bits for each element. */
+typedef struct gp_select_layout {
+    uint64_t block; /* 0: all elements are one */
+    uint32_t per_block, bits;
+} gp_select_layout;
+
+/* Of a tile: where its candidates are, and what becomes of them. */
+typedef struct gp_select_tile {
+    uint64_t at;
+    uint64_t start; /* of the chosen ones */
+    uint32_t count;
+    uint32_t above, equal;
+} gp_select_tile;
+
+typedef struct gp_select {
+    gp_select_state *state;
+    uint32_t *bins;
+    gp_select_tile *tile;
+    uint32_t *candidate_at;
+    float *candidate;
+    uint64_t room; /* for candidates */
+    uint64_t k;    /* 0: those of at least `least` */
+    uint32_t least;
+    uint32_t index;
+    uint64_t samples, sample_rank; /* 0: all are candidates */
+    uint64_t capacity;             /* bound of a message */
+    uint64_t all_bytes;            /* and of one that has everything */
+    gp_select_layout layout;
+    uint32_t *chosen_at;
+    float *chosen, *undone;
+    uint32_t *group;     /* per 32 indices: bits, and the parameter << 16 */
+    uint64_t *group_at;  /* the bit where each begins */
+    uint32_t *index_out; /* zeros at first, index_words of them */
+    uint64_t index_words;
+    gp_cuda_part *values; /* what the array stage encodes, */
+    gp_cuda_part *sent;   /* and decodes: in a grid of its own */
+    uint8_t *message;     /* and writes */
+} gp_select;
+
+#endif
