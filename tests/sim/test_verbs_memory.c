@@ -123,6 +123,41 @@ one_region_for_both_ways(void **state)
     world_close(&w);
 }
 
+/* Requests are counted in 32 bits, and most of them may be no writes. */
+static void
+writes_of_long_ago_have_ended(void **state)
+{
+    const gp_sim_device bare = {.no_windows = true};
+    const gp_sim_options options = {
+        .step = true, .device = &bare, .devices = 1};
+    const size_t bytes = 64 * KIB;
+    gp_vb_lane *lane;
+    area out;
+    world w;
+
+    (void)state;
+    world_connected(&w, &options, NULL);
+    area_expose(&w, &out, &w.r.a, bytes);
+    settle(&w.r);
+    lane = w.r.a.ep->lane[0];
+    for (uint32_t i = 0; i < 3; i++) {
+        gp_vb_probe(lane); /* all before it has ended with it */
+        settle(&w.r);
+        assert_int_equal(lane->sq_posted, lane->sq_retired);
+        lane->sq_posted += 0x60000000u;
+        lane->sq_retired = lane->sq_polled = lane->sq_posted;
+        gp_vb_probe(lane);
+        settle(&w.r);
+        w.r.ops->unexpose(w.r.a.ep, out.token);
+        assert_true(lane->state == GP_VB_LANE_UP);
+        assert_int_equal(
+            w.r.ops->expose(w.r.a.ep, out.mem, 0, bytes, 0, &out.token), GP_OK);
+        settle(&w.r);
+    }
+    assert_true(w.r.a.domain->reconnects == 0);
+    world_close(&w);
+}
+
 /* A part that is exposed opens nothing but itself. */
 static void
 a_part_has_its_own_key(void **state)
@@ -389,6 +424,7 @@ main(void)
     static const struct CMUnitTest cases[] = {
         cmocka_unit_test(only_the_ring_is_open),
         cmocka_unit_test(one_region_for_both_ways),
+        cmocka_unit_test(writes_of_long_ago_have_ended),
         cmocka_unit_test(a_part_has_its_own_key),
         cmocka_unit_test(no_name_comes_again),
         cmocka_unit_test(positions_wrap),

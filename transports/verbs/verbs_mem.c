@@ -231,23 +231,24 @@ gp_vb_mem_key(gp_vb_mem *mem, const gp_vb_pd *pd, uint32_t *lkey)
 
 /* ------------------------------------------------------- keys for sending */
 
+/* Whether the lane has ended all requests up to a position, which may be so old
+ * that the count has come round: what has not ended lies within the queue. */
+static bool
+has_ended(const gp_vb_lane *lane, uint32_t position)
+{
+    return !lane->qp || position - lane->sq_retired - 1 >= lane->sq_depth;
+}
+
 /* Until a request has ended, which the device does within a round trip. What
  * goes before, a window whose bind is under way, or a region that is sent from,
  * would take the queue pair with it. */
 static void
 await(gp_vb_lane *lane, uint32_t position, uint64_t deadline)
 {
-    while (lane->qp && gp_list_empty(&lane->broken) &&
-           (int32_t)(position - lane->sq_retired) > 0 && !gp_expired(deadline))
+    while (!has_ended(lane, position) && gp_list_empty(&lane->broken) &&
+           !gp_expired(deadline))
         if (gp_vb_poll_batch(lane->cq) <= 0)
             (void)sched_yield();
-}
-
-/* Whether the lane has ended all requests up to a position. */
-static bool
-has_ended(const gp_vb_lane *lane, uint32_t position)
-{
-    return !lane->qp || (int32_t)(position - lane->sq_retired) <= 0;
 }
 
 void
