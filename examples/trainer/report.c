@@ -49,6 +49,15 @@ gt_report_epoch(FILE *out, const gt_trainer *t, const gt_epoch *e)
     fflush(out);
 }
 
+/* Of the time with communication under way, what workers did not wait for. */
+static double
+hidden_share(const gt_trainer *t)
+{
+    double waited = (double)t->stats.waited_ns, open = (double)t->stats.open_ns;
+
+    return waited < open ? 1 - waited / open : 0;
+}
+
 void
 gt_report_foot(FILE *out, const gt_trainer *t)
 {
@@ -60,10 +69,12 @@ gt_report_foot(FILE *out, const gt_trainer *t)
             100 * last->test_accuracy, (unsigned long long)t->steps,
             t->total_seconds, rate(t));
     if (t->comm)
-        fprintf(out, "%.1f MB pushed, %.1f MB pulled, %.1f MB as fp32\n",
+        fprintf(out,
+                "%.1f MB pushed, %.1f MB pulled, %.1f MB as fp32, %.0f %% of "
+                "communication hidden\n",
                 (double)t->stats.bytes_pushed / 1e6,
                 (double)t->stats.bytes_pulled / 1e6,
-                (double)t->stats.dense_bytes / 1e6);
+                (double)t->stats.dense_bytes / 1e6, 100 * hidden_share(t));
     fflush(out);
 }
 
@@ -275,6 +286,11 @@ final_of(const gt_trainer *t, const char *sha256)
     set_count(f, "bytes_pushed", t->stats.bytes_pushed);
     set_count(f, "bytes_pulled", t->stats.bytes_pulled);
     set_count(f, "dense_bytes", t->stats.dense_bytes);
+    if (t->comm && t->stats.open_ns > 0) {
+        set_real(f, "communication_seconds",
+                 (double)t->stats.open_ns * 1e-9 / (double)t->size);
+        set_real(f, "hidden_share", hidden_share(t));
+    }
     json_object_set_new(f, "codecs", codecs_of(t));
     set_text(f, "params_sha256", sha256);
     return f;

@@ -410,7 +410,7 @@ run_epoch(gt_trainer *t, gt_epoch *out)
 static gp_status
 sum_stats(gt_trainer *t)
 {
-    uint64_t v[3];
+    uint64_t v[5];
     gp_status status;
 
     if (!t->comm)
@@ -419,10 +419,14 @@ sum_stats(gt_trainer *t)
     v[0] = t->stats.bytes_pushed;
     v[1] = t->stats.bytes_pulled;
     v[2] = t->stats.dense_bytes;
-    status = gt_comm_sum(t->comm, v, 3);
+    v[3] = t->stats.open_ns;
+    v[4] = t->stats.waited_ns;
+    status = gt_comm_sum(t->comm, v, 5);
     t->stats.bytes_pushed = v[0];
     t->stats.bytes_pulled = v[1];
     t->stats.dense_bytes = v[2];
+    t->stats.open_ns = v[3];
+    t->stats.waited_ns = v[4];
     return status;
 }
 

@@ -397,6 +397,11 @@ typedef struct gp_stats {
     uint64_t messages_sent, messages_received;
     uint64_t requests;
     uint64_t memory; /**< bytes the worker engine holds beyond user buffers */
+    /** Nanoseconds during which at least one request was under way, and those
+     *  that threads spent waiting for one in gp_wait() and gp_wait_all(). With
+     *  one thread that waits, 1 - waited_ns / open_ns is the share of
+     *  communication that was hidden behind its own work. */
+    uint64_t open_ns, waited_ns;
 } gp_stats;
 
 /** Any thread. */

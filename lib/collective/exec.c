@@ -609,6 +609,7 @@ gp_exec_end(gp_collective *c, gp_status status)
     gp_list_remove(&c->link);
     c->started = false;
     r->status = status;
+    gp_worker_closed(w);
     atomic_store_explicit(&r->done, true, memory_order_release);
     gp_driver_signal(w->driver);
 }

@@ -121,6 +121,7 @@ submit(gp_group *g, const gp_call *call, const buffers *b, gp_request **request)
     c->ending_ns = 0;
     c->algorithm = ALGORITHM_AUTO;
     atomic_store(&c->request->done, false);
+    gp_worker_opened(mesh->worker);
     pthread_mutex_lock(&mesh->lock);
     if (call->kind != COLL_SEND && call->kind != COLL_RECV)
         c->seq = g->next_seq++;

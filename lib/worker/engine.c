@@ -236,6 +236,7 @@ gp_engine_finish(gp_request *r, gp_status status)
     r->status = status;
     if (status == GP_OK && gp_kind_pulls(r->kind))
         atomic_store(&r->tensor->version, r->version);
+    gp_worker_closed(r->tensor->worker);
     atomic_store_explicit(&r->done, true, memory_order_release);
     gp_driver_signal(r->tensor->worker->driver);
 }

@@ -117,6 +117,7 @@ gp_request_submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
     r->out = out;
     r->weight = weight;
     atomic_store(&r->done, false);
+    gp_worker_opened(w);
     pthread_mutex_lock(&w->submit_lock);
     r->step = t->steps;
     if (kind == OP_PUSH || kind == OP_PUSH_PULL)
@@ -323,9 +324,19 @@ late_collective(gp_request **request, double seconds)
 static bool
 wait_for(gp_request *r, uint64_t deadline)
 {
-    if (!r->collective && r->tensor->mode.backups > 0)
-        return gp_backups_wait(r, request_done, deadline);
-    return gp_driver_wait(worker_of(r)->driver, request_done, r, deadline);
+    gp_worker *w = worker_of(r);
+    uint64_t start;
+    bool done;
+
+    if (request_done(r))
+        return true;
+    start = gp_clock_ns();
+    done = !r->collective && r->tensor->mode.backups > 0
+               ? gp_backups_wait(r, request_done, deadline)
+               : gp_driver_wait(w->driver, request_done, r, deadline);
+    atomic_fetch_add_explicit(&w->waited_ns, gp_clock_ns() - start,
+                              memory_order_relaxed);
+    return done;
 }
 
 gp_status

@@ -550,6 +550,16 @@ gp_worker_shards(const gp_worker *w)
     return w->shards;
 }
 
+/* With what has passed of the time that runs. */
+static uint64_t
+open_ns(const gp_worker *w)
+{
+    uint64_t total = atomic_load(&w->open_ns), now = gp_clock_ns();
+    uint64_t since = atomic_load(&w->open_since_ns);
+
+    return total + (atomic_load(&w->open) > 0 && now > since ? now - since : 0);
+}
+
 void
 gp_worker_stats(const gp_worker *w, gp_stats *out)
 {
@@ -559,7 +569,9 @@ gp_worker_stats(const gp_worker *w, gp_stats *out)
                       .messages_sent = atomic_load(&w->messages_sent),
                       .messages_received = atomic_load(&w->messages_received),
                       .requests = atomic_load(&w->requests),
-                      .memory = atomic_load(&w->memory)};
+                      .memory = atomic_load(&w->memory),
+                      .open_ns = open_ns(w),
+                      .waited_ns = atomic_load(&w->waited_ns)};
 }
 
 typedef struct ticket {

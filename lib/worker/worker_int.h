@@ -296,8 +296,27 @@ struct gp_worker {
     atomic_int fault; /* gp_status; the text is written before it is set */
     char fault_text[GP_TEXT_MAX];
     atomic_ullong bytes_pushed, bytes_pulled, dense_bytes, plain_pushed,
-        messages_sent, messages_received, requests, memory;
+        messages_sent, messages_received, requests, memory, open_ns, waited_ns,
+        open_since_ns; /* of the first of those that are under way */
+    atomic_uint open;  /* requests under way */
 };
+
+/* A request begins, or ends: for the time in which there are any. */
+static inline void
+gp_worker_opened(gp_worker *w)
+{
+    if (atomic_fetch_add(&w->open, 1) == 0)
+        atomic_store(&w->open_since_ns, gp_clock_ns());
+}
+
+static inline void
+gp_worker_closed(gp_worker *w)
+{
+    uint64_t since = atomic_load(&w->open_since_ns), now = gp_clock_ns();
+
+    if (atomic_fetch_sub(&w->open, 1) == 1 && now > since)
+        atomic_fetch_add(&w->open_ns, now - since);
+}
 
 static inline size_t
 gp_element_bytes(const gp_tensor *t)

@@ -623,6 +623,47 @@ memory_budget(void **state)
     assert_int_equal(run_job(&j), GP_OK);
 }
 
+/* Rank 1 is late on purpose, until rank 0 has been seen waiting for it. */
+static atomic_bool has_waited;
+
+static void
+waiting_body(job *j, gp_worker *w, uint32_t rank)
+{
+    float x[100] = {0};
+    gp_request *r = NULL;
+    gp_stats before, after, later;
+    gp_tensor *t = job_tensor(w, "x", 100, "sum");
+
+    (void)j;
+    job_check(gp_barrier(w));
+    gp_worker_stats(w, &before);
+    job_require(before.open_ns == 0 && before.waited_ns == 0);
+    for (int i = 0; i < 1000 && !atomic_load(&has_waited); i++) {
+        if (rank == 1)
+            usleep(2000);
+        job_check(gp_push_pull(t, x, x, &r));
+        finish(&r);
+        gp_worker_stats(w, &after);
+        job_require(after.open_ns > before.open_ns);
+        job_require(after.waited_ns >= before.waited_ns);
+        if (rank == 0 && after.waited_ns > before.waited_ns)
+            atomic_store(&has_waited, true);
+        before = after;
+        job_check(gp_barrier(w));
+    }
+    job_require(atomic_load(&has_waited));
+    gp_worker_stats(w, &later);
+    job_require(later.open_ns == after.open_ns);
+    job_require(later.waited_ns == after.waited_ns);
+}
+
+static void
+waiting_is_measured(void **state)
+{
+    (void)state;
+    run("tcp", 2, 1, waiting_body);
+}
+
 int
 main(void)
 {
@@ -639,6 +680,7 @@ main(void)
         cmocka_unit_test(two_threads),
         cmocka_unit_test(barrier),
         cmocka_unit_test(stats),
+        cmocka_unit_test(waiting_is_measured),
         cmocka_unit_test(memory_budget),
     };
 
