@@ -40,6 +40,7 @@
 #include <gradpush/codec.h>
 #include <gradpush/collective.h>
 #include <gradpush/config.h>
+#include <gradpush/cuda.h>
 #include <gradpush/server.h>
 #include <gradpush/status.h>
 #include <gradpush/transport.h>

@@ -109,12 +109,16 @@ typedef struct gp_tensor_options {
     /** Who waits for whom, see gp_tensor_register(); NULL: configuration's
      *  `mode`. */
     const char *mode;
+    /** Where gradients and results lie: "cpu" (NULL), or "cuda", "cuda:N" for
+     *  gp_push_pull_on(), see gradpush/cuda.h. Not part of what workers agree
+     *  on. */
+    const char *device;
 } gp_tensor_options;
 
 #define GP_TENSOR_INIT                                                       \
     {                                                                        \
         sizeof(gp_tensor_options), NULL, GP_FP32, 0, 0, 0, NULL, NULL, NULL, \
-            -1, -1, 1024, 0, NULL                                            \
+            -1, -1, 1024, 0, NULL, NULL                                      \
     }
 
 /**
@@ -151,7 +155,12 @@ typedef struct gp_tensor_options {
  * @return GP_OK
  *         GP_ERR_INVALID   name, dtype, count or columns
  *         GP_ERR_CONFIG    pipeline, updater or mode text (message points at
- *                          it), or a mode that does not go with the others
+ *                          it), or a mode that does not go with the others; a
+ *                          device of unknown name
+ *         GP_ERR_UNSUPPORTED  a device with a build without CUDA or on a
+ *                          machine without a driver; with mode local:H, or in
+ *                          a job with `experiment`
+ *         GP_ERR_NOT_FOUND there are fewer devices
  *         GP_ERR_EXISTS    the name is registered
  *         GP_ERR_STATE     after the first operation
  *         GP_ERR_NO_MEMORY

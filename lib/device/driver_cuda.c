@@ -108,8 +108,9 @@ gp_cuda_need(void)
 gp_status
 gp_cuda_failed(CUresult result, const char *call)
 {
-    gp_status status =
-        result == CUDA_ERROR_OUT_OF_MEMORY ? GP_ERR_NO_MEMORY : GP_ERR_SYSTEM;
+    gp_status status = result == CUDA_ERROR_OUT_OF_MEMORY   ? GP_ERR_NO_MEMORY
+                       : result == CUDA_ERROR_NOT_SUPPORTED ? GP_ERR_UNSUPPORTED
+                                                            : GP_ERR_SYSTEM;
 
     return gp_fail(status, "%s: %s", call, error_name(result));
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "collective/mesh.h"
-#include "worker/worker_int.h"
+#include "worker/staging.h"
 
 /* By priority, highest first; equal ones keep their order. New operations
  * usually belong at one of the two ends. */
@@ -40,10 +40,21 @@ release(gp_op *op)
 {
     gp_tensor *t = op->request->tensor;
 
+    if (op->absent)
+        return; /* until gp_engine_arrived() */
     if (is_gradient(op) && gp_encode_waits(op))
         gp_list_insert(&t->parked, &op->ready);
     else
         make_ready(op);
+}
+
+void
+gp_engine_arrived(gp_op *op)
+{
+    const gp_worker *w = op->conn->worker;
+
+    if (w->chain[op->chunk].next == &op->chain && !w->held[op->chunk])
+        release(op);
 }
 
 static void
@@ -73,6 +84,8 @@ start_request(gp_worker *w, gp_request *r)
         r->codec = gp_tensor_choose(t, r->step);
     r->left = t->chunks;
     r->version = UINT64_MAX;
+    if (r->staged)
+        gp_staged_start(r);
     for (uint32_t i = 0; i < t->chunks; i++) {
         gp_op *op = &r->op[i];
         bool first = gp_list_empty(&w->chain[op->chunk]) && !w->held[op->chunk];
@@ -221,9 +234,24 @@ withdraw(gp_request *r)
     }
 }
 
+/* A request that a stream waits for has nobody else to end it. */
+static void
+finish_staged(gp_request *r)
+{
+    gp_worker *w = r->tensor->worker;
+
+    pthread_mutex_lock(&w->submit_lock);
+    atomic_store_explicit(&r->done, true, memory_order_release);
+    if (r->staged->detached)
+        gp_list_insert(&r->tensor->unused, &r->link);
+    pthread_mutex_unlock(&w->submit_lock);
+}
+
 void
 gp_engine_finish(gp_request *r, gp_status status)
 {
+    if (r->staged)
+        gp_staged_end(r, status);
     withdraw(r);
     for (uint32_t i = 0; i < r->tensor->chunks; i++) {
         gp_list_remove(&r->op[i].chain);
@@ -237,7 +265,10 @@ gp_engine_finish(gp_request *r, gp_status status)
     if (status == GP_OK && gp_kind_pulls(r->kind))
         atomic_store(&r->tensor->version, r->version);
     gp_worker_closed(r->tensor->worker);
-    atomic_store_explicit(&r->done, true, memory_order_release);
+    if (r->staged)
+        finish_staged(r);
+    else
+        atomic_store_explicit(&r->done, true, memory_order_release);
     gp_driver_signal(r->tensor->worker->driver);
 }
 
@@ -266,7 +297,9 @@ finish_op(gp_op *op)
     gp_list_remove(&op->chain);
     if (!w->held[op->chunk])
         next_of_chain(w, op->chunk);
-    if (--r->left == 0)
+    if (r->staged && gp_kind_pulls(r->kind))
+        gp_staged_result(op);
+    if (--r->left == 0 && !(r->staged && gp_staged_return(r)))
         gp_engine_finish(r, GP_OK);
 }
 
@@ -500,6 +533,8 @@ worker_poll(void *self)
         gp_conn_believe(w);
     if (w->norms_unsent)
         gp_worker_send_totals(w);
+    if (w->stages)
+        done += gp_stagings_turn(w);
     if (done > 0 || any_starved(w))
         done += send_all(w);
     if (w->mesh)
@@ -512,6 +547,8 @@ worker_arm(void *self)
 {
     gp_worker *w = self;
 
+    if (w->stages && gp_stagings_busy(w))
+        return false;
     for (int i = 0; i < w->links; i++)
         if (w->link[i].ops->arm(w->link[i].domain) != GP_OK)
             return false;
@@ -527,7 +564,7 @@ worker_deadline(void *self)
 
     if (w->mesh)
         at = GP_MIN(at, gp_mesh_deadline(w->mesh));
-
+    at = GP_MIN(at, gp_stagings_deadline(w));
     for (uint32_t i = 0; i < w->shards; i++)
         if (w->conn[i].starved_ns)
             at = GP_MIN(at, w->conn[i].starved_ns + STARVED_NS);

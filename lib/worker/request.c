@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "collective/mesh.h"
-#include "worker/worker_int.h"
+#include "worker/staging.h"
 
 void
 gp_request_free(gp_request *r)
@@ -21,6 +21,7 @@ gp_request_free(gp_request *r)
         if (r->mem[i])
             w->link[i].ops->mem_dereg(r->mem[i]);
     gp_trial_free(r->trial);
+    gp_staged_free(r->staged);
     free(r->token);
     free(r);
 }
@@ -35,12 +36,12 @@ new_request(gp_tensor *t)
     if (!r)
         return NULL;
     r->token = calloc(w->shards, sizeof(*r->token));
-    if (!r->token) {
-        free(r);
-        return NULL;
-    }
     r->tensor = t;
     gp_list_init(&r->link);
+    if (!r->token || (t->stage && gp_staged_create(r) != GP_OK)) {
+        gp_request_free(r);
+        return NULL;
+    }
     for (uint32_t i = 0; i < t->chunks; i++) {
         gp_op *op = &r->op[i];
 
@@ -76,6 +77,15 @@ put_request(gp_request *r)
     pthread_mutex_unlock(&w->submit_lock);
 }
 
+/* Device memory has a text of its own. */
+static gp_status
+no_request(const gp_tensor *t)
+{
+    return t->stage ? gp_fail(GP_ERR_NO_MEMORY, "tensor '%.60s': %s",
+                              t->spec.name, gp_last_error())
+                    : gp_fail(GP_ERR_NO_MEMORY, "request");
+}
+
 gp_status
 gp_request_finished(gp_tensor *t, gp_request **request)
 {
@@ -91,31 +101,24 @@ gp_request_finished(gp_tensor *t, gp_request **request)
 }
 
 gp_status
-gp_request_submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
-                  double weight, gp_request **request)
+gp_request_reserve(gp_tensor *t)
 {
-    gp_worker *w = t->worker;
-    gp_request *r;
-    gp_status status;
+    gp_request *r = get_request(t);
 
-    status = gp_worker_ready(w);
-    if (status != GP_OK)
-        return status;
-    r = get_request(t);
     if (!r)
-        return gp_fail(GP_ERR_NO_MEMORY, "request");
-    r->wire_bytes = r->encode_ns = 0;
-    if (kind == OP_PUSH_PULL && t->truth)
-        status = gp_trial_begin(r, grad);
-    if (status != GP_OK) {
-        put_request(r);
-        return status;
-    }
-    r->kind = kind;
-    r->priority = t->priority;
-    r->grad = grad;
-    r->out = out;
-    r->weight = weight;
+        return no_request(t);
+    put_request(r);
+    return GP_OK;
+}
+
+/* Takes the n-th step for the n-th push. */
+static void
+hand_over(gp_request *r)
+{
+    gp_tensor *t = r->tensor;
+    gp_worker *w = t->worker;
+    op_kind kind = r->kind;
+
     atomic_store(&r->done, false);
     gp_worker_opened(w);
     pthread_mutex_lock(&w->submit_lock);
@@ -127,9 +130,50 @@ gp_request_submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
     gp_list_insert(&w->submitted, &r->link);
     pthread_mutex_unlock(&w->submit_lock);
     atomic_fetch_add_explicit(&w->requests, 1, memory_order_relaxed);
+}
+
+gp_status
+gp_request_submit_on(gp_tensor *t, op_kind kind, const void *grad, void *out,
+                     double weight, const gp_on_stream *on,
+                     gp_request **request)
+{
+    gp_worker *w = t->worker;
+    gp_request *r;
+    gp_status status;
+
+    status = gp_worker_ready(w);
+    if (status == GP_OK && (w->stages || on))
+        status = gp_staging_check(t, on, grad, out);
+    if (status != GP_OK)
+        return status;
+    r = get_request(t);
+    if (!r)
+        return no_request(t);
+    r->wire_bytes = r->encode_ns = 0;
+    if (kind == OP_PUSH_PULL && t->truth)
+        status = gp_trial_begin(r, grad);
+    if (status == GP_OK && on)
+        status = gp_staged_begin(r, on, grad, out);
+    if (status != GP_OK) {
+        put_request(r);
+        return status;
+    }
+    r->kind = kind;
+    r->priority = t->priority;
+    r->grad = on ? r->staged->memory : grad;
+    r->out = on ? r->staged->memory : out;
+    r->weight = weight;
     *request = r;
+    hand_over(r);
     gp_driver_kick(w->driver);
     return GP_OK;
+}
+
+gp_status
+gp_request_submit(gp_tensor *t, op_kind kind, const void *grad, void *out,
+                  double weight, gp_request **request)
+{
+    return gp_request_submit_on(t, kind, grad, out, weight, NULL, request);
 }
 
 static gp_status

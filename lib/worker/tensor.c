@@ -7,7 +7,7 @@
 
 #include "base/pool.h"
 #include "shard/updater.h"
-#include "worker/worker_int.h"
+#include "worker/staging.h"
 
 /* As far as gp_destination() reaches. */
 #define TENSOR_BYTES_MAX (GP_DESTINATION_UNIT * (1ull << 32))
@@ -224,6 +224,26 @@ append(gp_worker *w, gp_tensor *t)
     return GP_OK;
 }
 
+static gp_status
+open_device(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
+{
+    gp_status status = gp_staging_find(w, o->device, &t->stage);
+
+    if (status != GP_OK || !t->stage)
+        return status;
+    if (t->mode.kind == GP_MODE_LOCAL)
+        return gp_fail(GP_ERR_UNSUPPORTED,
+                       "tensor '%.60s' on %s: mode %s is for tensors on the "
+                       "host, where its anchor is",
+                       o->name, o->device, t->spec.mode);
+    if (w->experiment)
+        return gp_fail(GP_ERR_UNSUPPORTED,
+                       "tensor '%.60s' on %s: an experiment looks at gradients "
+                       "on the host; unset the configuration's `experiment`",
+                       o->name, o->device);
+    return GP_OK;
+}
+
 gp_status
 gp_tensor_add(gp_worker *w, const gp_tensor_options *options, gp_tensor **out)
 {
@@ -249,6 +269,8 @@ gp_tensor_add(gp_worker *w, const gp_tensor_options *options, gp_tensor **out)
     status = open_tensor(w, options, t);
     if (status == GP_OK)
         status = gp_local_open(t);
+    if (status == GP_OK)
+        status = open_device(w, options, t);
     if (status == GP_OK)
         status = append(w, t);
     if (status == GP_OK)
@@ -606,6 +628,8 @@ gp_worker_ready(gp_worker *w)
     (void)gp_driver_wait(w->driver, agreed, w, gp_deadline(w->timeout));
     if (atomic_load(&w->agreed) == w->shards) {
         status = gp_worker_restore(w);
+        if (status == GP_OK)
+            status = gp_stagings_prepare(w);
         if (status == GP_OK)
             atomic_store(&w->phase, PHASE_RUN);
         return status;

@@ -10,7 +10,7 @@
 #include "base/pool.h"
 #include "collective/mesh.h"
 #include "shard/paths.h"
-#include "worker/worker_int.h"
+#include "worker/staging.h"
 
 gp_status
 gp_worker_fault(const gp_worker *w)
@@ -488,7 +488,8 @@ cancel_requests(gp_worker *w)
         gp_request *r = GP_CONTAINER_OF(w->active.next, gp_request, link);
 
         gp_engine_finish(r, GP_ERR_CANCELED);
-        gp_list_insert(&r->tensor->unused, &r->link);
+        if (gp_list_empty(&r->link)) /* else it is there */
+            gp_list_insert(&r->tensor->unused, &r->link);
     }
 }
 
@@ -513,6 +514,7 @@ gp_worker_destroy(gp_worker *w)
     cancel_requests(w);
     gp_worker_free_tensors(w);
     gp_worker_free_buffers(w);
+    gp_stagings_close(w);
     gp_experiment_close(w);
     gp_pool_destroy(w->pool);
     for (uint32_t i = 0; w->conn && i < w->shards; i++)

@@ -83,6 +83,9 @@ typedef struct gp_pool gp_pool;
 typedef struct gp_trial gp_trial;
 typedef struct gp_mesh gp_mesh;
 typedef struct gp_collective gp_collective;
+typedef struct gp_staging gp_staging;     /* worker/staging.h */
+typedef struct gp_staged gp_staged;       /* likewise */
+typedef struct gp_on_stream gp_on_stream; /* likewise */
 
 typedef struct gp_conn {
     struct gp_worker *worker;
@@ -137,6 +140,7 @@ typedef struct gp_op {
     bool measured; /* `shared` is what this worker proposes */
     bool asking;   /* it was sent; the agreement is not here */
     bool agreed;   /* `shared` is what all encode with */
+    bool absent;   /* its gradient is still on a device */
     float shared;
 } gp_op;
 
@@ -158,6 +162,7 @@ struct gp_request {
     gp_mem *mem[WORKER_LINKS]; /* by link; NULL: none, or `to` has it */
     uint32_t *token;           /* by shard; 0: not exposed */
     gp_trial *trial;           /* of an experiment, or NULL */
+    gp_staged *staged;         /* of a tensor on a device, or NULL */
     double weight;             /* of a push */
     uint64_t version;          /* least of the results */
     uint64_t wire_bytes;       /* pushed */
@@ -217,7 +222,8 @@ struct gp_tensor {
     uint64_t pulled;       /* shared likewise: results given out, in steps */
     atomic_ullong version; /* shared: of what was pulled last */
     uint32_t first, chunks;
-    gp_list unused; /* shared, under submit_lock: requests to reuse */
+    gp_staging *stage; /* the device that it is on; NULL: the host */
+    gp_list unused;    /* shared, under submit_lock: requests to reuse */
 };
 
 /* One part at a time of what shards keep, on its way to or from one. */
@@ -287,6 +293,7 @@ struct gp_worker {
     bool added;          /* to the driver */
     bool joined;         /* all members were there */
     gp_mesh *mesh;       /* of collectives, or NULL */
+    gp_staging *stages;  /* devices that tensors are on */
     pthread_mutex_t mesh_lock; /* one gp_group_create() at a time */
     bool leaving;
     /* Shared. */
@@ -462,6 +469,8 @@ void gp_engine_agree(gp_conn *conn, const gp_msg *msg);
 void gp_engine_sent(gp_conn *conn, uint64_t cookie);
 float *gp_engine_destination(void *worker, uint32_t chunk, uint64_t cookie);
 void gp_engine_finish(gp_request *request, gp_status status);
+/* What an operation was absent for is here. */
+void gp_engine_arrived(gp_op *op);
 
 /* choose.c: which alternative of its push pipelines a tensor uses in a step.
  * Called once per step, in the order of the steps, under the driver's hold. */
@@ -565,6 +574,12 @@ void gp_kept_answer(gp_conn *conn, const gp_event *event);
 /* request.c */
 gp_status gp_request_submit(gp_tensor *t, op_kind kind, const void *grad,
                             void *out, double weight, gp_request **request);
+/* The same on a stream. `grad` and `out` are memory of the tensor's device. */
+gp_status gp_request_submit_on(gp_tensor *t, op_kind kind, const void *grad,
+                               void *out, double weight, const gp_on_stream *on,
+                               gp_request **request);
+/* So that the first step finds one. */
+gp_status gp_request_reserve(gp_tensor *t);
 /* One that is done already. */
 gp_status gp_request_finished(gp_tensor *t, gp_request **request);
 

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * staging.h - tensors in the memory of devices: pinned memory, where the engine
+ * finds gradients and leaves results, and the copies between the two.
+ *
+ * A staged request begins with an event on the user's stream. When that is
+ * done, its chunks wait for their copy in the order of priorities; a chunk that
+ * has arrived takes the way of all others. So no copy of ours ever waits for
+ * work of the user's, a late gradient holds up no early one, and only a few
+ * chunks are being copied at a time, which lets urgent ones overtake. Results
+ * go back as they come; an event behind the last ends the request.
+ *
+ * Everything here is touched under the driver's hold, but for what
+ * gp_on_stream, gp_staged_begin, gp_staged_wait and the functions of memory
+ * say.
+ */
+#ifndef GP_STAGING_H
+#define GP_STAGING_H
+
+#include "device/arena.h"
+#include "worker/worker_int.h"
+
+/* Copies to the host that are under way at a time, and when more of them wait:
+ * enough to keep the copy engine busy between two turns of ours. */
+#define STAGE_COPIES 16u
+#define STAGE_WINDOW (8u << 20)
+/* While gradients keep coming nobody sleeps for the next one. */
+#define STAGE_AWAKE_NS 2000000u
+#define STAGE_NAP_NS   1000000u
+
+typedef struct stage_copy {
+    gp_device_event *done;
+    gp_op *op;
+    size_t bytes;
+} stage_copy;
+
+/* One device of one worker. */
+struct gp_staging {
+    gp_staging *next;
+    gp_worker *worker;
+    char name[24];
+    uint32_t index; /* of the device */
+    gp_device *device;
+    gp_device_arena *pinned;
+    size_t counted;  /* of the arena, in gp_worker.memory; under submit_lock */
+    void *in, *back; /* streams: to the host, and from it */
+    gp_device_event *settled;
+    gp_list waiting;   /* staged requests whose stream is not there yet */
+    gp_list copying;   /* operations by priority */
+    gp_list returning; /* staged requests, all of whose results are on `back` */
+    stage_copy copy[STAGE_COPIES]; /* a ring */
+    uint32_t head, copies;
+    size_t bytes; /* of these copies */
+    uint64_t news_ns;
+    gp_status failed; /* not GP_OK: the next turn ends the job */
+    char why[GP_TEXT_MAX];
+};
+
+/* What a request of such a tensor has more than others, kept with it. */
+struct gp_staged {
+    gp_list link; /* in waiting or returning */
+    gp_request *request;
+    gp_staging *stage;
+    uint8_t *memory;   /* pinned, as long as the tensor */
+    uint32_t *counter; /* pinned, what streams wait for ... */
+    uint32_t value;    /* ... to become this */
+    gp_device_event *begun, *ended;
+    void *stream;        /* of the push */
+    const uint8_t *grad; /* on the device */
+    uint8_t *out;        /* likewise */
+    uint32_t absent;     /* chunks that are not copied */
+    bool detached;       /* nobody waits on the host; under submit_lock */
+};
+
+/* What a request is given besides. */
+struct gp_on_stream {
+    void *stream;
+};
+
+/* --- staging.c --- */
+
+/* The one of that name, opened when it is the first use; NULL for the host. */
+gp_status gp_staging_find(gp_worker *w, const char *device, gp_staging **out);
+void gp_stagings_close(gp_worker *w);
+/* One request for each tensor on a device, so that the first step allocates
+ * nothing. Without the driver held. */
+gp_status gp_stagings_prepare(gp_worker *w);
+
+/* A turn: how much was done. */
+int gp_stagings_turn(gp_worker *w);
+/* Whether something is about to happen on a device. */
+bool gp_stagings_busy(const gp_worker *w);
+uint64_t gp_stagings_deadline(const gp_worker *w);
+
+/* The operations of a request that has been started wait for their data. */
+void gp_staged_start(gp_request *r);
+/* A chunk's result lies in pinned memory. */
+void gp_staged_result(gp_op *op);
+/* All have come: true when the request ends later, by a turn. */
+bool gp_staged_return(gp_request *r);
+/* The request ends: nothing is copied any more, streams go on. */
+void gp_staged_end(gp_request *r, gp_status status);
+
+/* --- staged.c: without the driver held --- */
+
+gp_status gp_staged_create(gp_request *r);
+void gp_staged_free(gp_staged *s);
+/* Marks the place in the user's stream. */
+gp_status gp_staged_begin(gp_request *r, const gp_on_stream *on,
+                          const void *grad, void *out);
+/* Whether a tensor of the host, or one on a device, is used as the other. */
+gp_status gp_staging_check(const gp_tensor *t, const gp_on_stream *on,
+                           const void *grad, const void *out);
+
+#endif
