@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "atomic_file.h"
+#include "cut.h"
 #include "safetensors.h"
 
 #define PATH_SIZE 4096
@@ -58,10 +59,13 @@ static void
 collect(const gt_trainer *t, settings *s)
 {
     const gt_options *o = t->options;
+    char text[64];
 
     put_hidden(o, s);
     put(s, "seed", "%llu", (unsigned long long)o->seed);
     put(s, "workers", "%u", t->size);
+    gt_layout_print(&t->layout, text, sizeof(text));
+    put(s, "parallel", "%s", text);
     put(s, "batch", "%zu", o->batch);
     put(s, "loss", "%s", gt_loss_name(o->loss));
     put(s, "optimizer", "%s", gt_optim_name(o->optim.kind));
@@ -163,6 +167,22 @@ save_model(const gt_trainer *t)
         item->values = base + offset_of(t, tensor);
     }
     return gt_st_write(path, items, count, s.text, s.count);
+}
+
+/* A network that is cut is written as a whole, by rank 0. */
+static gp_status
+save_whole(const gt_trainer *t)
+{
+    gt_trainer whole;
+    gp_status status;
+
+    if (!gt_layout_cuts(&t->layout))
+        return t->rank == 0 ? save_model(t) : GP_OK;
+    status = gt_cut_gather(t, &whole);
+    if (status == GP_OK && t->rank == 0)
+        status = save_model(&whole);
+    gt_cut_free_whole(&whole);
+    return status;
 }
 
 /* States of codecs, one file per rank. */
@@ -319,15 +339,14 @@ meet(const gt_trainer *t)
 gp_status
 gt_checkpoint_save(gt_trainer *t)
 {
-    gp_status status = GP_OK;
+    gp_status status;
 
     tell_unsaved(t);
     if (mkdir(t->options->checkpoint, 0777) != 0 && errno != EEXIST)
         return gt_fail_errno(GP_ERR_SYSTEM, errno,
                              "cannot create the checkpoint folder %s",
                              t->options->checkpoint);
-    if (t->rank == 0)
-        status = save_model(t);
+    status = save_whole(t);
     if (status == GP_OK)
         status = save_states(t);
     if (status == GP_OK)
@@ -381,7 +400,8 @@ is_essential(const char *key)
 static bool
 is_younger(const char *key)
 {
-    return strcmp(key, "optimizer:") == 0 || strcmp(key, "update") == 0;
+    return strcmp(key, "optimizer:") == 0 || strcmp(key, "update") == 0 ||
+           strcmp(key, "parallel") == 0;
 }
 
 static gp_status

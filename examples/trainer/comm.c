@@ -24,7 +24,8 @@ struct gt_comm {
     gp_tensor *tensors[TENSORS_MAX]; /* weight and bias of each layer */
     gp_request *requests[TENSORS_MAX];
     gp_tensor *sums;
-    gp_group *group; /* with --mode allreduce, else NULL */
+    gp_group *group; /* that gradients go round, or NULL: to shards */
+    gp_group *parts; /* of one copy of a network that is cut, or NULL */
 };
 
 _Static_assert(GT_COMM_SUMS *DIGITS <= GT_SPARE, "sums lie in mlp->spare");
@@ -83,7 +84,8 @@ gt_comm_create(const gt_options *options, gt_comm **out)
         gt_comm_destroy(comm);
         return gt_fail(GP_ERR_TOO_LARGE, "more than %d workers", WORKERS_MAX);
     }
-    if (options->mode_kind == GT_MODE_ALLREDUCE)
+    if (options->mode_kind == GT_MODE_ALLREDUCE &&
+        !gt_layout_cuts(&options->layout))
         status = gp_group_create(comm->worker, NULL, &comm->group);
     if (status != GP_OK) {
         gt_comm_destroy(comm);
@@ -100,6 +102,105 @@ gt_comm_destroy(gt_comm *comm)
         return;
     gp_worker_destroy(comm->worker);
     free(comm);
+}
+
+/* Every stride-th of the workers, from `first` on. */
+static gp_status
+join_some(gt_comm *comm, const char *name, uint32_t first, uint32_t stride,
+          uint32_t count, gp_group **out)
+{
+    uint32_t *ranks = calloc(count, sizeof(*ranks));
+    gp_group_options o = GP_GROUP_INIT;
+    gp_status status;
+
+    if (!ranks)
+        return gt_fail(GP_ERR_NO_MEMORY, "out of memory");
+    for (uint32_t i = 0; i < count; i++)
+        ranks[i] = first + i * stride;
+    o.name = name;
+    o.ranks = ranks;
+    o.count = count;
+    status = gp_group_create(comm->worker, &o, out);
+    free(ranks);
+    return status == GP_OK
+               ? GP_OK
+               : gt_fail_engine(status, "cannot join the other workers");
+}
+
+gp_status
+gt_comm_join_grid(gt_comm *comm, gt_layout *layout)
+{
+    gp_status status = gt_layout_settle(gt_comm_size(comm), layout);
+    uint32_t members = gt_layout_members(layout);
+    uint32_t member = gt_comm_rank(comm) % members;
+
+    if (status != GP_OK || members == 1)
+        return status;
+    status = join_some(comm, "parts", gt_comm_rank(comm) - member, 1, members,
+                       &comm->parts);
+    if (status == GP_OK && layout->data > 1)
+        status = join_some(comm, "copies", member, members, layout->data,
+                           &comm->group);
+    return status;
+}
+
+bool
+gt_comm_shares(const gt_comm *comm)
+{
+    return !comm->parts || comm->group;
+}
+
+/* Ends a request at once. */
+static gp_status
+finish(gp_status status, gp_request *request)
+{
+    if (status == GP_OK)
+        status = gp_wait(&request, -1);
+    return status == GP_OK
+               ? GP_OK
+               : gt_fail_engine(status, "parts of the network do not meet");
+}
+
+gp_status
+gt_comm_sum_parts(gt_comm *comm, float *values, size_t count)
+{
+    gp_request *request = NULL;
+    gp_status status = gp_allreduce(comm->parts, values, values, count, GP_FP32,
+                                    GP_SUM, &request);
+
+    return finish(status, request);
+}
+
+gp_status
+gt_comm_gather_parts(gt_comm *comm, const float *in, float *out, size_t count)
+{
+    gp_request *request = NULL;
+    gp_status status =
+        gp_allgather(comm->parts, in, out, count * sizeof(float), &request);
+
+    return finish(status, request);
+}
+
+gp_status
+gt_comm_send_part(gt_comm *comm, const float *values, size_t count, uint32_t to,
+                  uint32_t tag)
+{
+    gp_request *request = NULL;
+    gp_status status =
+        gp_send(comm->parts, values, count * sizeof(float), to, tag, &request);
+
+    return finish(status, request);
+}
+
+gp_status
+gt_comm_recv_part(gt_comm *comm, float *values, size_t count, uint32_t from,
+                  uint32_t tag)
+{
+    gp_request *request = NULL;
+    gp_status status = gp_recv(comm->parts, values, count * sizeof(float), from,
+                               tag, &request);
+
+    return finish(status, request);
 }
 
 uint32_t
@@ -198,7 +299,8 @@ gt_comm_register(gt_comm *comm, const gt_options *options, uint64_t steps,
                                           mlp->floats * sizeof(float), &buffer);
 
     comm->mlp = mlp;
-    for (size_t i = 0; i < 2 * mlp->layers && status == GP_OK; i++)
+    for (size_t i = 0; !comm->parts && i < 2 * mlp->layers && status == GP_OK;
+         i++)
         status = register_tensor(comm, options, steps, i);
     if (status == GP_OK)
         status = register_sums(comm);
@@ -209,7 +311,8 @@ gt_comm_register(gt_comm *comm, const gt_options *options, uint64_t steps,
 gp_status
 gt_comm_start(gt_comm *comm)
 {
-    gp_status status = broadcast_all(comm);
+    /* Parts were cut from the same parameters, by seed or from a file. */
+    gp_status status = comm->parts ? GP_OK : broadcast_all(comm);
 
     return status == GP_OK ? GP_OK
                            : gt_fail_engine(status, "cannot start the job");
@@ -344,13 +447,15 @@ gt_comm_stats(const gt_comm *comm, gp_stats *out)
 const char *
 gt_comm_codec(const gt_comm *comm, size_t tensor)
 {
-    return gp_tensor_codec(comm->tensors[tensor]);
+    return comm->parts ? "none" : gp_tensor_codec(comm->tensors[tensor]);
 }
 
 gp_status
 gt_comm_state(gt_comm *comm, size_t tensor, size_t index, const char **name,
               uint64_t *count)
 {
+    if (comm->parts) /* nothing is coded */
+        return GP_ERR_NOT_FOUND;
     return gp_tensor_state(comm->tensors[tensor], index, name, count);
 }
 
@@ -379,5 +484,5 @@ gt_comm_load_state(gt_comm *comm, size_t tensor, const char *name,
 const char *
 gt_comm_unsaved(const gt_comm *comm, size_t tensor)
 {
-    return gp_tensor_unsaved(comm->tensors[tensor]);
+    return comm->parts ? NULL : gp_tensor_unsaved(comm->tensors[tensor]);
 }

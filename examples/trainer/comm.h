@@ -18,6 +18,24 @@ typedef struct gt_comm gt_comm;
 gp_status gt_comm_create(const gt_options *options, gt_comm **out);
 void gt_comm_destroy(gt_comm *comm);
 
+/* After gt_comm_create(): settles how the network is cut over the workers, and
+ * if it is, joins those with the other parts of the same copy, and those with
+ * the same part of other copies. Gradients then go round the latter. */
+gp_status gt_comm_join_grid(gt_comm *comm, gt_layout *layout);
+
+/* Among the parts of one copy, by member. Values are replaced by their sums;
+ * `in` may lie in its place in `out`, which has `count` of each. */
+gp_status gt_comm_sum_parts(gt_comm *comm, float *values, size_t count);
+gp_status gt_comm_gather_parts(gt_comm *comm, const float *in, float *out,
+                               size_t count);
+gp_status gt_comm_send_part(gt_comm *comm, const float *values, size_t count,
+                            uint32_t to, uint32_t tag);
+gp_status gt_comm_recv_part(gt_comm *comm, float *values, size_t count,
+                            uint32_t from, uint32_t tag);
+
+/* Whether gradients travel at all: not where there is one copy in parts. */
+bool gt_comm_shares(const gt_comm *comm);
+
 uint32_t gt_comm_rank(const gt_comm *comm);
 uint32_t gt_comm_size(const gt_comm *comm);
 uint32_t gt_comm_shards(const gt_comm *comm);

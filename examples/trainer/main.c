@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * main.c - gradpush-train: data-parallel training of a perceptron.
+ * main.c - gradpush-train: training of a perceptron by several workers.
  */
 #include <stdio.h>
 #include <string.h>

@@ -34,9 +34,11 @@ place_views(gt_mlp *mlp)
         size_t weights = padded(layer->in * layer->out);
 
         layer->weight = mlp->params + at;
-        layer->weight_grad = mlp->grads + at;
         layer->bias = mlp->params + at + weights;
-        layer->bias_grad = mlp->grads + at + weights;
+        if (mlp->grads) {
+            layer->weight_grad = mlp->grads + at;
+            layer->bias_grad = mlp->grads + at + weights;
+        }
         at += weights + padded(layer->out);
     }
 }
@@ -65,17 +67,14 @@ allocate(gt_mlp *mlp)
     return status;
 }
 
-gp_status
-gt_mlp_create(const size_t *widths, size_t layers, size_t rows_max, gt_mlp *out)
+static gp_status
+measure(const size_t *widths, size_t layers, gt_mlp *mlp)
 {
-    gt_mlp mlp = {.layers = layers, .rows_max = rows_max};
-    gp_status status;
-
     if (layers < 1 || layers > GT_LAYERS_MAX)
         return gt_fail(GP_ERR_INVALID, "%zu layers, 1 to %d are possible",
                        layers, GT_LAYERS_MAX);
     for (size_t l = 0; l < layers; l++) {
-        gt_layer *layer = &mlp.layer[l];
+        gt_layer *layer = &mlp->layer[l];
 
         layer->in = widths[l];
         layer->out = widths[l + 1];
@@ -86,12 +85,40 @@ gt_mlp_create(const size_t *widths, size_t layers, size_t rows_max, gt_mlp *out)
                            "layer %zu is %zu x %zu, at most %d wide can be "
                            "trained",
                            l, layer->in, layer->out, GT_WIDTH_MAX);
-        mlp.span += padded(layer->in * layer->out) + padded(layer->out);
-        mlp.count += layer->in * layer->out + layer->out;
-        if (layer->out > mlp.widest)
-            mlp.widest = layer->out;
+        mlp->span += padded(layer->in * layer->out) + padded(layer->out);
+        mlp->count += layer->in * layer->out + layer->out;
+        if (layer->out > mlp->widest)
+            mlp->widest = layer->out;
     }
-    status = allocate(&mlp);
+    mlp->layers = layers;
+    return GP_OK;
+}
+
+gp_status
+gt_mlp_create_params(const size_t *widths, size_t layers, gt_mlp *out)
+{
+    gt_mlp mlp = {.layers = 0};
+    gp_status status = measure(widths, layers, &mlp);
+
+    if (status == GP_OK)
+        status = gt_alloc_floats(mlp.span, "parameters", &mlp.memory);
+    if (status != GP_OK)
+        return status;
+    mlp.floats = mlp.span;
+    mlp.params = mlp.memory;
+    place_views(&mlp);
+    *out = mlp;
+    return GP_OK;
+}
+
+gp_status
+gt_mlp_create(const size_t *widths, size_t layers, size_t rows_max, gt_mlp *out)
+{
+    gt_mlp mlp = {.rows_max = rows_max};
+    gp_status status = measure(widths, layers, &mlp);
+
+    if (status == GP_OK)
+        status = allocate(&mlp);
     if (status != GP_OK) {
         gt_mlp_free(&mlp);
         return status;
@@ -154,6 +181,11 @@ gt_mlp_forward(gt_mlp *mlp, const float *x, size_t rows, gt_layer_hook before,
             return status;
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0f, x,
                     k, layer->weight, k, 0.0f, mlp->activation[l], n);
+        if (layer->partial)
+            status =
+                mlp->sum(mlp->sum_user, mlp->activation[l], rows * layer->out);
+        if (status != GP_OK)
+            return status;
         add_bias(mlp->activation[l], layer->bias, rows, layer->out,
                  l + 1 < mlp->layers);
         x = mlp->activation[l];
@@ -207,6 +239,10 @@ gt_mlp_backward(gt_mlp *mlp, const float *x, size_t rows, gt_layer_hook ready,
         if (l)
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, k, n,
                         1.0f, delta, n, layer->weight, k, 0.0f, below, k);
+        if (l && layer->partial_below)
+            status = mlp->sum(mlp->sum_user, below, rows * layer->in);
+        if (status != GP_OK)
+            return status;
     }
     return GP_OK;
 }

@@ -19,9 +19,15 @@
 
 typedef struct gt_layer {
     size_t in, out;
+    /* Where a network is cut over workers: only `sum` completes what this
+     * layer puts out, or what it hands to the layer below. */
+    bool partial, partial_below;
     float *weight, *bias;           /* views of params */
     float *weight_grad, *bias_grad; /* views of grads */
 } gt_layer;
+
+/* Replaces values by their sums over the workers that hold the other parts. */
+typedef gp_status (*gt_sum_hook)(void *user, float *values, size_t count);
 
 typedef struct gt_mlp {
     size_t layers, rows_max, widest;
@@ -34,6 +40,8 @@ typedef struct gt_mlp {
     size_t span, count;    /* count: without the gaps */
     float *activation[GT_LAYERS_MAX]; /* owned, outputs, rows_max x out */
     float *delta[2];                  /* owned, rows_max x widest */
+    gt_sum_hook sum;                  /* of partial layers */
+    void *sum_user;
 } gt_mlp;
 
 /* Called before a layer's parameters are read, or after its gradients are
@@ -43,6 +51,9 @@ typedef gp_status (*gt_layer_hook)(void *user, size_t layer);
 /* widths[0 .. layers] from input to output. */
 gp_status gt_mlp_create(const size_t *widths, size_t layers, size_t rows_max,
                         gt_mlp *out);
+/* The same with parameters only: neither gradients nor passes. */
+gp_status gt_mlp_create_params(const size_t *widths, size_t layers,
+                               gt_mlp *out);
 void gt_mlp_free(gt_mlp *mlp);
 
 /* He uniform: weights in +-sqrt(6 / in), biases 0. K. He et al., "Delving deep

@@ -75,6 +75,62 @@ gt_options_settle_mode(gt_options *o)
     return GP_OK;
 }
 
+/* Where gradients go round the copies of each part, everything that shards
+ * would do has no place. */
+static gp_status
+check_cut(const gt_options *o)
+{
+    if (o->mode_kind != GT_MODE_SYNC && o->mode_kind != GT_MODE_ALLREDUCE)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--parallel tensor and pipeline train in step: leave "
+                       "out --mode %s",
+                       o->mode);
+    if (o->update == GT_UPDATE_SHARD)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--parallel tensor and pipeline step on the workers, "
+                       "with sgd, momentum or nesterov, and without --update "
+                       "shard");
+    if (o->codec_given || o->pull_codec_given)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--parallel tensor and pipeline send everything as it "
+                       "is: leave out --codec and --pull-codec");
+    if (o->dump)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--dump-gradients writes whole gradients, and with "
+                       "--parallel tensor and pipeline no worker has them");
+    return GP_OK;
+}
+
+gp_status
+gt_options_settle_layout(gt_options *o)
+{
+    uint32_t members = gt_layout_members(&o->layout);
+    gt_layout settled = o->layout;
+    gp_status status;
+
+    if (!gt_layout_cuts(&o->layout)) {
+        if (o->layout.data && !o->workers_given)
+            o->workers = o->layout.data;
+        return o->workers_given ? gt_layout_settle(o->workers, &settled)
+                                : GP_OK;
+    }
+    if (o->layout.pipeline != 1)
+        return gt_fail(GP_ERR_UNSUPPORTED,
+                       "--parallel pipeline is not in this version; use "
+                       "tensor");
+    status = check_cut(o);
+    if (status != GP_OK)
+        return status;
+    o->codec = o->pull_codec = "none";
+    /* As many as the layout asks for, each with its own shard: those only add
+     * up counts. */
+    if (!o->workers_given && members)
+        o->workers = members * (o->layout.data ? o->layout.data : 1);
+    if (!o->shards_given)
+        o->shards = 0;
+    return o->workers_given ? gt_layout_settle(o->workers, &settled) : GP_OK;
+}
+
 gp_status
 gt_options_slow(const char *text, gt_options *o)
 {

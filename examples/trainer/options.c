@@ -111,7 +111,10 @@ static const struct row {
     {"slow", KEY_SLOW, "RANK:F",
      "that worker takes F times as long for its steps, to see what a mode does "
      "about it"},
-    {"parallel", KEY_PARALLEL, "NAME", "data"},
+    {"parallel", KEY_PARALLEL, "LAYOUT",
+     "data (default): workers have copies of the network; tensor=T: T workers "
+     "have a copy together, each a part of every layer; tensor=T,data=D: D "
+     "such copies"},
     {"codec", KEY_CODEC, "SPEC", "pipeline for pushes, such as q8+lz4 (none)"},
     {"pull-codec", KEY_PULL_CODEC, "SPEC", "pipeline for pulls (none)"},
     {"transport", KEY_TRANSPORT, "NAME", "auto, tcp, ... (auto)"},
@@ -163,7 +166,6 @@ static const word progresses[] = {{"auto", GT_PROGRESS_AUTO},
                                   {"on", GT_PROGRESS_ON},
                                   {"off", GT_PROGRESS_OFF},
                                   {NULL, 0}};
-static const word parallels[] = {{"data", 0}, {"tensor", -1}, {NULL, 0}};
 static const word devices[] = {
     {"auto", 0}, {"cpu", 0}, {"cuda", -1}, {NULL, 0}};
 
@@ -389,8 +391,6 @@ apply_data(int key, const char *name, const char *text, gt_options *o)
 static gp_status
 apply_training(int key, const char *name, const char *text, gt_options *o)
 {
-    unsigned ignored;
-
     switch (key) {
     case KEY_HIDDEN:
         return parse_hidden(text, o);
@@ -422,7 +422,7 @@ apply_training(int key, const char *name, const char *text, gt_options *o)
     case KEY_SLOW:
         return gt_options_slow(text, o);
     case KEY_PARALLEL:
-        return parse_enum(name, text, parallels, &ignored);
+        return gt_layout_parse(text, &o->layout);
     case KEY_THREADS:
         return parse_count32(name, text, 1, 1024, &o->threads);
     default:
@@ -435,7 +435,7 @@ apply_job(int key, const char *name, const char *text, gt_options *o)
 {
     switch (key) {
     case KEY_WORKERS:
-        o->placed = true;
+        o->placed = o->workers_given = true;
         return parse_count32(name, text, 1, 4096, &o->workers);
     case KEY_SHARDS:
         o->placed = o->shards_given = true;
@@ -674,6 +674,7 @@ set_defaults(gt_options *o)
         .epochs = 10,
         .batch = 64,
         .seed = 1,
+        .layout = {1, 1, 0},
         .mode = "sync",
         .outer = "sgd:lr=1",
         .threads = 1,
@@ -749,7 +750,8 @@ gt_options_parse(int argc, char **argv, gt_options *out)
         return GT_ACTION_USAGE;
     }
     if (check_codecs(&o) != GP_OK || gt_options_settle_mode(&o) != GP_OK ||
-        gt_options_settle(&o) != GP_OK || check_together(&o) != GP_OK)
+        gt_options_settle(&o) != GP_OK ||
+        gt_options_settle_layout(&o) != GP_OK || check_together(&o) != GP_OK)
         return GT_ACTION_USAGE;
     *out = o;
     return GT_ACTION_TRAIN;

@@ -10,6 +10,7 @@
 #include "loss.h"
 #include "mlp.h"
 #include "optim.h"
+#include "parallel.h"
 
 typedef enum gt_update {
     GT_UPDATE_WORKER, /* shards return the mean gradient, workers step */
@@ -34,7 +35,8 @@ typedef enum gt_progress_when {
 typedef struct gt_options {
     gt_data_options data;
     uint32_t workers, shards;
-    bool placed;       /* --workers or --shards was given */
+    bool placed; /* --workers or --shards was given */
+    bool workers_given;
     bool shards_given; /* --shards was */
     size_t hidden[GT_LAYERS_MAX];
     size_t hidden_count;
@@ -48,6 +50,7 @@ typedef struct gt_options {
     const char *mode; /* that of the configuration, unless given */
     bool mode_given;
     gt_mode mode_kind;
+    gt_layout layout;
     const char *outer; /* updater of mode local:H */
     uint32_t slow_rank;
     double slow_factor; /* 0: nobody is slowed */
@@ -88,6 +91,9 @@ gp_status gt_options_settle(gt_options *options);
 /* --slow, and whether --mode goes with the others. */
 gp_status gt_options_slow(const char *text, gt_options *options);
 gp_status gt_options_settle_mode(gt_options *options);
+
+/* Whether a cut network goes with the other options; after the mode. */
+gp_status gt_options_settle_layout(gt_options *options);
 
 /* The text of the shards' updater for these options; -1 when it is too long. */
 int gt_options_updater(const gt_options *options, char *out, size_t capacity);

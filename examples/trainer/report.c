@@ -32,7 +32,7 @@ gt_report_head(FILE *out, const gt_trainer *t)
             "%zu parameters; %u worker%s x batch %zu, %u shard%s\n"
             "epoch  train loss  test loss  accuracy  seconds  samples/s\n",
             d->source, d->train.count, d->test.count, d->features, d->classes,
-            t->mlp.count, t->size, t->size == 1 ? "" : "s", t->options->batch,
+            t->parameters, t->size, t->size == 1 ? "" : "s", t->options->batch,
             t->shards, t->shards == 1 ? "" : "s");
     fflush(out);
 }
@@ -41,7 +41,7 @@ void
 gt_report_epoch(FILE *out, const gt_trainer *t, const gt_epoch *e)
 {
     double samples =
-        (double)(t->loader.steps * t->options->batch) * (double)t->size;
+        (double)(t->loader.steps * t->options->batch) * (double)t->layout.data;
 
     fprintf(out, "%5u  %10.4f  %9.4f  %7.2f %%  %7.3f  %9.0f\n", e->epoch,
             e->train_loss, e->test_loss, 100 * e->test_accuracy, e->seconds,
@@ -138,12 +138,13 @@ config_of(const gt_trainer *t)
 {
     const gt_options *o = t->options;
     json_t *c = json_object();
+    char layout[64];
 
     config_of_data(t, c);
     set_count(c, "workers", t->size);
     set_count(c, "shards", t->shards);
     json_object_set_new(c, "hidden", hidden_of(o));
-    set_count(c, "parameters", t->mlp.count);
+    set_count(c, "parameters", t->parameters);
     set_text(c, "loss", gt_loss_name(o->loss));
     set_text(c, "optimizer", gt_optim_name(o->optim.kind));
     set_float(c, "lr", o->optim.lr);
@@ -161,7 +162,8 @@ config_of(const gt_trainer *t)
         set_count(c, "slow_rank", o->slow_rank);
         set_real(c, "slow_factor", o->slow_factor);
     }
-    set_text(c, "parallel", "data");
+    gt_layout_print(&t->layout, layout, sizeof(layout));
+    set_text(c, "parallel", layout);
     set_text(c, "codec", o->codec);
     set_text(c, "pull_codec", o->pull_codec);
     set_text(c, "transport", o->transport);
@@ -264,7 +266,7 @@ codecs_of(const gt_trainer *t)
 {
     json_t *codecs = json_object();
 
-    for (size_t i = 0; t->comm && i < 2 * t->mlp.layers; i++) {
+    for (size_t i = 0; t->comm && i < 2 * (t->options->hidden_count + 1); i++) {
         char name[64];
 
         snprintf(name, sizeof(name), "layer%zu.%s", i / 2,
@@ -275,7 +277,7 @@ codecs_of(const gt_trainer *t)
 }
 
 static json_t *
-final_of(const gt_trainer *t, const char *sha256)
+final_of(const gt_trainer *t)
 {
     json_t *f = json_object();
 
@@ -292,7 +294,7 @@ final_of(const gt_trainer *t, const char *sha256)
         set_real(f, "hidden_share", hidden_share(t));
     }
     json_object_set_new(f, "codecs", codecs_of(t));
-    set_text(f, "params_sha256", sha256);
+    set_text(f, "params_sha256", t->digest);
     return f;
 }
 
@@ -320,17 +322,14 @@ gp_status
 gt_report_json(const char *path, const gt_trainer *t)
 {
     json_t *root = json_object();
-    char sha256[65];
-    gp_status status = gt_mlp_sha256(&t->mlp, sha256);
+    gp_status status;
 
-    if (status == GP_OK) {
-        set_text(root, "schema", "gradpush.train/1");
-        json_object_set_new(root, "config", config_of(t));
-        json_object_set_new(root, "environment", environment_of());
-        json_object_set_new(root, "epochs", epochs_of(t));
-        json_object_set_new(root, "final", final_of(t, sha256));
-        status = write_json(path, root);
-    }
+    set_text(root, "schema", "gradpush.train/1");
+    json_object_set_new(root, "config", config_of(t));
+    json_object_set_new(root, "environment", environment_of());
+    json_object_set_new(root, "epochs", epochs_of(t));
+    json_object_set_new(root, "final", final_of(t));
+    status = write_json(path, root);
     json_decref(root);
     return status;
 }

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "checkpoint.h"
+#include "cut.h"
 #include "dump.h"
 
 #define EVALUATE_ROWS 256
@@ -27,21 +28,9 @@
 static gp_status
 create_network(gt_trainer *t)
 {
-    const gt_options *o = t->options;
-    size_t widths[GT_LAYERS_MAX + 1], layers = o->hidden_count + 1;
-    size_t rows = o->batch > EVALUATE_ROWS ? o->batch : EVALUATE_ROWS;
-    gp_status status;
+    size_t rows = t->options->batch;
 
-    widths[0] = t->data.features;
-    memcpy(widths + 1, o->hidden, o->hidden_count * sizeof(size_t));
-    widths[layers] = t->data.classes;
-    status = gt_mlp_create(widths, layers, rows, &t->mlp);
-    if (status == GP_OK && o->optim.kind != GT_SGD &&
-        o->update == GT_UPDATE_WORKER)
-        status = gt_alloc_floats(t->mlp.span, "momentum", &t->velocity);
-    if (status == GP_OK)
-        gt_mlp_init(&t->mlp, o->seed);
-    return status;
+    return gt_cut_create(t, rows > EVALUATE_ROWS ? rows : EVALUATE_ROWS);
 }
 
 static gp_status
@@ -49,8 +38,8 @@ create_loader(gt_trainer *t)
 {
     const gt_options *o = t->options;
     gp_status status =
-        gt_loader_create(&t->data.train, t->data.features, o->batch, t->rank,
-                         t->size, o->seed, o->partition, &t->loader);
+        gt_loader_create(&t->data.train, t->data.features, o->batch, t->copy,
+                         t->layout.data, o->seed, o->partition, &t->loader);
 
     if (status == GP_OK)
         status = gt_alloc_floats(o->batch * t->data.features, "a batch", &t->x);
@@ -74,7 +63,8 @@ overlaps(const gt_options *o, const gt_comm *comm)
 
     if (o->overlap != GT_PROGRESS_AUTO)
         return o->overlap == GT_PROGRESS_ON;
-    if (o->mode_kind == GT_MODE_ALLREDUCE) /* all ranks call in one order */
+    if (o->mode_kind == GT_MODE_ALLREDUCE ||
+        gt_layout_cuts(&o->layout)) /* all ranks call in one order */
         return true;
     return here != (long)gt_comm_size(comm) ||
            here * (long)o->threads < sysconf(_SC_NPROCESSORS_ONLN);
@@ -90,6 +80,12 @@ join(gt_trainer *t)
     t->rank = gt_comm_rank(t->comm);
     t->size = gt_comm_size(t->comm);
     t->shards = gt_comm_shards(t->comm);
+    status = gt_comm_join_grid(t->comm, &t->layout);
+    if (status != GP_OK)
+        return status;
+    t->member = t->rank % gt_layout_members(&t->layout);
+    t->copy = t->rank / gt_layout_members(&t->layout);
+    t->shares = gt_comm_shares(t->comm);
     t->overlap = overlaps(t->options, t->comm);
     return GP_OK;
 }
@@ -97,7 +93,7 @@ join(gt_trainer *t)
 static gp_status
 resume(gt_trainer *t)
 {
-    gp_status status = gt_checkpoint_load(t);
+    gp_status status = gt_cut_load(t);
 
     if (status == GP_OK && t->epoch >= t->options->epochs)
         status = gt_fail(GP_ERR_CONFIG,
@@ -113,8 +109,10 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
     gt_trainer *t = out;
     gp_status status;
 
-    *t = (gt_trainer){.options = options, .size = 1};
+    *t = (gt_trainer){.options = options, .size = 1, .layout = {1, 1, 1}};
     status = gt_data_load(&options->data, &t->data);
+    if (distributed)
+        t->layout = options->layout;
     if (status == GP_OK && distributed)
         status = join(t);
     if (status == GP_OK)
@@ -147,9 +145,8 @@ gt_trainer_free(gt_trainer *t)
     /* First of all: requests may still write into the buffers below. */
     gt_comm_destroy(t->comm);
     gt_loader_free(&t->loader);
-    gt_mlp_free(&t->mlp);
+    gt_cut_free(t);
     gt_data_free(&t->data);
-    free(t->velocity);
     free(t->x);
     free(t->labels);
     free(t->epochs);
@@ -188,7 +185,7 @@ settle_layer(void *user, size_t l)
     double start = gt_now();
     gp_status status = GP_OK;
 
-    if (t->comm)
+    if (t->shares)
         status = gt_comm_wait(t->comm, l, &arrived);
     t->pending[l] = false;
     t->waited += gt_now() - start;
@@ -217,7 +214,7 @@ push_layer(void *user, size_t l)
     gp_status status = gt_dump_layer(t, l);
 
     t->pending[l] = true;
-    if (!t->comm || status != GP_OK)
+    if (!t->shares || status != GP_OK)
         return status;
     if (is_local(t))
         return l == 0 ? step_locally(t) : GP_OK;
@@ -264,10 +261,13 @@ gt_trainer_step(gt_trainer *t, size_t step, gt_score *score)
     t->waited = 0;
     gt_loader_batch(&t->loader, step, t->x, t->labels);
     status = gt_mlp_forward(&t->mlp, t->x, rows, settle_layer, t, &output);
+    if (status == GP_OK)
+        status = gt_cut_output(t, rows, &output);
     if (status != GP_OK)
         return status;
     gt_loss_eval(t->options->loss, output, t->labels, rows, t->data.classes,
-                 gt_mlp_output_delta(&t->mlp), score);
+                 gt_cut_delta(t), score);
+    gt_cut_take_delta(t, rows);
     status = gt_mlp_backward(&t->mlp, t->x, rows, push_layer, t);
     t->steps++;
     slow_down(t, gt_now() - start - t->waited);
@@ -280,8 +280,8 @@ static gp_status
 evaluate(gt_trainer *t, gt_score *score)
 {
     const gt_samples *test = &t->data.test;
-    size_t first = test->count * t->rank / t->size;
-    size_t last = test->count * (t->rank + 1) / t->size;
+    size_t first = test->count * t->copy / t->layout.data;
+    size_t last = test->count * (t->copy + 1) / t->layout.data;
 
     for (size_t at = first; at < last; at += EVALUATE_ROWS) {
         size_t rows = last - at < EVALUATE_ROWS ? last - at : EVALUATE_ROWS;
@@ -290,6 +290,8 @@ evaluate(gt_trainer *t, gt_score *score)
             gt_mlp_forward(&t->mlp, test->x + at * t->data.features, rows, NULL,
                            NULL, &output);
 
+        if (status == GP_OK)
+            status = gt_cut_output(t, rows, &output);
         if (status != GP_OK)
             return status;
         gt_loss_eval(t->options->loss, output, test->labels + at, rows,
@@ -315,8 +317,12 @@ combine(gt_trainer *t, const gt_score *train, const gt_score *test,
     uint64_t v[5] = {to_units(train->loss), to_units(test->loss), test->correct,
                      diverged, out->samples};
     double tested = (double)t->data.test.count;
-    gp_status status = t->comm ? gt_comm_sum(t->comm, v, 5) : GP_OK;
+    gp_status status = GP_OK;
 
+    if (!gt_cut_counts(t))
+        v[0] = v[1] = v[2] = v[4] = 0;
+    if (t->comm)
+        status = gt_comm_sum(t->comm, v, 5);
     if (status != GP_OK)
         return status;
     if (v[3])
@@ -431,6 +437,21 @@ sum_stats(gt_trainer *t)
 }
 
 static gp_status
+digest(gt_trainer *t)
+{
+    gt_trainer whole;
+    gp_status status;
+
+    if (!gt_layout_cuts(&t->layout))
+        return gt_mlp_sha256(&t->mlp, t->digest);
+    status = gt_cut_gather(t, &whole);
+    if (status == GP_OK && t->rank == 0)
+        status = gt_mlp_sha256(&whole.mlp, t->digest);
+    gt_cut_free_whole(&whole);
+    return status;
+}
+
+static gp_status
 log_epoch(gt_trainer *t, const gt_epoch *e)
 {
     double samples = (double)e->samples;
@@ -473,5 +494,7 @@ gt_trainer_run(gt_trainer *t, gt_epoch_hook report)
             status = gt_checkpoint_save(t);
     }
     t->total_seconds = gt_now() - start;
-    return status == GP_OK ? sum_stats(t) : status;
+    if (status == GP_OK)
+        status = sum_stats(t);
+    return status == GP_OK && t->options->json ? digest(t) : status;
 }

@@ -26,10 +26,17 @@ typedef struct gt_epoch {
 typedef struct gt_trainer {
     const gt_options *options;
     gt_data data;
-    gt_mlp mlp;
+    gt_layout layout;
+    uint32_t member, copy; /* which part, of which copy of the network */
+    gt_slice part;
+    size_t parameters; /* of the whole network */
+    gt_mlp mlp;        /* this worker's part, which may be the whole */
+    /* Of a last layer that is cut: rows x classes, and its parts. */
+    float *outputs, *output_delta, *pieces;
     float *velocity; /* as mlp.params; NULL for GT_SGD and on shards */
     gt_loader loader;
     gt_comm *comm; /* NULL: a single worker without shards */
+    bool shares;   /* gradients travel */
     bool overlap;  /* layers are pushed while backward goes on */
     uint32_t rank, size, shards;
     float *x;
@@ -49,6 +56,7 @@ typedef struct gt_trainer {
     double step_seconds;  /* spent in steps of this run */
     double total_seconds; /* of this run, evaluation and checkpoints too */
     gp_stats stats;       /* summed over workers */
+    char digest[65];      /* of the whole network at the end, on rank 0 */
 } gt_trainer;
 
 /* Loads data, joins the job, sets initial or resumed parameters. */
