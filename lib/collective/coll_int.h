@@ -252,6 +252,7 @@ gp_dense_bytes(const gp_msg *msg)
     return gp_dtype_bytes((gp_dtype)msg->dtype) == 2 ? 2 * msg->payload
                                                      : msg->payload;
 }
+void gp_mesh_init(gp_mesh *mesh, gp_worker *w);
 gp_status gp_mesh_open(gp_worker *w, gp_mesh **out);
 gp_status gp_mesh_find(gp_mesh *mesh, uint32_t rank, uint64_t deadline);
 const char *gp_mate_name(const gp_mesh *mesh, uint32_t rank, char *out,
@@ -274,6 +275,8 @@ void gp_mate_lose(gp_mate *mate, gp_status status, const char *format, ...)
     GP_PRINTF(3, 4);
 
 /* group.c */
+/* One that nobody else knows yet. */
+gp_status gp_group_new(gp_worker *w, const gp_group_options *o, gp_group **out);
 gp_group *gp_group_find(gp_mesh *mesh, uint64_t id);
 gp_member *gp_group_member(gp_group *g, uint32_t number);
 void gp_group_fail(gp_group *g, gp_status status, bool tell, const char *format,

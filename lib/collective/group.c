@@ -248,8 +248,8 @@ take_options(gp_group *g, const gp_worker *w, const gp_group_options *o)
     return gp_algorithm_parse(algorithm, &g->algorithm);
 }
 
-static gp_status
-new_group(gp_worker *w, const gp_group_options *o, gp_group **out)
+gp_status
+gp_group_new(gp_worker *w, const gp_group_options *o, gp_group **out)
 {
     gp_group *g = calloc(1, sizeof(*g));
     gp_status status;
@@ -433,7 +433,7 @@ create(gp_worker *w, const gp_group_options *o, gp_group **out)
     gp_status status = find_mesh(w);
 
     if (status == GP_OK)
-        status = new_group(w, o, &g);
+        status = gp_group_new(w, o, &g);
     if (status == GP_OK)
         status = join(w->mesh, g, o);
     if (status == GP_OK)

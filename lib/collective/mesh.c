@@ -14,8 +14,8 @@
 #include "collective/coll_int.h"
 #include "shard/paths.h"
 
-static void
-init(gp_mesh *mesh, gp_worker *w)
+void
+gp_mesh_init(gp_mesh *mesh, gp_worker *w)
 {
     mesh->worker = w;
     gp_list_init(&mesh->strangers);
@@ -132,7 +132,7 @@ gp_mesh_open(gp_worker *w, gp_mesh **out)
 
     if (!mesh)
         return gp_fail(GP_ERR_NO_MEMORY, "collectives");
-    init(mesh, w);
+    gp_mesh_init(mesh, w);
     mesh->mate = calloc(w->size, sizeof(*mesh->mate));
     mesh->address = calloc(w->size, GP_ADDRESS_MAX);
     if (!mesh->mate || !mesh->address)
