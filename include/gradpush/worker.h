@@ -262,8 +262,10 @@ GP_API GP_MUST_CHECK gp_status gp_push_pull_weighted(gp_tensor *tensor,
  * another time.
  *
  * @param params   the tensor's elements, borrowed until the request ends, which
- *                 it does at once unless the call is an H-th. The anchor is the
- *                 worker's own copy, see gp_stats.memory.
+ *                 it does at once unless the call is an H-th. The difference is
+ *                 formed in them: when a round fails, they are no parameters
+ *                 any more. The anchor is the worker's own copy, see
+ *                 gp_stats.memory.
  * @param weight   of this local step, such as its number of samples, from 1e-30
  *                 to 1e30; a round weighs the mean of its calls.
  * @return GP_OK
