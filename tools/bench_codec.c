@@ -38,7 +38,8 @@ static const gp_option options[] = {
      "or a file of fp32 FILE.npy; several files are steps (default gauss)"},
     {"columns", KEY_COLUMNS, "N",
      "length of a row, for codecs of matrices (default: the file's)"},
-    {"device", KEY_DEVICE, "NAME", "cpu; cuda where there is one"},
+    {"device", KEY_DEVICE, "NAME",
+     "cpu, cuda or cuda:N: where the tensor lies (default cpu)"},
     {"threads", KEY_THREADS, "N", "that share the chunks (default 1)"},
     {"workers", KEY_WORKERS, "N", "messages in a fold (default 8)"},
     {"chunk", KEY_CHUNK, "SIZE",
@@ -128,13 +129,15 @@ apply_link(const char *value, double *out)
 }
 
 static bool
-apply_device(const char *value, bool *cuda)
+apply_device(const char *value, const char **name)
 {
-    *cuda = !strncmp(value, "cuda", 4) &&
-            (!value[4] || (value[4] == ':' && value[5]));
-    if (*cuda || !strcmp(value, "cpu"))
+    *name = value;
+    if (!strncmp(value, "cuda", 4) &&
+        (!value[4] || (value[4] == ':' && value[5])))
         return true;
-    gp_say("--device is '%s': it takes cpu or cuda", value);
+    if (!strcmp(value, "cpu"))
+        return true;
+    gp_say("--device is '%s': it takes cpu, cuda or cuda:N", value);
     return false;
 }
 
@@ -155,7 +158,7 @@ apply(void *user, int key, const char *value)
     case KEY_COLUMNS:
         return apply_wide("--columns", value, 1, COUNT_MAX, &bench->columns);
     case KEY_DEVICE:
-        return apply_device(value, &bench->cuda);
+        return apply_device(value, &bench->device_name);
     case KEY_THREADS:
         return apply_number("--threads", value, 256, &bench->threads);
     case KEY_WORKERS:
@@ -232,11 +235,6 @@ read_options(gp_codec_bench *bench, int argc, char **argv)
 
     if (rc != GP_EXIT_NONE)
         return rc;
-    if (bench->cuda) {
-        gp_say("--device cuda is not available: the codecs of this version "
-               "run on the CPU; --device cpu measures those");
-        return GP_EXIT_FAILURE;
-    }
     for (size_t i = 0; i < GP_COUNT_OF(defaults) && !bench->codec_count; i++)
         bench->codecs[i] = defaults[i];
     if (!bench->codec_count)
@@ -256,7 +254,7 @@ document(const gp_codec_bench *bench)
     list = gp_json_array(config, "input");
     for (uint32_t i = 0; i < bench->input_count; i++)
         gp_json_text(list, NULL, bench->inputs[i]);
-    gp_json_text(config, "device", "cpu");
+    gp_json_text(config, "device", bench->device_name);
     gp_json_int(config, "threads", bench->threads);
     gp_json_int(config, "workers", bench->workers);
     gp_json_int(config, "seed", (int64_t)bench->seed);
@@ -282,7 +280,8 @@ measure_size(const gp_codec_bench *bench, uint64_t bytes, gp_json *list,
     for (uint32_t i = 0; i < bench->codec_count && status == GP_OK; i++) {
         gp_codec_result result;
 
-        status = gp_codec_measure(bench, bench->codecs[i], &source, &result);
+        status = (bench->device ? gp_codec_measure_device : gp_codec_measure)(
+            bench, bench->codecs[i], &source, &result);
         if (status != GP_OK) {
             gp_say("%s, %llu bytes:", bench->codecs[i],
                    (unsigned long long)bytes);
@@ -315,6 +314,26 @@ finish(const gp_codec_bench *bench, gp_json *doc, uint64_t errors)
     return errors ? GP_EXIT_FAILURE : GP_EXIT_OK;
 }
 
+static int
+measure_all(const gp_codec_bench *bench)
+{
+    gp_status status = GP_OK;
+    uint64_t errors = 0;
+    gp_json *doc = document(bench), *list = gp_json_array(doc, "results");
+    int rc = GP_EXIT_FAILURE;
+
+    if (gp_bench_table(&bench->common))
+        gp_codec_print_header(bench);
+    for (uint32_t i = 0; i < bench->common.size_count && status == GP_OK; i++)
+        status = measure_size(bench, bench->common.sizes[i], list, &errors);
+    if (status != GP_OK)
+        gp_say("%s", gp_last_error());
+    else
+        rc = finish(bench, doc, errors);
+    gp_json_destroy(doc);
+    return rc;
+}
+
 int
 gp_bench_codec_main(int argc, char **argv)
 {
@@ -323,23 +342,19 @@ gp_bench_codec_main(int argc, char **argv)
                                    .workers = 8,
                                    .trials = 5,
                                    .seed = 1,
-                                   .steps = 20};
+                                   .steps = 20,
+                                   .device_name = "cpu"};
     int rc = read_options(&bench, argc, argv);
-    gp_status status = GP_OK;
-    uint64_t errors = 0;
-    gp_json *doc, *list;
 
     if (rc != GP_EXIT_NONE)
         return rc;
-    doc = document(&bench);
-    list = gp_json_array(doc, "results");
-    if (gp_bench_table(&bench.common))
-        gp_codec_print_header(&bench);
-    for (uint32_t i = 0; i < bench.common.size_count && status == GP_OK; i++)
-        status = measure_size(&bench, bench.common.sizes[i], list, &errors);
-    if (status != GP_OK)
-        gp_say("%s", gp_last_error());
-    rc = status == GP_OK ? finish(&bench, doc, errors) : GP_EXIT_FAILURE;
-    gp_json_destroy(doc);
+    if (strcmp(bench.device_name, "cpu") != 0 &&
+        gp_device_open(bench.device_name, &bench.device) != GP_OK) {
+        gp_say("--device %s: %s; --device cpu measures the codecs of the host",
+               bench.device_name, gp_last_error());
+        return GP_EXIT_FAILURE;
+    }
+    rc = measure_all(&bench);
+    gp_device_close(bench.device);
     return rc;
 }

@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "bench.h"
+#include "device/device.h"
 
 #define GP_CODEC_TEXTS  256 /* pipelines in one run */
 #define GP_CODEC_INPUTS 256 /* files in one run */
@@ -28,9 +29,11 @@ typedef struct gp_codec_bench {
     uint64_t chunk_bytes; /* 0: as the engine would */
     uint32_t threads, workers, trials;
     uint64_t seed;
-    bool feedback, cuda;
-    uint32_t steps; /* under error feedback, before the timed ones */
-    double link;    /* bit/s, 0: not given */
+    bool feedback;
+    const char *device_name; /* as it was typed */
+    gp_device *device;       /* NULL: the host */
+    uint32_t steps;          /* under error feedback, before the timed ones */
+    double link;             /* bit/s, 0: not given */
 } gp_codec_bench;
 
 /*
@@ -149,6 +152,11 @@ typedef struct gp_codec_result {
 gp_status gp_codec_measure(const gp_codec_bench *bench, const char *text,
                            const gp_codec_source *source,
                            gp_codec_result *result);
+
+/* The same on bench->device. */
+gp_status gp_codec_measure_device(const gp_codec_bench *bench, const char *text,
+                                  const gp_codec_source *source,
+                                  gp_codec_result *result);
 
 /* Accuracy and verification; `rig` holds the messages of all ranks. */
 gp_status gp_codec_judge(gp_codec_rig *rig, const gp_codec_source *source,

@@ -184,7 +184,7 @@ gp_codec_add_result(const gp_codec_bench *bench, gp_json *list,
 
     gp_json_text(o, "codec", r->codec);
     gp_json_text(o, "pipeline", r->name);
-    gp_json_text(o, "device", "cpu");
+    gp_json_text(o, "device", bench->device_name);
     gp_json_int(o, "bytes", (int64_t)r->bytes);
     gp_json_int(o, "count", (int64_t)r->count);
     gp_json_int(o, "chunk", (int64_t)r->chunk);

@@ -59,6 +59,7 @@
     X(cuStreamWaitValue32)           \
     X(cuMemGetHandleForAddressRange) \
     X(cuPointerSetAttribute)         \
+    X(cuEventElapsedTime)            \
     X(cuFlushGPUDirectRDMAWrites)
 
 typedef struct gp_cuda_driver {

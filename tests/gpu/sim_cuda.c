@@ -494,6 +494,16 @@ sim_cuEventRecord(CUevent handle, CUstream s)
 }
 
 static CUresult
+sim_cuEventElapsedTime(float *ms, CUevent from, CUevent to)
+{
+    MAY_FAIL;
+    pthread_mutex_lock(&sim_lock);
+    *ms = (float)(((sim_event *)to)->ms - ((sim_event *)from)->ms);
+    pthread_mutex_unlock(&sim_lock);
+    return CUDA_SUCCESS;
+}
+
+static CUresult
 sim_cuEventQuery(CUevent handle)
 {
     sim_event *e = (sim_event *)handle;

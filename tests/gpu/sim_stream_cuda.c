@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/base.h"
+
 pthread_mutex_t sim_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t sim_changed = PTHREAD_COND_INITIALIZER;
 sim_stream sim_usual;
@@ -86,8 +88,10 @@ stream_main(void *argument)
         pthread_mutex_unlock(&sim_lock);
         do_work(w);
         pthread_mutex_lock(&sim_lock);
-        if (w->kind == WORK_RECORD && w->event->done < w->place)
+        if (w->kind == WORK_RECORD && w->event->done < w->place) {
             w->event->done = w->place;
+            w->event->ms = (double)gp_clock_ns() / 1e6;
+        }
         s->first = w->next;
         if (!s->first)
             s->last = &s->first;

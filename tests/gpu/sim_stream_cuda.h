@@ -38,6 +38,7 @@ typedef struct sim_work {
 
 typedef struct sim_event {
     uint64_t recorded, done; /* places */
+    double ms;               /* when the last one was done */
 } sim_event;
 
 typedef struct sim_stream {
