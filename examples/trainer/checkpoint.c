@@ -66,6 +66,8 @@ collect(const gt_trainer *t, settings *s)
     put(s, "workers", "%u", t->size);
     gt_layout_print(&t->layout, text, sizeof(text));
     put(s, "parallel", "%s", text);
+    if (t->layout.pipeline > 1)
+        put(s, "micro-batches", "%u", t->micro_batches);
     put(s, "batch", "%zu", o->batch);
     put(s, "loss", "%s", gt_loss_name(o->loss));
     put(s, "optimizer", "%s", gt_optim_name(o->optim.kind));
@@ -401,7 +403,7 @@ static bool
 is_younger(const char *key)
 {
     return strcmp(key, "optimizer:") == 0 || strcmp(key, "update") == 0 ||
-           strcmp(key, "parallel") == 0;
+           strcmp(key, "parallel") == 0 || strcmp(key, "micro-batches") == 0;
 }
 
 static gp_status

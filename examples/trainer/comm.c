@@ -150,15 +150,19 @@ gt_comm_shares(const gt_comm *comm)
     return !comm->parts || comm->group;
 }
 
-/* Ends a request at once. */
+/* A status of what parts of the network do together. */
 static gp_status
-finish(gp_status status, gp_request *request)
+met(gp_status status)
 {
-    if (status == GP_OK)
-        status = gp_wait(&request, -1);
     return status == GP_OK
                ? GP_OK
                : gt_fail_engine(status, "parts of the network do not meet");
+}
+
+static gp_status
+finish(gp_status status, gp_request *request)
+{
+    return met(status == GP_OK ? gp_wait(&request, -1) : status);
 }
 
 gp_status
@@ -182,14 +186,36 @@ gt_comm_gather_parts(gt_comm *comm, const float *in, float *out, size_t count)
 }
 
 gp_status
+gt_comm_post_send(gt_comm *comm, const float *values, size_t count, uint32_t to,
+                  uint32_t tag, gp_request **request)
+{
+    return met(
+        gp_send(comm->parts, values, count * sizeof(float), to, tag, request));
+}
+
+gp_status
+gt_comm_post_recv(gt_comm *comm, float *values, size_t count, uint32_t from,
+                  uint32_t tag, gp_request **request)
+{
+    return met(gp_recv(comm->parts, values, count * sizeof(float), from, tag,
+                       request));
+}
+
+gp_status
+gt_comm_end(gp_request **request)
+{
+    return *request ? met(gp_wait(request, -1)) : GP_OK;
+}
+
+gp_status
 gt_comm_send_part(gt_comm *comm, const float *values, size_t count, uint32_t to,
                   uint32_t tag)
 {
     gp_request *request = NULL;
     gp_status status =
-        gp_send(comm->parts, values, count * sizeof(float), to, tag, &request);
+        gt_comm_post_send(comm, values, count, to, tag, &request);
 
-    return finish(status, request);
+    return status == GP_OK ? gt_comm_end(&request) : status;
 }
 
 gp_status
@@ -197,10 +223,10 @@ gt_comm_recv_part(gt_comm *comm, float *values, size_t count, uint32_t from,
                   uint32_t tag)
 {
     gp_request *request = NULL;
-    gp_status status = gp_recv(comm->parts, values, count * sizeof(float), from,
-                               tag, &request);
+    gp_status status =
+        gt_comm_post_recv(comm, values, count, from, tag, &request);
 
-    return finish(status, request);
+    return status == GP_OK ? gt_comm_end(&request) : status;
 }
 
 uint32_t

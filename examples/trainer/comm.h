@@ -33,6 +33,14 @@ gp_status gt_comm_send_part(gt_comm *comm, const float *values, size_t count,
 gp_status gt_comm_recv_part(gt_comm *comm, float *values, size_t count,
                             uint32_t from, uint32_t tag);
 
+/* The same without waiting for the end. */
+gp_status gt_comm_post_send(gt_comm *comm, const float *values, size_t count,
+                            uint32_t to, uint32_t tag, gp_request **request);
+gp_status gt_comm_post_recv(gt_comm *comm, float *values, size_t count,
+                            uint32_t from, uint32_t tag, gp_request **request);
+/* Waits for it; NULL has ended. */
+gp_status gt_comm_end(gp_request **request);
+
 /* Whether gradients travel at all: not where there is one copy in parts. */
 bool gt_comm_shares(const gt_comm *comm);
 

@@ -76,6 +76,7 @@ create_whole(const gt_trainer *t, gt_trainer *whole)
 
     *whole = (gt_trainer){.options = t->options,
                           .layout = t->layout,
+                          .micro_batches = t->micro_batches,
                           .rank = t->rank,
                           .size = t->size,
                           .epoch = t->epoch,

@@ -168,6 +168,19 @@ add_bias(float *restrict y, const float *restrict bias, size_t rows,
     }
 }
 
+/* Whether ReLU comes after a layer. */
+static bool
+has_relu(const gt_mlp *mlp, size_t l)
+{
+    return l + 1 < mlp->layers || mlp->continues;
+}
+
+static float *
+outputs_of(const gt_mlp *mlp, size_t l)
+{
+    return mlp->activation[l] + mlp->row * mlp->layer[l].out;
+}
+
 gp_status
 gt_mlp_forward(gt_mlp *mlp, const float *x, size_t rows, gt_layer_hook before,
                void *user, const float **output)
@@ -175,20 +188,19 @@ gt_mlp_forward(gt_mlp *mlp, const float *x, size_t rows, gt_layer_hook before,
     for (size_t l = 0; l < mlp->layers; l++) {
         gt_layer *layer = &mlp->layer[l];
         int m = (int)rows, n = (int)layer->out, k = (int)layer->in;
+        float *y = outputs_of(mlp, l);
         gp_status status = before ? before(user, l) : GP_OK;
 
         if (status != GP_OK)
             return status;
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0f, x,
-                    k, layer->weight, k, 0.0f, mlp->activation[l], n);
+                    k, layer->weight, k, 0.0f, y, n);
         if (layer->partial)
-            status =
-                mlp->sum(mlp->sum_user, mlp->activation[l], rows * layer->out);
+            status = mlp->sum(mlp->sum_user, y, rows * layer->out);
         if (status != GP_OK)
             return status;
-        add_bias(mlp->activation[l], layer->bias, rows, layer->out,
-                 l + 1 < mlp->layers);
-        x = mlp->activation[l];
+        add_bias(y, layer->bias, rows, layer->out, has_relu(mlp, l));
+        x = y;
     }
     *output = x;
     return GP_OK;
@@ -201,12 +213,11 @@ gt_mlp_output_delta(gt_mlp *mlp)
 }
 
 /* delta := delta where the activation is positive, else 0 (with an activation),
- * and its column sums are the bias gradient. */
+ * and its column sums are added to the bias gradient. */
 static void
 mask_and_sum(float *restrict delta, const float *restrict activation,
              size_t rows, size_t columns, float *restrict bias_grad)
 {
-    memset(bias_grad, 0, columns * sizeof(float));
     for (size_t r = 0; r < rows; r++, delta += columns) {
         if (activation)
             for (size_t c = 0; c < columns; c++)
@@ -218,6 +229,23 @@ mask_and_sum(float *restrict delta, const float *restrict activation,
     }
 }
 
+/* A layer's gradients, from its inputs and that of its outputs. */
+static void
+find_gradients(gt_mlp *mlp, size_t l, const float *input, size_t rows,
+               float *delta)
+{
+    gt_layer *layer = &mlp->layer[l];
+    int m = (int)rows, n = (int)layer->out, k = (int)layer->in;
+
+    if (!mlp->accumulate)
+        memset(layer->bias_grad, 0, layer->out * sizeof(float));
+    mask_and_sum(delta, has_relu(mlp, l) ? outputs_of(mlp, l) : NULL, rows,
+                 layer->out, layer->bias_grad);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, k, m, 1.0f, delta,
+                n, input, k, mlp->accumulate ? 1.0f : 0.0f, layer->weight_grad,
+                k);
+}
+
 gp_status
 gt_mlp_backward(gt_mlp *mlp, const float *x, size_t rows, gt_layer_hook ready,
                 void *user)
@@ -225,18 +253,15 @@ gt_mlp_backward(gt_mlp *mlp, const float *x, size_t rows, gt_layer_hook ready,
     for (size_t l = mlp->layers; l-- > 0;) {
         gt_layer *layer = &mlp->layer[l];
         int m = (int)rows, n = (int)layer->out, k = (int)layer->in;
-        const float *input = l ? mlp->activation[l - 1] : x;
-        float *delta = mlp->delta[l % 2], *below = mlp->delta[(l + 1) % 2];
+        float *delta = mlp->delta[l % 2];
+        float *below = l ? mlp->delta[(l + 1) % 2] : mlp->below;
         gp_status status;
 
-        mask_and_sum(delta, l + 1 < mlp->layers ? mlp->activation[l] : NULL,
-                     rows, layer->out, layer->bias_grad);
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, k, m, 1.0f,
-                    delta, n, input, k, 0.0f, layer->weight_grad, k);
+        find_gradients(mlp, l, l ? outputs_of(mlp, l - 1) : x, rows, delta);
         status = ready ? ready(user, l) : GP_OK;
         if (status != GP_OK)
             return status;
-        if (l)
+        if (below)
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, k, n,
                         1.0f, delta, n, layer->weight, k, 0.0f, below, k);
         if (l && layer->partial_below)

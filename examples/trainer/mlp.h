@@ -42,6 +42,11 @@ typedef struct gt_mlp {
     float *delta[2];                  /* owned, rows_max x widest */
     gt_sum_hook sum;                  /* of partial layers */
     void *sum_user;
+    /* Of a stage of a pipeline, for the passes to come: */
+    size_t row;      /* of activations, where the first sample's are */
+    bool accumulate; /* backward adds to the gradients there are */
+    bool continues;  /* layers elsewhere follow: ReLU after the last too */
+    float *below;    /* where d loss / d x goes, unless NULL */
 } gt_mlp;
 
 /* Called before a layer's parameters are read, or after its gradients are

@@ -98,6 +98,11 @@ check_cut(const gt_options *o)
         return gt_fail(GP_ERR_CONFIG,
                        "--dump-gradients writes whole gradients, and with "
                        "--parallel tensor and pipeline no worker has them");
+    if (o->micro_batches > o->batch)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--micro-batches %u are more than the %zu samples of "
+                       "--batch",
+                       o->micro_batches, o->batch);
     return GP_OK;
 }
 
@@ -108,16 +113,16 @@ gt_options_settle_layout(gt_options *o)
     gt_layout settled = o->layout;
     gp_status status;
 
+    if (o->layout.pipeline == 1 && o->micro_batches)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--micro-batches are of --parallel pipeline: leave "
+                       "them out, or give --parallel pipeline=2");
     if (!gt_layout_cuts(&o->layout)) {
         if (o->layout.data && !o->workers_given)
             o->workers = o->layout.data;
         return o->workers_given ? gt_layout_settle(o->workers, &settled)
                                 : GP_OK;
     }
-    if (o->layout.pipeline != 1)
-        return gt_fail(GP_ERR_UNSUPPORTED,
-                       "--parallel pipeline is not in this version; use "
-                       "tensor");
     status = check_cut(o);
     if (status != GP_OK)
         return status;

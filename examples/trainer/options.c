@@ -38,6 +38,7 @@ enum key {
     KEY_OUTER,
     KEY_SLOW,
     KEY_PARALLEL,
+    KEY_MICRO_BATCHES,
     KEY_CODEC,
     KEY_PULL_CODEC,
     KEY_TRANSPORT,
@@ -113,8 +114,11 @@ static const struct row {
      "about it"},
     {"parallel", KEY_PARALLEL, "LAYOUT",
      "data (default): workers have copies of the network; tensor=T: T workers "
-     "have a copy together, each a part of every layer; tensor=T,data=D: D "
-     "such copies"},
+     "have a copy together, each a part of every layer; pipeline=P: each some "
+     "layers; tensor=T,data=D: D such copies"},
+    {"micro-batches", KEY_MICRO_BATCHES, "N",
+     "parts of a batch that follow each other through --parallel pipeline (2 "
+     "for each stage)"},
     {"codec", KEY_CODEC, "SPEC", "pipeline for pushes, such as q8+lz4 (none)"},
     {"pull-codec", KEY_PULL_CODEC, "SPEC", "pipeline for pulls (none)"},
     {"transport", KEY_TRANSPORT, "NAME", "auto, tcp, ... (auto)"},
@@ -423,6 +427,8 @@ apply_training(int key, const char *name, const char *text, gt_options *o)
         return gt_options_slow(text, o);
     case KEY_PARALLEL:
         return gt_layout_parse(text, &o->layout);
+    case KEY_MICRO_BATCHES:
+        return parse_count32(name, text, 1, 65536, &o->micro_batches);
     case KEY_THREADS:
         return parse_count32(name, text, 1, 1024, &o->threads);
     default:

@@ -51,7 +51,8 @@ typedef struct gt_options {
     bool mode_given;
     gt_mode mode_kind;
     gt_layout layout;
-    const char *outer; /* updater of mode local:H */
+    uint32_t micro_batches; /* of a pipeline; 0: not given */
+    const char *outer;      /* updater of mode local:H */
     uint32_t slow_rank;
     double slow_factor; /* 0: nobody is slowed */
     gt_partition partition;

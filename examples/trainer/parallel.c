@@ -177,15 +177,15 @@ static gp_status
 part_of_pipeline(const gt_layout *layout, const size_t *widths, size_t layers,
                  uint32_t member, gt_slice *part)
 {
-    uint32_t stages = layout->pipeline;
+    uint32_t stages = layout->pipeline, stage = stages - 1 - member;
 
     if (layers < stages)
         return gt_fail(GP_ERR_CONFIG,
                        "--parallel pipeline=%u: the network has %zu layers; "
                        "give more --hidden layers or use fewer stages",
                        stages, layers);
-    part->first = gt_slice_first(layers, member, stages);
-    part->layers = gt_slice_first(layers, member + 1, stages) - part->first;
+    part->first = gt_slice_first(layers, stage, stages);
+    part->layers = gt_slice_first(layers, stage + 1, stages) - part->first;
     memcpy(part->widths, widths + part->first,
            (part->layers + 1) * sizeof(*widths));
     return GP_OK;

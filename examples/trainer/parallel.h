@@ -12,7 +12,7 @@
  *          some outputs, which are just the inputs that it has of the next one,
  *          cut by rows; the sums of that one are completed over the members,
  *          forward, and those of the one before, backward.
- * pipeline members hold consecutive layers.
+ * pipeline members hold consecutive layers, member 0 the last ones.
  */
 #ifndef GT_PARALLEL_H
 #define GT_PARALLEL_H

@@ -164,6 +164,8 @@ config_of(const gt_trainer *t)
     }
     gt_layout_print(&t->layout, layout, sizeof(layout));
     set_text(c, "parallel", layout);
+    if (t->layout.pipeline > 1)
+        set_count(c, "micro_batches", t->micro_batches);
     set_text(c, "codec", o->codec);
     set_text(c, "pull_codec", o->pull_codec);
     set_text(c, "transport", o->transport);

@@ -19,6 +19,7 @@
 #include "checkpoint.h"
 #include "cut.h"
 #include "dump.h"
+#include "pipeline.h"
 
 #define EVALUATE_ROWS 256
 #define LOSS_UNIT     0x1p20
@@ -28,9 +29,14 @@
 static gp_status
 create_network(gt_trainer *t)
 {
-    size_t rows = t->options->batch;
+    size_t rows =
+        t->layout.pipeline > 1 ? gt_pipeline_rows(t) : t->options->batch;
+    gp_status status;
 
-    return gt_cut_create(t, rows > EVALUATE_ROWS ? rows : EVALUATE_ROWS);
+    if (rows < EVALUATE_ROWS)
+        rows = EVALUATE_ROWS;
+    status = gt_cut_create(t, rows);
+    return status == GP_OK ? gt_pipeline_create(t, rows) : status;
 }
 
 static gp_status
@@ -86,6 +92,11 @@ join(gt_trainer *t)
     t->member = t->rank % gt_layout_members(&t->layout);
     t->copy = t->rank / gt_layout_members(&t->layout);
     t->shares = gt_comm_shares(t->comm);
+    t->micro_batches = t->options->micro_batches;
+    if (t->micro_batches == 0)
+        t->micro_batches = 2 * t->layout.pipeline;
+    if (t->micro_batches > t->options->batch)
+        t->micro_batches = (uint32_t)t->options->batch;
     t->overlap = overlaps(t->options, t->comm);
     return GP_OK;
 }
@@ -145,6 +156,7 @@ gt_trainer_free(gt_trainer *t)
     /* First of all: requests may still write into the buffers below. */
     gt_comm_destroy(t->comm);
     gt_loader_free(&t->loader);
+    gt_pipeline_free(t->pipeline);
     gt_cut_free(t);
     gt_data_free(&t->data);
     free(t->x);
@@ -250,17 +262,14 @@ slow_down(const gt_trainer *t, double computed)
         continue;
 }
 
-gp_status
-gt_trainer_step(gt_trainer *t, size_t step, gt_score *score)
+static gp_status
+run_passes(gt_trainer *t, gt_score *score)
 {
     size_t rows = t->options->batch;
-    double start = gt_now();
     const float *output;
-    gp_status status;
+    gp_status status =
+        gt_mlp_forward(&t->mlp, t->x, rows, settle_layer, t, &output);
 
-    t->waited = 0;
-    gt_loader_batch(&t->loader, step, t->x, t->labels);
-    status = gt_mlp_forward(&t->mlp, t->x, rows, settle_layer, t, &output);
     if (status == GP_OK)
         status = gt_cut_output(t, rows, &output);
     if (status != GP_OK)
@@ -268,13 +277,39 @@ gt_trainer_step(gt_trainer *t, size_t step, gt_score *score)
     gt_loss_eval(t->options->loss, output, t->labels, rows, t->data.classes,
                  gt_cut_delta(t), score);
     gt_cut_take_delta(t, rows);
-    status = gt_mlp_backward(&t->mlp, t->x, rows, push_layer, t);
+    return gt_mlp_backward(&t->mlp, t->x, rows, push_layer, t);
+}
+
+gp_status
+gt_trainer_step(gt_trainer *t, size_t step, gt_score *score)
+{
+    double start = gt_now();
+    gp_status status;
+
+    t->waited = 0;
+    gt_loader_batch(&t->loader, step, t->x, t->labels);
+    if (t->pipeline)
+        status = gt_pipeline_step(t, settle_layer, push_layer, score);
+    else
+        status = run_passes(t, score);
     t->steps++;
     slow_down(t, gt_now() - start - t->waited);
     return status;
 }
 
 /* --- an epoch --- */
+
+/* *output is NULL where a pipeline has its outputs elsewhere. */
+static gp_status
+run_forward(gt_trainer *t, const float *x, size_t rows, const float **output)
+{
+    gp_status status;
+
+    if (t->pipeline)
+        return gt_pipeline_forward(t, x, rows, output);
+    status = gt_mlp_forward(&t->mlp, x, rows, NULL, NULL, output);
+    return status == GP_OK ? gt_cut_output(t, rows, output) : status;
+}
 
 static gp_status
 evaluate(gt_trainer *t, gt_score *score)
@@ -287,15 +322,13 @@ evaluate(gt_trainer *t, gt_score *score)
         size_t rows = last - at < EVALUATE_ROWS ? last - at : EVALUATE_ROWS;
         const float *output;
         gp_status status =
-            gt_mlp_forward(&t->mlp, test->x + at * t->data.features, rows, NULL,
-                           NULL, &output);
+            run_forward(t, test->x + at * t->data.features, rows, &output);
 
-        if (status == GP_OK)
-            status = gt_cut_output(t, rows, &output);
         if (status != GP_OK)
             return status;
-        gt_loss_eval(t->options->loss, output, test->labels + at, rows,
-                     t->data.classes, NULL, score);
+        if (output)
+            gt_loss_eval(t->options->loss, output, test->labels + at, rows,
+                         t->data.classes, NULL, score);
     }
     return GP_OK;
 }

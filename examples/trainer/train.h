@@ -23,6 +23,8 @@ typedef struct gt_epoch {
     uint64_t samples; /* trained on by all workers */
 } gt_epoch;
 
+typedef struct gt_pipeline gt_pipeline;
+
 typedef struct gt_trainer {
     const gt_options *options;
     gt_data data;
@@ -33,7 +35,9 @@ typedef struct gt_trainer {
     gt_mlp mlp;        /* this worker's part, which may be the whole */
     /* Of a last layer that is cut: rows x classes, and its parts. */
     float *outputs, *output_delta, *pieces;
-    float *velocity; /* as mlp.params; NULL for GT_SGD and on shards */
+    uint32_t micro_batches; /* of a step, in a pipeline */
+    gt_pipeline *pipeline;  /* owned; NULL without */
+    float *velocity;        /* as mlp.params; NULL for GT_SGD and on shards */
     gt_loader loader;
     gt_comm *comm; /* NULL: a single worker without shards */
     bool shares;   /* gradients travel */

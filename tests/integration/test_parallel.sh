@@ -67,6 +67,15 @@ equals "files of a cut run" "$(ls "$work/cut" | tr '\n' ' ')" \
     "epoch-000019.safetensors epoch-000020.safetensors latest report "
 alone --hidden 33,47,20 --loss mse
 cut tensor=3 64 --hidden 33,47,20 --loss mse
+# Stages of layers, as many as there are, and copies of them.
+alone --hidden 33,47,20
+cut pipeline=2 64 --hidden 33,47,20
+says "the layout" "$work/cut/report" '"parallel": "pipeline=2,data=1"'
+says "micro-batches" "$work/cut/report" '"micro_batches": 4'
+cut pipeline=4 64 --hidden 33,47,20 --micro-batches 1
+cut pipeline=4 64 --hidden 33,47,20 --micro-batches 9
+cut pipeline=3 64 --hidden 33,47,20 --micro-batches 64
+cut pipeline=2,data=2 32 --hidden 33,47,20 --micro-batches 3
 # More parts than the last of three layers has outputs.
 train "narrow" 0 narrow --parallel tensor=11 --hidden 16,16 --epochs 1
 
@@ -100,6 +109,22 @@ train "and back" 0 moved --parallel tensor=3 --split 0.04 --epochs 21 \
     --optimizer momentum --lr 0.02 --hidden 33,47 --resume
 says "and back" "$err" "--parallel was data, now it is tensor=3,data=1"
 
+train "and on in stages" 0 moved --parallel pipeline=3 --split 0.04 \
+    --epochs 22 --optimizer momentum --lr 0.02 --hidden 33,47 --resume
+says "and on in stages" "$err" "now it is pipeline=3,data=1"
+train "stages again" 0 moved --parallel pipeline=3 --split 0.04 \
+    --epochs 23 --optimizer momentum --lr 0.02 --hidden 33,47 --resume
+equals "stages again say nothing" "$(cat "$err")" ""
+train "others" 0 moved --parallel pipeline=3 --micro-batches 2 --split 0.04 \
+    --epochs 24 --optimizer momentum --lr 0.02 --hidden 33,47 --resume
+says "others" "$err" "--micro-batches was 6, now it is 2"
+
+# All ranks learn of a loss that is none, whoever has it.
+for layout in tensor=2 pipeline=2; do
+    train "$layout diverges" 1 diverged --parallel $layout --lr 100000
+    equals "$layout diverges" "$(grep -c "training diverged" "$err")" 2
+done
+
 # Mistakes.
 refused() { # STATUS TEXT OPTION...
     local expected=$1 text=$2
@@ -114,6 +139,10 @@ refused 2 "train in step" --parallel tensor=2 --mode async
 refused 2 "step on the workers" --parallel tensor=2 --optimizer adam
 refused 2 "leave out --codec" --parallel tensor=2 --codec q8
 refused 2 "no worker has them" --parallel tensor=2 --dump-gradients "$work/d"
+refused 2 "are of --parallel pipeline" --micro-batches 2
+refused 2 "more than the 64 samples" --parallel pipeline=2 --micro-batches 65
+refused 2 "do not go together" --parallel pipeline=2,tensor=2
+refused 1 "the network has 2 layers" --parallel pipeline=3 --hidden 5
 refused 1 "outputs of layer 0 cannot be cut into 3" --parallel tensor=3 \
     --hidden 2
 finish
