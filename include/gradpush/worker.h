@@ -373,6 +373,46 @@ GP_API uint64_t gp_tensor_version(const gp_tensor *tensor);
  */
 GP_API GP_MUST_CHECK gp_status gp_worker_rest(gp_worker *worker);
 
+/** Who takes part in a job. */
+typedef struct gp_members {
+    uint64_t epoch;        /**< goes up with every change; 0: not elastic */
+    uint32_t count;        /**< how many */
+    uint32_t index;        /**< this worker's place among them, from 0 */
+    const uint32_t *ranks; /**< of all, ascending; the worker's, until the next
+                                call */
+    int changed;           /**< not as the call before said */
+    int late; /**< this worker has come to a job under way: it pulls what the
+                   others have (first call only) */
+} gp_members;
+
+/**
+ * With elastic=on, where workers may die, leave and join while the job runs:
+ * waits until all who take part have called it, and says who they are from here
+ * on. To be called at the beginning of a step or of several, by all at the same
+ * ones, when all requests have ended; a newcomer calls it before anything else
+ * and is let in with the others' next call. Tensors are registered before.
+ *
+ * Between two calls members may be lost, though nobody joins: steps then end
+ * with the pushes that came, and the mean is that of those. While fewer than
+ * `min_workers` are there it waits for more.
+ *
+ * A newcomer (`late`) calls gp_pull() for each tensor: with updaters that keep
+ * parameters it gets them, and with all its next push is that of the step that
+ * the others are at, see gp_tensor_version(). The others need no gp_broadcast()
+ * again; the root of the first one should be ranks[0].
+ *
+ * Without elastic it does not wait: all workers take part.
+ *
+ * Not from two threads at once.
+ *
+ * @return GP_OK
+ *         GP_ERR_TIMEOUT  after `timeout`: the message says who or how many are
+ *                         missing; another call goes on waiting
+ *         otherwise as gp_worker_ready(), or what the job has died of
+ */
+GP_API GP_MUST_CHECK gp_status gp_worker_members(gp_worker *worker,
+                                                 gp_members *out);
+
 /** Waits until every worker has called it. At most `timeout`. */
 GP_API GP_MUST_CHECK gp_status gp_barrier(gp_worker *worker);
 

@@ -38,6 +38,11 @@
       "how often this member was restarted; an older one is fenced off")       \
     X(epoch, INT, "0", NULL, 0, 1000000000, 0,                                 \
       "membership epoch the job starts with")                                  \
+    X(elastic, ENUM, "off", "on|off", 0, 0, 0,                                 \
+      "workers may die, leave and join while the job runs; size is then the "  \
+      "most there can be")                                                     \
+    X(min_workers, INT, "1", NULL, 1, 1048576, 0,                              \
+      "with elastic: so many must be there for the next step to begin")        \
     /* How bytes move. */                                                      \
     X(transport, STRING, "auto", NULL, 0, 0, 0,                                \
       "auto, tcp, verbs, loop, or the name of a registered transport")         \

@@ -83,6 +83,8 @@ all_gone(const gp_shard *s)
                 return false;
         return true;
     }
+    if (s->elastic)
+        return gp_members_all_left(s);
     return s->size > 0 && s->departed == (uint32_t)s->size;
 }
 
@@ -131,6 +133,7 @@ shard_poll(void *self)
     if (done == 0) {
         now = gp_clock_ns();
         gp_shard_expire(s, now);
+        gp_members_expire(s, now);
         if (now >= s->report_ns)
             gp_shard_report(s, now);
     }
@@ -304,6 +307,9 @@ configure(gp_shard *s, const gp_config *config, const gp_shard_options *o)
     s->window = (uint32_t)gp_config_int(config, "slots");
     s->chunk_bytes = gp_config_size(config, "chunk_bytes");
     s->epoch = (uint32_t)gp_config_int(config, "epoch");
+    s->elastic = strcmp(gp_config_get(config, "elastic"), "on") == 0;
+    s->least = (uint32_t)gp_config_int(config, "min_workers");
+    s->patience = gp_config_seconds(config, "connect_timeout");
     s->handshake_timeout = gp_config_seconds(config, "handshake_timeout");
     s->job = gp_hash(o->job, strlen(o->job));
     strncpy(s->job_name, o->job, sizeof(s->job_name) - 1);

@@ -235,6 +235,8 @@ gp_shard_sent(gp_shard *s, gp_peer *peer, uint64_t cookie)
     cookie &= UINT32_MAX;
     if (cookie == 0 || cookie > s->chunks)
         return;
+    if (s->worker[peer->rank] != peer) /* another life of this rank */
+        return;
     c = &s->chunk[cookie - 1];
     if (shot > 0) {
         gp_shot_return(c, &c->entry[peer->rank], shot - 1);
@@ -324,6 +326,8 @@ waits(const gp_chunk *c, uint32_t rank)
 void
 gp_shard_check_left(gp_shard *s)
 {
+    if (s->elastic) /* steps go on without */
+        return;
     for (uint32_t i = 0; i < s->chunks && s->fault == GP_OK; i++) {
         gp_chunk *c = &s->chunk[i];
         int64_t left = -1, waiting = -1;

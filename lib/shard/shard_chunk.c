@@ -231,7 +231,7 @@ gp_shard_relieve(gp_shard *s, gp_peer *peer)
 static void
 take_initial(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
 {
-    if (c->version > c->tensor->spec->first_step || c->next_rank > 0 ||
+    if (c->version > c->tensor->spec->first_step || c->folded > 0 ||
         c->arrived > 0 || c->initialized || c->initializer) {
         gp_entry_free(s, peer, e);
         gp_shard_fail(s, GP_ERR_STATE,
@@ -289,6 +289,8 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
         peer->ops->release(peer->ep, m, event->payload);
         return;
     }
+    if (!gp_member_check(s, peer))
+        return;
     if (check_push(s, peer, c, m) != GP_OK) {
         GP_ERROR("worker %u: %s", peer->rank, gp_last_error());
         gp_shard_drop(s, peer, GP_ERR_PROTOCOL);
@@ -355,6 +357,8 @@ gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *m)
     gp_chunk *c = gp_shard_find_chunk(s, m->chunk);
     gp_entry *e;
 
+    if (!gp_member_check(s, peer))
+        return;
     if (check_pull(s, peer, c, m) != GP_OK) {
         GP_ERROR("worker %u: %s", peer->rank, gp_last_error());
         gp_shard_drop(s, peer, GP_ERR_PROTOCOL);

@@ -5,7 +5,9 @@
  * Weighted pushes are folded one by one, since they are multiplied first.
  *
  * A step of a chunk is complete when the pushes of all ranks have been folded,
- * in rank order: the sum has the same bits whatever the order of arrival.
+ * in rank order: the sum has the same bits whatever the order of arrival. With
+ * workers that come and go, it is those of ranks that have pushed or take part;
+ * the sum is divided at the end, by what is in it.
  * Neighbours that went through one pipeline are a run. Its first may stay in
  * their slots until the last is there, because one pass over all costs less
  * memory traffic than one for each. When a step is one run of messages that can
@@ -54,7 +56,7 @@ static bool
 all_next(const gp_shard *s, const gp_chunk *c)
 {
     for (int64_t r = 0; r < s->size; r++)
-        if (!is_next(c, (uint32_t)r))
+        if (!is_next(c, (uint32_t)r) && gp_rank_is_awaited(s, (uint32_t)r))
             return false;
     return true;
 }
@@ -126,7 +128,7 @@ begin_step(gp_shard *s, gp_chunk *c)
 static float
 last_scale(const gp_shard *s, const gp_chunk *c, uint32_t rank)
 {
-    if (rank + 1 < s->size || c->weighted)
+    if (s->elastic || rank + 1 < s->size || c->weighted)
         return 1.0f;
     return gp_updater_scale(&c->tensor->updater, (uint32_t)s->size);
 }
@@ -176,7 +178,8 @@ may_grow(const gp_shard *s, const gp_chunk *c, uint32_t first, uint32_t count)
     uint32_t end = first + count;
     int codec = c->entry[first].codec;
 
-    if (end == s->size || is_next(c, end) || is_weighted(c, first))
+    if (end == s->size || is_next(c, end) || is_weighted(c, first) ||
+        !gp_rank_is_awaited(s, end))
         return false;
     if (first == 0 && codec == t->summed)
         return true;
@@ -195,8 +198,8 @@ fold_dense(gp_shard *s, gp_chunk *c, uint32_t rank)
     float scale = last_scale(s, c, rank);
     size_t n = c->info->count;
 
-    c->scaled = rank + 1 == s->size && !c->weighted;
-    if (rank > 0)
+    c->scaled = !s->elastic && rank + 1 == s->size && !c->weighted;
+    if (c->folded > 0)
         gp_fold_add(c->sum, c->sum, e->payload, scale, n);
     else if (scale != 1.0f)
         gp_fold_scale(c->sum, e->payload, scale, n);
@@ -208,15 +211,15 @@ fold_dense(gp_shard *s, gp_chunk *c, uint32_t rank)
 static uint32_t
 fold_dense_run(gp_shard *s, gp_chunk *c, uint32_t first, uint32_t count)
 {
-    const gp_entry *e = c->entry;
+    const gp_entry *e = &c->entry[first];
 
-    if (first > 0 || count < 2) {
+    if (c->folded > 0 || count < 2) {
         fold_dense(s, c, first);
         return 1;
     }
-    gp_fold_add(c->sum, e[0].payload, e[1].payload, last_scale(s, c, 1),
+    gp_fold_add(c->sum, e[0].payload, e[1].payload, last_scale(s, c, first + 1),
                 c->info->count);
-    c->scaled = s->size == 2;
+    c->scaled = !s->elastic && s->size == 2;
     return 2;
 }
 
@@ -361,15 +364,16 @@ fold_run(gp_shard *s, gp_chunk *c, uint32_t first, uint32_t count)
     gp_status status;
 
     if (is_weighted(c, first))
-        return gp_entry_fold(s, c, first, first > 0);
+        return gp_entry_fold(s, c, first, c->folded > 0);
     if (c->entry[first].codec == t->dense)
         return fold_dense_run(s, c, first, count);
     n = (uint32_t)list_inputs(s, c, first, count);
     if (n == s->size && c->entry[first].codec == t->summed)
         status = sum_encoded(s, c, n);
     else
-        status = gp_pipeline_fold(pipeline_of(c, first), s->input, n, first > 0,
-                                  c->sum, c->info->count, s->workspace);
+        status =
+            gp_pipeline_fold(pipeline_of(c, first), s->input, n, c->folded > 0,
+                             c->sum, c->info->count, s->workspace);
     if (status == GP_OK)
         return n;
     blame(s, c, first, n, status);
@@ -411,7 +415,7 @@ scale_of(const gp_shard *s, const gp_chunk *c)
 
     if (c->weighted && u->kind != GP_UPDATER_SUM)
         return (float)(1.0 / c->weight);
-    return gp_updater_scale(u, (uint32_t)s->size);
+    return gp_updater_scale(u, s->elastic ? c->folded : (uint32_t)s->size);
 }
 
 /* The sum as the updater wants it. */
@@ -468,7 +472,7 @@ complete(gp_shard *s, gp_chunk *c)
         c->sum = c->value;
     take_sum(c);
     c->version++;
-    c->next_rank = 0;
+    c->next_rank = c->folded = 0;
     c->weight = 0;
     c->weighted = c->scaled = false;
     c->encoded_valid = c->encoded_is_sum = c->summed;
@@ -486,6 +490,25 @@ complete(gp_shard *s, gp_chunk *c)
     return true;
 }
 
+/* Its push of this step is folded, or nobody waits for one. */
+static bool
+is_absent(const gp_shard *s, const gp_chunk *c, uint32_t rank)
+{
+    return !is_next(c, rank) && (c->entry[rank].next_step > c->version ||
+                                 !gp_rank_is_awaited(s, rank));
+}
+
+/* Without members there are no steps: what the dead have pushed waits for
+ * whoever comes. */
+static void
+skip_absent(const gp_shard *s, gp_chunk *c)
+{
+    if (!s->elastic || gp_shard_members_here(s) == 0)
+        return;
+    while (c->next_rank < s->size && is_absent(s, c, c->next_rank))
+        c->next_rank++;
+}
+
 /* Folds what can be folded, completes the step when all ranks are in. */
 void
 gp_chunk_advance(gp_shard *s, gp_chunk *c)
@@ -494,16 +517,18 @@ gp_chunk_advance(gp_shard *s, gp_chunk *c)
         gp_chunk_arrive(s, c);
         return;
     }
+    skip_absent(s, c);
     if (c->next_rank == s->size) {
-        if (c->sending > 0 || !complete(s, c))
+        if (c->folded == 0 || c->sending > 0 || !complete(s, c))
             return;
+        skip_absent(s, c);
     }
-    while (is_next(c, c->next_rank)) {
+    while (c->next_rank < s->size && is_next(c, c->next_rank)) {
         uint32_t first = c->next_rank, count = run_length(s, c, first), done;
 
         if (may_grow(s, c, first, count))
             return;
-        if (first == 0 && !begin_step(s, c))
+        if (c->folded == 0 && !begin_step(s, c))
             return;
         done = fold_run(s, c, first, count);
         if (done == 0)
@@ -511,9 +536,12 @@ gp_chunk_advance(gp_shard *s, gp_chunk *c)
         for (uint32_t r = first; r < first + done; r++)
             folded(s, c, r);
         c->next_rank = first + done;
+        c->folded += done;
+        skip_absent(s, c);
         if (c->next_rank < s->size)
             continue;
         if (c->sending > 0 || !complete(s, c))
             return;
+        skip_absent(s, c);
     }
 }

@@ -72,7 +72,9 @@ typedef struct gp_peer {
      * many of them it rests. */
     uint64_t pushed, rest_after;
     bool rests;
-    bool waits; /* it pushes nothing before it is answered */
+    bool member; /* elastic: it takes part in steps */
+    bool asks;   /* ... and is at the beginning of one */
+    bool waits;  /* it pushes nothing before it is answered */
     bool flush;
     bool dead; /* waits to be freed at the end of the turn */
 } gp_peer;
@@ -174,6 +176,7 @@ typedef struct gp_chunk {
     uint32_t crc; /* of the payload sent, computed once for all workers */
     bool crc_valid;
     uint64_t since_ns; /* first push of the step that is not complete */
+    uint32_t folded;   /* pushes in the sum, where they come by rank */
     double weight;     /* of what is in the sum */
     bool weighted;     /* it is not the number of pushes */
     uint32_t arrived;  /* pushes in the sum, where they come in any order */
@@ -211,8 +214,16 @@ struct gp_shard {
     bool *left;       /* by rank */
     uint32_t joined, departed;
     bool started;
-    bool agreed;         /* list, map and chunks exist */
-    uint32_t first_rank; /* whose list it was */
+    /* Workers that come and go (shard_member.c): */
+    bool elastic;
+    uint32_t least;            /* members that a step begins with */
+    uint32_t members_epoch;    /* of those that take part; 0: nobody yet */
+    bool members_changed;      /* since then */
+    uint64_t members_since_ns; /* since when somebody waits for a step, or 0 */
+    uint64_t deserted_ns;      /* when to give up waiting for anybody, or 0 */
+    double patience;           /* for that, in seconds */
+    bool agreed;               /* list, map and chunks exist */
+    uint32_t first_rank;       /* whose list it was */
     gp_tensor_list list;
     gp_map map;
     shard_tensor *tensor;
@@ -262,6 +273,31 @@ gp_status gp_peer_post(gp_shard *s, gp_peer *peer, gp_msg *msg,
 void gp_peer_text(gp_shard *s, gp_peer *peer, uint8_t type, gp_status status,
                   const char *text);
 void gp_peer_name(const gp_shard *s, uint32_t rank, char *out, size_t capacity);
+
+/* Tells it why and cuts it off; the job goes on if it can. */
+void gp_peer_refuse(gp_shard *s, gp_peer *peer, gp_status status,
+                    const char *format, ...) GP_PRINTF(4, 5);
+void gp_shard_start(gp_shard *s);
+/* Lets go those who wait in a barrier, if nobody is missing. */
+void gp_barrier_advance(gp_shard *s);
+
+/* shard_member.c: workers that come and go. */
+/* Whether steps wait for the rank's push. True unless the job is elastic. */
+bool gp_rank_is_awaited(const gp_shard *s, uint32_t rank);
+uint32_t gp_shard_members_here(const gp_shard *s);
+/* Whether the worker may push and pull; if not, it is cut off. */
+bool gp_member_check(gp_shard *s, gp_peer *peer);
+/* Whether what a tensor does goes with workers that come and go. */
+gp_status gp_member_check_fit(const shard_tensor *t);
+void gp_members_joined(gp_shard *s, gp_peer *peer);
+/* A peer that was welcome is gone. */
+void gp_members_gone(gp_shard *s, bool in_order);
+void gp_shard_members(gp_shard *s, gp_peer *peer, const gp_event *event);
+/* When nobody has come for too long. */
+void gp_members_expire(gp_shard *s, uint64_t now);
+/* Whether everybody has left in order. */
+bool gp_members_all_left(const gp_shard *s);
+void gp_members_describe(const gp_shard *s, char *text, size_t capacity);
 
 /* shard_report.c */
 void gp_shard_report(gp_shard *s, uint64_t now);

@@ -132,6 +132,28 @@ gp_shard_bury(gp_shard *s)
     }
 }
 
+static void
+say_lost(gp_shard *s, const char *name, const char *why)
+{
+    if (s->elastic)
+        GP_WARN("shard %lld: %s died or lost its connection (%s); the job goes "
+                "on without it",
+                (long long)s->index, name, why);
+    else
+        gp_shard_fail(s, GP_ERR_PEER_LOST,
+                      "%s died or lost its connection (%s)", name, why);
+}
+
+static void
+remove_peer(gp_shard *s, gp_peer *peer, bool known)
+{
+    if (known && s->worker[peer->rank] == peer) {
+        gp_shard_orphan(s, peer);
+        s->worker[peer->rank] = NULL;
+    }
+    retire(s, peer);
+}
+
 void
 gp_shard_drop(gp_shard *s, gp_peer *peer, gp_status status)
 {
@@ -145,16 +167,13 @@ gp_shard_drop(gp_shard *s, gp_peer *peer, gp_status status)
         snprintf(name, sizeof(name), "worker %u (%s)", peer->rank,
                  peer->identity);
         s->departed++;
-        gp_shard_fail(s, GP_ERR_PEER_LOST,
-                      "%s died or lost its connection (%s)", name,
-                      status == GP_OK ? "connection closed without goodbye"
-                                      : gp_status_text(status));
+        say_lost(s, name,
+                 status == GP_OK ? "connection closed without goodbye"
+                                 : gp_status_text(status));
     }
-    if (known) {
-        gp_shard_orphan(s, peer);
-        s->worker[peer->rank] = NULL;
-    }
-    retire(s, peer);
+    remove_peer(s, peer, known);
+    if (member && s->elastic && !s->finished)
+        gp_members_gone(s, false);
 }
 
 static void
@@ -171,6 +190,23 @@ refuse(gp_shard *s, gp_peer *peer, gp_status status, const char *format, ...)
     peer->flush = false;
     (void)peer->ops->flush(peer->ep);
     retire(s, peer);
+}
+
+void
+gp_peer_refuse(gp_shard *s, gp_peer *peer, gp_status status, const char *format,
+               ...)
+{
+    char text[GP_TEXT_MAX];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    GP_WARN("refused worker %u: %s", peer->rank, text);
+    gp_peer_text(s, peer, GP_MSG_REFUSE, status, text);
+    peer->flush = false;
+    (void)peer->ops->flush(peer->ep);
+    gp_shard_drop(s, peer, status);
 }
 
 void
@@ -233,6 +269,15 @@ proven(gp_shard *s, gp_peer *peer, const gp_hello *hello)
            gp_token_equal(proof, hello->proof);
 }
 
+/* Whether a worker was started anew before it was known that it had died. */
+static bool
+is_newer_life(const gp_shard *s, const gp_msg *hello, uint32_t rank)
+{
+    uint32_t later = hello->incarnation - s->worker[rank]->incarnation;
+
+    return s->elastic && later > 0 && later < UINT32_MAX / 2;
+}
+
 /* NULL when the newcomer may join, else a status and the reason. */
 static gp_status
 judge(gp_shard *s, gp_peer *peer, const gp_msg *msg, const gp_hello *hello)
@@ -261,7 +306,7 @@ judge(gp_shard *s, gp_peer *peer, const gp_msg *msg, const gp_hello *hello)
     if (hello->rank >= s->size)
         return gp_fail(GP_ERR_MISMATCH, "%s has rank %u of %lld workers",
                        hello->identity, hello->rank, (long long)s->size);
-    if (s->worker[hello->rank])
+    if (s->worker[hello->rank] && !is_newer_life(s, msg, hello->rank))
         return gp_fail(GP_ERR_EXISTS,
                        "rank %u is taken by %s: %s must use "
                        "another GRADPUSH_RANK",
@@ -275,8 +320,8 @@ judge(gp_shard *s, gp_peer *peer, const gp_msg *msg, const gp_hello *hello)
     return GP_OK;
 }
 
-static void
-start_all(gp_shard *s)
+void
+gp_shard_start(gp_shard *s)
 {
     s->started = true;
     for (int64_t r = 0; r < s->size; r++) {
@@ -308,6 +353,8 @@ on_hello(gp_shard *s, gp_peer *peer, const gp_event *event)
         refuse(s, peer, GP_ERR_UNSUPPORTED, "%s", gp_last_error());
         return;
     }
+    if (s->worker[hello.rank])
+        gp_shard_drop(s, s->worker[hello.rank], GP_ERR_PEER_LOST);
     peer->rank = hello.rank;
     peer->incarnation = event->msg.incarnation;
     memcpy(peer->identity, hello.identity, sizeof(peer->identity));
@@ -316,8 +363,11 @@ on_hello(gp_shard *s, gp_peer *peer, const gp_event *event)
     s->worker[hello.rank] = peer;
     gp_welcome_encode(&welcome, bytes);
     (void)gp_peer_post(s, peer, &msg, bytes, 0);
-    if (++s->joined == (uint32_t)s->size)
-        start_all(s);
+    s->joined++;
+    if (s->elastic)
+        gp_members_joined(s, peer);
+    else if (s->joined == (uint32_t)s->size)
+        gp_shard_start(s);
 }
 
 /* Slots of ranks are shifted against each other within pages: one pass folds
@@ -352,6 +402,7 @@ on_tensors(gp_shard *s, gp_peer *peer, const gp_event *event)
     uint8_t bytes[GP_GRANT_BYTES];
     gp_tensor_list list;
     gp_grant grant = {0};
+    bool agreed = s->agreed;
     gp_status status;
 
     status = gp_tensor_list_decode(event->payload, event->msg.payload, &list);
@@ -359,6 +410,10 @@ on_tensors(gp_shard *s, gp_peer *peer, const gp_event *event)
         status = gp_shard_agree(s, &list, peer->rank);
     if (status == GP_OK)
         status = grant_slots(s, peer);
+    if (status != GP_OK && agreed && s->elastic) {
+        gp_peer_refuse(s, peer, status, "%s", gp_last_error());
+        return;
+    }
     if (status != GP_OK) {
         gp_shard_fail(s, status, "%s", gp_last_error());
         return;
@@ -375,10 +430,18 @@ on_barrier(gp_shard *s, gp_peer *peer)
 {
     if (!s->barrier_since_ns)
         s->barrier_since_ns = gp_clock_ns();
-    if (s->barrier[peer->rank]++ > s->barrier_count)
+    if (s->barrier[peer->rank]++ <= s->barrier_count)
+        gp_barrier_advance(s);
+}
+
+void
+gp_barrier_advance(gp_shard *s)
+{
+    if (!s->barrier_since_ns)
         return;
     for (int64_t r = 0; r < s->size; r++)
-        if (s->barrier[r] <= s->barrier_count) {
+        if (s->barrier[r] <= s->barrier_count &&
+            gp_rank_is_awaited(s, (uint32_t)r)) {
             gp_shard_check_left(s);
             return;
         }
@@ -398,8 +461,13 @@ on_bye(gp_shard *s, gp_peer *peer)
     char missing[GP_TEXT_MAX];
 
     peer->state = PEER_LEFT;
-    s->left[peer->rank] = true;
     s->departed++;
+    if (s->elastic) {
+        remove_peer(s, peer, true);
+        gp_members_gone(s, true);
+        return;
+    }
+    s->left[peer->rank] = true;
     gp_shard_recount(s);
     if (!s->started) {
         gp_shard_missing(s, missing, sizeof(missing));
@@ -422,6 +490,11 @@ on_fault(gp_shard *s, gp_peer *peer, const gp_event *event)
     gp_text_decode(event->payload, event->msg.payload, text);
     if (status == GP_OK || strcmp(gp_status_name(status), "GP_UNKNOWN") == 0)
         status = GP_ERR_PEER_LOST;
+    if (s->elastic) {
+        GP_WARN("worker %u gave up: %.400s", peer->rank, text);
+        gp_shard_drop(s, peer, GP_ERR_PEER_LOST);
+        return;
+    }
     gp_shard_fail(s, status, "worker %u gave up: %.400s", peer->rank, text);
 }
 
@@ -447,6 +520,8 @@ gp_shard_control(gp_shard *s, gp_peer *peer, const gp_event *event)
         gp_shard_total(s, peer, msg);
     else if (peer->state == PEER_READY && msg->type == GP_MSG_REST)
         gp_shard_rest(s, peer, msg);
+    else if (peer->state == PEER_READY && msg->type == GP_MSG_MEMBERS)
+        gp_shard_members(s, peer, event);
     else if (member && msg->type == GP_MSG_BARRIER)
         on_barrier(s, peer);
     else if (member && msg->type == GP_MSG_BYE)

@@ -63,6 +63,10 @@ gp_shard_missing(const gp_shard *s, char *text, size_t capacity)
     rank_list late = {0};
     char who[160];
 
+    if (s->elastic) {
+        gp_members_describe(s, text, capacity);
+        return;
+    }
     for (int64_t r = 0; r < s->size; r++)
         if (!s->worker[r] && !s->left[r])
             add_rank(&late, r);
@@ -78,7 +82,8 @@ describe_barrier(const gp_shard *s, uint64_t now, char *text, size_t capacity)
     char who[160];
 
     for (int64_t r = 0; r < s->size; r++)
-        if (s->barrier[r] <= s->barrier_count)
+        if (s->barrier[r] <= s->barrier_count &&
+            gp_rank_is_awaited(s, (uint32_t)r))
             add_rank(&late, r);
     print_ranks(&late, who, sizeof(who));
     snprintf(text, capacity, "a barrier has waited %.0f s for %s",
@@ -127,7 +132,8 @@ describe_step(const gp_shard *s, const gp_chunk *c, uint64_t now, char *text,
     for (int64_t r = 0; r < s->size; r++)
         if (c->tensor->arrives
                 ? gp_chunk_lacks(s, c, (uint32_t)r)
-                : !c->entry[r].pending && c->entry[r].next_step == c->version &&
+                : gp_rank_is_awaited(s, (uint32_t)r) && !c->entry[r].pending &&
+                      c->entry[r].next_step == c->version &&
                       c->entry[r].answer != ANSWER_AGREE)
             add_rank(&late, r);
     if (late.count == 0 && gp_chunk_waits_for_norm(c))
@@ -161,6 +167,11 @@ gp_shard_waits(const gp_shard *s, uint64_t now, uint64_t least_ns, char *text,
     if (oldest && now - oldest->since_ns >= least_ns) {
         *waited = now - oldest->since_ns;
         return describe_step(s, oldest, now, text, capacity);
+    }
+    if (s->members_since_ns && now - s->members_since_ns >= least_ns) {
+        *waited = now - s->members_since_ns;
+        gp_members_describe(s, text, capacity);
+        return true;
     }
     if (!s->barrier_since_ns || now - s->barrier_since_ns < least_ns)
         return false;

@@ -159,6 +159,10 @@ gp_shard_describe(const gp_shard *s, gp_json_text *j)
     gp_json_put_int(j, "workers", s->size);
     gp_json_put_count(j, "workers_joined", s->joined);
     gp_json_put_count(j, "workers_left", s->departed);
+    if (s->elastic) {
+        gp_json_put_count(j, "members_epoch", s->members_epoch);
+        gp_json_put_count(j, "members_here", gp_shard_members_here(s));
+    }
     if (s->fault != GP_OK)
         gp_json_put_text(j, "fault", s->fault_text);
     put_chunks(s, j);

@@ -64,7 +64,11 @@ open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
     t->proposes = find_needy(&t->push, GP_PIPELINE_PROPOSES);
     t->summed = gp_codec_set_summed(&t->push, t->pull, &t->updater,
                                     spec->feedback, (uint32_t)s->size);
+    if (s->elastic) /* how many will be in the sum is not known before */
+        t->summed = -1;
     t->pull_dense = strcmp(gp_pipeline_name(t->pull), "none") == 0;
+    if (s->elastic)
+        return gp_member_check_fit(t);
     return gp_codec_set_check_sum(&t->push, t->summed, (uint32_t)s->size);
 }
 

@@ -357,3 +357,46 @@ gp_tensor_list_differ(const gp_tensor_list *a, uint32_t rank_a,
     }
     return false;
 }
+
+void
+gp_member_list_encode(const gp_member_list *list, void *out)
+{
+    uint8_t *p = out;
+
+    gp_put32(p, list->epoch);
+    gp_put32(p + 4, list->count);
+    for (uint32_t i = 0; i < list->count; i++) {
+        gp_put32(p + 8 + (size_t)i * 8, list->member[i].rank);
+        gp_put32(p + 12 + (size_t)i * 8, list->member[i].incarnation);
+    }
+}
+
+gp_status
+gp_member_list_decode(const void *in, size_t bytes, uint32_t size,
+                      gp_member_list *out)
+{
+    gp_reader r = {in, bytes, true};
+    gp_member_list list = {0};
+
+    list.epoch = gp_read32(&r);
+    list.count = gp_read32(&r);
+    if (!r.ok || list.epoch == 0 || list.count == 0 || list.count > size ||
+        r.left != (size_t)list.count * 8)
+        return gp_fail(GP_ERR_PROTOCOL, "malformed list of members");
+    list.member = calloc(list.count, sizeof(*list.member));
+    if (!list.member)
+        return gp_fail(GP_ERR_NO_MEMORY, "list of %u members", list.count);
+    for (uint32_t i = 0; i < list.count; i++) {
+        gp_life *m = &list.member[i];
+
+        m->rank = gp_read32(&r);
+        m->incarnation = gp_read32(&r);
+        r.ok &= m->rank < size && (i == 0 || m[-1].rank < m->rank);
+    }
+    if (!r.ok) {
+        free(list.member);
+        return gp_fail(GP_ERR_PROTOCOL, "list of members without order");
+    }
+    *out = list;
+    return GP_OK;
+}

@@ -39,7 +39,10 @@ enum gp_msg_type {
     GP_MSG_REST = 22,    /* worker: do not wait for my next push; see gp_rest */
     GP_MSG_NORM = 23,    /* shard: squares of a step's gradients, so far */
     GP_MSG_TOTAL = 24,   /* worker: those of all shards */
-    GP_MSG_TYPE_MAX = 24
+    GP_MSG_MEMBERS = 25, /* worker: I am at a step's beginning; shard 0: who
+                            takes part from here on; worker: the same, to the
+                            other shards */
+    GP_MSG_TYPE_MAX = 25
 };
 
 /* Why there will be no push, in gp_msg.aux of REST. */
@@ -173,6 +176,29 @@ gp_msg_is_work(const gp_msg *msg, uint64_t bytes)
     return msg->payload > 0 &&
            (msg->payload >= bytes || msg->elements >= bytes / sizeof(float));
 }
+
+/* Who takes part, in a job whose workers come and go. */
+typedef struct gp_life {
+    uint32_t rank, incarnation;
+} gp_life;
+
+typedef struct gp_member_list {
+    uint32_t epoch; /* goes up with every change; from 1 */
+    uint32_t count;
+    gp_life *member; /* in the order of ranks; owned */
+} gp_member_list;
+
+static inline size_t
+gp_member_list_bytes(uint32_t count)
+{
+    return 8 + (size_t)count * 8;
+}
+
+/* Into gp_member_list_bytes(). */
+void gp_member_list_encode(const gp_member_list *list, void *out);
+/* At least one member, ranks ascending and below `size`; free() list.member. */
+gp_status gp_member_list_decode(const void *in, size_t bytes, uint32_t size,
+                                gp_member_list *out);
 
 /* Each returns the number of bytes written; capacity is the caller's duty. */
 size_t gp_challenge_encode(const gp_challenge *c, void *out);

@@ -258,6 +258,8 @@ on_message(gp_conn *conn, const gp_event *event)
         gp_worker_norm(conn, event);
     else if (msg->type == GP_MSG_CREDIT)
         return;
+    else if (msg->type == GP_MSG_MEMBERS && conn->shard == 0)
+        gp_membership_answer(conn, event);
     else if (msg->type == GP_MSG_BARRIER && conn->shard == 0)
         on_barrier(w);
     else if (msg->type == GP_MSG_WAITING || msg->type == GP_MSG_FAULT ||

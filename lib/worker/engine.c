@@ -264,6 +264,8 @@ gp_engine_finish(gp_request *r, gp_status status)
     r->status = status;
     if (status == GP_OK && gp_kind_pulls(r->kind))
         atomic_store(&r->tensor->version, r->version);
+    if (status == GP_OK && r->kind == OP_PULL)
+        gp_membership_catch_up(r->tensor, r->version);
     gp_worker_closed(r->tensor->worker);
     if (r->staged)
         finish_staged(r);

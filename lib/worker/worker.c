@@ -113,6 +113,9 @@ configure(gp_worker *w, const gp_config *config)
         status = find_place(w);
     if (status != GP_OK)
         return status;
+    status = gp_membership_open(w, is_colocated(w));
+    if (status != GP_OK)
+        return status;
     gp_kept_open(w);
     w->timeout = gp_config_seconds(w->config, "timeout");
     w->epoch = (uint32_t)gp_config_int(w->config, "epoch");
@@ -527,6 +530,7 @@ gp_worker_destroy(gp_worker *w)
     gp_store_stop(w->store_server);
     gp_worker_free_map(w);
     free(w->conn);
+    free(w->membership.rank);
     gp_config_destroy(w->config);
     pthread_mutex_destroy(&w->submit_lock);
     pthread_mutex_destroy(&w->keeping.lock);

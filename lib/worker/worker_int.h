@@ -242,6 +242,17 @@ typedef enum worker_phase {
     PHASE_RUN
 } worker_phase;
 
+/* Who takes part, as shard 0 said last. */
+typedef struct gp_membership {
+    bool elastic;
+    bool asked;       /* and not been answered yet */
+    atomic_bool told; /* shared: the answer to it is here */
+    bool changed;     /* it differs from the one before */
+    bool late;        /* this worker came to a job under way */
+    uint32_t epoch, count, index;
+    uint32_t *rank; /* room for all; the caller's between two calls */
+} gp_membership;
+
 struct gp_worker {
     gp_config *config;
     gp_job job;
@@ -296,6 +307,7 @@ struct gp_worker {
     gp_staging *stages;  /* devices that tensors are on */
     pthread_mutex_t mesh_lock; /* one gp_group_create() at a time */
     bool leaving;
+    gp_membership membership; /* of a job whose workers come and go */
     /* Shared. */
     pthread_mutex_t submit_lock;
     gp_list submitted;
@@ -324,6 +336,12 @@ gp_worker_closed(gp_worker *w)
     if (atomic_fetch_sub(&w->open, 1) == 1 && now > since)
         atomic_fetch_add(&w->open_ns, now - since);
 }
+
+/* members.c */
+gp_status gp_membership_open(gp_worker *w, bool colocated);
+void gp_membership_answer(gp_conn *conn, const gp_event *event);
+/* A newcomer's pull has brought the version that the others are at. */
+void gp_membership_catch_up(gp_tensor *t, uint64_t version);
 
 static inline size_t
 gp_element_bytes(const gp_tensor *t)

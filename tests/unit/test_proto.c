@@ -573,6 +573,43 @@ destinations(void **state)
     assert_int_equal(gp_destination(1, 64ull * UINT32_MAX), 0x00000001ffffffff);
 }
 
+static void
+list_of_members(void **state)
+{
+    gp_life lives[3] = {{0, 9}, {2, 0xfffffffe}, {5, 0}};
+    gp_member_list list = {7, 3, lives}, back, none = {0};
+    uint8_t bytes[32], copy[32];
+
+    (void)state;
+    assert_int_equal(gp_member_list_bytes(3), sizeof(bytes));
+    gp_member_list_encode(&list, bytes);
+    assert_int_equal(gp_member_list_decode(bytes, sizeof(bytes), 6, &back),
+                     GP_OK);
+    assert_int_equal(back.epoch, 7);
+    assert_int_equal(back.count, 3);
+    assert_memory_equal(back.member, lives, sizeof(lives));
+    free(back.member);
+    back = none;
+    for (size_t length = 0; length < sizeof(bytes); length++)
+        assert_int_equal(gp_member_list_decode(bytes, length, 6, &back),
+                         GP_ERR_PROTOCOL);
+    assert_int_equal(gp_member_list_decode(bytes, sizeof(bytes), 5, &back),
+                     GP_ERR_PROTOCOL); /* rank 5 of 5 */
+    assert_int_equal(gp_member_list_decode(bytes, sizeof(bytes), 2, &back),
+                     GP_ERR_PROTOCOL);     /* three of two */
+    for (size_t at = 0; at < 8; at += 4) { /* no epoch, no members */
+        memcpy(copy, bytes, sizeof(copy));
+        memset(copy + at, 0, 4);
+        assert_int_equal(gp_member_list_decode(copy, sizeof(copy), 6, &back),
+                         GP_ERR_PROTOCOL);
+    }
+    memcpy(copy, bytes, sizeof(copy));
+    copy[16] = 0; /* rank 0 twice */
+    assert_int_equal(gp_member_list_decode(copy, sizeof(copy), 6, &back),
+                     GP_ERR_PROTOCOL);
+    assert_null(back.member);
+}
+
 int
 main(void)
 {
@@ -593,6 +630,7 @@ main(void)
         cmocka_unit_test(lists_of_other_length_or_settings),
         cmocka_unit_test(differences_of_long_values_fit),
         cmocka_unit_test(destinations),
+        cmocka_unit_test(list_of_members),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
