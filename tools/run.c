@@ -27,6 +27,7 @@
 #include "tool.h"
 
 #define MAX_MEMBERS    1024
+#define MAX_RESTARTS   10000
 #define SETTLE_SECONDS 0.3 /* survivors of a failure end by themselves */
 #define SHARDS_SECONDS 1.0 /* shards notice that all workers have left */
 #define TERM_SECONDS   3.0 /* between SIGTERM and SIGKILL */
@@ -45,7 +46,11 @@ typedef struct gp_run {
     int64_t workers, shards; /* shards -1: as many as workers */
     bool colocated, prefix;
     double timeout;
-    char **extra; /* --env, in order */
+    int64_t least, restarts; /* --elastic, 0: not given; --restarts, left */
+    pid_t *former; /* ended and started anew; reaped at the very end */
+    size_t formers;
+    bool succeeded; /* a worker has: the job's work is done */
+    char **extra;   /* --env, in order */
     size_t extra_count;
     char **command;
 
@@ -75,6 +80,12 @@ static const gp_option options[] = {
     {"colocated", 'c', NULL, "every worker hosts one shard itself"},
     {"env", 'e', "NAME=VALUE", "set a variable for all processes; repeatable"},
     {"timeout", 't', "SECONDS", "end the job after that long, as a failure"},
+    {"elastic", 257, "MIN",
+     "workers may die and come back, the job goes on with MIN of them: sets "
+     "GRADPUSH_ELASTIC and GRADPUSH_MIN_WORKERS"},
+    {"restarts", 258, "N",
+     "with --elastic: start workers that fail anew, N times in all (default "
+     "0)"},
     {"no-prefix", 256, NULL, "forward lines as they are, without the rank"},
     {NULL, 0, NULL, NULL},
 };
@@ -126,6 +137,11 @@ apply(void *user, int key, const char *value)
         return true;
     case 'e':
         return add_extra(run, value);
+    case 257:
+        return gp_parse_int("--elastic", value, 1, MAX_MEMBERS, &run->least);
+    case 258:
+        return gp_parse_int("--restarts", value, 0, MAX_RESTARTS,
+                            &run->restarts);
     case 't':
         return gp_parse_seconds("--timeout", value, 0.001, 1e9, &run->timeout);
     default:
@@ -145,6 +161,14 @@ read_options(gp_run *run, int argc, char **argv)
         return gp_say_usage("--colocated makes every worker host one shard: "
                             "leave out --shards %lld",
                             (long long)run->shards);
+    if (run->least > run->workers)
+        return gp_say_usage("--elastic %lld: that is more than --workers %lld",
+                            (long long)run->least, (long long)run->workers);
+    if (run->least && (run->colocated || run->shards == 0))
+        return gp_say_usage("--elastic: a co-located shard dies with its "
+                            "worker; leave out --colocated, or give --shards");
+    if (run->restarts && !run->least)
+        return gp_say_usage("--restarts is for --elastic jobs");
     if (optind >= argc)
         return gp_say_usage("the command to run is missing: "
                             "gradpush run -w 2 -s 2 -- ./trainer");
@@ -280,6 +304,11 @@ build_environment(gp_run *run)
     if (status == GP_OK)
         status = gp_environment_format(e, "GRADPUSH_LOCAL_SIZE=%lld",
                                        (long long)run->workers);
+    if (status == GP_OK && run->least)
+        status = gp_environment_set(e, "GRADPUSH_ELASTIC=on");
+    if (status == GP_OK && run->least)
+        status = gp_environment_format(e, "GRADPUSH_MIN_WORKERS=%lld",
+                                       (long long)run->least);
     return status;
 }
 
@@ -357,7 +386,8 @@ prepare(gp_run *run)
     run->shard_count = (size_t)run->shards;
     run->children = calloc(run->count, sizeof(*run->children));
     run->fds = calloc(2 + 2 * run->count, sizeof(*run->fds));
-    if (!run->children || !run->fds)
+    run->former = calloc((size_t)run->restarts + 1, sizeof(*run->former));
+    if (!run->children || !run->fds || !run->former)
         return gp_fail(GP_ERR_NO_MEMORY, "no memory for %zu processes",
                        run->count);
     for (size_t i = 0; i < run->count; i++)
@@ -453,15 +483,65 @@ end_all(gp_run *run)
     set_phase(run, PHASE_ENDING, TERM_SECONDS);
 }
 
+/* Its number stays its own until the end, as the guard may still use it. */
+static void
+start_anew(gp_run *run, gp_child *child)
+{
+    size_t index = (size_t)(child - run->children);
+
+    for (int i = 0; i < 2; i++) {
+        gp_stream_forward(&child->streams[i]);
+        gp_stream_finish(&child->streams[i]);
+    }
+    gp_child_signal(child, SIGKILL);
+    run->former[run->formers++] = child->pid;
+    run->restarts--;
+    *child = (gp_child){.streams = {{.fd = -1}, {.fd = -1}}};
+    if (start_child(run, index) == GP_OK)
+        return;
+    gp_say("%s", gp_last_error());
+    run->failed = true;
+    end_all(run);
+}
+
+static bool
+others_work(const gp_run *run)
+{
+    for (size_t i = run->shard_count; i < run->count; i++)
+        if (run->children[i].pid && !run->children[i].ended)
+            return true;
+    return false;
+}
+
+/* Whether the job goes on in spite of a worker's failure. */
+static bool
+is_tolerated(gp_run *run, gp_child *child, const char *text)
+{
+    if (!run->least || child->is_shard || run->phase == PHASE_SETTLING)
+        return false;
+    if (run->succeeded || (run->restarts == 0 && others_work(run))) {
+        gp_say("%s; the job goes on without it", text);
+        return true;
+    }
+    if (run->restarts == 0)
+        return false;
+    gp_say("%s; it is started anew", text);
+    start_anew(run, child);
+    return true;
+}
+
 /* Says what became of a child. After SIGTERM that is our own doing. */
 static void
-note_end(gp_run *run, const gp_child *child)
+note_end(gp_run *run, gp_child *child)
 {
     char text[128];
 
+    run->succeeded |= !child->is_shard && !gp_child_failed(child);
     if (!gp_child_failed(child) || run->phase >= PHASE_ENDING)
         return;
     gp_child_describe(child, text, sizeof(text));
+    if (is_tolerated(run, child, text))
+        return;
     gp_say("%s", text);
     run->failed = true;
     if (run->phase != PHASE_SETTLING)
@@ -632,6 +712,10 @@ clean_up(gp_run *run)
         while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
             continue;
     }
+    for (size_t i = 0; i < run->formers; i++)
+        while (waitpid(run->former[i], NULL, 0) < 0 && errno == EINTR)
+            continue;
+    free(run->former);
     if (run->token_path[0])
         unlink(run->token_path);
     if (run->store)

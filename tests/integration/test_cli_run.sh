@@ -51,6 +51,27 @@ run "an endless line" 0 run -w 1 --colocated -- sh -c \
     'head -c 3000000 /dev/zero | tr "\0" x; echo'
 equals "an endless line" "$(tr -d -c x <"$out" | wc -c)" 3000000
 
+# Workers that may die: started anew, done without, or too few.
+tries='echo try >>"$TMPDIR/tries.$GRADPUSH_RANK"
+    tried() { wc -l <"$TMPDIR/tries.1" 2>/dev/null || echo 0; }
+    if [ "$GRADPUSH_RANK" = 1 ]; then [ "$(tried)" -ge 3 ] || exit 7
+    else until [ "$(tried)" -ge 3 ]; do sleep 0.02; done; fi
+    echo "$GRADPUSH_ELASTIC $GRADPUSH_MIN_WORKERS"'
+run "restarts" 0 run -w 2 -s 1 --elastic 1 --restarts 2 -- sh -c "$tries"
+equals "restarts" "$(sort "$out" | tr '\n' ';')" "[0] on 1;[1] on 1;"
+says "restarts" "$err" "worker 1 exited with status 7; it is started anew"
+run "without one" 0 run -w 2 -s 1 --elastic 1 -- sh -c \
+    '[ "$GRADPUSH_RANK" = 1 ] || { echo >"$TMPDIR/there"; kill -9 $$; }
+     until [ -e "$TMPDIR/there" ]; do sleep 0.02; done; sleep 0.3; echo done'
+equals "without one" "$(cat "$out")" "[1] done"
+says "without one" "$err" "the job goes on without it"
+run "all fail" 1 run -w 2 -s 1 --elastic 1 --restarts 1 -- sh -c 'exit 7'
+says "all fail" "$err" "exited with status 7"
+run "co-located and elastic" 2 run -w 2 -s 0 --elastic 1 -- true
+run "more than there are" 2 run -w 2 --elastic 3 -- true
+run "restarts of what ends" 2 run -w 2 --restarts 3 -- true
+no_files "workers that may die"
+
 # The first failure ends all and is named.
 run "an exit status" 1 run -w 3 --colocated -- sh -c \
     '[ "$GRADPUSH_RANK" != 1 ] || exit 7; exec sleep 60'
