@@ -59,13 +59,20 @@ selects(const gp_coder *c)
     return c->pipeline->select != NULL;
 }
 
+/* Whether the array stage works on what other kernels made. */
+static bool
+around(const gp_coder *c)
+{
+    return selects(c) || c->plan.rotated;
+}
+
 /* Where what codecs ask for begins, in the block of the device. */
 static bool
 list_bytes(const gp_coder *c, const gp_coder_room *room, size_t *out)
 {
     size_t each = sizeof(gp_cuda_part), parts, messages;
 
-    if (selects(c))
+    if (around(c))
         each += 2 * sizeof(gp_cuda_part) + sizeof(gp_select);
     if (!gp_mul(room->parts, each, &parts) ||
         !gp_mul(room->messages, sizeof(gp_cuda_message), &messages) ||
@@ -75,14 +82,22 @@ list_bytes(const gp_coder *c, const gp_coder_room *room, size_t *out)
     return true;
 }
 
+/* Elements behind a transform, and a status that nobody reads. */
+static size_t
+rotation_bytes(const gp_coder *c, size_t count)
+{
+    return c->plan.rotated ? (count * sizeof(float) + 127) / 64 * 64 : 0;
+}
+
 static size_t
 space_of(const gp_coder *c, size_t count)
 {
     if (selects(c))
         return gp_coder_lay_select(c->pipeline, &c->plan, 0, count, NULL, NULL,
                                    NULL);
-    return c->plan.space ? (c->plan.space(c->pipeline, count) + 63) / 64 * 64
-                         : 0;
+    return rotation_bytes(c, count) +
+           (c->plan.space ? (c->plan.space(c->pipeline, count) + 63) / 64 * 64
+                          : 0);
 }
 
 static bool
@@ -203,8 +218,6 @@ check_stages(const gp_pipeline *p)
         return refuse(p, p->memory->ops->name);
     if (p->zeros)
         return refuse(p, p->zeros->ops->name);
-    if (p->transform)
-        return refuse(p, p->transform->ops->name);
     if (p->values.count)
         return refuse(p, p->values.first->ops->name);
     if (p->whole.count)
@@ -222,8 +235,11 @@ find_plan(const gp_pipeline *p, gp_coder_plan *plan)
     for (const gp_coder_codec *k = gp_coder_codecs; k->ops; k++)
         if (k->ops == p->array->ops) {
             status = k->plan(p, plan);
-            return status == GP_OK && p->select ? gp_coder_plan_select(p, plan)
-                                                : status;
+            if (status == GP_OK && p->transform)
+                status = gp_coder_plan_rotation(p, plan);
+            if (status == GP_OK && p->select)
+                status = gp_coder_plan_select(p, plan);
+            return status;
         }
     return refuse(p, p->array->ops->name);
 }
@@ -314,9 +330,8 @@ begin(gp_coder *c, const gp_coder_kernel *kernel, const char *what, size_t n,
     if (!kernel->tile)
         return gp_fail(GP_ERR_UNSUPPORTED, "codec %s: no kernel to %s",
                        c->pipeline->name, what);
-    if (selects(c) && kernel != c->plan.before)
-        return gp_fail(GP_ERR_UNSUPPORTED,
-                       "codec %s: no kernel to %s selections",
+    if (around(c) && kernel != c->plan.before && kernel != c->plan.undo)
+        return gp_fail(GP_ERR_UNSUPPORTED, "codec %s: no kernel to %s it",
                        c->pipeline->name, what);
     if (n > c->room.parts)
         return gp_fail(GP_ERR_TOO_LARGE,
@@ -385,6 +400,7 @@ launch(gp_coder *c, const batch *b, const part_list *over,
     gp_launch l = {.kernel = kernel->kernel,
                    .grid = kernel->per_part ? n : (uint32_t)over->blocks,
                    .block = kernel->threads,
+                   .shared = kernel->shared,
                    .args = args};
 
     for (size_t i = 1; i < GP_CODER_WORDS; i++)
@@ -405,9 +421,10 @@ launch_all(gp_coder *c, const batch *b, const part_list *over,
     return status;
 }
 
-/* Choose, encode what was chosen, and make a message of both. */
+/* Selections: choose, encode what was chosen, and make a message of both.
+ * Transforms: there, encode, and back. */
 static gp_status
-launch_selection(gp_coder *c, const batch *b, void *stream)
+launch_around(gp_coder *c, const batch *b, void *stream)
 {
     const gp_coder_plan *p = &c->plan;
     const part_list all = {0, b->blocks, true};
@@ -430,6 +447,21 @@ launch_selection(gp_coder *c, const batch *b, void *stream)
     return status;
 }
 
+/* A transform's decoder. */
+static gp_status
+launch_undo(gp_coder *c, const batch *b, bool add, void *stream)
+{
+    const part_list all = {0, b->blocks, true};
+    const part_list sent = {2 * b->n, b->sent_blocks, false};
+    gp_status status =
+        launch_all(c, b, &sent, c->plan.decode, GP_CODER_STEPS, false, stream);
+
+    if (status == GP_OK)
+        status =
+            launch_all(c, b, &all, c->plan.undo, GP_CODER_STEPS, add, stream);
+    return status;
+}
+
 /* What the device reads, and then the kernels. */
 static gp_status
 queue(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
@@ -439,15 +471,17 @@ queue(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
     const part_list all = {0, b->blocks, false};
     gp_status status;
 
-    if (selects(c))
+    if (around(c))
         end = (uint8_t *)(b->selects + b->n);
     status =
         c->device->ops->copy_async(c->device, b->slot->block, b->slot->pinned,
                                    (size_t)(end - b->slot->pinned), stream);
     if (status != GP_OK)
         return status;
-    return selects(c)
-               ? launch_selection(c, b, stream)
+    if (kernel == c->plan.undo)
+        return launch_undo(c, b, add, stream);
+    return around(c)
+               ? launch_around(c, b, stream)
                : launch_all(c, b, &all, kernel, GP_CODER_STEPS, add, stream);
 }
 
@@ -510,11 +544,41 @@ place_selection(const gp_coder *c, batch *b, size_t i, uint8_t *space,
     b->back = b->back || p->residual;
 }
 
+/* A part behind a transform: what is in its space is encoded, and decoded to
+ * there. */
+static void
+place_rotation(const gp_coder *c, batch *b, size_t i, uint8_t *space,
+               const gp_coder_part *p)
+{
+    size_t own = rotation_bytes(c, p->count);
+    gp_stream s = gp_stream_of(&p->context, GP_USE_SIGNS);
+    gp_cuda_part values = {.source = (float *)space,
+                           .target = (float *)space,
+                           .bytes = p->bytes,
+                           .count = p->count,
+                           .offset = p->context.offset,
+                           .random = random_of(c, &p->context),
+                           .space = space + own,
+                           .status = (uint32_t *)(space + own - 64)};
+    gp_cuda_part *all = &b->parts[i];
+
+    all->space = space;
+    memcpy(all->random.key, s.key, sizeof(s.key));
+    memcpy(all->random.step, s.step, sizeof(s.step));
+    b->values[i] = b->sent[i] = values;
+    b->values[i].first_block = (uint32_t)b->value_blocks;
+    b->sent[i].first_block = (uint32_t)b->sent_blocks;
+    b->value_blocks += blocks_of(c->plan.encode, all->count);
+    b->sent_blocks += blocks_of(c->plan.decode, all->count);
+    b->back = b->back || p->residual;
+}
+
 /* What the codec asked for, behind that of the parts before. */
 static gp_status
 take_space(const gp_coder *c, batch *b, size_t i, const gp_coder_part *p)
 {
     size_t list = 0, total = 0, bytes = space_of(c, p->count);
+    uint8_t *space;
 
     if (!bytes)
         return GP_OK;
@@ -524,9 +588,12 @@ take_space(const gp_coder *c, batch *b, size_t i, const gp_coder_part *p)
         return gp_fail(GP_ERR_TOO_LARGE,
                        "room for %zu elements in a call: reserve more",
                        c->room.elements);
-    b->parts[i].space = b->slot->block + list + b->space;
+    space = b->slot->block + list + b->space;
+    b->parts[i].space = space;
     if (selects(c))
-        place_selection(c, b, i, b->slot->block + list + b->space, p);
+        place_selection(c, b, i, space, p);
+    else if (c->plan.rotated)
+        place_rotation(c, b, i, space, p);
     b->space += bytes;
     return GP_OK;
 }
@@ -535,7 +602,13 @@ take_space(const gp_coder *c, batch *b, size_t i, const gp_coder_part *p)
 static const gp_coder_kernel *
 encoder_of(const gp_coder *c)
 {
-    return selects(c) ? c->plan.before : c->plan.encode;
+    return around(c) ? c->plan.before : c->plan.encode;
+}
+
+static const gp_coder_kernel *
+decoder_of(const gp_coder *c)
+{
+    return c->plan.rotated ? c->plan.undo : c->plan.decode;
 }
 
 gp_status
@@ -577,7 +650,7 @@ gp_status
 gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
                 void *stream)
 {
-    const gp_coder_kernel *kernel = c->plan.decode;
+    const gp_coder_kernel *kernel = decoder_of(c);
     gp_status status;
     batch b;
 
@@ -597,6 +670,10 @@ gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
         to->random = random_of(c, &p->context);
         to->status = p->status;
         status = check_bytes(p->bytes);
+        if (status == GP_OK && c->plan.rotated)
+            status = take_space(c, &b, i, p);
+        if (c->plan.rotated)
+            b.sent[i].status = p->status;
     }
     return status == GP_OK ? finish(c, &b, kernel, add, stream) : status;
 }

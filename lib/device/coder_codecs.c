@@ -37,7 +37,7 @@ no_kernel(const gp_pipeline *p, const char *what)
 static gp_coder_kernel
 kernel(gp_kernel_id id, uint32_t tile)
 {
-    return (gp_coder_kernel){id, tile, THREADS, false, 0};
+    return (gp_coder_kernel){id, tile, THREADS, false, 0, 0};
 }
 
 /* Numbers that decide about rounding, and those that are subtracted. */
@@ -146,7 +146,7 @@ plan_q8(const gp_pipeline *p, gp_coder_plan *plan)
 static gp_coder_kernel
 per_part(gp_kernel_id id)
 {
-    return (gp_coder_kernel){id, STATS_TILE, THREADS, true, 0};
+    return (gp_coder_kernel){id, STATS_TILE, THREADS, true, 0, 0};
 }
 
 /* Of each tile, and of all; sums.cuh. */

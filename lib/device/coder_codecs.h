@@ -23,7 +23,8 @@ typedef struct gp_coder_kernel {
     uint32_t tile;    /* elements of a block of the grid; 0: no such kernel */
     uint32_t threads; /* of a block */
     bool per_part;    /* a block of the grid for each part instead */
-    uint32_t level;   /* of a histogram */
+    uint32_t level;   /* of a histogram; or the transform's block */
+    uint32_t shared;  /* bytes of dynamic shared memory */
 } gp_coder_kernel;
 
 /* What a codec settles when a coder is opened. */
@@ -49,6 +50,10 @@ typedef struct gp_coder_plan {
      * it when something is fed back. */
     gp_coder_kernel before[GP_CODER_AROUND], after[GP_CODER_STEPS],
         back[GP_CODER_STEPS];
+    uint32_t rotated; /* block of a transform; 0: there is none */
+    /* Transforms: before and behind the array stage likewise, and behind its
+     * decoder. */
+    gp_coder_kernel undo[GP_CODER_STEPS];
 } gp_coder_plan;
 
 typedef struct gp_coder_codec {
@@ -59,6 +64,10 @@ typedef struct gp_coder_codec {
 
 /* By their array stages; ends with ops NULL. */
 extern const gp_coder_codec gp_coder_codecs[];
+
+/* coder_rotate.c: adds the transform. */
+gp_status gp_coder_plan_rotation(const gp_pipeline *pipeline,
+                                 gp_coder_plan *plan);
 
 /* coder_select.c: adds the select and the index stage of a pipeline. */
 gp_status gp_coder_plan_select(const gp_pipeline *pipeline,

@@ -33,7 +33,7 @@
 static gp_coder_kernel
 step(gp_kernel_id id, uint32_t threads, bool per_part, uint32_t level)
 {
-    return (gp_coder_kernel){id, TILE, threads, per_part, level};
+    return (gp_coder_kernel){id, TILE, threads, per_part, level, 0};
 }
 
 static size_t

@@ -229,6 +229,7 @@ call_with(void (*kernel)(A...), void **args)
 #include "compress/cuda/cast.cu"
 #include "compress/cuda/q8.cu"
 #include "compress/cuda/random.cu"
+#include "compress/cuda/rotate.cu"
 #include "compress/cuda/select.cu"
 #include "compress/cuda/sign.cu"
 

@@ -95,25 +95,6 @@ levels_are_those_of_the_host(void **state)
     compare("qsgd", true, true);
 }
 
-static void
-selections_are_those_of_the_host(void **state)
-{
-    static const char *const texts[] = {
-        "topk:0.01+none+raw",    "topk:0.1+fp16+rice",
-        "topk:0.01+q8+auto",     "topk:0.001+q4:block=32+bitmap",
-        "topk:0.4+none",         "topk:0.9+bf16+raw",
-        "threshold:0.02+q8",     "threshold:0.001+none+rice",
-        "threshold:1e30+qsgd",   "topk:0.02+qsgd:levels=3",
-        "topk:0.05+sign+bitmap", "topk:0.3+fp8",
-    };
-
-    (void)state;
-    for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
-        compare_encoding(texts[i], false);
-        compare_encoding(texts[i], true);
-    }
-}
-
 /* Messages with a few bytes that are others: the device says no where the host
  * does. */
 enum { MUTANTS = 48 };
@@ -170,6 +151,44 @@ compare_damage(const char *text, size_t p)
         fail_msg("%s: no mutant was refused", text);
     free(space);
     close_rig(&r);
+}
+
+static void
+rotations_are_those_of_the_host(void **state)
+{
+    static const char *const texts[] = {
+        "hadamard+none",
+        "hadamard:block=64+q4",
+        "hadamard:block=8192+q8",
+        "hadamard:block=128+sign",
+        "hadamard+q4:round=stochastic",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
+        compare(texts[i], false, i % 2);
+        compare(texts[i], true, i % 2 == 0);
+    }
+    compare_damage("hadamard+q8", 3);
+}
+
+static void
+selections_are_those_of_the_host(void **state)
+{
+    static const char *const texts[] = {
+        "topk:0.01+none+raw",    "topk:0.1+fp16+rice",
+        "topk:0.01+q8+auto",     "topk:0.001+q4:block=32+bitmap",
+        "topk:0.4+none",         "topk:0.9+bf16+raw",
+        "threshold:0.02+q8",     "threshold:0.001+none+rice",
+        "threshold:1e30+qsgd",   "topk:0.02+qsgd:levels=3",
+        "topk:0.05+sign+bitmap", "topk:0.3+fp8",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
+        compare_encoding(texts[i], false);
+        compare_encoding(texts[i], true);
+    }
 }
 
 static void
@@ -243,6 +262,7 @@ main(void)
         cmocka_unit_test(blocks_are_those_of_the_host),
         cmocka_unit_test(signs_are_those_of_the_host),
         cmocka_unit_test(levels_are_those_of_the_host),
+        cmocka_unit_test(rotations_are_those_of_the_host),
         cmocka_unit_test(selections_are_those_of_the_host),
         cmocka_unit_test(damage_is_seen_as_on_the_host),
         cmocka_unit_test(sums_of_chunks_are_near),
