@@ -57,8 +57,8 @@ gp_cuda_rotate_forward(const gp_cuda_part *part, uint32_t parts, uint32_t word,
             }
             s[gp_pad(i)] = x;
         }
-        gp_flip_all(s, size, &mine->random, mine->offset + at);
-        gp_rotate(s, size);
+        gp_flip_all(s, 0, size, &mine->random, mine->offset + at);
+        gp_rotate(s, 0, size);
         for (uint32_t i = threadIdx.x; i < size; i += blockDim.x)
             out[at + i] = s[gp_pad(i)];
         __syncthreads();
@@ -82,8 +82,8 @@ rotate_inverse(const gp_cuda_part *part, uint32_t parts, uint32_t block,
         size = rotate_size(end - at, block);
         for (uint32_t i = threadIdx.x; i < size; i += blockDim.x)
             s[gp_pad(i)] = in[at + i];
-        gp_rotate(s, size);
-        gp_flip_all(s, size, &mine->random, mine->offset + at);
+        gp_rotate(s, 0, size);
+        gp_flip_all(s, 0, size, &mine->random, mine->offset + at);
         for (uint32_t i = threadIdx.x; i < size; i += blockDim.x) {
             float x = s[gp_pad(i)];
 

@@ -61,9 +61,10 @@ gp_butterfly8(float x[8])
         }
 }
 
-/* All stages over `size` elements in shared memory, a power of two. */
+/* All stages over `size` elements in shared memory, a power of two, the first
+ * of which is number `from`. */
 static __device__ __forceinline__ void
-gp_butterflies(float *s, uint32_t size)
+gp_butterflies(float *s, uint32_t from, uint32_t size)
 {
     uint32_t h = 1;
 
@@ -75,21 +76,21 @@ gp_butterflies(float *s, uint32_t size)
 
             GP_UNROLL(8)
             for (uint32_t k = 0; k < 8; k++)
-                x[k] = s[gp_pad(first + k * h)];
+                x[k] = s[gp_pad(from + first + k * h)];
             gp_butterfly8(x);
             GP_UNROLL(8)
             for (uint32_t k = 0; k < 8; k++)
-                s[gp_pad(first + k * h)] = x[k];
+                s[gp_pad(from + first + k * h)] = x[k];
         }
     }
     for (; h < size; h *= 2) {
         __syncthreads();
         for (uint32_t g = threadIdx.x; g < size / 2; g += blockDim.x) {
             uint32_t first = g / h * 2 * h + g % h;
-            float a = s[gp_pad(first)], b = s[gp_pad(first + h)];
+            float a = s[gp_pad(from + first)], b = s[gp_pad(from + first + h)];
 
-            s[gp_pad(first)] = __fadd_rn(a, b);
-            s[gp_pad(first + h)] = __fsub_rn(a, b);
+            s[gp_pad(from + first)] = __fadd_rn(a, b);
+            s[gp_pad(from + first + h)] = __fsub_rn(a, b);
         }
     }
     __syncthreads();
@@ -123,7 +124,7 @@ gp_enlarge(float x)
 
 /* transform() of hadamard.c. */
 static __device__ __forceinline__ void
-gp_rotate(float *s, uint32_t size)
+gp_rotate(float *s, uint32_t from, uint32_t size)
 {
     float factor = (float)(1 / sqrt((double)size));
     uint32_t most = 0;
@@ -131,18 +132,19 @@ gp_rotate(float *s, uint32_t size)
 
     __syncthreads();
     for (uint32_t i = threadIdx.x; i < size; i += blockDim.x)
-        most = gp_magnitude(s[gp_pad(i)]) > most ? gp_magnitude(s[gp_pad(i)])
-                                                 : most;
+        most = gp_magnitude(s[gp_pad(from + i)]) > most
+                   ? gp_magnitude(s[gp_pad(from + i)])
+                   : most;
     most = gp_block_max(most);
     huge = most >= GP_ROTATE_HUGE;
     for (uint32_t i = threadIdx.x; huge && i < size; i += blockDim.x)
-        s[gp_pad(i)] = __fmul_rn(s[gp_pad(i)], 0x1p-32f);
-    gp_butterflies(s, size);
+        s[gp_pad(from + i)] = __fmul_rn(s[gp_pad(from + i)], 0x1p-32f);
+    gp_butterflies(s, from, size);
     for (uint32_t i = threadIdx.x; i < size; i += blockDim.x) {
-        float x = __fmul_rn(s[gp_pad(i)], factor);
+        float x = __fmul_rn(s[gp_pad(from + i)], factor);
 
         x = huge ? gp_enlarge(x) : x;
-        s[gp_pad(i)] =
+        s[gp_pad(from + i)] =
             most >= GP_FP32_INFINITY ? __uint_as_float(GP_FP32_NAN) : x;
     }
     __syncthreads();
@@ -150,7 +152,8 @@ gp_rotate(float *s, uint32_t size)
 
 /* Elements in shared memory, from e on in the tensor, with their signs. */
 static __device__ __forceinline__ void
-gp_flip_all(float *s, uint32_t size, const gp_cuda_stream *signs, uint64_t e)
+gp_flip_all(float *s, uint32_t from, uint32_t size, const gp_cuda_stream *signs,
+            uint64_t e)
 {
     __syncthreads();
     for (uint32_t i = 8 * threadIdx.x; i < size; i += 8 * blockDim.x) {
@@ -159,7 +162,8 @@ gp_flip_all(float *s, uint32_t size, const gp_cuda_stream *signs, uint64_t e)
         GP_UNROLL(8)
         for (uint32_t j = 0; j < 8; j++)
             if (i + j < size)
-                s[gp_pad(i + j)] = gp_flip(s[gp_pad(i + j)], bits, j);
+                s[gp_pad(from + i + j)] =
+                    gp_flip(s[gp_pad(from + i + j)], bits, j);
     }
     __syncthreads();
 }

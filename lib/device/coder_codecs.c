@@ -268,13 +268,14 @@ plan_terngrad(const gp_pipeline *p, gp_coder_plan *plan)
 }
 
 const gp_coder_codec gp_coder_codecs[] = {
-    {&gp_codec_none, plan_cast},         {&gp_codec_fp16, plan_cast},
-    {&gp_codec_bf16, plan_cast},         {&gp_codec_q8, plan_q8},
-    {&gp_codec_q4, plan_blocks},         {&gp_codec_q2, plan_blocks},
-    {&gp_codec_fp8, plan_blocks},        {&gp_codec_mxfp8, plan_blocks},
-    {&gp_codec_mxfp6, plan_blocks},      {&gp_codec_mxfp4, plan_blocks},
-    {&gp_codec_mxint8, plan_blocks},     {&gp_codec_sign, plan_sign},
-    {&gp_codec_onebit, plan_onebit},     {&gp_codec_vote, plan_vote},
-    {&gp_codec_qsgd, plan_qsgd},         {&gp_codec_natural_dither, plan_qsgd},
-    {&gp_codec_terngrad, plan_terngrad}, {NULL, NULL},
+    {&gp_codec_none, plan_cast},          {&gp_codec_fp16, plan_cast},
+    {&gp_codec_bf16, plan_cast},          {&gp_codec_q8, plan_q8},
+    {&gp_codec_q4, plan_blocks},          {&gp_codec_q2, plan_blocks},
+    {&gp_codec_fp8, plan_blocks},         {&gp_codec_mxfp8, plan_blocks},
+    {&gp_codec_mxfp6, plan_blocks},       {&gp_codec_mxfp4, plan_blocks},
+    {&gp_codec_mxint8, plan_blocks},      {&gp_codec_sign, plan_sign},
+    {&gp_codec_onebit, plan_onebit},      {&gp_codec_vote, plan_vote},
+    {&gp_codec_qsgd, plan_qsgd},          {&gp_codec_natural_dither, plan_qsgd},
+    {&gp_codec_terngrad, plan_terngrad},  {&gp_codec_drive, gp_coder_plan_eden},
+    {&gp_codec_eden, gp_coder_plan_eden}, {NULL, NULL},
 };

@@ -68,6 +68,7 @@ extern const gp_coder_codec gp_coder_codecs[];
 /* coder_rotate.c: adds the transform. */
 gp_status gp_coder_plan_rotation(const gp_pipeline *pipeline,
                                  gp_coder_plan *plan);
+gp_status gp_coder_plan_eden(const gp_pipeline *pipeline, gp_coder_plan *plan);
 
 /* coder_select.c: adds the select and the index stage of a pipeline. */
 gp_status gp_coder_plan_select(const gp_pipeline *pipeline,

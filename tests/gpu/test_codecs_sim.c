@@ -162,6 +162,11 @@ rotations_are_those_of_the_host(void **state)
         "hadamard:block=8192+q8",
         "hadamard:block=128+sign",
         "hadamard+q4:round=stochastic",
+        "drive",
+        "eden:block=256",
+        "eden:bits=2,scale=mse",
+        "eden:bits=1,block=32",
+        "eden:bits=3,block=4096",
     };
 
     (void)state;
@@ -170,6 +175,8 @@ rotations_are_those_of_the_host(void **state)
         compare(texts[i], true, i % 2 == 0);
     }
     compare_damage("hadamard+q8", 3);
+    compare_damage("eden:bits=3,block=64", 1);
+    compare_damage("drive", 7);
 }
 
 static void
