@@ -24,8 +24,11 @@ struct gt_comm {
     gp_tensor *tensors[TENSORS_MAX]; /* weight and bias of each layer */
     gp_request *requests[TENSORS_MAX];
     gp_tensor *sums;
-    gp_group *group; /* that gradients go round, or NULL: to shards */
-    gp_group *parts; /* of one copy of a network that is cut, or NULL */
+    bool elastic;       /* workers come and go */
+    bool begun;         /* members of the step to come are known */
+    gp_members members; /* of this step */
+    gp_group *group;    /* that gradients go round, or NULL: to shards */
+    gp_group *parts;    /* of one copy of a network that is cut, or NULL */
 };
 
 _Static_assert(GT_COMM_SUMS *DIGITS <= GT_SPARE, "sums lie in mlp->spare");
@@ -53,6 +56,14 @@ configure(const gt_options *o, gp_config **out)
         return status;
     if (strcmp(o->transport, "auto") != 0)
         status = gp_config_set(config, "transport", o->transport);
+    if (status == GP_OK && o->min_workers) {
+        char least[16];
+
+        snprintf(least, sizeof(least), "%u", o->min_workers);
+        status = gp_config_set(config, "min_workers", least);
+        if (status == GP_OK)
+            status = gp_config_set(config, "elastic", "on");
+    }
     if (status == GP_OK)
         status = set_seed(o, config);
     if (status != GP_OK) {
@@ -80,6 +91,7 @@ gt_comm_create(const gt_options *options, gt_comm **out)
         free(comm);
         return gt_fail_engine(status, "cannot join the job");
     }
+    comm->elastic = options->min_workers > 0;
     if (gp_worker_size(comm->worker) > WORKERS_MAX) {
         gt_comm_destroy(comm);
         return gt_fail(GP_ERR_TOO_LARGE, "more than %d workers", WORKERS_MAX);
@@ -301,14 +313,29 @@ grad_of(const gt_comm *comm, size_t index)
 }
 
 static gp_status
-broadcast_all(gt_comm *comm)
+pull_all(gt_comm *comm)
+{
+    size_t sent = 0;
+    gp_status status = GP_OK, waited;
+
+    while (sent < 2 * comm->mlp->layers && status == GP_OK) {
+        status = gp_pull(comm->tensors[sent], param_of(comm, sent),
+                         &comm->requests[sent]);
+        sent += status == GP_OK;
+    }
+    waited = gp_wait_all(comm->requests, sent, -1);
+    return status == GP_OK ? waited : status;
+}
+
+static gp_status
+broadcast_all(gt_comm *comm, uint32_t root)
 {
     gp_request *requests[TENSORS_MAX];
     size_t tensors = 2 * comm->mlp->layers, sent = 0;
     gp_status status = GP_OK, waited;
 
     while (sent < tensors && status == GP_OK) {
-        status = gp_broadcast(comm->tensors[sent], param_of(comm, sent), 0,
+        status = gp_broadcast(comm->tensors[sent], param_of(comm, sent), root,
                               &requests[sent]);
         sent += status == GP_OK;
     }
@@ -338,10 +365,34 @@ gp_status
 gt_comm_start(gt_comm *comm)
 {
     /* Parts were cut from the same parameters, by seed or from a file. */
-    gp_status status = comm->parts ? GP_OK : broadcast_all(comm);
+    gp_status status = GP_OK;
 
+    if (comm->elastic) {
+        status = gp_worker_members(comm->worker, &comm->members);
+        comm->begun = true;
+    }
+    if (status == GP_OK && comm->elastic && comm->members.late)
+        status = pull_all(comm);
+    else if (status == GP_OK && !comm->parts)
+        status =
+            broadcast_all(comm, comm->elastic ? comm->members.ranks[0] : 0);
     return status == GP_OK ? GP_OK
                            : gt_fail_engine(status, "cannot start the job");
+}
+
+gp_status
+gt_comm_begin_step(gt_comm *comm, uint32_t *index, uint32_t *count)
+{
+    gp_status status = GP_OK;
+
+    if (!comm->begun)
+        status = gp_worker_members(comm->worker, &comm->members);
+    comm->begun = false;
+    if (status != GP_OK)
+        return gt_fail_engine(status, "a step cannot begin");
+    *index = comm->members.index;
+    *count = comm->members.count;
+    return GP_OK;
 }
 
 static gp_status
@@ -393,18 +444,11 @@ gp_status
 gt_comm_refresh(gt_comm *comm)
 {
     gp_status status = gp_worker_rest(comm->worker);
-    size_t sent = 0;
-    gp_status waited;
 
     if (status == GP_OK)
         status = gp_barrier(comm->worker);
-    while (sent < 2 * comm->mlp->layers && status == GP_OK) {
-        status = gp_pull(comm->tensors[sent], param_of(comm, sent),
-                         &comm->requests[sent]);
-        sent += status == GP_OK;
-    }
-    waited = gp_wait_all(comm->requests, sent, -1);
-    status = status == GP_OK ? waited : status;
+    if (status == GP_OK)
+        status = pull_all(comm);
     return status == GP_OK ? GP_OK
                            : gt_fail_engine(status, "an epoch cannot end");
 }

@@ -55,8 +55,13 @@ uint32_t gt_comm_shards(const gt_comm *comm);
 gp_status gt_comm_register(gt_comm *comm, const gt_options *options,
                            uint64_t steps, gt_mlp *mlp);
 
-/* Gives every rank the parameters of rank 0. */
+/* Gives every rank the parameters of rank 0, or, to one that has come late, the
+ * newest. */
 gp_status gt_comm_start(gt_comm *comm);
+
+/* With --min-workers, when all requests have ended: waits for the others at the
+ * beginning of a step, and says this one's place among them. */
+gp_status gt_comm_begin_step(gt_comm *comm, uint32_t *index, uint32_t *count);
 
 /* Sends a layer's gradients. */
 gp_status gt_comm_push(gt_comm *comm, size_t layer);

@@ -94,13 +94,14 @@ shards_to_start(const gt_options *options)
 gp_status
 gt_launch(const gt_options *options, int argc, char **argv)
 {
-    char self[PATH_SIZE], tool[PATH_SIZE], workers[16], shards[16];
+    char self[PATH_SIZE], tool[PATH_SIZE], workers[16], shards[16], least[16];
     static char on[] = "on", progress[] = "--progress";
     size_t used = 0, mine = (size_t)argc;
-    char **command = calloc(mine + 12, sizeof(char *));
+    char **command = calloc(mine + 16, sizeof(char *));
     ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
     static char run[] = "run", w[] = "-w", s[] = "-s", end[] = "--",
-                bare[] = "--no-prefix";
+                bare[] = "--no-prefix", elastic[] = "--elastic",
+                restarts[] = "--restarts", many[] = "1000";
 
     if (!command || length < 0) {
         free(command);
@@ -113,6 +114,12 @@ gt_launch(const gt_options *options, int argc, char **argv)
     char *const head[] = {tool, run, bare, w, workers, s, shards, end, self};
     memcpy(command, head, sizeof(head));
     used = GT_COUNT_OF(head);
+    if (options->min_workers) {
+        snprintf(least, sizeof(least), "%u", options->min_workers);
+        char *const some[] = {elastic, least, restarts, many, end, self};
+        memcpy(command + used - 2, some, sizeof(some));
+        used += GT_COUNT_OF(some) - 2;
+    }
     /* Shards do not see the workers' options. */
     if (strcmp(options->transport, "auto") != 0)
         setenv("GRADPUSH_TRANSPORT", options->transport, 1);

@@ -46,8 +46,46 @@ settle_local(gt_options *o)
     return GP_OK;
 }
 
+/* Whoever comes late gets the parameters from the shards, and nothing else. */
+static gp_status
+settle_elastic(gt_options *o)
+{
+    const char *with = NULL;
+
+    if (o->mode_kind != GT_MODE_SYNC)
+        with = "a --mode other than sync";
+    else if (gt_layout_cuts(&o->layout))
+        with = "--parallel tensor and pipeline";
+    else if (o->update_given && o->update == GT_UPDATE_WORKER)
+        with = "--update worker";
+    else if (o->checkpoint || o->resume)
+        with = "--checkpoint and --resume";
+    else if (o->dump)
+        with = "--dump-gradients";
+    else if (o->partition != GT_RANDOM)
+        with = "--partition contiguous";
+    else if (o->placed && (o->shards == 0 || o->workers < o->min_workers))
+        with = "--shards 0 and fewer --workers than that";
+    if (with)
+        return gt_fail(GP_ERR_CONFIG, "--min-workers does not go with %s",
+                       with);
+    o->update = GT_UPDATE_SHARD;
+    o->update_given = true;
+    return GP_OK;
+}
+
+static gp_status settle_kind(gt_options *o);
+
 gp_status
 gt_options_settle_mode(gt_options *o)
+{
+    gp_status status = settle_kind(o);
+
+    return status == GP_OK && o->min_workers ? settle_elastic(o) : status;
+}
+
+static gp_status
+settle_kind(gt_options *o)
 {
     if (strcmp(o->mode, "allreduce") == 0) {
         o->mode_kind = GT_MODE_ALLREDUCE;

@@ -37,6 +37,7 @@ enum key {
     KEY_MODE,
     KEY_OUTER,
     KEY_SLOW,
+    KEY_MIN_WORKERS,
     KEY_PARALLEL,
     KEY_MICRO_BATCHES,
     KEY_CODEC,
@@ -109,6 +110,9 @@ static const struct row {
     {"outer", KEY_OUTER, "UPDATER",
      "of the shards with --mode local:H: sgd:lr=1 (default), mean, "
      "sgd:lr=0.7,momentum=0.9,nesterov=1, ..."},
+    {"min-workers", KEY_MIN_WORKERS, "N",
+     "workers may die and come back, the training goes on with N of them, at "
+     "most --workers; parameters are on the shards"},
     {"slow", KEY_SLOW, "RANK:F",
      "that worker takes F times as long for its steps, to see what a mode does "
      "about it"},
@@ -423,6 +427,8 @@ apply_training(int key, const char *name, const char *text, gt_options *o)
     case KEY_OUTER:
         o->outer = text;
         return GP_OK;
+    case KEY_MIN_WORKERS:
+        return parse_count32(name, text, 1, 4096, &o->min_workers);
     case KEY_SLOW:
         return gt_options_slow(text, o);
     case KEY_PARALLEL:

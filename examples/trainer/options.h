@@ -54,7 +54,8 @@ typedef struct gt_options {
     uint32_t micro_batches; /* of a pipeline; 0: not given */
     const char *outer;      /* updater of mode local:H */
     uint32_t slow_rank;
-    double slow_factor; /* 0: nobody is slowed */
+    double slow_factor;   /* 0: nobody is slowed */
+    uint32_t min_workers; /* they come and go, at least so many; 0: they stay */
     gt_partition partition;
     uint32_t epochs;
     size_t batch;

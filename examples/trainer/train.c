@@ -114,6 +114,32 @@ resume(gt_trainer *t)
     return status;
 }
 
+static bool
+is_elastic(const gt_trainer *t)
+{
+    return t->comm && t->options->min_workers > 0;
+}
+
+/* One that comes late begins where the others are. */
+static void
+catch_up(gt_trainer *t)
+{
+    t->steps = gt_comm_version(t->comm);
+    t->epoch = (uint32_t)(t->steps / t->loader.steps);
+    gt_loader_shuffle(&t->loader, t->epoch);
+}
+
+/* Deals the samples of the next step among those who are there. */
+static gp_status
+begin_step(gt_trainer *t)
+{
+    gp_status status = gt_trainer_settle(t);
+
+    return status == GP_OK
+               ? gt_comm_begin_step(t->comm, &t->loader.rank, &t->loader.size)
+               : status;
+}
+
 gp_status
 gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
 {
@@ -138,6 +164,8 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
         status = gt_checkpoint_load_states(t);
     if (status == GP_OK && t->comm)
         status = gt_comm_start(t->comm);
+    if (status == GP_OK && is_elastic(t))
+        catch_up(t);
     if (status == GP_OK && t->rank == 0 && options->logdir)
         status = gt_events_open(options->logdir, &t->events);
     if (status == GP_OK && t->rank == 0 && options->dump)
@@ -315,8 +343,10 @@ static gp_status
 evaluate(gt_trainer *t, gt_score *score)
 {
     const gt_samples *test = &t->data.test;
-    size_t first = test->count * t->copy / t->layout.data;
-    size_t last = test->count * (t->copy + 1) / t->layout.data;
+    bool alone = is_elastic(t); /* others may be gone before they are done */
+    size_t parts = alone ? 1 : t->layout.data, part = alone ? 0 : t->copy;
+    size_t first = test->count * part / parts;
+    size_t last = test->count * (part + 1) / parts;
 
     for (size_t at = first; at < last; at += EVALUATE_ROWS) {
         size_t rows = last - at < EVALUATE_ROWS ? last - at : EVALUATE_ROWS;
@@ -354,7 +384,7 @@ combine(gt_trainer *t, const gt_score *train, const gt_score *test,
 
     if (!gt_cut_counts(t))
         v[0] = v[1] = v[2] = v[4] = 0;
-    if (t->comm)
+    if (t->comm && !is_elastic(t))
         status = gt_comm_sum(t->comm, v, 5);
     if (status != GP_OK)
         return status;
@@ -413,11 +443,15 @@ train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
 {
     double start = gt_now();
     gp_status status = GP_OK;
-    size_t s = 0;
+    size_t begun = is_elastic(t) ? t->steps % t->loader.steps : 0, s = begun;
 
     set_goal(t);
     for (; goes_on(t, s) && status == GP_OK; s++) {
         begin_lap(t, s);
+        if (is_elastic(t))
+            status = begin_step(t);
+        if (status != GP_OK)
+            break;
         status = gt_trainer_step(t, s % t->loader.steps, score);
         gt_progress_show(&t->progress, t->epoch + 1, t->options->epochs, s + 1,
                          t->loader.steps,
@@ -428,7 +462,7 @@ train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
     if (status == GP_OK && shares_work(t))
         status = gt_comm_refresh(t->comm);
     out->seconds = gt_now() - start;
-    out->samples = (uint64_t)s * t->options->batch;
+    out->samples = (uint64_t)(s - begun) * t->options->batch;
     return status;
 }
 
@@ -455,6 +489,8 @@ sum_stats(gt_trainer *t)
     if (!t->comm)
         return GP_OK;
     gt_comm_stats(t->comm, &t->stats);
+    if (is_elastic(t)) /* this worker's own */
+        return GP_OK;
     v[0] = t->stats.bytes_pushed;
     v[1] = t->stats.bytes_pulled;
     v[2] = t->stats.dense_bytes;

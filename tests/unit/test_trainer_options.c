@@ -361,6 +361,38 @@ modes_choose_where_updates_are(void **state)
     }
 }
 
+static void
+workers_that_come_and_go(void **state)
+{
+    static const struct {
+        const char *option, *value, *says;
+    } cases[] = {
+        {"--mode", "async", "a --mode other than sync"},
+        {"--parallel", "tensor=2", "--parallel tensor"},
+        {"--update", "worker", "--update worker"},
+        {"--checkpoint", "folder", "--checkpoint and --resume"},
+        {"--dump-gradients", "folder", "--dump-gradients"},
+        {"--partition", "contiguous", "--partition contiguous"},
+        {"--shards", "0", "--shards 0"},
+        {"--workers", "1", "fewer --workers"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GT_COUNT_OF(cases); i++) {
+        const char *words[] = {"gradpush-train", "--min-workers", "2",
+                               cases[i].option, cases[i].value};
+        gt_options o = {0};
+
+        assert_int_equal(gt_options_parse(5, (char **)words, &o),
+                         GT_ACTION_USAGE);
+        assert_non_null(strstr(gt_last_error(), cases[i].says));
+        assert_int_equal(gt_options_parse(3, (char **)words, &o),
+                         GT_ACTION_TRAIN);
+        assert_int_equal(o.min_workers, 2);
+        assert_int_equal(o.update, GT_UPDATE_SHARD);
+    }
+}
+
 int
 main(void)
 {
@@ -374,6 +406,7 @@ main(void)
         cmocka_unit_test(event_records_have_known_bytes),
         cmocka_unit_test(report_has_the_documented_keys),
         cmocka_unit_test(modes_choose_where_updates_are),
+        cmocka_unit_test(workers_that_come_and_go),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
