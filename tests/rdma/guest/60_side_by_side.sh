@@ -5,7 +5,7 @@
 # timeout: 170
 . "$LAB_LIB"
 need_transport
-ROUNDS=${LAB_ROUNDS:-3}
+ROUNDS=${LAB_ROUNDS:-2}
 rows=$OUT/side_by_side.txt
 : >"$rows"
 
