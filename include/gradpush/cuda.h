@@ -6,9 +6,9 @@
  * A tensor lives where its option `device` says: in memory of the host ("cpu",
  * also NULL), or of a CUDA device ("cuda", "cuda:1"; counted as the CUDA
  * runtime of this process does). Workers of one job may differ in it: results
- * are the same to the last bit. gp_push_pull_on() and gp_broadcast_on() take
- * pointers into that device's memory and a stream; all other calls that take
- * pointers refuse such a tensor.
+ * are the same to the last bit (but see docs/gpu.md for codecs with block=0).
+ * gp_push_pull_on() and gp_broadcast_on() take pointers into that device's
+ * memory and a stream; all other calls that take pointers refuse such a tensor.
  *
  * No header of CUDA is needed, and no library at link time: `stream` is a
  * cudaStream_t or CUstream of the tensor's device. NULL is the default stream
@@ -24,15 +24,18 @@
  *
  * How data goes: once what is on the stream before the push is done, gradients
  * are copied to pinned memory, chunk by chunk, by priority, while earlier
- * chunks are encoded on the host and sent; results are copied back as they
- * come. Copies are on streams of the worker's own, so that they overlap with
- * the caller's work, which they never hold up. Codecs run on the host and error
- * feedback is kept there: everything the other options say holds, but mode
- * local:H, and but jobs with `experiment`, see gp_tensor_register().
+ * chunks are encoded on the host and sent. Where the device has kernels for the
+ * tensor's one pipeline, it encodes, and messages of the same bytes, by the
+ * rules of docs/gpu.md, are copied instead. Results are copied back as they
+ * come. All of that is on streams of the worker's own, so that it overlaps with
+ * the caller's work and never holds it up. Error feedback and checkpoints work
+ * as ever; mode local:H and jobs with `experiment` do not, see
+ * gp_tensor_register().
  *
- * Memory: pinned memory as long as the tensor for each of its requests that are
- * open at once, taken when it is first needed, one in gp_worker_ready(); kept
- * until the worker ends, rounded to 2 MiB per device, counted in
+ * Memory: pinned memory as long as the tensor, and its messages, for each of
+ * its requests that are open at once, taken when it is first needed, one in
+ * gp_worker_ready(); memory of the device for residuals. All of it is kept
+ * until the worker ends, rounded to 2 MiB per device and kind, and counted in
  * gp_stats.memory.
  */
 #ifndef GRADPUSH_CUDA_H

@@ -161,8 +161,12 @@ gp_coder_reserve(gp_coder *c, const gp_coder_room *room)
                        GP_MAX(room->slots, c->room.slots),
                        GP_MAX(room->elements, c->room.elements)};
     slot *slots = NULL;
-    gp_status status = c->device->ops->synchronize(c->device);
+    gp_status status = GP_OK;
 
+    /* Not where nothing is under way: a stream of the device may wait for what
+     * the caller does next. */
+    if (c->slots)
+        status = c->device->ops->synchronize(c->device);
     if (status == GP_OK)
         status = open_slots(c, &r, &slots);
     if (status != GP_OK)

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "compress/codec_internal.h"
-#include "worker/worker_int.h"
+#include "worker/staging.h"
 
 static gp_codec_context
 context_of(const gp_tensor *t, uint64_t offset, uint64_t step, uint32_t rank)
@@ -132,6 +132,23 @@ add_residual(gp_tensor *t, const gp_chunk_info *info, const float **values)
     return GP_OK;
 }
 
+/* The device has encoded it. */
+static gp_status
+take_message(const gp_op *op, uint8_t *out, size_t capacity, size_t *length)
+{
+    gp_tensor *t = op->request->tensor;
+    size_t bytes;
+    const void *message = gp_devcode_message(op, &bytes);
+
+    if (bytes > capacity)
+        return gp_fail(GP_ERR_TOO_LARGE, "a message of %zu bytes", bytes);
+    memcpy(out, message, bytes);
+    *length = bytes;
+    if (t->memory[0])
+        atomic_store_explicit(&t->owes, true, memory_order_relaxed);
+    return GP_OK;
+}
+
 gp_status
 gp_encode_chunk(gp_op *op, uint8_t *out, size_t capacity, size_t *length,
                 unsigned thread)
@@ -145,6 +162,8 @@ gp_encode_chunk(gp_op *op, uint8_t *out, size_t capacity, size_t *length,
     const float *values;
     gp_status status;
 
+    if (gp_devcode_pushes(r))
+        return take_message(op, out, capacity, length);
     status = read_values(r, info->offset, info->count, &values);
     if (status == GP_OK && t->flushing)
         status = add_residual(t, info, &values);

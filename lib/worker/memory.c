@@ -126,7 +126,7 @@ gp_memory_use(gp_tensor *t, uint32_t i)
 }
 
 float *
-gp_memory_residual(gp_tensor *t)
+gp_memory_residual(const gp_tensor *t)
 {
     float *values;
 
@@ -203,6 +203,7 @@ gp_tensor_save_state(gp_tensor *t, const char *name, float *values)
 {
     float *has;
     size_t count;
+    gp_status status;
     int which;
 
     if (!t || !name || !values)
@@ -212,11 +213,12 @@ gp_tensor_save_state(gp_tensor *t, const char *name, float *values)
     if (which >= 0)
         return gp_kept_save(t, which, values);
     gp_driver_hold(t->worker->driver);
+    status = gp_devcode_fetch(t);
     count = find_state(t, name, &has);
-    if (count)
+    if (count && status == GP_OK)
         memcpy(values, has, count * sizeof(float));
     gp_driver_release(t->worker->driver);
-    return count ? GP_OK : no_such_state(t, name);
+    return count ? status : no_such_state(t, name);
 }
 
 /* Under the driver's hold. */
@@ -239,7 +241,7 @@ load_field(gp_tensor *t, const char *name, const float *values)
     }
     memcpy(has, values, count * sizeof(float));
     t->owes = true;
-    return GP_OK;
+    return gp_devcode_store(t);
 }
 
 gp_status
@@ -310,6 +312,8 @@ gp_tensor_reset_state(gp_tensor *t)
                          t->spec.name);
     for (uint32_t i = 0; status == GP_OK && i < t->push.count; i++)
         gp_codec_memory_reset(t->memory[i]);
+    if (status == GP_OK)
+        status = gp_devcode_store(t);
     if (status == GP_OK) {
         gp_kept_close(t);
         t->owes = t->loaded = false;

@@ -20,7 +20,8 @@ static void
 count_memory(gp_staging *s)
 {
     gp_worker *w = s->worker;
-    size_t bytes = gp_device_arena_bytes(s->pinned);
+    size_t bytes =
+        gp_device_arena_bytes(s->pinned) + gp_device_arena_bytes(s->memory);
 
     pthread_mutex_lock(&w->submit_lock);
     if (bytes > s->counted) {
@@ -49,13 +50,16 @@ gp_staged_create(gp_request *r)
 {
     gp_staging *stage = r->tensor->stage;
     const gp_device_ops *ops = stage->device->ops;
-    size_t bytes = gp_tensor_bytes(r->tensor) + GP_ARENA_ALIGN;
+    size_t bytes = gp_tensor_bytes(r->tensor), messages;
     gp_staged *s = calloc(1, sizeof(*s));
     void *block = NULL;
     gp_status status;
 
     if (!s)
         return gp_fail(GP_ERR_NO_MEMORY, "request");
+    bytes = (bytes + GP_ARENA_ALIGN - 1) & ~(GP_ARENA_ALIGN - 1);
+    s->stride = gp_devcode_stride(r->tensor);
+    messages = s->stride * r->tensor->chunks;
     s->stage = stage;
     s->request = r;
     gp_list_init(&s->link);
@@ -63,7 +67,8 @@ gp_staged_create(gp_request *r)
     if (status == GP_OK)
         status = ops->event_create(stage->device, &s->ended);
     if (status == GP_OK)
-        status = gp_device_arena_take(stage->pinned, bytes, &block);
+        status = gp_device_arena_take(
+            stage->pinned, GP_ARENA_ALIGN + bytes + messages, &block);
     if (status != GP_OK) {
         gp_staged_free(s);
         return status;
@@ -71,6 +76,7 @@ gp_staged_create(gp_request *r)
     count_memory(stage);
     s->counter = block;
     s->memory = (uint8_t *)block + GP_ARENA_ALIGN;
+    s->messages = s->memory + bytes;
     __atomic_store_n(s->counter, 0, __ATOMIC_SEQ_CST);
     r->staged = s;
     return GP_OK;

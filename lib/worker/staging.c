@@ -30,6 +30,7 @@ close_stage(gp_staging *s)
     ops->stream_destroy(s->device, s->in);
     ops->stream_destroy(s->device, s->back);
     gp_device_arena_close(s->pinned);
+    gp_device_arena_close(s->memory);
     gp_device_close(s->device);
     free(s);
 }
@@ -58,6 +59,8 @@ open_stage(gp_staging *s)
     ops->properties(s->device, &p);
     s->index = p.index;
     status = gp_device_arena_open(s->device, true, &s->pinned);
+    if (status == GP_OK)
+        status = gp_device_arena_open(s->device, false, &s->memory);
     if (status == GP_OK)
         status = ops->stream_create(s->device, &s->in);
     if (status == GP_OK)
@@ -192,6 +195,7 @@ begin(gp_staged *staged)
 
     gp_list_remove(&staged->link);
     staged->stage->news_ns = gp_clock_ns();
+    gp_devcode_begin(r);
     if (!gp_kind_pushes(r->kind)) {
         let_all_go(r);
         return;
@@ -213,6 +217,8 @@ look_at_streams(gp_staging *s)
 
         if (late && late->stream == staged->stream)
             continue; /* what is behind it is not done either */
+        if (!gp_devcode_is_next(staged->request))
+            continue;
         status = ops->event_query(s->device, staged->begun);
         if (status == GP_PENDING) {
             late = staged;
@@ -251,24 +257,34 @@ take_arrived(gp_staging *s)
     return done;
 }
 
+/* The gradient as it is, or encoded. */
+static gp_status
+queue_one(gp_staging *s, gp_op *op)
+{
+    const gp_staged *staged = op->request->staged;
+    size_t offset = gp_op_plain_offset(op);
+
+    if (gp_devcode_pushes(op->request))
+        return gp_devcode_encode(op);
+    return s->device->ops->copy_async(s->device, staged->memory + offset,
+                                      staged->grad + offset,
+                                      gp_op_plain_bytes(op), s->in);
+}
+
 static gp_status
 copy_in(gp_staging *s, gp_op *op)
 {
-    const gp_device_ops *ops = s->device->ops;
-    const gp_staged *staged = op->request->staged;
     stage_copy *c = &s->copy[(s->head + s->copies) % STAGE_COPIES];
-    size_t offset = gp_op_plain_offset(op), bytes = gp_op_plain_bytes(op);
-    gp_status status = ops->copy_async(s->device, staged->memory + offset,
-                                       staged->grad + offset, bytes, s->in);
+    gp_status status = queue_one(s, op);
 
     if (status == GP_OK)
-        status = ops->event_record(s->device, c->done, s->in);
+        status = s->device->ops->event_record(s->device, c->done, s->in);
     if (status != GP_OK)
         return status;
     c->op = op;
-    c->bytes = bytes;
+    c->bytes = gp_op_plain_bytes(op);
     s->copies++;
-    s->bytes += bytes;
+    s->bytes += c->bytes;
     return GP_OK;
 }
 
@@ -282,6 +298,8 @@ start_copies(gp_staging *s)
         gp_op *op = GP_CONTAINER_OF(s->copying.next, gp_op, ready);
         gp_status status = copy_in(s, op);
 
+        if (status == GP_AGAIN && s->copies > 0)
+            break;
         if (status != GP_OK) {
             fail(s, status);
             break;
@@ -348,11 +366,12 @@ take_returned(gp_staging *s)
 
 /* --- ends --- */
 
-/* Until nothing of ours runs on a stream: it waits for nobody, so not long. */
-static void
-settle(gp_staging *s, void *stream, uint64_t deadline)
+/* It waits for nobody, so not long. */
+void
+gp_staging_settle(gp_staging *s, void *stream)
 {
     const gp_device_ops *ops = s->device->ops;
+    uint64_t deadline = gp_deadline(s->worker->timeout);
 
     if (ops->event_record(s->device, s->settled, stream) != GP_OK &&
         ops->event_record(s->device, s->settled, stream) != GP_OK)
@@ -367,14 +386,12 @@ gp_staged_end(gp_request *r, gp_status status)
 {
     gp_staged *staged = r->staged;
     gp_staging *s = staged->stage;
-    uint64_t deadline;
 
     gp_list_remove(&staged->link);
     if (status != GP_OK) {
         /* All requests end together then: nothing is left to arrive. */
-        deadline = gp_deadline(s->worker->timeout);
-        settle(s, s->in, deadline);
-        settle(s, s->back, deadline);
+        gp_staging_settle(s, s->in);
+        gp_staging_settle(s, s->back);
         s->copies = 0;
         s->bytes = 0;
     }

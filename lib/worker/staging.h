@@ -41,7 +41,7 @@ struct gp_staging {
     char name[24];
     uint32_t index; /* of the device */
     gp_device *device;
-    gp_device_arena *pinned;
+    gp_device_arena *pinned, *memory; /* of the host, and its own */
     size_t counted;  /* of the arena, in gp_worker.memory; under submit_lock */
     void *in, *back; /* streams: to the host, and from it */
     gp_device_event *settled;
@@ -62,6 +62,8 @@ struct gp_staged {
     gp_request *request;
     gp_staging *stage;
     uint8_t *memory;   /* pinned, as long as the tensor */
+    uint8_t *messages; /* pinned, of a push that the device encodes */
+    size_t stride;     /* between these */
     uint32_t *counter; /* pinned, what streams wait for ... */
     uint32_t value;    /* ... to become this */
     gp_device_event *begun, *ended;
@@ -82,6 +84,8 @@ struct gp_on_stream {
 /* The one of that name, opened when it is the first use; NULL for the host. */
 gp_status gp_staging_find(gp_worker *w, const char *device, gp_staging **out);
 void gp_stagings_close(gp_worker *w);
+/* Until nothing of ours is on a stream of ours, at most `timeout`. */
+void gp_staging_settle(gp_staging *s, void *stream);
 /* One request for each tensor on a device, so that the first step allocates
  * nothing. Without the driver held. */
 gp_status gp_stagings_prepare(gp_worker *w);
@@ -111,5 +115,22 @@ gp_status gp_staged_begin(gp_request *r, const gp_on_stream *on,
 /* Whether a tensor of the host, or one on a device, is used as the other. */
 gp_status gp_staging_check(const gp_tensor *t, const gp_on_stream *on,
                            const void *grad, const void *out);
+
+/* --- devcode.c: pushes that the device encodes --- */
+
+/* Finds out whether it can; if not, the host does. */
+gp_status gp_devcode_open(gp_tensor *t);
+void gp_devcode_close(gp_tensor *t);
+/* What one message of a request takes. */
+size_t gp_devcode_stride(const gp_tensor *t);
+/* Whether messages, not gradients, come to pinned memory. */
+bool gp_devcode_pushes(const gp_request *r);
+/* Whether it is the request's turn, and that it is taken. */
+bool gp_devcode_is_next(const gp_request *r);
+void gp_devcode_begin(const gp_request *r);
+/* Queues the work. GP_AGAIN: later. */
+gp_status gp_devcode_encode(const gp_op *op);
+/* What that has made. */
+const void *gp_devcode_message(const gp_op *op, size_t *length);
 
 #endif

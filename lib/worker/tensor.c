@@ -102,6 +102,7 @@ free_tensor(gp_tensor *t)
 
     while ((item = gp_list_pop(&t->unused)))
         gp_request_free(GP_CONTAINER_OF(item, gp_request, link));
+    gp_devcode_close(t);
     gp_memory_close(t);
     gp_kept_close(t);
     gp_local_close(t);
@@ -241,7 +242,7 @@ open_device(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
                        "tensor '%.60s' on %s: an experiment looks at gradients "
                        "on the host; unset the configuration's `experiment`",
                        o->name, o->device);
-    return GP_OK;
+    return gp_devcode_open(t);
 }
 
 gp_status

@@ -84,6 +84,7 @@ typedef struct gp_trial gp_trial;
 typedef struct gp_mesh gp_mesh;
 typedef struct gp_collective gp_collective;
 typedef struct gp_staging gp_staging;     /* worker/staging.h */
+typedef struct gp_devcode gp_devcode;     /* worker/devcode.c */
 typedef struct gp_staged gp_staged;       /* likewise */
 typedef struct gp_on_stream gp_on_stream; /* likewise */
 
@@ -222,6 +223,8 @@ struct gp_tensor {
     uint64_t pulled;       /* shared likewise: results given out, in steps */
     atomic_ullong version; /* shared: of what was pulled last */
     uint32_t first, chunks;
+    gp_devcode
+        *devcode;      /* how that device encodes pushes; NULL: the host does */
     gp_staging *stage; /* the device that it is on; NULL: the host */
     gp_list unused;    /* shared, under submit_lock: requests to reuse */
 };
@@ -565,7 +568,10 @@ gp_status gp_memory_open(gp_tensor *t, int feedback);
 void gp_memory_close(gp_tensor *t);
 /* Before a step through an alternative; others' residual moves to it. */
 gp_status gp_memory_use(gp_tensor *t, uint32_t alternative);
-float *gp_memory_residual(gp_tensor *t);
+float *gp_memory_residual(const gp_tensor *t);
+/* devcode.c: a residual on a device to and from where checkpoints find it. */
+gp_status gp_devcode_fetch(gp_tensor *t);
+gp_status gp_devcode_store(gp_tensor *t);
 /* Whether differences go on from a checkpoint: for the tensor list. */
 gp_status gp_memory_announce(gp_tensor *t);
 

@@ -94,4 +94,9 @@ alone "05 alone" 0 "$bin/05_custom_updater"
 run "05, unknown to shards" 1 run -w 2 -s 2 -- "$bin/05_custom_updater"
 says "05, unknown to shards" "$err" "unknown updater 'lion'"
 
+# 06: on a GPU, or without one.
+alone "06 alone" 0 "$bin/06_cuda_stream"
+grep -q "no CUDA device" "$out" ||
+    says "06 alone" "$out" "mean 1, expected 1"
+
 finish
