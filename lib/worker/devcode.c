@@ -16,6 +16,13 @@
 #include "device/coder.h"
 #include "worker/staging.h"
 
+/* Of all tensors of a device with that pipeline: a coder holds much memory. */
+typedef struct gp_devcoder {
+    struct gp_devcoder *next;
+    gp_pipeline *pipeline;
+    gp_coder *coder; /* NULL: there are no kernels */
+} gp_devcoder;
+
 struct gp_devcode {
     gp_coder *coder;
     float *residual; /* on the device, or NULL */
@@ -83,52 +90,88 @@ open_residual(const gp_tensor *t, gp_devcode *c)
     return s->device->ops->fill(s->device, block, 0, bytes);
 }
 
+void
+gp_devcoders_close(gp_staging *s)
+{
+    gp_devcoder *d;
+
+    while ((d = s->coders)) {
+        s->coders = d->next;
+        gp_coder_close(d->coder);
+        gp_pipeline_destroy(d->pipeline);
+        free(d);
+    }
+}
+
+/* Without kernels, or memory for them, the host encodes. */
+static void
+open_coder(const gp_tensor *t, gp_devcoder *d)
+{
+    gp_status status = gp_coder_open(t->stage->device, d->pipeline, &d->coder);
+
+    if (status == GP_OK)
+        status = probe(t, d->coder);
+    if (status == GP_OK) {
+        atomic_fetch_add(&t->worker->memory,
+                         gp_coder_memory(d->coder) + gp_coder_pinned(d->coder));
+        return;
+    }
+    GP_INFO("codec %s runs on the host, not on %s: %s", t->spec.push,
+            t->stage->name, gp_last_error());
+    gp_coder_close(d->coder);
+    d->coder = NULL;
+}
+
+static gp_status
+find_coder(const gp_tensor *t, gp_coder **out)
+{
+    gp_staging *s = t->stage;
+    gp_devcoder *d = s->coders;
+    gp_status status;
+
+    while (d && strcmp(gp_pipeline_name(d->pipeline), t->spec.push) != 0)
+        d = d->next;
+    if (!d) {
+        d = calloc(1, sizeof(*d));
+        if (!d)
+            return gp_fail(GP_ERR_NO_MEMORY, "tensor '%.60s'", t->spec.name);
+        status = gp_pipeline_parse(t->spec.push, &d->pipeline);
+        if (status != GP_OK) {
+            free(d);
+            return status;
+        }
+        d->next = s->coders;
+        s->coders = d;
+        open_coder(t, d);
+    }
+    *out = d->coder;
+    return GP_OK;
+}
+
 gp_status
 gp_devcode_open(gp_tensor *t)
 {
     gp_coder *coder = NULL;
     gp_devcode *c;
-    gp_status status;
+    gp_status status = could_be(t) ? find_coder(t, &coder) : GP_OK;
 
-    if (!could_be(t))
-        return GP_OK;
+    if (status != GP_OK || !coder)
+        return status;
     c = calloc(1, sizeof(*c));
     if (!c)
         return gp_fail(GP_ERR_NO_MEMORY, "tensor '%.60s'", t->spec.name);
-    status = gp_coder_open(t->stage->device, t->push.pipeline[0], &coder);
-    if (status == GP_OK)
-        status = probe(t, coder);
-    if (status != GP_OK && status != GP_ERR_NO_MEMORY) {
-        GP_INFO("tensor '%.60s' on %s is encoded on the host: %s", t->spec.name,
-                t->stage->name, gp_last_error());
-        gp_coder_close(coder);
-        free(c);
-        return GP_OK;
-    }
     c->coder = coder;
     c->step = t->spec.first_step;
     t->devcode = c;
-    if (status == GP_OK)
-        status = open_residual(t, c);
-    if (coder)
-        atomic_fetch_add(&t->worker->memory,
-                         gp_coder_memory(coder) + gp_coder_pinned(coder));
-    return status;
+    return open_residual(t, c);
 }
 
 void
 gp_devcode_close(gp_tensor *t)
 {
-    gp_devcode *c = t->devcode;
-
-    if (!c)
-        return;
-    if (c->coder)
-        atomic_fetch_sub(&t->worker->memory,
-                         gp_coder_memory(c->coder) + gp_coder_pinned(c->coder));
-    gp_device_arena_give(t->stage->memory, c->residual);
-    gp_coder_close(c->coder);
-    free(c);
+    if (t->devcode)
+        gp_device_arena_give(t->stage->memory, t->devcode->residual);
+    free(t->devcode);
     t->devcode = NULL;
 }
 

@@ -24,6 +24,7 @@ close_stage(gp_staging *s)
     ops = s->device->ops;
     /* A stream of the user's may be about to look at a counter. */
     (void)ops->synchronize(s->device);
+    gp_devcoders_close(s);
     for (uint32_t i = 0; i < STAGE_COPIES; i++)
         ops->event_destroy(s->device, s->copy[i].done);
     ops->event_destroy(s->device, s->settled);

@@ -45,6 +45,7 @@ struct gp_staging {
     size_t counted;  /* of the arena, in gp_worker.memory; under submit_lock */
     void *in, *back; /* streams: to the host, and from it */
     gp_device_event *settled;
+    struct gp_devcoder *coders; /* by pipeline */
     gp_list waiting;   /* staged requests whose stream is not there yet */
     gp_list copying;   /* operations by priority */
     gp_list returning; /* staged requests, all of whose results are on `back` */
@@ -121,6 +122,8 @@ gp_status gp_staging_check(const gp_tensor *t, const gp_on_stream *on,
 /* Finds out whether it can; if not, the host does. */
 gp_status gp_devcode_open(gp_tensor *t);
 void gp_devcode_close(gp_tensor *t);
+/* With the device, after all tensors. */
+void gp_devcoders_close(gp_staging *s);
 /* What one message of a request takes. */
 size_t gp_devcode_stride(const gp_tensor *t);
 /* Whether messages, not gradients, come to pinned memory. */

@@ -280,25 +280,17 @@ overtake(job *j, gp_worker *w, uint32_t rank)
     free(second);
 }
 
-/* Then the host encodes; without memory there is no tensor. */
+/* Then the host encodes. */
 static void
 do_without_kernels(job *j, gp_worker *w, uint32_t rank)
 {
     kind k = kinds[CODED];
-    gp_tensor_options o = GP_TENSOR_INIT;
     gp_tensor *t;
     gp_request *r;
     trainer d = {0};
     uint64_t launches;
 
-    (void)j;
-    o.name = "none";
-    o.count = k.count;
-    o.codec = "q8";
-    o.device = "cuda";
-    gp_sim_cuda_fail("cuMemAlloc", 1, 2);
-    expect(gp_tensor_register(w, &o, &t), GP_ERR_NO_MEMORY, "OUT_OF_MEMORY");
-    gp_sim_cuda_fail("cuModuleLoadData", 1, 209);
+    gp_sim_cuda_fail(j->data, 1, 2);
     t = add(w, &k, "cuda");
     job_require(gp_sim_cuda_failed());
     gp_sim_cuda_fail(NULL, 0, 0);
@@ -315,10 +307,17 @@ do_without_kernels(job *j, gp_worker *w, uint32_t rank)
 static void
 kernels_may_be_missing(void **state)
 {
-    job j = {.workers = 1, .body = do_without_kernels};
+    /* They cannot be loaded, or there is no memory for a coder. */
+    static const char *const faults[] = {"cuModuleLoadData", "cuMemHostAlloc"};
 
     (void)state;
-    run_small(&j);
+    for (size_t i = 0; i < 2; i++) {
+        job j = {.workers = 1,
+                 .body = do_without_kernels,
+                 .data = (void *)faults[i]};
+
+        run_small(&j);
+    }
 }
 
 static void
