@@ -54,6 +54,7 @@ typedef struct gp_select {
     float *candidate;
     uint64_t room; /* for candidates */
     uint64_t k;    /* 0: those of at least `least` */
+    uint64_t most; /* that a message may have */
     uint32_t least;
     uint32_t index;
     uint64_t samples, sample_rank; /* 0: all are candidates */

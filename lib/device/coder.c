@@ -451,15 +451,18 @@ launch_around(gp_coder *c, const batch *b, void *stream)
     return status;
 }
 
-/* A transform's decoder. */
+/* The decoder of the array stage, and what is around it. */
 static gp_status
 launch_undo(gp_coder *c, const batch *b, bool add, void *stream)
 {
     const part_list all = {0, b->blocks, true};
     const part_list sent = {2 * b->n, b->sent_blocks, false};
     gp_status status =
-        launch_all(c, b, &sent, c->plan.decode, GP_CODER_STEPS, false, stream);
+        launch_all(c, b, &all, c->plan.open, GP_CODER_STEPS, add, stream);
 
+    if (status == GP_OK)
+        status = launch_all(c, b, &sent, c->plan.decode, GP_CODER_STEPS, false,
+                            stream);
     if (status == GP_OK)
         status =
             launch_all(c, b, &all, c->plan.undo, GP_CODER_STEPS, add, stream);
@@ -612,7 +615,7 @@ encoder_of(const gp_coder *c)
 static const gp_coder_kernel *
 decoder_of(const gp_coder *c)
 {
-    return c->plan.rotated ? c->plan.undo : c->plan.decode;
+    return around(c) ? c->plan.undo : c->plan.decode;
 }
 
 gp_status
@@ -670,13 +673,13 @@ gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
         to->target = p->target;
         to->bytes = p->bytes;
         to->offset = p->context.offset;
-        to->length = p->length;
+        to->length = right ? p->length : 0;
         to->random = random_of(c, &p->context);
         to->status = p->status;
         status = check_bytes(p->bytes);
-        if (status == GP_OK && c->plan.rotated)
+        if (status == GP_OK && around(c))
             status = take_space(c, &b, i, p);
-        if (c->plan.rotated)
+        if (around(c))
             b.sent[i].status = p->status;
     }
     return status == GP_OK ? finish(c, &b, kernel, add, stream) : status;

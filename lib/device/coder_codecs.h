@@ -51,9 +51,8 @@ typedef struct gp_coder_plan {
     gp_coder_kernel before[GP_CODER_AROUND], after[GP_CODER_STEPS],
         back[GP_CODER_STEPS];
     uint32_t rotated; /* block of a transform; 0: there is none */
-    /* Transforms: before and behind the array stage likewise, and behind its
-     * decoder. */
-    gp_coder_kernel undo[GP_CODER_STEPS];
+    /* Both: ahead of the array stage's decoder, and behind it. */
+    gp_coder_kernel open[GP_CODER_STEPS], undo[GP_CODER_STEPS];
 } gp_coder_plan;
 
 typedef struct gp_coder_codec {

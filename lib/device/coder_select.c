@@ -68,6 +68,22 @@ plan_steps(bool kth, gp_coder_plan *plan)
     plan->back[1] = step(GP_KERNEL_gp_cuda_select_forget, 256, false, 0);
 }
 
+/* Indices that can be read from anywhere. */
+static void
+plan_decode(gp_coder_plan *plan)
+{
+    plan->open[0] = step(GP_KERNEL_gp_cuda_unselect_begin, 32, true, 0);
+    plan->open[1] = step(GP_KERNEL_gp_cuda_unselect_read, 256, false, 0);
+    plan->undo[0] = step(GP_KERNEL_gp_cuda_unselect_write, 256, false, 0);
+}
+
+/* The kernels look into the rest. */
+static bool
+length_right(const gp_pipeline *p, size_t length, size_t count)
+{
+    return length > 0 && length <= gp_pipeline_bound(p, count);
+}
+
 /* ---- what a pipeline says ---- */
 
 static gp_status
@@ -137,7 +153,10 @@ gp_coder_plan_select(const gp_pipeline *p, gp_coder_plan *plan)
     if (!plan->layout.bits)
         return no_kernel(p, "these values behind a selection");
     plan_steps(is_topk(p), plan);
+    if (p->index->ops == &gp_codec_raw)
+        plan_decode(plan);
     plan->heads = true;
+    plan->right = length_right;
     return GP_OK;
 }
 
@@ -234,6 +253,7 @@ gp_coder_lay_select(const gp_pipeline *p, const gp_coder_plan *plan,
         s.k = gp_ratio_count(&ratio, at_step, count);
     else
         s.least = least_of(p);
+    s.most = most;
     s.room = room_for(p, count);
     plan_sample(count, &s);
     s.capacity = gp_message_bound(p, count);

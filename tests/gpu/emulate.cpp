@@ -233,6 +233,7 @@ call_with(void (*kernel)(A...), void **args)
 #include "compress/cuda/rotate.cu"
 #include "compress/cuda/select.cu"
 #include "compress/cuda/sign.cu"
+#include "compress/cuda/unselect.cu"
 
 template <typename... A>
 static gp_emulated

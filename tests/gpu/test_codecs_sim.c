@@ -196,6 +196,11 @@ selections_are_those_of_the_host(void **state)
         compare_encoding(texts[i], false);
         compare_encoding(texts[i], true);
     }
+    compare("topk:0.01+none+raw", false, true);
+    compare("topk:0.4+q8+raw", true, false);
+    compare("threshold:0.01+fp16+raw", false, false);
+    compare_damage("topk:0.1+none+raw", 4);
+    compare_damage("topk:0.1+q8+raw", 1);
 }
 
 static void
