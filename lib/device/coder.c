@@ -17,7 +17,7 @@
 #define PARTS    64
 #define MESSAGES 512
 #define SLOTS    8
-#define ELEMENTS ((size_t)1 << 22)
+#define ELEMENTS ((size_t)1 << 24) /* the largest chunk */
 
 typedef struct slot {
     uint8_t *pinned;
@@ -33,6 +33,9 @@ struct gp_coder {
     gp_coder_plan plan;
     gp_coder_room room;
     slot *slots;
+    uint8_t *space; /* what codecs ask for; one call uses it at a time */
+    slot *last;     /* that used it, on a stream */
+    void *last_stream;
 };
 
 /* What a call has put into its slot. */
@@ -48,7 +51,7 @@ typedef struct batch {
     bool back; /* selections: something is fed back */
     size_t n;
     uint64_t blocks;
-    size_t space; /* bytes of the slot's that are taken */
+    size_t space; /* bytes of the coder's that are taken */
 } batch;
 
 /* ---- memory ---------------------------------------------------------- */
@@ -101,13 +104,12 @@ space_of(const gp_coder *c, size_t count)
 }
 
 static bool
-slot_bytes(const gp_coder *c, const gp_coder_room *room, size_t *out)
+space_bytes(const gp_coder *c, const gp_coder_room *room, size_t *out)
 {
-    size_t heads, list;
+    size_t heads;
 
     return gp_mul(room->parts, space_of(c, 0), &heads) &&
-           list_bytes(c, room, &list) && gp_add(heads, list, out) &&
-           gp_add(*out, space_of(c, room->elements), out);
+           gp_add(heads, space_of(c, room->elements), out);
 }
 
 static void
@@ -122,14 +124,14 @@ close_slots(gp_device *d, slot *slots, size_t n)
 }
 
 static gp_status
-open_slot(gp_device *d, size_t list, size_t bytes, slot *s)
+open_slot(gp_device *d, size_t list, slot *s)
 {
     void *pinned = NULL, *block = NULL;
     gp_status status = d->ops->alloc_pinned(d, list, &pinned);
 
     s->pinned = pinned;
     if (status == GP_OK)
-        status = d->ops->alloc(d, bytes, &block);
+        status = d->ops->alloc(d, list, &block);
     s->block = block;
     return status == GP_OK ? d->ops->event_create(d, &s->event) : status;
 }
@@ -139,17 +141,34 @@ open_slots(const gp_coder *c, const gp_coder_room *room, slot **out)
 {
     slot *slots = calloc(room->slots, sizeof(*slots));
     gp_status status = GP_OK;
-    size_t bytes = 0, list = 0;
+    size_t list = 0;
 
-    if (!slots || !list_bytes(c, room, &list) || !slot_bytes(c, room, &bytes))
+    if (!slots || !list_bytes(c, room, &list))
         status =
             gp_fail(GP_ERR_NO_MEMORY, "no memory for %zu parts", room->parts);
     for (size_t i = 0; i < room->slots && status == GP_OK; i++)
-        status = open_slot(c->device, list, bytes, &slots[i]);
+        status = open_slot(c->device, list, &slots[i]);
     if (status == GP_OK)
         *out = slots;
     else
         close_slots(c->device, slots, room->slots);
+    return status;
+}
+
+static gp_status
+open_space(const gp_coder *c, const gp_coder_room *room, uint8_t **out)
+{
+    void *block = NULL;
+    size_t bytes = 0;
+    gp_status status = GP_OK;
+
+    if (!space_bytes(c, room, &bytes))
+        return gp_fail(GP_ERR_NO_MEMORY, "no memory for %zu elements",
+                       room->elements);
+    if (bytes)
+        status = c->device->ops->alloc(c->device, bytes, &block);
+    if (status == GP_OK)
+        *out = block;
     return status;
 }
 
@@ -161,6 +180,7 @@ gp_coder_reserve(gp_coder *c, const gp_coder_room *room)
                        GP_MAX(room->slots, c->room.slots),
                        GP_MAX(room->elements, c->room.elements)};
     slot *slots = NULL;
+    uint8_t *space = NULL;
     gp_status status = GP_OK;
 
     /* Not where nothing is under way: a stream of the device may wait for what
@@ -169,10 +189,17 @@ gp_coder_reserve(gp_coder *c, const gp_coder_room *room)
         status = c->device->ops->synchronize(c->device);
     if (status == GP_OK)
         status = open_slots(c, &r, &slots);
-    if (status != GP_OK)
+    if (status == GP_OK)
+        status = open_space(c, &r, &space);
+    if (status != GP_OK) {
+        close_slots(c->device, slots, r.slots);
         return status;
+    }
     close_slots(c->device, c->slots, c->room.slots);
+    c->device->ops->free(c->device, c->space);
     c->slots = slots;
+    c->space = space;
+    c->last = NULL;
     c->room = r;
     return GP_OK;
 }
@@ -182,8 +209,8 @@ gp_coder_memory(const gp_coder *c)
 {
     size_t bytes = 0;
 
-    (void)slot_bytes(c, &c->room, &bytes);
-    return bytes * c->room.slots;
+    (void)space_bytes(c, &c->room, &bytes);
+    return gp_coder_pinned(c) + bytes;
 }
 
 size_t
@@ -196,57 +223,6 @@ gp_coder_pinned(const gp_coder *c)
 }
 
 /* ---- opening --------------------------------------------------------- */
-
-static gp_status
-refuse(const gp_pipeline *p, const char *stage)
-{
-    return gp_fail(GP_ERR_UNSUPPORTED,
-                   "codec %s: the stage %s has no kernel for this device; see "
-                   "docs/gpu.md, or use the device cpu",
-                   p->name, stage);
-}
-
-/* Error feedback whose residual does not decay is what residuals are. */
-static bool
-plain_feedback(const gp_stage *memory)
-{
-    return memory->ops == &gp_codec_ef && memory->values[0] == 1;
-}
-
-static gp_status
-check_stages(const gp_pipeline *p)
-{
-    if (p->fake)
-        return refuse(p, "fake");
-    if (p->memory && !plain_feedback(p->memory))
-        return refuse(p, p->memory->ops->name);
-    if (p->zeros)
-        return refuse(p, p->zeros->ops->name);
-    if (p->values.count)
-        return refuse(p, p->values.first->ops->name);
-    if (p->whole.count)
-        return refuse(p, p->whole.first->ops->name);
-    return GP_OK;
-}
-
-static gp_status
-find_plan(const gp_pipeline *p, gp_coder_plan *plan)
-{
-    gp_status status = check_stages(p);
-
-    if (status != GP_OK)
-        return status;
-    for (const gp_coder_codec *k = gp_coder_codecs; k->ops; k++)
-        if (k->ops == p->array->ops) {
-            status = k->plan(p, plan);
-            if (status == GP_OK && p->transform)
-                status = gp_coder_plan_rotation(p, plan);
-            if (status == GP_OK && p->select)
-                status = gp_coder_plan_select(p, plan);
-            return status;
-        }
-    return refuse(p, p->array->ops->name);
-}
 
 gp_status
 gp_coder_open(gp_device *device, const gp_pipeline *pipeline, gp_coder **out)
@@ -263,7 +239,7 @@ gp_coder_open(gp_device *device, const gp_pipeline *pipeline, gp_coder **out)
         return gp_fail(GP_ERR_NO_MEMORY, "no memory for a coder");
     c->device = device;
     c->pipeline = pipeline;
-    status = find_plan(pipeline, &c->plan);
+    status = gp_coder_find_plan(pipeline, &c->plan);
     if (status == GP_OK)
         status = gp_coder_reserve(c, &room);
     if (status != GP_OK) {
@@ -281,6 +257,7 @@ gp_coder_close(gp_coder *c)
         return;
     (void)c->device->ops->synchronize(c->device);
     close_slots(c->device, c->slots, c->room.slots);
+    c->device->ops->free(c->device, c->space);
     free(c);
 }
 
@@ -492,6 +469,15 @@ queue(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
                : launch_all(c, b, &all, kernel, GP_CODER_STEPS, add, stream);
 }
 
+/* There is one space: work of another stream waits for the work that had it. */
+static gp_status
+wait_for_space(gp_coder *c, const batch *b, void *stream)
+{
+    if (!b->space || !c->last || c->last_stream == stream)
+        return GP_OK;
+    return c->device->ops->event_wait(c->device, c->last->event, stream);
+}
+
 static gp_status
 finish(gp_coder *c, batch *b, const gp_coder_kernel *kernel, bool add,
        void *stream)
@@ -504,10 +490,17 @@ finish(gp_coder *c, batch *b, const gp_coder_kernel *kernel, bool add,
         return gp_fail(GP_ERR_TOO_LARGE,
                        "%llu blocks in a launch: make calls of fewer parts",
                        (unsigned long long)b->blocks);
+    status = wait_for_space(c, b, stream);
+    if (status != GP_OK)
+        return status;
     status = queue(c, b, kernel, add, stream);
     recorded = c->device->ops->event_record(c->device, b->slot->event, stream);
     b->slot->used = recorded == GP_OK;
     b->slot->lost = recorded != GP_OK;
+    if (b->space) {
+        c->last = b->slot;
+        c->last_stream = stream;
+    }
     return status == GP_OK ? recorded : status;
 }
 
@@ -584,18 +577,17 @@ place_rotation(const gp_coder *c, batch *b, size_t i, uint8_t *space,
 static gp_status
 take_space(const gp_coder *c, batch *b, size_t i, const gp_coder_part *p)
 {
-    size_t list = 0, total = 0, bytes = space_of(c, p->count);
+    size_t total = 0, bytes = space_of(c, p->count);
     uint8_t *space;
 
     if (!bytes)
         return GP_OK;
-    (void)list_bytes(c, &c->room, &list);
-    (void)slot_bytes(c, &c->room, &total);
-    if (bytes > total - list - b->space)
+    (void)space_bytes(c, &c->room, &total);
+    if (bytes > total - b->space)
         return gp_fail(GP_ERR_TOO_LARGE,
                        "room for %zu elements in a call: reserve more",
                        c->room.elements);
-    space = b->slot->block + list + b->space;
+    space = c->space + b->space;
     b->parts[i].space = space;
     if (selects(c))
         place_selection(c, b, i, space, p);

@@ -57,7 +57,7 @@ typedef struct gp_coder_room {
 
 /* Borrows the pipeline and the device. GP_ERR_UNSUPPORTED names the stage, or
  * the argument of it, for which there is no kernel. There is room for 64 parts,
- * 512 messages and 2^22 elements in 8 slots. */
+ * 512 messages and 2^24 elements in 8 slots. */
 gp_status gp_coder_open(gp_device *device, const gp_pipeline *pipeline,
                         gp_coder **out);
 /* Waits for the device. NULL is fine. */

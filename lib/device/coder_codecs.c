@@ -267,7 +267,12 @@ plan_terngrad(const gp_pipeline *p, gp_coder_plan *plan)
                        1 | (v[2] != 0 ? LEVELS_CENTRED : 0), v[0]);
 }
 
-const gp_coder_codec gp_coder_codecs[] = {
+/* By their array stages. */
+static const struct codec {
+    const gp_codec_ops *ops;
+    /* GP_ERR_UNSUPPORTED says what there is no kernel for. */
+    gp_status (*plan)(const gp_pipeline *pipeline, gp_coder_plan *plan);
+} codecs[] = {
     {&gp_codec_none, plan_cast},          {&gp_codec_fp16, plan_cast},
     {&gp_codec_bf16, plan_cast},          {&gp_codec_q8, plan_q8},
     {&gp_codec_q4, plan_blocks},          {&gp_codec_q2, plan_blocks},
@@ -279,3 +284,54 @@ const gp_coder_codec gp_coder_codecs[] = {
     {&gp_codec_terngrad, plan_terngrad},  {&gp_codec_drive, gp_coder_plan_eden},
     {&gp_codec_eden, gp_coder_plan_eden}, {NULL, NULL},
 };
+
+static gp_status
+refuse(const gp_pipeline *p, const char *stage)
+{
+    return gp_fail(GP_ERR_UNSUPPORTED,
+                   "codec %s: the stage %s has no kernel for this device; see "
+                   "docs/gpu.md, or use the device cpu",
+                   p->name, stage);
+}
+
+/* Error feedback whose residual does not decay is what residuals are. */
+static bool
+plain_feedback(const gp_stage *memory)
+{
+    return memory->ops == &gp_codec_ef && memory->values[0] == 1;
+}
+
+static gp_status
+check_stages(const gp_pipeline *p)
+{
+    if (p->fake)
+        return refuse(p, "fake");
+    if (p->memory && !plain_feedback(p->memory))
+        return refuse(p, p->memory->ops->name);
+    if (p->zeros)
+        return refuse(p, p->zeros->ops->name);
+    if (p->values.count)
+        return refuse(p, p->values.first->ops->name);
+    if (p->whole.count)
+        return refuse(p, p->whole.first->ops->name);
+    return GP_OK;
+}
+
+gp_status
+gp_coder_find_plan(const gp_pipeline *p, gp_coder_plan *plan)
+{
+    gp_status status = check_stages(p);
+
+    if (status != GP_OK)
+        return status;
+    for (const struct codec *k = codecs; k->ops; k++)
+        if (k->ops == p->array->ops) {
+            status = k->plan(p, plan);
+            if (status == GP_OK && p->transform)
+                status = gp_coder_plan_rotation(p, plan);
+            if (status == GP_OK && p->select)
+                status = gp_coder_plan_select(p, plan);
+            return status;
+        }
+    return refuse(p, p->array->ops->name);
+}

@@ -55,14 +55,9 @@ typedef struct gp_coder_plan {
     gp_coder_kernel open[GP_CODER_STEPS], undo[GP_CODER_STEPS];
 } gp_coder_plan;
 
-typedef struct gp_coder_codec {
-    const gp_codec_ops *ops;
-    /* GP_ERR_UNSUPPORTED says what there is no kernel for. */
-    gp_status (*plan)(const gp_pipeline *pipeline, gp_coder_plan *plan);
-} gp_coder_codec;
-
-/* By their array stages; ends with ops NULL. */
-extern const gp_coder_codec gp_coder_codecs[];
+/* Which kernels take a pipeline. GP_ERR_UNSUPPORTED names the stage, or the
+ * argument of it, for which there are none. */
+gp_status gp_coder_find_plan(const gp_pipeline *pipeline, gp_coder_plan *plan);
 
 /* coder_rotate.c: adds the transform. */
 gp_status gp_coder_plan_rotation(const gp_pipeline *pipeline,

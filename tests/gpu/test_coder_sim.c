@@ -102,6 +102,33 @@ the_ring_says_when_it_is_full(void **state)
     close_rig(&r);
 }
 
+/* What a codec asks for is there once: calls on other streams wait for it. */
+static void
+streams_take_turns(void **state)
+{
+    rig r = open_rig("terngrad:clip=0");
+    gp_coder_part parts[2][PARTS];
+    void *other;
+
+    (void)state;
+    check(r.device->ops->stream_create(r.device, &other));
+    list_parts(&r, 0, false, parts[0]);
+    list_parts(&r, 1, false, parts[1]);
+    for (int n = 0; n < 8; n++)
+        check(gp_coder_encode(r.coder, parts[n % 2], PARTS,
+                              n % 2 ? other : r.stream));
+    check(r.device->ops->synchronize(r.device));
+    for (size_t w = 0; w < 2; w++)
+        for (size_t p = 0; p < PARTS; p++) {
+            uint8_t bytes[MOST];
+            size_t length = host_encode(&r, w, p, false, NULL, bytes);
+
+            expect_bytes(r.part[w][p].bytes, bytes, length, "streams", p);
+        }
+    r.device->ops->stream_destroy(r.device, other);
+    close_rig(&r);
+}
+
 static void
 room_is_kept_to(void **state)
 {
@@ -237,6 +264,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(damage_is_told),
         cmocka_unit_test(the_ring_says_when_it_is_full),
+        cmocka_unit_test(streams_take_turns),
         cmocka_unit_test(room_is_kept_to),
         cmocka_unit_test(what_has_no_kernel_is_refused_by_name),
         cmocka_unit_test(failures_leave_nothing_behind),
