@@ -75,6 +75,10 @@ drop(gp_store_server *server, client *c)
     if (c->session.refusal != GP_OK)
         log_refusal(server, c);
     gp_session_close(&c->session);
+    /* Closing does not take it out while a child that was forked a moment ago
+     * has the descriptor too: then an event would name a client that is gone.
+     */
+    epoll_ctl(server->epoll, EPOLL_CTL_DEL, c->fd, NULL);
     close(c->fd);
     c->fd = -1;
     server->client_count--;

@@ -2,6 +2,9 @@
 /*
  * test_store.c - the store as members use it: requests, waits, addresses.
  */
+#include <signal.h>
+#include <sys/prctl.h>
+
 #include "store_fixture.h"
 
 static void
@@ -409,11 +412,40 @@ test_nobody_there(void **state)
     assert_null(store);
 }
 
+/* A process that was forked while somebody was connected holds the connection
+ * too; that the member is gone must still be no news twice. */
+static void
+test_forked_while_connected(void **state)
+{
+    gp_store_server *server = start("job", "127.0.0.1:0", "", NULL);
+    int fd = plain_connect(gp_store_server_address(server));
+    char greeting[40];
+    pid_t child;
+
+    (void)state;
+    assert_int_equal(plain_read(fd, greeting, sizeof(greeting)), 40);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(fd);
+        for (;;)
+            pause();
+    }
+    close(fd);
+    for (int i = 0; i < 20; i++)
+        expect_alive(server);
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    gp_store_stop(server);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_two_processes),
+        cmocka_unit_test(test_forked_while_connected),
         cmocka_unit_test(test_set_get_add),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_get_deadline),
