@@ -78,8 +78,8 @@ second_device() {
         echo 1 >"/proc/sys/net/ipv4/conf/$name/accept_local"
         echo 0 >"/proc/sys/net/ipv4/conf/$name/rp_filter"
     done
-    ip route add "$SECOND" dev v0 src "$RDMA_ADDR" table 100
-    ip route add "$RDMA_ADDR" dev v1 src "$SECOND" table 101
+    ip route replace "$SECOND" dev v0 src "$RDMA_ADDR" table 100
+    ip route replace "$RDMA_ADDR" dev v1 src "$SECOND" table 101
     ip rule add pref 10 lookup local
     # Both what has chosen no device and what has.
     ip rule add pref 1 iif lo to "$SECOND" lookup 100
