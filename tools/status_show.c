@@ -61,8 +61,34 @@ staleness(const gp_member *m)
     return m->fresh ? "" : "  no answer now; this is older";
 }
 
+/* What the first shard that has answered says of a worker, or NULL. */
+static const gp_node *
+seen_from_shard(const gp_round *r, int64_t rank)
+{
+    for (int64_t i = 0; i < r->listed_shards; i++) {
+        const gp_node *list = gp_node_get(r->shard[i].root, "members");
+        const gp_node *n = r->shard[i].fresh && list ? list->first : NULL;
+
+        for (; n; n = n->next)
+            if (gp_node_int(n, "rank", -1) == rank)
+                return n;
+    }
+    return NULL;
+}
+
 static void
-print_worker(const gp_member *m, int64_t rank)
+print_lag(const gp_node *seen)
+{
+    const gp_node *lag = seen ? gp_node_get(seen, "lag_seconds") : NULL;
+
+    if (lag)
+        printf(" %8.1f", gp_node_real(lag) * 1e3);
+    else
+        printf(" %8s", "-");
+}
+
+static void
+print_worker(const gp_round *r, const gp_member *m, int64_t rank)
 {
     printf("%6" PRId64 "  %-16.16s", rank, text_of(m, "host"));
     print_number(m, "pid", 8);
@@ -73,17 +99,18 @@ print_worker(const gp_member *m, int64_t rank)
     print_rate(m, m->pushed_rate, 1e6, 9);
     print_rate(m, m->pulled_rate, 1e6, 9);
     print_credits(m);
+    print_lag(seen_from_shard(r, rank));
     printf("%s\n", staleness(m));
 }
 
 static void
 print_workers(const gp_round *r)
 {
-    printf("\n%6s  %-16s %8s  %-11s %9s %8s %5s %9s %9s %9s\n", "worker",
+    printf("\n%6s  %-16s %8s  %-11s %9s %8s %5s %9s %9s %9s %8s\n", "worker",
            "host", "pid", "phase", "steps", "steps/s", "open", "push MB/s",
-           "pull MB/s", "credits");
+           "pull MB/s", "credits", "lag ms");
     for (int64_t i = 0; i < r->listed_workers; i++)
-        print_worker(&r->worker[i], i);
+        print_worker(r, &r->worker[i], i);
 }
 
 /* Of all workers that it lists. */
@@ -179,10 +206,35 @@ print_oldest(const gp_member *m, int64_t rank)
                gp_node_int(oldest, "shard", -1));
 }
 
+/* The worker whose pushes come last, if others have waited for it. */
+static void
+print_straggler(const gp_round *r)
+{
+    const gp_node *worst = NULL;
+    double most = 0;
+
+    for (int64_t i = 0; i < r->listed_workers; i++) {
+        const gp_node *seen = seen_from_shard(r, i);
+        const gp_node *lag = seen ? gp_node_get(seen, "lag_seconds") : NULL;
+
+        if (!lag || gp_node_real(lag) <= most)
+            continue;
+        most = gp_node_real(lag);
+        worst = seen;
+    }
+    if (worst)
+        printf("worker %" PRId64 " (%s) is the last: on average %.1f ms behind "
+               "the first; the others have waited %.1f s for it alone\n",
+               gp_node_int(worst, "rank", -1),
+               gp_node_text(worst, "process", "-"), most * 1e3,
+               gp_node_real(gp_node_get(worst, "awaited_seconds")));
+}
+
 static void
 print_waits(const gp_round *r)
 {
     printf("\n");
+    print_straggler(r);
     for (int64_t i = 0; i < r->listed_shards; i++) {
         const gp_member *m = &r->shard[i];
         const char *waits = gp_node_text(m->root, "waits", NULL);

@@ -453,6 +453,13 @@ typedef struct gp_stats {
      *  one thread that waits, 1 - waited_ns / open_ns is the share of
      *  communication that was hidden behind its own work. */
     uint64_t open_ns, waited_ns;
+    /** Who waits for whom, as shard 0 sees it and says twice a second; zeros
+     *  before that. This worker's pushes come `lag_ns` after those of the first
+     *  worker, on average over about 8 steps, and the others have waited
+     *  `awaited_ns` for it alone, in all. Worker `straggler` has the largest
+     *  lag, which is `straggler_lag_ns`. */
+    uint64_t lag_ns, awaited_ns, straggler_lag_ns;
+    uint32_t straggler;
 } gp_stats;
 
 /** Any thread. */

@@ -145,6 +145,9 @@
     X(keepalive, SECONDS, "3s", NULL, 0, 600, 0,                               \
       "a silent host is declared dead after this time; 0: never")              \
     /* What is said. */                                                        \
+    X(straggler_threshold, SECONDS, "500ms", NULL, 0, 86400, 0,                \
+      "a worker whose pushes come so much after the first one's is logged; "   \
+      "0: never")                                                              \
     X(log, ENUM, "warn", "none|error|warn|info|debug|trace", 0, 0, 0,          \
       "lowest severity that is logged")                                        \
     X(log_file, STRING, "", NULL, 0, 0, 0,                                     \

@@ -310,6 +310,8 @@ configure(gp_shard *s, const gp_config *config, const gp_shard_options *o)
     s->elastic = strcmp(gp_config_get(config, "elastic"), "on") == 0;
     s->least = (uint32_t)gp_config_int(config, "min_workers");
     s->patience = gp_config_seconds(config, "connect_timeout");
+    s->lag_threshold_ns =
+        (uint64_t)(gp_config_seconds(config, "straggler_threshold") * 1e9);
     s->handshake_timeout = gp_config_seconds(config, "handshake_timeout");
     s->job = gp_hash(o->job, strlen(o->job));
     strncpy(s->job_name, o->job, sizeof(s->job_name) - 1);
@@ -356,5 +358,6 @@ gp_shard_destroy(gp_shard *s)
     free(s->worker);
     free(s->left);
     free(s->barrier);
+    free(s->lag);
     free(s);
 }

@@ -250,6 +250,8 @@ take_pending(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
 {
     e->pending = true;
     e->arrival = ++s->arrivals;
+    if (s->size > 1)
+        gp_lag_note(s, c, e);
     if (c->tensor->arrives) {
         peer->pushed++;
         peer->waits = false;

@@ -26,6 +26,7 @@
 
 #include "base/list.h"
 #include "shard/codec_set.h"
+#include "shard/lag.h"
 #include "shard/map.h"
 #include "shard/mode.h"
 #include "shard/shard.h"
@@ -181,6 +182,8 @@ typedef struct gp_chunk {
     bool weighted;     /* it is not the number of pushes */
     uint32_t arrived;  /* pushes in the sum, where they come in any order */
     uint64_t slowest;  /* ssp: steps that every worker has pushed */
+    gp_front *front;   /* of the latest steps, by their number */
+    uint32_t fronts;
     gp_shot *shot;
     void *shot_bytes; /* in the arena, of all of them */
     gp_entry *entry;  /* one per worker */
@@ -249,7 +252,10 @@ struct gp_shard {
     gp_codec_context context[GP_CODEC_FOLD];
     uint64_t created_ns; /* when the first worker came */
     uint64_t report_ns;  /* when to say next who is missing */
-    uint32_t *barrier;   /* by rank: barriers entered */
+    gp_lag *lag;         /* by rank (shard_lag.c) */
+    uint64_t lag_threshold_ns, lag_said_ns, lag_seen;
+    bool lag_logged;
+    uint32_t *barrier; /* by rank: barriers entered */
     uint32_t barrier_count;
     uint64_t barrier_since_ns; /* since when somebody waits in one, or 0 */
     gp_status fault;
@@ -307,6 +313,17 @@ bool gp_shard_waits(const gp_shard *s, uint64_t now, uint64_t least_ns,
                     char *text, size_t capacity, uint64_t *waited);
 /* "worker 1 of 2 has not joined" */
 void gp_shard_missing(const gp_shard *s, char *text, size_t capacity);
+
+/* shard_lag.c: who waits for whom, in numbers. */
+gp_status gp_lags_open(gp_chunk *c);
+/* A push has come. */
+void gp_lag_note(gp_shard *s, gp_chunk *c, const gp_entry *e);
+/* Another process has the rank. */
+void gp_lag_forget(gp_shard *s, uint32_t rank);
+/* The rank whose pushes come last on average; -1: nobody's do. */
+int64_t gp_lag_worst(const gp_shard *s);
+/* Tells workers, and the log. */
+void gp_lags_report(gp_shard *s, uint64_t now);
 
 /* shard_tensors.c */
 gp_status gp_shard_agree(gp_shard *s, gp_tensor_list *list, uint32_t rank);

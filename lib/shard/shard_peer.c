@@ -240,13 +240,16 @@ adopt(gp_shard *s, const gp_hello *hello)
     s->worker = calloc(hello->size, sizeof(*s->worker));
     s->left = calloc(hello->size, sizeof(*s->left));
     s->barrier = calloc(hello->size, sizeof(*s->barrier));
-    if (!s->worker || !s->left || !s->barrier) {
+    s->lag = calloc(hello->size, sizeof(*s->lag));
+    if (!s->worker || !s->left || !s->barrier || !s->lag) {
         free(s->worker);
         free(s->left);
         free(s->barrier);
+        free(s->lag);
         s->worker = NULL;
         s->left = NULL;
         s->barrier = NULL;
+        s->lag = NULL;
         return gp_fail(GP_ERR_NO_MEMORY, "%u workers", hello->size);
     }
     s->size = hello->size;
@@ -361,6 +364,7 @@ on_hello(gp_shard *s, gp_peer *peer, const gp_event *event)
     peer->state = PEER_JOINED;
     peer->ops->ep_trust(peer->ep);
     s->worker[hello.rank] = peer;
+    gp_lag_forget(s, hello.rank);
     gp_welcome_encode(&welcome, bytes);
     (void)gp_peer_post(s, peer, &msg, bytes, 0);
     s->joined++;

@@ -189,7 +189,9 @@ gp_shard_report(gp_shard *s, uint64_t now)
     s->report_ns = now + SHARD_REPORT_NS;
     if (s->fault != GP_OK || s->finished)
         s->report_ns = UINT64_MAX;
-    else if (gp_shard_waits(s, now, SHARD_REPORT_NS, text, sizeof(text),
-                            &waited))
+    else
+        gp_lags_report(s, now);
+    if (s->fault == GP_OK && !s->finished &&
+        gp_shard_waits(s, now, SHARD_REPORT_NS, text, sizeof(text), &waited))
         tell_all(s, text, waited);
 }

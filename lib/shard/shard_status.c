@@ -59,6 +59,11 @@ put_worker(const gp_shard *s, int64_t rank, uint32_t stride, gp_json_text *j)
     gp_json_put_count(j, "slots", peer && peer->slots ? s->slots : 0);
     gp_json_put_int(j, "slots_held",
                     peer ? __builtin_popcountll(peer->held) : 0);
+    gp_json_put_real(j, "lag_seconds", s->lag[rank].mean_ns * 1e-9);
+    gp_json_put_real(j, "lag_last_seconds",
+                     (double)s->lag[rank].last_ns * 1e-9);
+    gp_json_put_real(j, "awaited_seconds",
+                     (double)s->lag[rank].awaited_ns * 1e-9);
     gp_json_shut(j, '}');
 }
 

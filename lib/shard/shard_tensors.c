@@ -122,6 +122,8 @@ open_chunk(gp_shard *s, gp_chunk *c)
     }
     c->slowest = t->spec->first_step;
     status = gp_shots_open(c);
+    if (status == GP_OK)
+        status = gp_lags_open(c);
     return status != GP_OK || t->pull_dense ? status : open_pull_memory(c);
 }
 
@@ -297,6 +299,7 @@ close_chunk(gp_shard *s, gp_chunk *c)
     gp_chunk_close_arrays(c);
     free(c->history);
     free(c->shot);
+    free(c->front);
     gp_codec_memory_destroy(c->memory);
     free(c->entry);
 }

@@ -121,6 +121,33 @@ gp_grant_decode(const void *in, size_t size, gp_grant *out)
     return GP_OK;
 }
 
+size_t
+gp_lag_encode(const gp_lag_report *l, void *out)
+{
+    uint8_t *p = out;
+
+    gp_put64(p, l->mean_ns);
+    gp_put64(p + 8, l->awaited_ns);
+    gp_put64(p + 16, l->worst_ns);
+    gp_put32(p + 24, l->worst);
+    gp_put32(p + 28, 0);
+    return GP_LAG_BYTES;
+}
+
+gp_status
+gp_lag_decode(const void *in, size_t size, gp_lag_report *out)
+{
+    const uint8_t *p = in;
+
+    if (size != GP_LAG_BYTES || gp_get32(p + 28) != 0)
+        return gp_fail(GP_ERR_PROTOCOL, "malformed lag message");
+    *out = (gp_lag_report){.mean_ns = gp_get64(p),
+                           .awaited_ns = gp_get64(p + 8),
+                           .worst_ns = gp_get64(p + 16),
+                           .worst = gp_get32(p + 24)};
+    return GP_OK;
+}
+
 void
 gp_text_decode(const void *in, size_t size, char *out)
 {

@@ -42,7 +42,8 @@ enum gp_msg_type {
     GP_MSG_MEMBERS = 25, /* worker: I am at a step's beginning; shard 0: who
                             takes part from here on; worker: the same, to the
                             other shards */
-    GP_MSG_TYPE_MAX = 25
+    GP_MSG_LAG = 26,     /* shard 0: how far you are behind, and who is most */
+    GP_MSG_TYPE_MAX = 26
 };
 
 /* Why there will be no push, in gp_msg.aux of REST. */
@@ -168,6 +169,15 @@ typedef struct gp_grant {
 } gp_grant;
 #define GP_GRANT_BYTES 16u
 
+/* Who waits for whom, to one worker. */
+typedef struct gp_lag_report {
+    uint64_t mean_ns;    /* its pushes come so much after the first one's */
+    uint64_t awaited_ns; /* that the others have waited for it alone, so far */
+    uint64_t worst_ns;   /* the largest mean_ns of all workers ... */
+    uint32_t worst;      /* ... and whose it is */
+} gp_lag_report;
+#define GP_LAG_BYTES 32u
+
 /* Whether a message stands for so much data that it should not wait for others
  * to leave with: what was encoded to little took as long as what was not. */
 static inline bool
@@ -205,11 +215,13 @@ size_t gp_challenge_encode(const gp_challenge *c, void *out);
 size_t gp_hello_encode(const gp_hello *h, void *out);
 size_t gp_welcome_encode(const gp_welcome *w, void *out);
 size_t gp_grant_encode(const gp_grant *g, void *out);
+size_t gp_lag_encode(const gp_lag_report *l, void *out);
 
 gp_status gp_challenge_decode(const void *in, size_t size, gp_challenge *out);
 gp_status gp_hello_decode(const void *in, size_t size, gp_hello *out);
 gp_status gp_welcome_decode(const void *in, size_t size, gp_welcome *out);
 gp_status gp_grant_decode(const void *in, size_t size, gp_grant *out);
+gp_status gp_lag_decode(const void *in, size_t size, gp_lag_report *out);
 
 /* Text payload of REFUSE, WAITING and FAULT into a zero-terminated buffer of
  * GP_TEXT_MAX; line breaks become spaces, other unprintable bytes '?'. */

@@ -230,6 +230,22 @@ on_text(gp_conn *conn, const gp_event *event)
 }
 
 static void
+on_lag(gp_worker *w, const gp_event *event)
+{
+    gp_lag_report report;
+
+    if (gp_lag_decode(event->payload, event->msg.payload, &report) != GP_OK ||
+        report.worst >= w->size) {
+        gp_worker_fail(w, GP_ERR_PROTOCOL, "malformed lag message");
+        return;
+    }
+    atomic_store(&w->lag_ns, report.mean_ns);
+    atomic_store(&w->awaited_ns, report.awaited_ns);
+    atomic_store(&w->straggler_lag_ns, report.worst_ns);
+    atomic_store(&w->straggler, report.worst);
+}
+
+static void
 on_barrier(gp_worker *w)
 {
     w->waiting[0] = '\0';
@@ -260,6 +276,8 @@ on_message(gp_conn *conn, const gp_event *event)
         return;
     else if (msg->type == GP_MSG_MEMBERS && conn->shard == 0)
         gp_membership_answer(conn, event);
+    else if (msg->type == GP_MSG_LAG && conn->shard == 0)
+        on_lag(w, event);
     else if (msg->type == GP_MSG_BARRIER && conn->shard == 0)
         on_barrier(w);
     else if (msg->type == GP_MSG_WAITING || msg->type == GP_MSG_FAULT ||

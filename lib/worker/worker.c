@@ -577,7 +577,11 @@ gp_worker_stats(const gp_worker *w, gp_stats *out)
                       .requests = atomic_load(&w->requests),
                       .memory = atomic_load(&w->memory),
                       .open_ns = open_ns(w),
-                      .waited_ns = atomic_load(&w->waited_ns)};
+                      .waited_ns = atomic_load(&w->waited_ns),
+                      .lag_ns = atomic_load(&w->lag_ns),
+                      .awaited_ns = atomic_load(&w->awaited_ns),
+                      .straggler_lag_ns = atomic_load(&w->straggler_lag_ns),
+                      .straggler = atomic_load(&w->straggler)};
 }
 
 typedef struct ticket {

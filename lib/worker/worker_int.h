@@ -321,6 +321,9 @@ struct gp_worker {
         messages_sent, messages_received, requests, memory, open_ns, waited_ns,
         open_since_ns; /* of the first of those that are under way */
     atomic_uint open;  /* requests under way */
+    /* What shard 0 said last of who waits for whom. */
+    atomic_ullong lag_ns, awaited_ns, straggler_lag_ns;
+    atomic_uint straggler;
 };
 
 /* A request begins, or ends: for the time in which there are any. */

@@ -90,6 +90,20 @@ if [ -n "$json" ]; then
     until_true steps_went_on || fail "json: steps do not go on from $first"
 fi
 
+# One of its workers is slow: the others wait for it.
+stop
+job -w 3 -s 2 -- "$trainer" --epochs 1000000 --hidden 64 --slow 2:5 --quiet
+slow_is_last() {
+    status --interval 0 && grep -q '^worker 2 (.*) is the last: ' "$out"
+}
+checks=$((checks + 1))
+until_true slow_is_last || fail "a slow worker: status does not say who"
+says "a slow worker" "$out" "credits   lag ms"
+stop
+job -w 2 -s 2 -- "$trainer" --epochs 1000000 --codec q8 --hidden 128,128 \
+    --quiet
+await "the next job" "2 workers (2 answer), 2 shards (2 answer)"
+
 # Who may ask: the address alone finds the token of a job of this user's.
 store=$(sed -n 's/^job [^ ]*, store \([^ ]*\):.*/\1/p' "$out")
 [ -n "$store" ] || { shows "store" && store=$(sed -n \
