@@ -52,7 +52,7 @@ struct thread {
 struct block {
     std::vector<thread> threads;
     std::vector<warp> warps;
-    std::vector<unsigned char> stacks;
+    unsigned char *stacks;
     ucontext_t scheduler;
     void *scheduler_fake;
     const void *scheduler_stack;
@@ -65,6 +65,7 @@ struct block {
 };
 
 std::mutex launching;
+std::vector<unsigned char> stacks; // kept: a new one costs more than a launch
 block *now;
 
 void
@@ -196,7 +197,9 @@ launch(void (*call)(void **), unsigned grid, unsigned threads, unsigned shared,
     block b = {};
 
     b.threads.resize(threads);
-    b.stacks.resize((size_t)threads * STACK);
+    if (stacks.size() < (size_t)threads * STACK)
+        stacks.resize((size_t)threads * STACK);
+    b.stacks = stacks.data();
     b.call = call;
     b.args = args;
     now = &b;
@@ -234,6 +237,7 @@ call_with(void (*kernel)(A...), void **args)
 #include "compress/cuda/select.cu"
 #include "compress/cuda/sign.cu"
 #include "compress/cuda/unselect.cu"
+#include "examples/trainer/cuda/kernels.cu"
 
 template <typename... A>
 static gp_emulated
@@ -250,7 +254,10 @@ extern "C" const gp_emulated gp_emulated_kernels[] = {
 #define GP_KERNEL(name) \
     describe(           \
         #name, [](void **a) { call_with(name, a); }, name),
+#define GT_KERNEL GP_KERNEL
 #include "lib/device/kernels.def"
+#include "examples/trainer/cuda/kernels.def"
+#undef GT_KERNEL
 #undef GP_KERNEL
     {nullptr, nullptr, 0, {}},
 };

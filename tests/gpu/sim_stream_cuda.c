@@ -50,6 +50,8 @@ do_work(sim_work *w)
         memset(w->to, (int)w->value, w->bytes);
     else if (w->kind == WORK_KERNEL)
         kernel_run(w);
+    else if (w->kind == WORK_CALL)
+        w->call(w->to);
 }
 
 /* A number in memory changes without a call, so this looks often. */

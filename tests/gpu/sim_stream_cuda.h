@@ -18,7 +18,8 @@ typedef enum work_kind {
     WORK_KERNEL,
     WORK_RECORD,
     WORK_WAIT_EVENT,
-    WORK_WAIT_VALUE
+    WORK_WAIT_VALUE,
+    WORK_CALL
 } work_kind;
 
 typedef struct sim_work {
@@ -32,6 +33,7 @@ typedef struct sim_work {
     uint64_t place;
     const gp_emulated *kernel;
     unsigned grid, threads, shared;
+    void (*call)(void *);
     void *args[GP_EMULATED_ARGS];
     uint64_t words[GP_EMULATED_ARGS];
 } sim_work;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Compiles compress/cuda/*.cu for devices and puts them into the library: each
-# file becomes an image of all architectures, which the driver takes as it is.
+# Compiles .cu files for devices and puts them into a library: each file becomes
+# an image of all architectures, which the driver takes as it is.
 #
 # --fmad=false and IEEE division: kernels have the bits of the reference.
 
@@ -12,17 +12,16 @@ endforeach()
 list(GET GRADPUSH_CUDA_ARCHITECTURES -1 arch)
 list(APPEND GP_NVCC_FLAGS -gencode arch=compute_${arch},code=compute_${arch})
 
-# gp_kernels(SOURCES): adds a file with all images to the list of sources.
-function(gp_kernels list)
+# gp_kernels(SOURCES NAME FILES...): adds a file with the images of the .cu files
+# to the list of sources, an array NAME_images that ends with NULL.
+function(gp_kernels list symbol)
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/kernels)
   set(images "")
   set(names "")
   set(outputs "")
   if(GP_WITH_KERNELS)
     file(MAKE_DIRECTORY ${folder})
-    file(GLOB sources CONFIGURE_DEPENDS
-      ${PROJECT_SOURCE_DIR}/compress/cuda/*.cu)
-    foreach(source ${sources})
+    foreach(source ${ARGN})
       get_filename_component(name ${source} NAME_WE)
       set(image ${folder}/${name}.fatbin)
       add_custom_command(OUTPUT ${image}
@@ -32,19 +31,19 @@ function(gp_kernels list)
         COMMENT "Compiling kernels ${name}.cu" VERBATIM)
       list(APPEND outputs ${image})
       string(APPEND images "__asm__(\".section .rodata\\n.balign 16\\n\"\n"
-        "        \"gp_cuda_image_${name}:\\n.incbin \\\"${image}\\\"\\n\"\n"
+        "        \"${symbol}_image_${name}:\\n.incbin \\\"${image}\\\"\\n\"\n"
         "        \".previous\\n\");\n"
-        "extern const unsigned char gp_cuda_image_${name}[]\n"
+        "extern const unsigned char ${symbol}_image_${name}[]\n"
         "    __attribute__((visibility(\"hidden\")));\n")
-      string(APPEND names "    gp_cuda_image_${name},\n")
+      string(APPEND names "    ${symbol}_image_${name},\n")
     endforeach()
   endif()
   file(GENERATE OUTPUT ${folder}/images.c CONTENT
     "/* Made by tools/cmake/GradpushKernels.cmake. */\n\
 #include <stddef.h>\n\n\
-extern const void *const gp_cuda_images[];\n\
+extern const void *const ${symbol}_images[];\n\
 ${images}\
-const void *const gp_cuda_images[] = {\n${names}    NULL};\n")
+const void *const ${symbol}_images[] = {\n${names}    NULL};\n")
   set_property(SOURCE ${folder}/images.c PROPERTY OBJECT_DEPENDS ${outputs})
   set(${list} ${${list}} ${folder}/images.c PARENT_SCOPE)
 endfunction()
