@@ -30,8 +30,12 @@ def summarize(rate, documents, dense):
     rows = [d["results"][0] for d in documents]
     median = statistics.median(r["median_us"] for r in rows)
     wire = rows[0]["wire_bytes"]
-    # The busier direction of a worker's link, were it never idle.
-    least = wire / 2 * 8 / bits_per_second(rate) * 1e6
+    # A direction of a worker's link, were it never idle. Where the worker hosts
+    # a shard, its own part stays at home, and the others' results leave too.
+    crosses = wire / 2
+    if config["colocated"]:
+        crosses *= 2 * (config["workers"] - 1) / config["workers"]
+    least = crosses * 8 / bits_per_second(rate) * 1e6
     return {"rate": rate, "codec": config["codec"],
             "pull_codec": config["pull_codec"], "bytes": rows[0]["bytes"],
             "median_us": median, "min_us": min(r["min_us"] for r in rows),
@@ -79,11 +83,14 @@ def main():
         file.write("\n")
     lines = [
         "# push+pull over shaped links", "",
-        "`%s` on %s, %d cores, %s; %s. %d workers and %d shards, each on a "
-        "host (network namespace) of its own; the rate is per host and "
+        "`%s` on %s, %d cores, %s; %s. %s; the rate is per host and "
         "direction. Median of the rounds' medians." % (
             options.command, env["cpu"], env["cores"], env["kernel"],
-            env["date"][:10], config["workers"], config["shards"]), "",
+            env["date"][:10],
+            "%d workers with a shard in each, on hosts (network namespaces) "
+            "of their own" % config["workers"] if config["colocated"] else
+            "%d workers and %d shards, each on a host (network namespace) of "
+            "its own" % (config["workers"], config["shards"])), "",
         "| link | push | pull | MiB | ms | least ms | wire B | of the link | "
         "against dense | errors |", "|" + "---|" * 10]
     for r in results:

@@ -16,7 +16,7 @@ shaped.md into bench/out/shaped.
   --rates LIST    in quotes (default "100mbit 1gbit 10gbit")
   --size BYTES    of the tensor (default 64M)
   --workers N     default 2
-  --shards M      default 2
+  --shards M      default 2; 0: each worker hosts one, on its own host
   --rounds N      default 3
   --iters N       iterations in a round (default 5)
   --codecs LIST   in quotes, "push|pull" each or one for both, ';' between
@@ -72,10 +72,11 @@ while [ $# -gt 0 ]; do
     *) die "unknown option '$1'; see --help" 2 ;;
     esac
 done
-for number in "$rounds" "$iters" "$workers" "$shards"; do
+for number in "$rounds" "$iters" "$workers"; do
     [[ $number =~ ^[1-9][0-9]*$ ]] ||
         die "'$number': a whole number is needed" 2
 done
+[[ $shards =~ ^[0-9]+$ ]] || die "'$shards': a whole number is needed" 2
 [ "$(id -u)" = 0 ] || die "network namespaces need root; run it with sudo"
 
 gradpush=
