@@ -220,6 +220,44 @@ GP_API GP_MUST_CHECK gp_status gp_push_pull(gp_tensor *tensor, const void *grad,
                                             void *out, gp_request **request);
 
 /**
+ * gp_push_pull() of a gradient that is made part by part: nothing of it is read
+ * before gp_part_ready() has said that it is there, and gp_part_wait() waits
+ * for a part of the result, so that a large layer's gradient travels while the
+ * rest of it is computed. Chunks leave in the order in which they are complete.
+ * Pipelines that look at a gradient as a whole (topk by tensor, powersgd) begin
+ * with its last part.
+ *
+ * The request ends as any other, in gp_wait(), when all parts were ready.
+ *
+ * @return as gp_push_pull(); GP_ERR_UNSUPPORTED for tensors on a device, in
+ *         experiments, and with mode sync:N-b: nothing was submitted then.
+ */
+GP_API GP_MUST_CHECK gp_status gp_push_pull_parts(gp_tensor *tensor,
+                                                  const void *grad, void *out,
+                                                  gp_request **request);
+
+/**
+ * The elements from `offset` on are in `grad`, each said once. Any thread.
+ *
+ * @return GP_OK; GP_ERR_INVALID for a range that is empty or reaches beyond the
+ *         tensor, or another kind of request; GP_ERR_STATE when a part of it
+ *         was ready before; else the error the job has died of.
+ */
+GP_API GP_MUST_CHECK gp_status gp_part_ready(gp_request *request,
+                                             uint64_t offset, uint64_t count);
+
+/**
+ * Waits until the result of these elements is in `out`. The request goes on.
+ *
+ * @param seconds  below 0: the configured timeout.
+ * @return GP_OK; GP_ERR_INVALID as gp_part_ready(); GP_ERR_TIMEOUT; else what
+ *         the request ended with.
+ */
+GP_API GP_MUST_CHECK gp_status gp_part_wait(gp_request *request,
+                                            uint64_t offset, uint64_t count,
+                                            double seconds);
+
+/**
  * gp_push_pull() of a gradient that counts more or less than those of others,
  * by the number of its samples, say. Plain ones weigh 1.
  *

@@ -45,6 +45,15 @@ read_values(const gp_request *r, uint64_t offset, uint64_t count,
 }
 
 bool
+gp_encode_is_whole(const gp_tensor *t)
+{
+    for (uint32_t i = 0; i < t->push.count; i++)
+        if (gp_pipeline_needs(t->push.pipeline[i]) & GP_PIPELINE_PREPARES)
+            return true;
+    return false;
+}
+
+bool
 gp_encode_waits(const gp_op *op)
 {
     const gp_tensor *t = op->request->tensor;

@@ -301,6 +301,10 @@ finish_op(gp_op *op)
         next_of_chain(w, op->chunk);
     if (r->staged && gp_kind_pulls(r->kind))
         gp_staged_result(op);
+    if (r->parts) {
+        atomic_store_explicit(&op->answered, true, memory_order_release);
+        gp_driver_signal(w->driver);
+    }
     if (--r->left == 0 && !(r->staged && gp_staged_return(r)))
         gp_engine_finish(r, GP_OK);
 }
@@ -515,8 +519,10 @@ worker_poll(void *self)
     gp_event events[WORKER_EVENTS];
     int done = 0;
 
-    if (take_submitted(w))
+    if (take_submitted(w) || w->nudged) {
+        w->nudged = false;
         done += send_all(w);
+    }
     if (w->mesh && gp_mesh_news(w->mesh))
         done += gp_mesh_turn(w->mesh);
     for (int i = 0; i < w->links; i++) {

@@ -132,10 +132,10 @@ hand_over(gp_request *r)
     atomic_fetch_add_explicit(&w->requests, 1, memory_order_relaxed);
 }
 
-gp_status
-gp_request_submit_on(gp_tensor *t, op_kind kind, const void *grad, void *out,
-                     double weight, const gp_on_stream *on,
-                     gp_request **request)
+static gp_status
+submit_any(gp_tensor *t, op_kind kind, const void *grad, void *out,
+           double weight, const gp_on_stream *on, bool parts,
+           gp_request **request)
 {
     gp_worker *w = t->worker;
     gp_request *r;
@@ -163,10 +163,22 @@ gp_request_submit_on(gp_tensor *t, op_kind kind, const void *grad, void *out,
     r->grad = on ? r->staged->memory : grad;
     r->out = on ? r->staged->memory : out;
     r->weight = weight;
+    if (parts)
+        gp_parts_open(r);
+    else
+        gp_parts_close(r);
     *request = r;
     hand_over(r);
     gp_driver_kick(w->driver);
     return GP_OK;
+}
+
+gp_status
+gp_request_submit_on(gp_tensor *t, op_kind kind, const void *grad, void *out,
+                     double weight, const gp_on_stream *on,
+                     gp_request **request)
+{
+    return submit_any(t, kind, grad, out, weight, on, false, request);
 }
 
 gp_status
@@ -209,6 +221,25 @@ gp_push_pull(gp_tensor *tensor, const void *grad, void *out,
     if (check_mode(tensor, "gp_push_pull") != GP_OK)
         return GP_ERR_STATE;
     return submit(tensor, OP_PUSH_PULL, grad, out, request);
+}
+
+gp_status
+gp_push_pull_parts(gp_tensor *tensor, const void *grad, void *out,
+                   gp_request **request)
+{
+    if (!tensor || !grad || !out || !request)
+        return missing("gp_push_pull_parts");
+    if (check_mode(tensor, "gp_push_pull_parts") != GP_OK)
+        return GP_ERR_STATE;
+    if (tensor->stage || tensor->truth || tensor->mode.backups > 0)
+        return gp_fail(GP_ERR_UNSUPPORTED,
+                       "tensor '%.60s': gradients %s come as a whole: call "
+                       "gp_push_pull()",
+                       tensor->spec.name,
+                       tensor->stage   ? "on a device"
+                       : tensor->truth ? "of an experiment"
+                                       : "in steps with backup workers");
+    return submit_any(tensor, OP_PUSH_PULL, grad, out, 1, NULL, true, request);
 }
 
 gp_status

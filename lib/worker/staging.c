@@ -127,16 +127,6 @@ fail(gp_staging *s, gp_status status)
     snprintf(s->why, sizeof(s->why), "%s", gp_last_error());
 }
 
-/* What looks at a gradient as a whole begins when all of it is there. */
-static bool
-is_whole(const gp_tensor *t)
-{
-    for (uint32_t i = 0; i < t->push.count; i++)
-        if (gp_pipeline_needs(t->push.pipeline[i]) & GP_PIPELINE_PREPARES)
-            return true;
-    return false;
-}
-
 static void
 let_all_go(gp_request *r)
 {
@@ -152,7 +142,7 @@ arrive(gp_op *op)
     gp_request *r = op->request;
 
     r->staged->absent--;
-    if (!is_whole(r->tensor)) {
+    if (!gp_encode_is_whole(r->tensor)) {
         op->absent = false;
         gp_engine_arrived(op);
     } else if (r->staged->absent == 0) {

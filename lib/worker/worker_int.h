@@ -136,12 +136,14 @@ typedef struct gp_op {
     uint64_t cookie;
     uint64_t destination; /* of the result that was asked for */
     bool sent;
-    bool split;    /* of a push_pull, only the push was sent */
-    bool pushed;   /* ... and answered: what is left is a pull */
-    bool measured; /* `shared` is what this worker proposes */
-    bool asking;   /* it was sent; the agreement is not here */
-    bool agreed;   /* `shared` is what all encode with */
-    bool absent;   /* its gradient is still on a device */
+    bool split;       /* of a push_pull, only the push was sent */
+    bool pushed;      /* ... and answered: what is left is a pull */
+    bool measured;    /* `shared` is what this worker proposes */
+    bool asking;      /* it was sent; the agreement is not here */
+    bool agreed;      /* `shared` is what all encode with */
+    bool absent;      /* its gradient is not here: on a device, or not made */
+    uint64_t lacking; /* elements of it, in a request of parts ... */
+    atomic_bool answered; /* ... shared: its result is here */
     float shared;
 } gp_op;
 
@@ -165,6 +167,8 @@ struct gp_request {
     gp_trial *trial;           /* of an experiment, or NULL */
     gp_staged *staged;         /* of a tensor on a device, or NULL */
     double weight;             /* of a push */
+    bool parts;                /* its gradient comes in parts (parts.c) ... */
+    uint64_t lacking;          /* ... so many elements of it have not come */
     uint64_t version;          /* least of the results */
     uint64_t wire_bytes;       /* pushed */
     uint64_t encode_ns;
@@ -296,6 +300,7 @@ struct gp_worker {
     gp_keeping keeping;
     struct gp_norms *norms; /* or NULL */
     bool norms_unsent;
+    bool nudged;                         /* parts of gradients have come */
     char history_name[32], sum_name[32]; /* with the number of workers */
     bool rules_checked;                  /* all of codec_rules can be read */
     gp_experiment *experiment;           /* or NULL */
@@ -553,6 +558,8 @@ void gp_buffer_let_go(gp_worker *w);
 void gp_worker_free_buffers(gp_worker *w);
 
 /* encode.c */
+/* Whether a gradient is looked at as a whole, when all of it is there. */
+bool gp_encode_is_whole(const gp_tensor *t);
 bool gp_encode_waits(const gp_op *op);
 gp_status gp_encode_begin(gp_op *op);
 /* Whether something must be agreed on before the chunk is encoded, and what
@@ -609,6 +616,10 @@ gp_status gp_request_submit_on(gp_tensor *t, op_kind kind, const void *grad,
 gp_status gp_request_reserve(gp_tensor *t);
 /* One that is done already. */
 gp_status gp_request_finished(gp_tensor *t, gp_request **request);
+
+/* parts.c: a request before it is handed over. */
+void gp_parts_open(gp_request *r);
+void gp_parts_close(gp_request *r);
 
 /* modes.c */
 gp_status gp_local_open(gp_tensor *t);
