@@ -198,11 +198,11 @@ run_stage() {
         if ! probe_tsan; then
             skip_stage tsan "no program runs under ThreadSanitizer here"
         else
-            # Programs about codecs alone start no thread; the conformance
-            # suite and the jobs put codecs into several.
+            # Programs about codecs alone start no thread; jobs put codecs
+            # into several.
             build tsan tsan && check tsan tsan \
                 -L 'unit|conformance|integration' \
-                -E 'unit/test_(codec_[a-ik-z]|rans|philox|reduce|zeros|index|topk)'
+                -E 'unit/test_(codec_[a-ik-z]|rans|philox|reduce|zeros|index|topk)|conformance/test_(example_)?codec'
         fi
         wrap=()
         ;;

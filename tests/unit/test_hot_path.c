@@ -100,7 +100,11 @@ free(void *old)
 #define TENSORS 12
 #define WARM_UP 20
 #define STEPS   50
-#define ROUNDS  20
+#ifdef SANITIZED
+#define ROUNDS 1
+#else
+#define ROUNDS 20
+#endif
 
 static atomic_uint lines;
 
