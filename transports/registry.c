@@ -42,17 +42,39 @@ missing_member(const gp_transport_ops *ops)
         const char *name;
         size_t offset;
     } members[] = {
-        MEMBER(name),      MEMBER(text),     MEMBER(probe),
-        MEMBER(open),      MEMBER(close),    MEMBER(listen),
-        MEMBER(connect),   MEMBER(ep_close), MEMBER(ep_set_user),
-        MEMBER(ep_trust),  MEMBER(mem_reg),  MEMBER(ep_describe),
-        MEMBER(mem_dereg), MEMBER(expose),   MEMBER(unexpose),
-        MEMBER(post),      MEMBER(flush),    MEMBER(release),
-        MEMBER(progress),  MEMBER(event_fd), MEMBER(arm),
+        MEMBER(name),
+        MEMBER(text),
+        MEMBER(probe),
+        MEMBER(open),
+        MEMBER(close),
+        MEMBER(listen),
+        MEMBER(connect),
+        MEMBER(ep_close),
+        MEMBER(ep_set_user),
+        MEMBER(ep_trust),
+        MEMBER(mem_reg),
+        MEMBER(ep_describe),
+        MEMBER(mem_dereg),
+        MEMBER(expose),
+        MEMBER(unexpose),
+        MEMBER(post),
+        MEMBER(flush),
+        MEMBER(release),
+        MEMBER(progress),
+        MEMBER(event_fd),
+        MEMBER(arm),
+        /* The last ones belong to a capability. */
+        MEMBER(peer_probe),
+        MEMBER(mem_reg_peer),
+        MEMBER(peer_way),
+        MEMBER(peer_describe),
     };
 #undef MEMBER
+    size_t count = GP_COUNT_OF(members);
 
-    for (size_t i = 0; i < GP_COUNT_OF(members); i++) {
+    if (!(ops->caps & GP_CAP_PEER_MEMORY))
+        count -= 4;
+    for (size_t i = 0; i < count; i++) {
         void *value;
 
         memcpy(&value, (const char *)ops + members[i].offset, sizeof(value));

@@ -28,6 +28,7 @@
 #ifndef GRADPUSH_TRANSPORT_H
 #define GRADPUSH_TRANSPORT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -123,6 +124,9 @@ typedef struct gp_mem gp_mem;           /**< registered memory */
  *  GP_CAP_REGISTERED it exposes users' memory only while a request is under
  *  way. */
 #define GP_CAP_DEVICE 0x08u
+/** Data payloads may lie in the memory of an accelerator: the members from
+ *  mem_reg_peer() on are there. Without this bit nobody looks at them. */
+#define GP_CAP_PEER_MEMORY 0x10u
 
 /** Flag of expose(): the receiver reads gp_event.payload and not the region, so
  * the transport may deliver the payload where it lies (loop does). */
@@ -152,6 +156,35 @@ typedef struct gp_event {
                               data: region memory, or with GP_REGION_LANDING
                               anywhere, valid until release() */
 } gp_event;
+
+/** How a network device reaches the memory of an accelerator, best first. */
+typedef enum gp_direct {
+    GP_DIRECT_DMABUF = 0,  /**< a DMA-BUF of it is registered */
+    GP_DIRECT_PEERMEM = 1, /**< its addresses are, by a peer-memory module */
+    GP_DIRECT_STAGING = 2  /**< not at all: it goes through the host's memory */
+} gp_direct;
+
+/**
+ * An accelerator whose memory network devices are to reach. It outlives what is
+ * registered of it; its functions may be called by any thread.
+ */
+typedef struct gp_peer_memory {
+    void *user;
+    const char *name; /**< "cuda:0" */
+    const char *bus;  /**< "0000:3b:00.0", or "" */
+    bool exports;     /**< its driver says that export_range() works */
+    bool reachable;   /**< its driver lets network devices in at all */
+
+    /** A descriptor that stands for whole pages of its memory, and nothing
+     *  else; the caller closes it. */
+    gp_status (*export_range)(void *user, void *base, size_t bytes, int *fd);
+
+    /** Copies between its memory and the host's, complete on return, without
+     *  waiting for work of the user's. The second sees what network devices
+     *  have reported as written. */
+    gp_status (*copy_in)(void *user, void *to, const void *from, size_t bytes);
+    gp_status (*copy_out)(void *user, void *to, const void *from, size_t bytes);
+} gp_peer_memory;
 
 /** The table of a transport. */
 typedef struct gp_transport_ops {
@@ -305,6 +338,41 @@ typedef struct gp_transport_ops {
 
     /** GP_OK: sleep is safe. GP_AGAIN: call progress() first. */
     gp_status (*arm)(gp_domain *domain);
+
+    /* --- with GP_CAP_PEER_MEMORY --- */
+
+    /**
+     * Finds out by which way each network device of the domain reaches an
+     * accelerator, once for each pair: memory is registered, and bytes are
+     * written from it into it and compared. Says in the log what was found, and
+     * why not a better way. Blocks while it does, up to some seconds.
+     *
+     * @param base  `bytes` of the accelerator's memory, at least two pages,
+     *              which are overwritten.
+     * @return GP_OK, also when the way is GP_DIRECT_STAGING;
+     *         GP_ERR_UNSUPPORTED with the cause when the configuration insists
+     *         on a way that is closed.
+     */
+    gp_status (*peer_probe)(gp_domain *domain, const gp_peer_memory *peer,
+                            void *base, size_t bytes);
+
+    /** As mem_reg(), for whole pages of an accelerator's memory. */
+    gp_status (*mem_reg_peer)(gp_domain *domain, const gp_peer_memory *peer,
+                              void *base, size_t bytes, gp_mem **out);
+
+    /** The way between that memory and the peer of `ep`. It can get worse at
+     *  any time, when a device fails to use it; what was posted and exposed
+     *  arrives all the same, more slowly. GP_DIRECT_STAGING: better not begin
+     *  anything there. */
+    gp_direct (*peer_way)(const gp_endpoint *ep, const gp_mem *mem);
+
+    /**
+     * What was found out about an accelerator and the domain's n-th device, one
+     * line; true when there is one.
+     */
+    bool (*peer_describe)(const gp_domain *domain, const gp_peer_memory *peer,
+                          uint32_t n, gp_direct *way, char *text,
+                          size_t capacity);
 } gp_transport_ops;
 
 /**

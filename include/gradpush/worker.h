@@ -498,6 +498,9 @@ typedef struct gp_stats {
      *  lag, which is `straggler_lag_ns`. */
     uint64_t lag_ns, awaited_ns, straggler_lag_ns;
     uint32_t straggler;
+    /** Payload bytes that network devices read from and wrote into the memory
+     *  of GPUs themselves. */
+    uint64_t direct_bytes;
 } gp_stats;
 
 /** Any thread. */

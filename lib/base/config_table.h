@@ -111,6 +111,15 @@
     X(ib_reconnect, SECONDS, "2s", NULL, 0, 600, 0,                            \
       "how long a lost queue pair may take to come back; 0: the peer is "      \
       "lost")                                                                  \
+    X(gdr_dmabuf, ENUM, "try", "no|try|yes", 0, 0, 0,                          \
+      "DMA-BUF, by which RDMA devices reach memory of GPUs themselves; yes: "  \
+      "it is an error where that cannot be")                                   \
+    X(gdr_peermem, ENUM, "try", "no|try|yes", 0, 0, 0,                         \
+      "the same by the module nvidia-peermem, where DMA-BUF cannot be; "       \
+      "without both, data goes through the host's memory")                     \
+    X(gdr_flush, ENUM, "auto", "auto|on|off", 0, 0, 0,                         \
+      "flush what RDMA devices wrote into a GPU before it is read there; "     \
+      "auto: where the driver says that this is needed")                       \
     /* What is done with gradients. */                                         \
     X(codec, STRING, "none", NULL, 0, 0, 0,                                    \
       "pipeline for pushes, such as q8+lz4; auto: the fastest, measured")      \

@@ -21,6 +21,7 @@ typedef struct range {
 typedef struct segment {
     struct segment *next;
     void *base;
+    size_t bytes;
     range *first;
 } segment;
 
@@ -99,6 +100,7 @@ grow(gp_device_arena *a, size_t bytes)
     }
     *all = (range){.base = s->base, .bytes = bytes};
     s->first = all;
+    s->bytes = bytes;
     s->next = a->segments;
     a->segments = s;
     a->bytes += bytes;
@@ -188,6 +190,25 @@ gp_device_arena_give(gp_device_arena *a, void *block)
         break;
     }
     pthread_mutex_unlock(&a->lock);
+}
+
+bool
+gp_device_arena_segment(const gp_device_arena *a, const void *block,
+                        void **base, size_t *bytes)
+{
+    gp_device_arena *arena = (gp_device_arena *)a;
+    bool found = false;
+
+    pthread_mutex_lock(&arena->lock);
+    for (const segment *s = a->segments; s && !found; s = s->next) {
+        found = (uintptr_t)block - (uintptr_t)s->base < s->bytes;
+        if (!found)
+            continue;
+        *base = s->base;
+        *bytes = s->bytes;
+    }
+    pthread_mutex_unlock(&arena->lock);
+    return found;
 }
 
 size_t

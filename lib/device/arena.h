@@ -30,6 +30,10 @@ gp_status gp_device_arena_take(gp_device_arena *arena, size_t bytes,
 /* A block that was taken; NULL is fine. Any thread. */
 void gp_device_arena_give(gp_device_arena *arena, void *block);
 
+/* The segment that a block lies in. */
+bool gp_device_arena_segment(const gp_device_arena *arena, const void *block,
+                             void **base, size_t *bytes);
+
 /* What it has got from the device. */
 size_t gp_device_arena_bytes(const gp_device_arena *arena);
 

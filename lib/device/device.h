@@ -27,6 +27,10 @@ typedef struct gp_device_event gp_device_event;
 #define GP_STREAM_DEFAULT    NULL
 #define GP_STREAM_PER_THREAD ((void *)2)
 
+/* What writes_ordering says when work of the host's that begins after a network
+ * device has reported a write sees it on the device; less: a flush before. */
+#define GP_DEVICE_WRITES_OWNER 100
+
 /* What is known about a device once it is open. */
 typedef struct gp_device_properties {
     char name[128];        /* "host", "NVIDIA H100 ..." */

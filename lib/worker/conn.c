@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "collective/mesh.h"
-#include "worker/worker_int.h"
+#include "worker/staging.h"
 
 gp_status
 gp_conn_post(gp_conn *conn, gp_msg *msg, const void *payload, gp_mem *mem,
@@ -43,6 +43,7 @@ gp_worker_close_conns(gp_worker *w)
 
         if (conn->ep) {
             gp_buffer_withdraw(conn);
+            gp_direct_withdraw(conn);
             conn->link->ops->ep_close(conn->ep);
         }
         conn->ep = NULL;

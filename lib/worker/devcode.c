@@ -237,7 +237,8 @@ gp_devcode_encode(const gp_op *op)
         .source = (const void *)(r->staged->grad + gp_op_plain_offset(op)),
         .residual = c->residual ? c->residual + info->offset : NULL,
         .encoded = (void *)message_of(op),
-        .bytes = message_of(op) + GP_ARENA_ALIGN};
+        .bytes = op->from_device ? gp_direct_message(op)
+                                 : message_of(op) + GP_ARENA_ALIGN};
 
     return gp_coder_encode(c->coder, &part, 1, t->stage->in);
 }

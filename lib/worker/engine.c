@@ -399,7 +399,7 @@ gp_engine_destination(void *worker, uint32_t chunk, uint64_t cookie)
     op = GP_CONTAINER_OF(w->chain[chunk].next, gp_op, chain);
     r = op->request;
     if (!op->sent || op->cookie != cookie || !gp_op_lands(op) ||
-        r->tensor->spec.dtype != GP_FP32 ||
+        op->to_device || r->tensor->spec.dtype != GP_FP32 ||
         (uintptr_t)r->out % sizeof(float) != 0)
         return NULL;
     out = (void *)r->out;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/pool.h"
+#include "worker/staging.h"
 #include "worker/worker_int.h"
 
 /* Takes a run of pieces for a payload: the first, or -1. */
@@ -134,7 +135,9 @@ find_destination(gp_op *op, uint64_t *out)
 
     if (!gp_op_lands(op))
         return find_piece(op, out);
-    if (gp_conn_registers(conn)) {
+    if (op->to_device) {
+        status = gp_direct_expose(op, &token, &offset);
+    } else if (gp_conn_registers(conn)) {
         offset += (uint64_t)(r->out - r->to->base);
         status = gp_buffer_expose(r->to, conn, &token);
     } else if (token == 0) {
@@ -290,7 +293,8 @@ static bool
 can_join(const gp_op *first, const gp_op *op)
 {
     return op->request == first->request && gp_op_sends_push(op) &&
-           op->slot < 0 && !gp_op_sends_proposal(op) && !gp_encode_waits(op);
+           op->slot < 0 && !op->from_device && !gp_op_sends_proposal(op) &&
+           !gp_encode_waits(op);
 }
 
 /* Whether chunks are encoded from the user's memory, without a shared copy. */
@@ -385,7 +389,11 @@ attach_payload(gp_op *op, gp_msg *msg, const void **payload, gp_mem **mem)
         status = gp_encode_begin(op);
     if (status != GP_OK)
         return status;
-    if (gp_op_leaves(op)) {
+    if (op->from_device) {
+        *payload = gp_direct_payload(op, mem);
+        if (!take_slots(op, op->length))
+            status = GP_AGAIN;
+    } else if (gp_op_leaves(op)) {
         op->length = gp_op_plain_bytes(op);
         *payload = r->grad + gp_op_plain_offset(op);
         *mem = source_of(op);
@@ -424,7 +432,7 @@ sent_cookie(const gp_op *op, const gp_mem *mem)
 {
     if (op->send_piece >= 0)
         return (uint64_t)op->send_piece + 1;
-    return mem && gp_conn_registers(op->conn)
+    return mem && !op->from_device && gp_conn_registers(op->conn)
                ? gp_buffer_cookie(op->request->from)
                : 0;
 }

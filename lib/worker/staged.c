@@ -23,6 +23,8 @@ count_memory(gp_staging *s)
     size_t bytes =
         gp_device_arena_bytes(s->pinned) + gp_device_arena_bytes(s->memory);
 
+    if (s->shown)
+        bytes += gp_device_arena_bytes(s->shown);
     pthread_mutex_lock(&w->submit_lock);
     if (bytes > s->counted) {
         atomic_fetch_add(&w->memory, bytes - s->counted);
@@ -77,6 +79,12 @@ gp_staged_create(gp_request *r)
     s->counter = block;
     s->memory = (uint8_t *)block + GP_ARENA_ALIGN;
     s->messages = s->memory + bytes;
+    status = gp_direct_create(s, r->tensor, messages);
+    if (status != GP_OK) {
+        gp_staged_free(s);
+        return status;
+    }
+    count_memory(stage);
     __atomic_store_n(s->counter, 0, __ATOMIC_SEQ_CST);
     r->staged = s;
     return GP_OK;
@@ -261,6 +269,10 @@ gp_wait_stream(gp_request **request, void *stream)
 gp_status
 gp_stagings_prepare(gp_worker *w)
 {
+    gp_status opened = gp_direct_open(w);
+
+    if (opened != GP_OK)
+        return opened;
     for (uint32_t i = 0; w->stages && i < w->tensors; i++) {
         gp_tensor *t = w->tensor[i];
         gp_status status = t->stage ? gp_request_reserve(t) : GP_OK;

@@ -25,6 +25,7 @@ close_stage(gp_staging *s)
     /* A stream of the user's may be about to look at a counter. */
     (void)ops->synchronize(s->device);
     gp_devcoders_close(s);
+    gp_direct_close(s);
     for (uint32_t i = 0; i < STAGE_COPIES; i++)
         ops->event_destroy(s->device, s->copy[i].done);
     ops->event_destroy(s->device, s->settled);
@@ -171,6 +172,7 @@ gp_staged_start(gp_request *r)
 {
     gp_staged *staged = r->staged;
 
+    gp_direct_choose(r);
     staged->absent = r->tensor->chunks;
     for (uint32_t i = 0; i < r->tensor->chunks; i++)
         r->op[i].absent = true;
@@ -254,11 +256,12 @@ queue_one(gp_staging *s, gp_op *op)
 {
     const gp_staged *staged = op->request->staged;
     size_t offset = gp_op_plain_offset(op);
+    uint8_t *to =
+        op->from_device ? gp_direct_place(op) : staged->memory + offset;
 
     if (gp_devcode_pushes(op->request))
         return gp_devcode_encode(op);
-    return s->device->ops->copy_async(s->device, staged->memory + offset,
-                                      staged->grad + offset,
+    return s->device->ops->copy_async(s->device, to, staged->grad + offset,
                                       gp_op_plain_bytes(op), s->in);
 }
 
@@ -309,10 +312,13 @@ gp_staged_result(gp_op *op)
     const gp_staged *staged = op->request->staged;
     gp_staging *s = staged->stage;
     size_t offset = gp_op_plain_offset(op), bytes = gp_op_plain_bytes(op);
-    gp_status status =
-        s->device->ops->copy_async(s->device, staged->out + offset,
-                                   staged->memory + offset, bytes, s->back);
+    const uint8_t *from =
+        op->to_device ? gp_direct_place(op) : staged->memory + offset;
+    gp_status status = op->to_device ? gp_direct_arrived(op) : GP_OK;
 
+    if (status == GP_OK)
+        status = s->device->ops->copy_async(s->device, staged->out + offset,
+                                            from, bytes, s->back);
     if (status != GP_OK)
         fail(s, status);
 }

@@ -28,6 +28,8 @@
 #define STAGE_AWAKE_NS 2000000u
 #define STAGE_NAP_NS   1000000u
 
+typedef struct gp_segment gp_segment; /* direct.c */
+
 typedef struct stage_copy {
     gp_device_event *done;
     gp_op *op;
@@ -46,8 +48,16 @@ struct gp_staging {
     void *in, *back; /* streams: to the host, and from it */
     gp_device_event *settled;
     struct gp_devcoder *coders; /* by pipeline */
-    gp_list waiting;   /* staged requests whose stream is not there yet */
-    gp_list copying;   /* operations by priority */
+    /* Memory that network devices reach: direct.c. */
+    char bus[16];
+    gp_peer_memory peer;
+    gp_device_arena *shown; /* NULL: they do not */
+    gp_segment *segments;   /* of it, registered */
+    void *aside;            /* stream */
+    bool flushes;           /* before what they wrote is read */
+    bool blind;             /* that cannot be: they only read */
+    gp_list waiting;        /* staged requests whose stream is not there yet */
+    gp_list copying;        /* operations by priority */
     gp_list returning; /* staged requests, all of whose results are on `back` */
     stage_copy copy[STAGE_COPIES]; /* a ring */
     uint32_t head, copies;
@@ -65,6 +75,9 @@ struct gp_staged {
     uint8_t *memory;   /* pinned, as long as the tensor */
     uint8_t *messages; /* pinned, of a push that the device encodes */
     size_t stride;     /* between these */
+    /* The same two in memory that network devices reach, or NULL. */
+    uint8_t *shown, *shown_messages;
+    gp_segment *segment;
     uint32_t *counter; /* pinned, what streams wait for ... */
     uint32_t value;    /* ... to become this */
     gp_device_event *begun, *ended;
@@ -135,5 +148,29 @@ void gp_devcode_begin(const gp_request *r);
 gp_status gp_devcode_encode(const gp_op *op);
 /* What that has made. */
 const void *gp_devcode_message(const gp_op *op, size_t *length);
+
+/* --- direct.c: memory of devices that network devices reach --- */
+
+/* Finds out which do; before the first request, without the driver held. */
+gp_status gp_direct_open(gp_worker *w);
+/* After all connections are closed. */
+void gp_direct_close(gp_staging *s);
+/* For a request of the tensor, where it is of use. Without the driver held. */
+gp_status gp_direct_create(gp_staged *staged, const gp_tensor *t,
+                           size_t messages);
+/* Whether each chunk of a request that starts is sent from there, and its
+ * result written there. */
+void gp_direct_choose(gp_request *r);
+/* Where a chunk lies there, and its encoded message. */
+uint8_t *gp_direct_place(const gp_op *op);
+uint8_t *gp_direct_message(const gp_op *op);
+/* What is sent of a chunk that is there; op->length becomes its length. */
+const void *gp_direct_payload(gp_op *op, gp_mem **mem);
+/* Where a shard may write a chunk's result. */
+gp_status gp_direct_expose(const gp_op *op, uint32_t *token, uint64_t *offset);
+/* It has: work that is queued from now on sees it. */
+gp_status gp_direct_arrived(const gp_op *op);
+/* Before a connection ends. */
+void gp_direct_withdraw(gp_conn *conn);
 
 #endif

@@ -581,7 +581,8 @@ gp_worker_stats(const gp_worker *w, gp_stats *out)
                       .lag_ns = atomic_load(&w->lag_ns),
                       .awaited_ns = atomic_load(&w->awaited_ns),
                       .straggler_lag_ns = atomic_load(&w->straggler_lag_ns),
-                      .straggler = atomic_load(&w->straggler)};
+                      .straggler = atomic_load(&w->straggler),
+                      .direct_bytes = atomic_load(&w->direct_bytes)};
 }
 
 typedef struct ticket {

@@ -136,13 +136,15 @@ typedef struct gp_op {
     uint64_t cookie;
     uint64_t destination; /* of the result that was asked for */
     bool sent;
-    bool split;       /* of a push_pull, only the push was sent */
-    bool pushed;      /* ... and answered: what is left is a pull */
-    bool measured;    /* `shared` is what this worker proposes */
-    bool asking;      /* it was sent; the agreement is not here */
-    bool agreed;      /* `shared` is what all encode with */
-    bool absent;      /* its gradient is not here: on a device, or not made */
-    uint64_t lacking; /* elements of it, in a request of parts ... */
+    bool split;    /* of a push_pull, only the push was sent */
+    bool pushed;   /* ... and answered: what is left is a pull */
+    bool measured; /* `shared` is what this worker proposes */
+    bool asking;   /* it was sent; the agreement is not here */
+    bool agreed;   /* `shared` is what all encode with */
+    bool absent;   /* its gradient is not here: on a device, or not made */
+    /* Network devices read and write it on the device. */
+    bool from_device, to_device;
+    uint64_t lacking;     /* elements of it, in a request of parts ... */
     atomic_bool answered; /* ... shared: its result is here */
     float shared;
 } gp_op;
@@ -324,6 +326,7 @@ struct gp_worker {
     char fault_text[GP_TEXT_MAX];
     atomic_ullong bytes_pushed, bytes_pulled, dense_bytes, plain_pushed,
         messages_sent, messages_received, requests, memory, open_ns, waited_ns,
+        direct_bytes,
         open_since_ns; /* of the first of those that are under way */
     atomic_uint open;  /* requests under way */
     /* What shard 0 said last of who waits for whom. */
@@ -453,6 +456,8 @@ gp_op_lands(const gp_op *op)
 {
     const gp_request *r = op->request;
 
+    if (op->to_device)
+        return true;
     if (!gp_pull_is_direct(r) || !gp_conn_registers(op->conn))
         return gp_pull_is_direct(r);
     return r->to && !op->conn->copies &&

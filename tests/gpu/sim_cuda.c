@@ -8,6 +8,7 @@
 #include "tests/gpu/sim_cuda.h"
 
 #include <cuda.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,22 +20,14 @@
 #include "base/base.h"
 #include "device/device_cuda.h"
 #include "device/driver_cuda.h"
+#include "tests/gpu/sim_memory_cuda.h"
 #include "tests/gpu/sim_stream_cuda.h"
 
-#define BLOCKS      4096
 #define TEXT(name)  TEXT_(name)
 #define TEXT_(name) #name
 
-typedef struct block {
-    void *base;
-    size_t bytes;
-    int device; /* -1: pinned memory of the host */
-} block;
-
 static gp_sim_cuda_options options;
-static block blocks[BLOCKS];
-static uint32_t objects;
-static uint64_t launches, copied, places;
+static uint64_t launches, copied, places, flushes;
 static struct {
     const char *function;
     uint32_t left;
@@ -196,54 +189,13 @@ sim_cuCtxSynchronize(void)
 }
 
 static CUresult
-block_new(size_t bytes, int device, void **out)
-{
-    size_t page = 4096, rounded = (bytes + page - 1) / page * page;
-    void *base;
-
-    if (bytes > (size_t)1 << 30)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    base = aligned_alloc(page, rounded);
-    if (!base)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    pthread_mutex_lock(&sim_lock);
-    for (int i = 0; i < BLOCKS; i++)
-        if (!blocks[i].base) {
-            blocks[i] = (block){base, bytes, device};
-            objects++;
-            *out = base;
-            pthread_mutex_unlock(&sim_lock);
-            return CUDA_SUCCESS;
-        }
-    pthread_mutex_unlock(&sim_lock);
-    free(base);
-    return CUDA_ERROR_OUT_OF_MEMORY;
-}
-
-static CUresult
-block_free(void *base)
-{
-    pthread_mutex_lock(&sim_lock);
-    for (int i = 0; i < BLOCKS; i++)
-        if (blocks[i].base == base) {
-            blocks[i].base = NULL;
-            objects--;
-            pthread_mutex_unlock(&sim_lock);
-            free(base);
-            return CUDA_SUCCESS;
-        }
-    pthread_mutex_unlock(&sim_lock);
-    return CUDA_ERROR_INVALID_VALUE;
-}
-
-static CUresult
 sim_cuMemAlloc(CUdeviceptr *out, size_t bytes)
 {
     void *base = NULL;
     CUresult result;
 
     MAY_FAIL;
-    result = block_new(bytes, current, &base);
+    result = sim_block_new(bytes, current, options.dma_buf, &base);
     if (result == CUDA_SUCCESS)
         *out = (CUdeviceptr)(uintptr_t)base;
     return result;
@@ -254,7 +206,7 @@ static CUresult
 sim_cuMemFree(CUdeviceptr base)
 {
     sim_drain(&sim_usual);
-    return block_free((void *)(uintptr_t)base);
+    return sim_block_free((void *)(uintptr_t)base);
 }
 
 static CUresult
@@ -262,28 +214,22 @@ sim_cuMemHostAlloc(void **out, size_t bytes, unsigned flags)
 {
     (void)flags;
     MAY_FAIL;
-    return block_new(bytes, -1, out);
+    return sim_block_new(bytes, -1, false, out);
 }
 
 static CUresult
 sim_cuMemFreeHost(void *base)
 {
     sim_drain(&sim_usual);
-    return block_free(base);
+    return sim_block_free(base);
 }
 
 static CUresult
 sim_cuPointerGetAttributes(unsigned count, CUpointer_attribute *which,
                            void **into, CUdeviceptr pointer)
 {
-    block found = {.device = -2};
+    const sim_block found = sim_block_find(pointer);
 
-    pthread_mutex_lock(&sim_lock);
-    for (int i = 0; i < BLOCKS; i++)
-        if (blocks[i].base && pointer >= (uintptr_t)blocks[i].base &&
-            pointer < (uintptr_t)blocks[i].base + blocks[i].bytes)
-            found = blocks[i];
-    pthread_mutex_unlock(&sim_lock);
     for (unsigned i = 0; i < count; i++)
         switch ((int)which[i]) {
         case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
@@ -403,7 +349,7 @@ sim_cuStreamCreate(CUstream *out, unsigned flags)
         return CUDA_ERROR_OUT_OF_MEMORY;
     sim_stream_start(s);
     pthread_mutex_lock(&sim_lock);
-    objects++;
+    sim_objects++;
     pthread_mutex_unlock(&sim_lock);
     *out = (CUstream)s;
     return CUDA_SUCCESS;
@@ -418,7 +364,7 @@ sim_cuStreamDestroy(CUstream handle)
         return CUDA_ERROR_INVALID_HANDLE;
     pthread_mutex_lock(&sim_lock);
     s->ending = true;
-    objects--;
+    sim_objects--;
     pthread_cond_broadcast(&sim_changed);
     pthread_mutex_unlock(&sim_lock);
     pthread_join(s->thread, NULL);
@@ -454,7 +400,7 @@ sim_cuEventCreate(CUevent *out, unsigned flags)
     if (!e)
         return CUDA_ERROR_OUT_OF_MEMORY;
     pthread_mutex_lock(&sim_lock);
-    objects++;
+    sim_objects++;
     pthread_mutex_unlock(&sim_lock);
     *out = (CUevent)e;
     return CUDA_SUCCESS;
@@ -469,7 +415,7 @@ sim_cuEventDestroy(CUevent handle)
     pthread_mutex_lock(&sim_lock);
     while (e->done < e->recorded)
         pthread_cond_wait(&sim_changed, &sim_lock);
-    objects--;
+    sim_objects--;
     pthread_mutex_unlock(&sim_lock);
     free(e);
     return CUDA_SUCCESS;
@@ -558,7 +504,7 @@ sim_cuModuleLoadData(CUmodule *out, const void *image)
     if (!image)
         return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&sim_lock);
-    objects++;
+    sim_objects++;
     pthread_mutex_unlock(&sim_lock);
     *out = (CUmodule)(uintptr_t)1;
     return CUDA_SUCCESS;
@@ -569,7 +515,7 @@ sim_cuModuleUnload(CUmodule module)
 {
     (void)module;
     pthread_mutex_lock(&sim_lock);
-    objects--;
+    sim_objects--;
     pthread_mutex_unlock(&sim_lock);
     return CUDA_SUCCESS;
 }
@@ -622,13 +568,18 @@ sim_cuMemGetHandleForAddressRange(void *handle, CUdeviceptr address,
                                   size_t bytes, CUmemRangeHandleType type,
                                   unsigned long long flags)
 {
-    int fd;
+    int fd = -1;
 
-    (void)address;
-    (void)flags;
     MAY_FAIL;
     if (!options.dma_buf || type != CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD)
         return CUDA_ERROR_NOT_SUPPORTED;
+    if (flags || address % 4096 || bytes % 4096)
+        return CUDA_ERROR_INVALID_VALUE;
+    fd = sim_block_export(address, bytes);
+    if (fd >= 0) {
+        *(int *)handle = fd;
+        return CUDA_SUCCESS;
+    }
     fd = memfd_create("simulated dma-buf", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0)
         return CUDA_ERROR_OPERATING_SYSTEM;
@@ -650,9 +601,13 @@ static CUresult
 sim_cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget target,
                                CUflushGPUDirectRDMAWritesScope scope)
 {
-    (void)target;
-    (void)scope;
     MAY_FAIL;
+    if (target != CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TARGET_CURRENT_CTX ||
+        scope != CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_OWNER)
+        return CUDA_ERROR_INVALID_VALUE;
+    pthread_mutex_lock(&sim_lock);
+    flushes++;
+    pthread_mutex_unlock(&sim_lock);
     return CUDA_SUCCESS;
 }
 
@@ -722,7 +677,7 @@ gp_sim_cuda_objects(void)
     uint32_t out;
 
     pthread_mutex_lock(&sim_lock);
-    out = objects;
+    out = sim_objects;
     pthread_mutex_unlock(&sim_lock);
     return out;
 }
@@ -745,6 +700,17 @@ gp_sim_cuda_copied(void)
 
     pthread_mutex_lock(&sim_lock);
     out = copied;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
+}
+
+uint64_t
+gp_sim_cuda_flushes(void)
+{
+    uint64_t out;
+
+    pthread_mutex_lock(&sim_lock);
+    out = flushes;
     pthread_mutex_unlock(&sim_lock);
     return out;
 }

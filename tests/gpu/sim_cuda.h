@@ -19,7 +19,8 @@
 /* What the simulated devices say of themselves. */
 typedef struct gp_sim_cuda_options {
     uint32_t devices;
-    bool dma_buf;        /* exports memory, as a memfd of its content's size */
+    bool dma_buf;        /* exports memory, as a memfd; blocks of whole 2 MiB
+                            lie in it, others' has only their size */
     int writes_ordering; /* CU_GPU_DIRECT_RDMA_WRITES_ORDERING_* */
     bool no_wait_value;  /* as drivers of old */
     uint32_t delay_us;   /* before each piece of work on a stream */
@@ -36,6 +37,12 @@ bool gp_sim_cuda_failed(void);
 
 /* Contexts that this thread has pushed and not popped. */
 int gp_sim_cuda_pushed(void);
+
+/* Whether memory of a device is there. Any thread. */
+bool gp_sim_cuda_owns(const void *pointer);
+
+/* Calls of cuFlushGPUDirectRDMAWrites so far. */
+uint64_t gp_sim_cuda_flushes(void);
 
 /* What has been made and not freed: blocks, streams, events, modules. */
 uint32_t gp_sim_cuda_objects(void);

@@ -51,6 +51,7 @@ typedef struct gp_sim_device {
     bool iwarp;             /* no immediate data, no windows, inline 80 */
     bool no_windows;        /* no memory windows of type 2B */
     bool dmabuf;            /* reg_dmabuf_mr works, on mappable descriptors */
+    bool peermem;           /* reg_mr takes foreign memory */
     unsigned inline_max;    /* 256; UINT_MAX: none at all */
     unsigned max_qp;        /* 4096 */
     unsigned max_qp_wr;     /* 4096 */
@@ -82,17 +83,20 @@ typedef struct gp_sim_options {
     size_t piece;   /* bytes of a WRITE that land together; 64 KiB, and with
                        shuffle 1 KiB */
     bool late_acks; /* senders complete when there is nothing else to do */
-    bool hold_completions;   /* completions show up when the queue is armed:
-                                finds who does not poll again after arming */
-    bool late_established;   /* the passive side learns of the connection after
-                                its first receive completion, or by
-                                rdma_notify() */
-    bool spurious_events;    /* completion events without a completion */
-    bool clean_cq;           /* destroying a queue pair removes its completions,
-                                as some providers do; otherwise they stay */
-    bool timewait;           /* TIMEWAIT_EXIT events are delivered */
-    bool grant_more;         /* create_qp returns more than was asked for */
-    bool blocking;           /* get_*_event may wait on a blocking descriptor */
+    bool hold_completions; /* completions show up when the queue is armed:
+                              finds who does not poll again after arming */
+    bool late_established; /* the passive side learns of the connection after
+                              its first receive completion, or by
+                              rdma_notify() */
+    bool spurious_events;  /* completion events without a completion */
+    bool clean_cq;         /* destroying a queue pair removes its completions,
+                              as some providers do; otherwise they stay */
+    bool timewait;         /* TIMEWAIT_EXIT events are delivered */
+    bool grant_more;       /* create_qp returns more than was asked for */
+    bool blocking;         /* get_*_event may wait on a blocking descriptor */
+    /* Memory of accelerators: reg_mr refuses it, or on devices with peermem
+     * takes it. NULL: there is none. */
+    bool (*foreign)(const void *base);
     bool ignore_buffers;     /* no check that send buffers stay unchanged */
     bool expect_rnr;         /* receiver not ready is no violation */
     uint64_t retry_ns;       /* until RETRY_EXC; 2 ms */
@@ -159,6 +163,17 @@ const char *gp_sim_kind_name(gp_sim_kind kind);
 uint64_t gp_sim_calls(gp_sim *sim, const char *member);
 /* The n-th member's name; NULL after the last. */
 const char *gp_sim_member(size_t n);
+
+/* A registration of memory of an accelerator that succeeded. */
+typedef struct gp_sim_foreign {
+    uint64_t offset, iova; /* offset: 0 without a descriptor */
+    size_t length;
+    int fd; /* -1: by address */
+    int access;
+    const struct ibv_pd *pd;
+} gp_sim_foreign;
+/* The first `max` of them; returns how many there were. */
+size_t gp_sim_foreigners(gp_sim *sim, gp_sim_foreign *out, size_t max);
 
 /* Memory regions in protection domains where `process` has a queue pair. */
 size_t gp_sim_regions(gp_sim *sim, unsigned process);

@@ -328,11 +328,26 @@ call_memlock(void)
     return limit;
 }
 
+/* Of the machine: any device's. */
+static bool
+call_peer_memory(void)
+{
+    gp_sim *s = gp_sim_current;
+    bool any = false;
+
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < s->devices; i++)
+        any |= s->device[i].have.peermem;
+    pthread_mutex_unlock(&s->lock);
+    return any;
+}
+
 #define SIM_FILL(name) .name = call_##name,
 void
 sim_api_fill(gp_verbs_api *api)
 {
     *api = (gp_verbs_api){.source = "simulated fabric",
                           .memlock = call_memlock,
+                          .peer_memory = call_peer_memory,
                           SIM_MEMBERS(SIM_FILL)};
 }

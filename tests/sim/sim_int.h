@@ -331,6 +331,8 @@ struct gp_sim {
     sim_object *of_kind[GP_SIM_KINDS];
     gp_sim_stats stats;
     uint64_t calls[SIM_MEMBER_COUNT];
+    gp_sim_foreign foreigner[64];
+    size_t foreigners;
     char violation[SIM_VIOLATIONS][SIM_TEXT];
     size_t violations;
     sim_task *first_task, *last_task;

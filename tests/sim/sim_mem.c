@@ -132,6 +132,34 @@ region_new(gp_sim *s, sim_pd *pd, size_t length, int access)
     return mr;
 }
 
+static bool
+is_foreign(const gp_sim *s, const void *base)
+{
+    return s->options.foreign && s->options.foreign(base);
+}
+
+static void
+note_foreign(gp_sim *s, const gp_sim_foreign *what)
+{
+    if (s->foreigners < GP_COUNT_OF(s->foreigner))
+        s->foreigner[s->foreigners] = *what;
+    s->foreigners++;
+}
+
+size_t
+gp_sim_foreigners(gp_sim *s, gp_sim_foreign *out, size_t max)
+{
+    size_t n;
+
+    pthread_mutex_lock(&s->lock);
+    n = s->foreigners;
+    for (size_t i = 0; i < GP_MIN(n, GP_MIN(max, GP_COUNT_OF(s->foreigner)));
+         i++)
+        out[i] = s->foreigner[i];
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
 struct ibv_mr *
 sim_reg_mr(gp_sim *s, struct ibv_pd *p, void *base, size_t length, int access)
 {
@@ -142,9 +170,19 @@ sim_reg_mr(gp_sim *s, struct ibv_pd *p, void *base, size_t length, int access)
         errno = EINVAL;
         return NULL;
     }
+    if (is_foreign(s, base) && !device_of(pd->v.context)->have.peermem) {
+        errno = EFAULT;
+        return NULL;
+    }
     mr = region_new(s, pd, length, access);
     if (!mr)
         return NULL;
+    if (is_foreign(s, base))
+        note_foreign(s, &(gp_sim_foreign){.iova = (uintptr_t)base,
+                                          .length = length,
+                                          .fd = -1,
+                                          .access = access,
+                                          .pd = p});
     mr->v.addr = base;
     mr->memory = base;
     mr->base = (uintptr_t)base;
@@ -178,6 +216,7 @@ sim_reg_dmabuf_mr(gp_sim *s, struct ibv_pd *p, uint64_t offset, size_t length,
         munmap(map, length + page);
         return NULL;
     }
+    note_foreign(s, &(gp_sim_foreign){offset, iova, length, fd, access, p});
     mr->v.addr = (void *)(uintptr_t)offset; /* as the real one: no pointer */
     mr->memory = (uint8_t *)map + page;
     mr->base = iova;

@@ -23,6 +23,7 @@
 #include "transports/transports.h"
 #include "transports/verbs/verbs_int.h"
 #include "transports/verbs/verbs_limit.h"
+#include "transports/verbs/verbs_peer.h"
 #include "transports/verbs/verbs_select.h"
 
 #define SKIP_MAX    64u
@@ -154,6 +155,8 @@ configure(gp_domain *d, const gp_config *config)
     d->windows_off = d->windows < 0;
     d->relaxed = choice(config, "ib_relaxed", "off", "on");
     d->notify = choice(config, "ib_notify", "send", "imm");
+    d->gdr[GP_DIRECT_DMABUF] = choice(config, "gdr_dmabuf", "no", "yes");
+    d->gdr[GP_DIRECT_PEERMEM] = choice(config, "gdr_peermem", "no", "yes");
     d->traffic_class = (int)gp_config_int(config, "ib_traffic_class");
     d->ack_timeout = (int)gp_config_int(config, "ib_timeout");
     d->retry_count = (int)gp_config_int(config, "ib_retries");
@@ -204,7 +207,7 @@ init_lists(gp_domain *d)
 {
     gp_list *lists[] = {&d->devices, &d->endpoints, &d->lingering, &d->retired,
                         &d->opened,  &d->closed,    &d->ready,     &d->held,
-                        &d->broken,  &d->mems};
+                        &d->broken,  &d->mems,      &d->pairs};
 
     for (size_t i = 0; i < GP_COUNT_OF(lists); i++)
         gp_list_init(lists[i]);
@@ -311,6 +314,7 @@ close_domain(gp_domain *d)
     say_farewells(d);
     free_retired(d);
     gp_vb_mem_detach(d);
+    gp_vb_peers_free(d);
     GP_LIST_EACH (item, &d->devices)
         gp_vb_device_close(GP_CONTAINER_OF(item, gp_vb_device, link));
     close_descriptors(d);
@@ -616,7 +620,7 @@ release(gp_endpoint *ep, const gp_msg *msg, const void *payload)
 
 const gp_transport_ops gp_verbs_ops = {
     .abi = GP_TRANSPORT_ABI,
-    .caps = GP_CAP_CHECKSUM | GP_CAP_DEVICE,
+    .caps = GP_CAP_CHECKSUM | GP_CAP_DEVICE | GP_CAP_PEER_MEMORY,
     .name = "verbs",
     .text = "RDMA over InfiniBand, RoCE and iWARP, through libibverbs",
     .probe = probe,
@@ -638,4 +642,8 @@ const gp_transport_ops gp_verbs_ops = {
     .progress = progress,
     .event_fd = event_fd,
     .arm = arm,
+    .peer_probe = gp_vb_peer_probe,
+    .mem_reg_peer = gp_vb_mem_reg_peer,
+    .peer_way = gp_vb_peer_way,
+    .peer_describe = gp_vb_peer_describe,
 };

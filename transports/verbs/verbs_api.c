@@ -405,10 +405,28 @@ static gp_verbs_api api = {
     .rdma_ack_cm_event = cm_ack_event,
 };
 
+/* Necessary, not sufficient: the module loads on kernels without clients for
+ * peer memory, too. */
+static bool
+peer_memory(void)
+{
+    static const char *const files[] = {
+        "/sys/kernel/mm/memory_peers/nv_mem/version",
+        "/sys/kernel/mm/memory_peers/nv_mem_nc/version",
+        "/sys/module/nvidia_peermem/version",
+        "/sys/module/nv_peer_mem/version"};
+
+    for (size_t i = 0; i < GP_COUNT_OF(files); i++)
+        if (access(files[i], F_OK) == 0)
+            return true;
+    return false;
+}
+
 static void
 fill(void)
 {
     api.memlock = gp_verbs_memlock;
+    api.peer_memory = peer_memory;
     api.get_device_list = raw.ibv_get_device_list;
     api.free_device_list = raw.ibv_free_device_list;
     api.get_device_name = raw.ibv_get_device_name;

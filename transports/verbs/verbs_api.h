@@ -20,6 +20,7 @@
 #ifndef GP_VERBS_API_H
 #define GP_VERBS_API_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -119,6 +120,8 @@ struct gp_verbs_api {
 
     /* Bytes that this process may lock for devices; UINT64_MAX: no limit. */
     uint64_t (*memlock)(void);
+    /* Whether a module is loaded that lets reg_mr take addresses of GPUs. */
+    bool (*peer_memory)(void);
 };
 
 #endif

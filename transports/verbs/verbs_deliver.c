@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_peer.h"
 
 /* ---------------------------------------------------------------- buffers */
 
@@ -257,8 +257,12 @@ assemble(gp_vb_lane *lane, const uint8_t *bytes, size_t length, gp_vb_out *out)
         return refuse(lane, GP_ERR_PROTOCOL, "a message longer than it says");
     if (!lane->assembly && !destination(lane, msg, &to))
         return false;
-    if (to && length)
+    if (to && length && lane->assembly)
         memcpy(to + lane->assembled, bytes, length);
+    else if (to && length &&
+             !gp_vb_peer_store(lane, msg->region, to + lane->assembled, bytes,
+                               length))
+        return false;
     lane->assembled += length;
     return lane->assembled < msg->payload || assembled(lane, out);
 }
@@ -326,8 +330,9 @@ on_short(gp_vb_received *f, gp_vb_out *out)
         return on_control(f, msg, bytes, (size_t)msg->payload, out);
     if (!destination(lane, msg, &to))
         return false;
-    if (to && msg->payload)
-        memcpy(to, bytes, (size_t)msg->payload);
+    if (to && msg->payload &&
+        !gp_vb_peer_store(lane, msg->region, to, bytes, (size_t)msg->payload))
+        return false;
     return !to || deliver(lane, msg, to, out);
 }
 

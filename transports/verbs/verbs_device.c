@@ -16,8 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "transports/verbs/verbs_int.h"
 #include "transports/verbs/verbs_limit.h"
+#include "transports/verbs/verbs_peer.h"
 
 #define NOTICES 64u
 /* Entries of a first completion queue; a device's further ones are larger. */
@@ -502,6 +502,8 @@ act_on(gp_vb_device *device, const notice *n)
     case IBV_EVENT_QP_REQ_ERR:
     case IBV_EVENT_QP_ACCESS_ERR:
         lane = find_lane(device, n->number);
+        if (lane && lane->ep->shows_peers)
+            gp_vb_peer_access_failed(lane);
         if (lane)
             gp_vb_lane_failed(lane, GP_ERR_PEER_LOST, "qp 0x%x on %s: %s",
                               n->number, device->name,

@@ -36,6 +36,7 @@
  *   verbs_brief.c   frames of one short message, likewise
  *   verbs_mem.c     registered memory, exposed regions, windows
  *   verbs_remote.c  regions of the peer, the bounce buffer
+ *   verbs_peer.c    memory of accelerators: see verbs_peer.h
  *   verbs_error.c   what a failed completion means, in words
  *   verbs_limit.c   how much memory may be locked for devices
  */
@@ -151,7 +152,8 @@ typedef struct gp_vb_mem {
     gp_mem note;
     gp_list link; /* domain->mems */
     gp_domain *domain;
-    uint32_t keys; /* length of key[] */
+    const gp_peer_memory *peer; /* whose memory it is; NULL: the host's */
+    uint32_t keys;              /* length of key[] */
     gp_vb_key *key;
 } gp_vb_mem;
 
@@ -254,7 +256,9 @@ struct gp_vb_lane {
     /* Work requests; free: depth - (posted - retired), less one that a fence
      * needs. polled: the last completion, of failed ones too. */
     uint32_t sq_depth, sq_posted, sq_retired, sq_polled;
-    uint32_t written;    /* position of the last WRITE from registered memory */
+    uint32_t written; /* position of the last WRITE from registered memory */
+    uint32_t direct;  /* the same from an accelerator's, by this pair */
+    struct gp_vb_pair *pair;
     uint32_t stale;      /* of the last one with a key that was replaced */
     uint32_t unsignaled; /* requests since the last signaled one */
     uint32_t unsignaled_entries;
@@ -375,6 +379,7 @@ struct gp_endpoint {
     gp_vb_exposure *exposure;
     uint32_t exposures;
     bool stale_keys;      /* some memory has an old key in a domain of it */
+    bool shows_peers;     /* an accelerator's memory was exposed */
     gp_vb_remote *remote; /* exposed by the peer */
     uint32_t remotes;
 };
@@ -427,6 +432,8 @@ struct gp_domain {
     gp_list held;   /* verbs_recv.c: what events point to until progress() */
     gp_list broken; /* lanes; see there */
     gp_list mems;
+    gp_list pairs; /* verbs_peer.c: accelerators and devices */
+    int gdr[2];    /* by gp_direct: no -1, try 0, yes 1 */
     gp_vb_list list;
     gp_vb_lane **lanes; /* by slot */
     uint32_t lane_slots;

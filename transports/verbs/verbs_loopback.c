@@ -33,13 +33,15 @@ typedef struct side {
     struct ibv_pd *pd;
     struct ibv_cq *cq;
     struct ibv_mr *mr;
-    uint8_t *page;
+    uint8_t *page;    /* what is in it, as the host knows it */
+    uint8_t *address; /* where it lies: there, or in other memory */
     bool established;
 } side;
 
 typedef struct loopback {
     const gp_verbs_api *api;
     gp_verbs_loopback *out;
+    const gp_verbs_pages *pages; /* or NULL */
     uint64_t deadline;
     size_t bytes;
     uint8_t nonce[NONCE_BYTES]; /* tells our request from a stranger's */
@@ -221,6 +223,21 @@ resolve(loopback *l, struct sockaddr *address)
     return wait_flag(l, &l->routed);
 }
 
+static gp_status
+register_page(loopback *l, side *s, int access)
+{
+    if (!l->pages) {
+        s->address = s->page;
+        s->mr = l->api->reg_mr(s->pd, s->page, l->bytes, access);
+        return s->mr ? GP_OK
+                     : failed_call(l, GP_VERBS_MEMORY, errno,
+                                   "ibv_reg_mr of one page");
+    }
+    s->address = s == &l->client ? l->pages->client : l->pages->server;
+    s->mr = l->pages->reg(l->pages->user, s->pd, access);
+    return s->mr ? GP_OK : GP_ERR_UNSUPPORTED;
+}
+
 /* A page, registered, and a queue pair. Only the server's is open to the
  * other end. */
 static gp_status
@@ -231,6 +248,7 @@ prepare(loopback *l, side *s, int access)
                                             .max_send_sge = 1,
                                             .max_recv_sge = 1},
                                     .qp_type = IBV_QPT_RC};
+    gp_status status;
     int rc;
 
     l->out->stage = GP_VERBS_MEMORY;
@@ -240,9 +258,9 @@ prepare(loopback *l, side *s, int access)
     s->pd = l->api->alloc_pd(s->id->verbs);
     if (!s->pd)
         return failed_call(l, GP_VERBS_MEMORY, errno, "ibv_alloc_pd");
-    s->mr = l->api->reg_mr(s->pd, s->page, l->bytes, access);
-    if (!s->mr)
-        return failed_call(l, GP_VERBS_MEMORY, errno, "ibv_reg_mr of one page");
+    status = register_page(l, s, access);
+    if (status != GP_OK)
+        return status;
     l->out->stage = GP_VERBS_QUEUES;
     s->cq = l->api->create_cq(s->id->verbs, 16, NULL, NULL, 0);
     if (!s->cq)
@@ -339,7 +357,8 @@ static gp_status
 post_page(loopback *l)
 {
     side *c = &l->client, *s = &l->server;
-    struct ibv_sge page = {(uintptr_t)c->page, (uint32_t)l->bytes, c->mr->lkey};
+    struct ibv_sge page = {(uintptr_t)c->address, (uint32_t)l->bytes,
+                           c->mr->lkey};
     struct ibv_send_wr send = {.wr_id = WR_SEND,
                                .opcode = IBV_WR_SEND,
                                .send_flags = IBV_SEND_SIGNALED};
@@ -350,7 +369,7 @@ post_page(loopback *l)
         .num_sge = 1,
         .opcode = IBV_WR_RDMA_WRITE,
         .send_flags = IBV_SEND_SIGNALED,
-        .wr.rdma = {.remote_addr = (uintptr_t)s->page, .rkey = s->mr->rkey}};
+        .wr.rdma = {.remote_addr = (uintptr_t)s->address, .rkey = s->mr->rkey}};
     struct ibv_send_wr *bad;
     int rc = l->api->post_send(c->id->qp, &write, &bad);
 
@@ -380,6 +399,21 @@ take_completion(loopback *l, struct ibv_cq *cq, unsigned *seen)
     return GP_OK;
 }
 
+/* Other memory gets what the host's pages have. */
+static gp_status
+store_pages(loopback *l)
+{
+    const gp_verbs_pages *p = l->pages;
+    gp_status status;
+
+    if (!p)
+        return GP_OK;
+    status = p->store(p->user, p->client, l->client.page, l->bytes);
+    return status == GP_OK
+               ? p->store(p->user, p->server, l->server.page, l->bytes)
+               : status;
+}
+
 static gp_status
 write_page(loopback *l)
 {
@@ -392,6 +426,8 @@ write_page(loopback *l)
     status = gp_random(l->client.page, l->bytes);
     for (size_t i = 0; status == GP_OK && i < l->bytes; i++)
         l->server.page[i] = (uint8_t)~l->client.page[i];
+    if (status == GP_OK)
+        status = store_pages(l);
     if (status == GP_OK)
         status = post_page(l);
     while (status == GP_OK && seen != all) {
@@ -411,6 +447,9 @@ compare_page(loopback *l)
     size_t wrong = 0, first = l->bytes;
 
     l->out->stage = GP_VERBS_COMPARE;
+    if (l->pages && l->pages->load(l->pages->user, l->server.page,
+                                   l->server.address, l->bytes) != GP_OK)
+        return GP_ERR_SYSTEM;
     for (size_t i = 0; i < l->bytes; i++) {
         if (l->client.page[i] == l->server.page[i])
             continue;
@@ -498,7 +537,16 @@ gp_verbs_probe_loopback(const struct gp_verbs_api *api,
                         const struct sockaddr *address, double seconds,
                         gp_verbs_loopback *out)
 {
+    return gp_verbs_probe_loopback_in(api, address, seconds, NULL, out);
+}
+
+gp_status
+gp_verbs_probe_loopback_in(const struct gp_verbs_api *api,
+                           const struct sockaddr *address, double seconds,
+                           const gp_verbs_pages *pages, gp_verbs_loopback *out)
+{
     loopback l = {.api = api,
+                  .pages = pages,
                   .out = out,
                   .deadline = gp_deadline(seconds),
                   .bytes = (size_t)sysconf(_SC_PAGESIZE)};

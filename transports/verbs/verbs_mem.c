@@ -19,6 +19,7 @@
 #include "base/bytes.h"
 #include "transports/verbs/verbs_int.h"
 #include "transports/verbs/verbs_limit.h"
+#include "transports/verbs/verbs_peer.h"
 
 /* The most that withdrawing a region waits for its window to be bound. */
 #define BIND_NS    20000000u
@@ -186,6 +187,34 @@ grow_keys(gp_vb_mem *mem, uint32_t slot)
     return true;
 }
 
+/* Windows need a right that regions of accelerators cannot have. In a domain
+ * of one peer it is the region that the peer may be told of later. */
+static gp_status
+make_peer_key(gp_vb_mem *mem, const gp_vb_pd *pd)
+{
+    gp_vb_key *key = &mem->key[pd->slot];
+    int access = IBV_ACCESS_LOCAL_WRITE;
+
+    if (pd->device->domain->separate_domains)
+        access |= IBV_ACCESS_REMOTE_WRITE;
+    key->mr = gp_vb_peer_register(mem, pd, 0, mem->note.bytes, access);
+    return key->mr ? GP_OK : GP_ERR_UNSUPPORTED;
+}
+
+/* All of an accelerator's memory that is sent from already. */
+static struct ibv_mr *
+adopt_key(const gp_endpoint *ep, const gp_vb_exposure *x, const gp_vb_pd *pd)
+{
+    gp_vb_mem *mem = x->mem;
+    gp_vb_key *key = pd->slot < mem->keys ? &mem->key[pd->slot] : NULL;
+
+    if (!ep->domain->separate_domains || x->offset || !key || !key->mr ||
+        x->bytes != mem->note.bytes || key->borrowed)
+        return NULL;
+    key->borrowed = true;
+    return key->mr;
+}
+
 static gp_status
 make_key(gp_vb_mem *mem, const gp_vb_pd *pd)
 {
@@ -194,6 +223,8 @@ make_key(gp_vb_mem *mem, const gp_vb_pd *pd)
 
     if (!grow_keys(mem, pd->slot))
         return gp_fail(GP_ERR_NO_MEMORY, "verbs: out of memory");
+    if (mem->peer)
+        return make_peer_key(mem, pd);
     key = &mem->key[pd->slot];
     if (key->refused || !mem->note.bytes)
         return gp_fail(GP_ERR_NO_MEMORY,
@@ -389,17 +420,25 @@ skip_keys(const gp_vb_pd *pd, void *base, size_t bytes)
 static gp_status
 register_exposure(gp_endpoint *ep, gp_vb_exposure *x, uint32_t path)
 {
+    const int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
     const gp_vb_pd *pd = ep->pd[path];
     uint8_t *base = x->mem->note.base + x->offset;
+    bool direct = x->mem->peer;
 
-    if (x->mr[path] || pd->device->windows || !x->bytes)
+    if (x->mr[path] || !x->bytes || (pd->device->windows && !direct))
         return GP_OK;
     if (ep->domain->separate_domains && !x->told)
-        skip_keys(pd, base, x->bytes);
-    x->mr[path] = register_bulk(
-        pd, base, x->bytes, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+        skip_keys(pd, direct ? ep->slab : base,
+                  direct ? ep->slab_bytes : x->bytes);
+    if (direct && (x->mr[path] = adopt_key(ep, x, pd)))
+        return GP_OK;
+    if (direct)
+        x->mr[path] =
+            gp_vb_peer_register(x->mem, pd, x->offset, x->bytes, access);
+    else
+        x->mr[path] = register_bulk(pd, base, x->bytes, access);
     if (!x->mr[path])
-        return gp_vb_memory_error(ep->domain, errno, x->bytes);
+        return direct ? GP_OK : gp_vb_memory_error(ep->domain, errno, x->bytes);
     lend_region(ep, x, path);
     return GP_OK;
 }
@@ -457,6 +496,7 @@ open_exposure(gp_endpoint *ep, uint32_t token, gp_vb_mem *mem, size_t offset,
     x->mem = mem;
     x->offset = offset;
     x->bytes = bytes;
+    ep->shows_peers |= mem->peer != NULL;
     for (uint32_t i = 0; i < GP_VB_PATH_MAX && status == GP_OK; i++)
         if (ep->pd[i])
             status = register_exposure(ep, x, i);
@@ -561,7 +601,7 @@ gp_vb_expose_fill(gp_vb_lane *lane, uint32_t token, uint8_t *bytes,
 
     if (!x)
         return false;
-    if (lane->device->windows) {
+    if (lane->device->windows && !x->mem->peer) {
         if (!bind_window(lane, x, wr, &key)) {
             GP_DEBUG("verbs %s: no window for a region of %zu bytes", ep->peer,
                      x->bytes);
@@ -570,6 +610,8 @@ gp_vb_expose_fill(gp_vb_lane *lane, uint32_t token, uint8_t *bytes,
     } else if (register_exposure(ep, x, path) != GP_OK) {
         GP_WARN("%s; its data comes in small frames", gp_last_error());
         return false;
+    } else if (!x->mr[path]) {
+        return false; /* an accelerator's that the device does not reach */
     } else {
         key = x->mr[path]->rkey;
     }

@@ -15,6 +15,7 @@
 
 #include "base/bytes.h"
 #include "transports/verbs/verbs_entry.h"
+#include "transports/verbs/verbs_frame.h"
 
 /* Entries allocated at a time. */
 #define CHUNK 64
@@ -144,6 +145,30 @@ memory_of(gp_domain *d, gp_mem *mem, const uint8_t *payload, uint64_t length)
     return gp_vb_mem_find(d, payload, length);
 }
 
+/* What goes by value is read with the processor: a short payload of an
+ * accelerator's at once, so that nothing later needs to know. */
+static gp_status
+fetch_short(const gp_endpoint *ep, gp_vb_entry *e)
+{
+    const gp_vb_mem *mem = e->mem;
+    uint8_t *copy = e->small;
+    gp_status status;
+
+    if (!mem->peer || !e->length ||
+        e->length > GP_MAX(ep->domain->eager, GP_VB_BRIEF_PAYLOAD))
+        return GP_OK;
+    if (e->length > GP_VB_INLINE)
+        copy = malloc((size_t)e->length);
+    if (!copy)
+        return gp_fail(GP_ERR_NO_MEMORY, "post: out of memory");
+    e->heap = copy != e->small;
+    status = mem->peer->copy_out(mem->peer->user, copy, e->payload,
+                                 (size_t)e->length);
+    e->payload = copy;
+    e->mem = NULL;
+    return status;
+}
+
 static gp_status
 append(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
        uint64_t cookie)
@@ -175,6 +200,13 @@ append(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
     if (e->length > ep->domain->eager ||
         e->length > ep->domain->frame_bytes / 2)
         e->mem = memory_of(ep->domain, mem, payload, e->length);
+    else if (mem && ((gp_vb_mem *)mem)->peer)
+        e->mem = (gp_vb_mem *)mem;
+    if (e->mem && fetch_short(ep, e) != GP_OK) {
+        ep->data.count++; /* which forget() takes back */
+        forget(ep, e);
+        return gp_fail(GP_ERR_SYSTEM, "%s", gp_last_error());
+    }
     ep->data.count++;
     gp_list_insert(&ep->data.waiting, &e->link);
     return GP_OK;

@@ -84,4 +84,24 @@ gp_status gp_verbs_probe_loopback(const struct gp_verbs_api *api,
                                   const struct sockaddr *address,
                                   double seconds, gp_verbs_loopback *out);
 
+struct ibv_mr;
+struct ibv_pd;
+
+/* Pages of other memory than the host's, for such an experiment. */
+typedef struct gp_verbs_pages {
+    void *user;
+    void *client, *server; /* a page each */
+    /* Both of them, in one region; NULL with gp_fail(). */
+    struct ibv_mr *(*reg)(void *user, struct ibv_pd *pd, int access);
+    gp_status (*store)(void *user, void *to, const void *from, size_t bytes);
+    gp_status (*load)(void *user, void *to, const void *from, size_t bytes);
+} gp_verbs_pages;
+
+/* The same from one of these pages into the other; NULL: in the host's. */
+gp_status gp_verbs_probe_loopback_in(const struct gp_verbs_api *api,
+                                     const struct sockaddr *address,
+                                     double seconds,
+                                     const gp_verbs_pages *pages,
+                                     gp_verbs_loopback *out);
+
 #endif

@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_peer.h"
 
 /* Batches of one queue before others' turn. */
 #define BATCHES 16
@@ -62,6 +62,7 @@ act_on_broken(gp_domain *d)
         else
             gp_vb_lane_failed(lane, status, "%s", lane->broken_why);
     }
+    gp_vb_peer_renew(d);
 }
 
 /* A device that has windows and cannot bind them does without, when it was not
@@ -90,6 +91,7 @@ on_error(gp_vb_lane *lane, const struct ibv_wc *wc)
     }
     if (wc->status == IBV_WC_MW_BIND_ERR)
         on_bind_error(lane->device);
+    gp_vb_peer_request_failed(lane, wc->status);
     status = gp_vb_explain(lane, wc, text, sizeof(text));
     /* A driver may say that it has windows and refuse them: without, regions
      * have keys that any queue pair of the protection domain may use. */

@@ -20,6 +20,7 @@
 
 #include "base/bytes.h"
 #include "transports/verbs/verbs_entry.h"
+#include "transports/verbs/verbs_peer.h"
 
 /* With several lanes, bytes assigned to one before others get them: a rail that
  * is slower gets less. */
@@ -291,8 +292,10 @@ put_value(frame *f, gp_vb_entry *e)
     } else {
         at = add_record(f, GP_VB_RECORD_MORE, 0, part);
     }
+    /* An endpoint that this breaks sends no frame any more. */
     if (part)
-        memcpy(at + head, e->payload + e->sent, part);
+        (void)gp_vb_peer_load(lane, e->mem, at + head, e->payload + e->sent,
+                              part);
     if (!e->begun && gp_vb_is_control(e))
         lane->flying_control++;
     e->begun = true;
@@ -436,14 +439,19 @@ source(frame *f, gp_vb_entry *e, const uint8_t **from, uint32_t *n,
 
     *n = (uint32_t)GP_MIN(e->length - e->sent, (uint64_t)lane->piece);
     *from = e->payload + e->sent;
-    if (e->mem && gp_vb_mem_key(e->mem, lane->pd, lkey) == GP_OK)
+    if (e->mem && gp_vb_mem_key(e->mem, lane->pd, lkey) == GP_OK) {
+        if (e->mem->peer)
+            gp_vb_peer_posted(lane, e->mem,
+                              lane->sq_posted + f->list->count + 1);
         return true;
+    }
     copy = gp_vb_bounce_take(lane, lane->sq_posted + f->list->count + 1, &room,
                              lkey);
     if (!copy)
         return false;
     *n = (uint32_t)GP_MIN((size_t)*n, room);
-    memcpy(copy, *from, *n);
+    if (!gp_vb_peer_load(lane, e->mem, copy, *from, *n))
+        return false;
     *from = copy;
     d->bounced_bytes += *n;
     f->signal = true;

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim_memory_cuda.c - memory of the simulated devices.
+ *
+ * Blocks of whole segments may lie in files without a name, so that a
+ * descriptor can stand for them; address sanitizers see the ends of the others.
+ */
+#include "tests/gpu/sim_memory_cuda.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/gpu/sim_cuda.h"
+#include "tests/gpu/sim_stream_cuda.h"
+
+#define BLOCKS  4096
+#define SEGMENT ((size_t)2 << 20)
+
+uint32_t sim_objects;
+static sim_block blocks[BLOCKS];
+
+/* Memory that a descriptor can stand for: only that others map it, too. */
+static void *
+segment_new(size_t bytes, int *fd)
+{
+    void *base;
+
+    *fd = memfd_create("simulated device memory", MFD_CLOEXEC);
+    if (*fd < 0 || ftruncate(*fd, (off_t)bytes) != 0)
+        return NULL;
+    base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    return base == MAP_FAILED ? NULL : base;
+}
+
+static void
+block_release(const sim_block *b)
+{
+    if (b->fd < 0) {
+        free(b->base);
+        return;
+    }
+    munmap(b->base, b->bytes);
+    close(b->fd);
+}
+
+CUresult
+sim_block_new(size_t bytes, int device, bool mapped, void **out)
+{
+    size_t page = 4096, rounded = (bytes + page - 1) / page * page;
+    sim_block b = {.bytes = bytes, .device = device, .fd = -1};
+
+    if (bytes > (size_t)1 << 30)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    if (mapped && device >= 0 && bytes && bytes % SEGMENT == 0)
+        b.base = segment_new(bytes, &b.fd);
+    else
+        b.base = aligned_alloc(page, rounded);
+    if (!b.base)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    pthread_mutex_lock(&sim_lock);
+    for (int i = 0; i < BLOCKS; i++)
+        if (!blocks[i].base) {
+            blocks[i] = b;
+            sim_objects++;
+            *out = b.base;
+            pthread_mutex_unlock(&sim_lock);
+            return CUDA_SUCCESS;
+        }
+    pthread_mutex_unlock(&sim_lock);
+    block_release(&b);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult
+sim_block_free(void *base)
+{
+    pthread_mutex_lock(&sim_lock);
+    for (int i = 0; i < BLOCKS; i++)
+        if (blocks[i].base == base) {
+            sim_block gone = blocks[i];
+
+            blocks[i].base = NULL;
+            sim_objects--;
+            pthread_mutex_unlock(&sim_lock);
+            block_release(&gone);
+            return CUDA_SUCCESS;
+        }
+    pthread_mutex_unlock(&sim_lock);
+    return CUDA_ERROR_INVALID_VALUE;
+}
+
+sim_block
+sim_block_find(uintptr_t at)
+{
+    sim_block found = {.device = -2};
+
+    pthread_mutex_lock(&sim_lock);
+    for (int i = 0; i < BLOCKS; i++)
+        if (blocks[i].base && at - (uintptr_t)blocks[i].base < blocks[i].bytes)
+            found = blocks[i];
+    pthread_mutex_unlock(&sim_lock);
+    return found;
+}
+
+int
+sim_block_export(uintptr_t base, size_t bytes)
+{
+    int fd = -1;
+
+    pthread_mutex_lock(&sim_lock);
+    for (int i = 0; i < BLOCKS; i++)
+        if ((uintptr_t)blocks[i].base == base && blocks[i].fd >= 0 &&
+            blocks[i].bytes == bytes)
+            fd = fcntl(blocks[i].fd, F_DUPFD_CLOEXEC, 0);
+    pthread_mutex_unlock(&sim_lock);
+    return fd;
+}
+
+bool
+gp_sim_cuda_owns(const void *pointer)
+{
+    return sim_block_find((uintptr_t)pointer).device >= 0;
+}
