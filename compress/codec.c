@@ -2,34 +2,32 @@
 /*
  * codec.c - the codecs that a pipeline text can name.
  *
- * Built-in codecs are a constant array. Registered ones are a list that only
- * grows: a node is complete before the pointer to it is stored, so readers take
- * no lock. The lock is for two threads that register at once.
+ * Built-in codecs are a constant array, registered ones a list behind it.
  */
-#include <ctype.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
+#include "base/registry.h"
 #include "compress/codec_internal.h"
 #include "compress/families.h"
-
-#define NAME_MAX_LENGTH 31
-
-typedef struct codec_node {
-    const gp_codec_ops *ops;
-    _Atomic(struct codec_node *) next;
-} codec_node;
 
 static const gp_codec_ops *const *const families[] = {
     gp_codecs_quant, gp_codecs_stochastic, gp_codecs_sparse,
     gp_codecs_sums,  gp_codecs_bytes,      gp_codecs_memory,
 };
 
-static pthread_mutex_t register_lock = PTHREAD_MUTEX_INITIALIZER;
-static codec_node registered;
+static const char *codec_fault(const void *table);
+static bool is_taken(const char *name);
+
+static gp_registry registered = {
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .what = "codec",
+    .one = "a codec",
+    .call = "gp_codec_register",
+    .abi = GP_CODEC_ABI,
+    .fault = codec_fault,
+    .taken = is_taken,
+};
 
 const char *
 gp_codec_absent(const char *name)
@@ -51,16 +49,11 @@ gp_codec_absent(const char *name)
 const gp_codec_ops *
 gp_codec_at(size_t index)
 {
-    const codec_node *node = &registered;
-
     for (size_t f = 0; f < GP_COUNT_OF(families); f++)
         for (size_t i = 0; families[f][i]; i++)
             if (index-- == 0)
                 return families[f][i];
-    do {
-        node = atomic_load_explicit(&node->next, memory_order_acquire);
-    } while (node && index--);
-    return node ? node->ops : NULL;
+    return gp_registry_at(&registered, index);
 }
 
 const gp_codec_ops *
@@ -77,11 +70,7 @@ gp_codec_find(const char *name)
 static bool
 name_valid(const char *name)
 {
-    size_t length = name ? strlen(name) : 0;
-
-    if (length == 0 || length > NAME_MAX_LENGTH || !islower((uint8_t)name[0]))
-        return false;
-    return strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == length;
+    return gp_registry_name_valid(name, GP_REGISTRY_LETTERS "-");
 }
 
 /* Whether the default is the index of one of the words. */
@@ -164,8 +153,9 @@ calls_fault(const gp_codec_ops *ops)
 }
 
 static const char *
-codec_fault(const gp_codec_ops *ops)
+codec_fault(const void *table)
 {
+    const gp_codec_ops *ops = table;
     const char *fault;
 
     if (!name_valid(ops->name))
@@ -190,44 +180,15 @@ is_alias(const char *name)
     return false;
 }
 
-static gp_status
-append(const gp_codec_ops *ops)
+static bool
+is_taken(const char *name)
 {
-    codec_node *last = &registered, *next, *node;
-
-    if (gp_codec_find(ops->name) || gp_codec_absent(ops->name) ||
-        is_alias(ops->name))
-        return gp_fail(GP_ERR_EXISTS, "codec '%s' exists; choose another name",
-                       ops->name);
-    node = calloc(1, sizeof(*node));
-    if (!node)
-        return gp_fail(GP_ERR_NO_MEMORY, "no memory for codec '%s'", ops->name);
-    node->ops = ops;
-    while ((next = atomic_load_explicit(&last->next, memory_order_relaxed)))
-        last = next;
-    atomic_store_explicit(&last->next, node, memory_order_release);
-    return GP_OK;
+    return gp_codec_find(name) || gp_codec_absent(name) || is_alias(name);
 }
 
 gp_status
 gp_codec_register(const gp_codec_ops *ops)
 {
-    const char *fault;
-    gp_status status;
-
-    if (!ops)
-        return gp_fail(GP_ERR_INVALID, "gp_codec_register: the table is NULL");
-    if (ops->abi != GP_CODEC_ABI)
-        return gp_fail(GP_ERR_VERSION,
-                       "a codec has interface version %u, this library %u: "
-                       "build it with this library's headers",
-                       ops->abi, GP_CODEC_ABI);
-    fault = codec_fault(ops);
-    if (fault)
-        return gp_fail(GP_ERR_INVALID, "codec '%s': %s",
-                       ops->name ? ops->name : "?", fault);
-    pthread_mutex_lock(&register_lock);
-    status = append(ops);
-    pthread_mutex_unlock(&register_lock);
-    return status;
+    return gp_registry_add(&registered, ops, ops ? ops->abi : 0,
+                           ops ? ops->name : NULL);
 }
