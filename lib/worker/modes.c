@@ -153,6 +153,9 @@ gp_local_step(gp_tensor *t, void *params, double weight, gp_request **request)
     status = check_local(t, weight);
     if (status == GP_OK)
         status = gp_worker_ready(t->worker);
+    /* Without memory for it the call has not taken place. */
+    if (status == GP_OK)
+        status = gp_request_reserve(t);
     if (status == GP_OK)
         status = count_call(t, weight, &last, &of_round);
     if (status != GP_OK)
