@@ -41,6 +41,7 @@
 #include <gradpush/collective.h>
 #include <gradpush/config.h>
 #include <gradpush/cuda.h>
+#include <gradpush/rows.h>
 #include <gradpush/server.h>
 #include <gradpush/status.h>
 #include <gradpush/transport.h>

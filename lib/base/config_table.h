@@ -64,6 +64,8 @@
       "largest piece of a tensor that one shard owns, in fp32 bytes")          \
     X(slots, INT, "4", NULL, 1, 64, 0,                                         \
       "chunks that each worker may have under way to a shard")                 \
+    X(rows_memory, SIZE, "4G", NULL, 65536, 1125899906842624, 0,                \
+      "most bytes that the rows of a shard may take, with their state")         \
     X(collective_algorithm, ENUM, "auto", "auto|direct|halving|ring", 0, 0, 0,   \
       "how workers reduce among themselves; auto: by size and members")        \
     X(spin, SECONDS, "50us", NULL, 0, 1, 0,                                    \

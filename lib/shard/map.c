@@ -5,7 +5,9 @@
  * Longest-processing-time-first list scheduling (Graham 1969): chunks sorted by
  * size, each to the least loaded shard, the lowest number on ties. The sort is
  * by (size, chunk number), a total order, so the result does not depend on the
- * C library's qsort.
+ * C library's qsort. Tensors whose rows are dealt over all shards have a chunk
+ * on each, which stands for as many elements as one call has at most; they
+ * burden all shards alike, so they do not count.
  */
 #include "shard/map.h"
 
@@ -84,10 +86,11 @@ larger_first(const void *a, const void *b)
 }
 
 static gp_status
-place(gp_map *map)
+place(gp_map *map, const gp_map_tensor *tensors)
 {
     by_size *order = malloc(sizeof(*order) * map->chunks);
     uint64_t *load = calloc(map->shards, sizeof(*load));
+    uint32_t placed = 0;
 
     if (!order || !load) {
         free(order);
@@ -95,9 +98,10 @@ place(gp_map *map)
         return gp_fail(GP_ERR_NO_MEMORY, "shard map of %u chunks", map->chunks);
     }
     for (uint32_t i = 0; i < map->chunks; i++)
-        order[i] = (by_size){map->chunk[i].count, i};
-    qsort(order, map->chunks, sizeof(*order), larger_first);
-    for (uint32_t i = 0; i < map->chunks; i++) {
+        if (!tensors[map->chunk[i].tensor].dealt)
+            order[placed++] = (by_size){map->chunk[i].count, i};
+    qsort(order, placed, sizeof(*order), larger_first);
+    for (uint32_t i = 0; i < placed; i++) {
         gp_chunk_info *chunk = &map->chunk[order[i].chunk];
         uint32_t best = 0;
 
@@ -121,7 +125,8 @@ count_chunks(const gp_map_tensor *tensors, uint32_t count, uint64_t chunk_bytes,
     for (uint32_t t = 0; t < count; t++) {
         uint64_t elements = chunk_elements(&tensors[t], chunk_bytes, shards);
 
-        total += (tensors[t].count - 1) / elements + 1;
+        total +=
+            tensors[t].dealt ? shards : (tensors[t].count - 1) / elements + 1;
         if (total > INT32_MAX)
             return gp_fail(GP_ERR_TOO_LARGE,
                            "more than 2^31 chunks: raise chunk_bytes");
@@ -140,6 +145,11 @@ cut(gp_map *map, const gp_map_tensor *tensors, uint64_t chunk_bytes)
         uint64_t count = tensors[t].count;
 
         map->first[t] = at;
+        for (uint32_t s = 0; tensors[t].dealt && s < map->shards; s++)
+            map->chunk[at++] =
+                (gp_chunk_info){.tensor = t, .shard = s, .count = count};
+        if (tensors[t].dealt)
+            continue;
         for (uint64_t offset = 0; offset < count; offset += step)
             map->chunk[at++] =
                 (gp_chunk_info){.tensor = t,
@@ -169,7 +179,7 @@ gp_map_build(const gp_map_tensor *tensors, uint32_t count, uint64_t chunk_bytes,
                        (unsigned long long)chunks);
     }
     cut(&map, tensors, chunk_bytes);
-    status = place(&map);
+    status = place(&map, tensors);
     if (status != GP_OK) {
         gp_map_free(&map);
         return status;

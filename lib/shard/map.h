@@ -22,7 +22,8 @@
 typedef struct gp_map_tensor {
     uint64_t count;   /* elements */
     uint64_t columns; /* length of its rows; 0 or 1: a vector */
-    bool wide; /* chunks as large as can be, of whole rows (GP_CODEC_WIDE) */
+    bool wide;  /* chunks as large as can be, of whole rows (GP_CODEC_WIDE) */
+    bool dealt; /* rows, dealt over all shards: one chunk on each, of `count` */
 } gp_map_tensor;
 
 typedef struct gp_chunk_info {

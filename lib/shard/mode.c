@@ -219,3 +219,23 @@ gp_mode_check_fit(const gp_mode *mode, const gp_updater *updater,
                            text, gp_pipeline_name(joint), why)
                  : GP_OK;
 }
+
+gp_status
+gp_mode_check_rows(const gp_mode *mode, const gp_updater *u)
+{
+    if (!gp_updater_keeps(u))
+        return gp_fail(GP_ERR_CONFIG,
+                       "shards keep rows, which updater %s does not: use an "
+                       "optimizer, such as sgd:lr=0.1",
+                       u->ops->name);
+    if (u->ops->norms || gp_updater_clips(u))
+        return gp_fail(GP_ERR_CONFIG,
+                       "updater %s%s needs the norm of whole tensors, of which "
+                       "rows are not all there: use another, without clip",
+                       u->ops->name, gp_updater_clips(u) ? " with clip" : "");
+    if (mode->kind == GP_MODE_LOCAL)
+        return gp_fail(GP_ERR_CONFIG,
+                       "mode local is for tensors that workers hold whole, not "
+                       "for rows");
+    return GP_OK;
+}

@@ -46,4 +46,7 @@ gp_mode_arrives(const gp_mode *m)
 gp_status gp_mode_check_fit(const gp_mode *mode, const gp_updater *updater,
                             const gp_codec_set *push);
 
+/* The same of a tensor of rows. */
+gp_status gp_mode_check_rows(const gp_mode *mode, const gp_updater *updater);
+
 #endif

@@ -29,6 +29,8 @@ handle(gp_shard *s, shard_link *link, const gp_event *event)
     case GP_EVENT_MESSAGE:
         if (event->msg.type == GP_MSG_PUSH && peer->state >= PEER_READY)
             gp_shard_push(s, peer, event);
+        else if (event->msg.type == GP_MSG_LOOKUP && peer->state >= PEER_READY)
+            gp_shard_lookup(s, peer, event);
         else
             gp_shard_control(s, peer, event);
         break;
@@ -306,6 +308,7 @@ configure(gp_shard *s, const gp_config *config, const gp_shard_options *o)
     s->size = -1;
     s->window = (uint32_t)gp_config_int(config, "slots");
     s->chunk_bytes = gp_config_size(config, "chunk_bytes");
+    s->rows_budget.limit = gp_config_size(config, "rows_memory");
     s->epoch = (uint32_t)gp_config_int(config, "epoch");
     s->elastic = strcmp(gp_config_get(config, "elastic"), "on") == 0;
     s->least = (uint32_t)gp_config_int(config, "min_workers");

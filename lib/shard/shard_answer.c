@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shard/shard_int.h"
+#include "shard/shard_rows.h"
 
 static bool
 lies_in_slot(const gp_shard *s, const gp_peer *peer, const gp_entry *e)
@@ -166,6 +166,8 @@ send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
     gp_msg msg = describe_result(e);
     gp_status status = GP_OK;
 
+    if (c->rows)
+        return gp_rows_send(s, peer, e);
     if (c->tensor->arrives)
         return send_shot(s, peer, e);
     if (e->init_answer) {
@@ -245,6 +247,8 @@ gp_shard_sent(gp_shard *s, gp_peer *peer, uint64_t cookie)
     if (c->entry[peer->rank].in_flight == 0)
         return;
     c->entry[peer->rank].in_flight--;
+    if (c->rows)
+        return; /* a buffer of its own: nobody waited for it */
     c->sending--;
     gp_chunk_resume(s, c);
 }
@@ -266,7 +270,7 @@ gp_shard_orphan(gp_shard *s, gp_peer *peer)
         gp_entry *e = &c->entry[peer->rank];
 
         gp_list_remove(&e->due);
-        c->sending -= e->in_flight;
+        c->sending -= c->rows ? 0 : e->in_flight;
         e->in_flight = 0;
         gp_shots_orphan(c, e);
         e->answer = ANSWER_NONE;

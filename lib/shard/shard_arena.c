@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shard/shard_int.h"
+#include "shard/shard_rows.h"
 
 #define PIECE_ALIGNMENT 64u
 
@@ -23,11 +23,16 @@ typedef enum piece_kind {
 } piece_kind;
 
 static size_t
-piece_bytes(const gp_chunk *c, piece_kind kind)
+piece_bytes(const gp_shard *s, const gp_chunk *c, piece_kind kind)
 {
     const shard_tensor *t = c->tensor;
     size_t count = c->info->count, bytes = 0;
 
+    if (t->spec->rows) {
+        gp_row_spec spec = gp_row_spec_of(t->spec);
+
+        return kind == PIECE_VALUE ? gp_rows_result_room(s, &spec) : 0;
+    }
     if (kind == PIECE_SHOTS)
         return t->shots * gp_shot_bytes(c);
     if (kind == PIECE_VALUE ||
@@ -68,7 +73,7 @@ lay_out(gp_shard *s, uint8_t *arena, size_t *bytes)
     for (int kind = 0; kind < PIECES; kind++)
         for (uint32_t i = 0; i < s->chunks; i++) {
             gp_chunk *c = &s->chunk[i];
-            size_t piece = piece_bytes(c, (piece_kind)kind);
+            size_t piece = piece_bytes(s, c, (piece_kind)kind);
 
             if (arena && piece)
                 set_piece(c, (piece_kind)kind, arena + at);

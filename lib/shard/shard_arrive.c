@@ -12,7 +12,7 @@
  * was started anew goes on counting where the one before it was.
  */
 #include "shard/fold.h"
-#include "shard/shard_int.h"
+#include "shard/shard_rows.h"
 
 /* Whether a rank's pushes are waited for: it has not left, and does not rest.
  * A push that overtook the word of its worker's rest ends the rest as well. */
@@ -138,24 +138,37 @@ finish_step(gp_chunk *c)
 {
     float scale = (float)(1.0 / c->weight);
 
-    if (scale != 1.0f)
+    if (c->rows)
+        c->rows->scale = scale;
+    else if (scale != 1.0f)
         gp_fold_scale(c->sum, c->sum, scale, c->info->count);
-    gp_chunk_update(c, c->sum);
+    (void)gp_chunk_update(c, c->sum);
     c->version++;
     c->arrived = 0;
     c->weight = 0;
+}
+
+/* The push becomes an update of its own. */
+static bool
+apply_push(gp_shard *s, gp_chunk *c, gp_entry *e)
+{
+    uint32_t rank = (uint32_t)(e - c->entry);
+    bool as_it_lies = e->codec == c->tensor->dense && e->weight == 1.0 &&
+                      (uintptr_t)e->payload % sizeof(float) == 0;
+
+    if (c->rows)
+        return gp_rows_update_with(s, c, rank);
+    if (!as_it_lies && !gp_entry_fold(s, c, rank, false))
+        return false;
+    return gp_chunk_update(c, as_it_lies ? e->payload : c->sum);
 }
 
 /* One push, one update. */
 static bool
 update_once(gp_shard *s, gp_chunk *c, gp_entry *e)
 {
-    bool as_it_lies = e->codec == c->tensor->dense && e->weight == 1.0 &&
-                      (uintptr_t)e->payload % sizeof(float) == 0;
-
-    if (!as_it_lies && !gp_entry_fold(s, c, (uint32_t)(e - c->entry), false))
+    if (!apply_push(s, c, e))
         return false;
-    gp_chunk_update(c, as_it_lies ? e->payload : c->sum);
     e->joined = ++c->version;
     finish_push(s, c, e);
     return true;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shard/shard_int.h"
+#include "shard/shard_rows.h"
 
 static gp_entry *
 entry_of(gp_chunk *c, const gp_peer *peer)
@@ -107,7 +107,7 @@ check_weight(const gp_chunk *c, const gp_msg *m)
 {
     if (!(m->flags & GP_MSG_WEIGHT))
         return GP_OK;
-    if (m->flags & GP_MSG_INIT || c->history)
+    if (m->flags & GP_MSG_INIT || c->history || c->rows)
         return gp_fail(GP_ERR_PROTOCOL, "push of chunk %u with a weight",
                        m->chunk);
     if (!gp_weight_is_valid(gp_bits_double(m->credits)))
@@ -177,6 +177,18 @@ check_destination(const gp_msg *m)
                    m->chunk);
 }
 
+/* What only tensors of rows or only the others know. */
+static gp_status
+check_kind(const gp_chunk *c, const gp_msg *m)
+{
+    if (c->rows ? !(m->flags & GP_MSG_INIT) : m->type != GP_MSG_LOOKUP)
+        return GP_OK;
+    return gp_fail(GP_ERR_PROTOCOL, "message type %u%s for chunk %u of %s",
+                   m->type,
+                   m->flags & GP_MSG_INIT ? " with initial values" : "",
+                   m->chunk, c->rows ? "rows" : "a dense tensor");
+}
+
 /* Everything a peer claims about a push, against what it may claim. */
 static gp_status
 check_push(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
@@ -187,6 +199,8 @@ check_push(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
         return gp_fail(GP_ERR_PROTOCOL, "push of chunk %u, not on this shard",
                        m->chunk);
     status = gp_push_check_sender(s, peer, m);
+    if (status == GP_OK)
+        status = check_kind(c, m);
     if (status == GP_OK)
         status = check_pipeline(c, m);
     if (status == GP_OK)
@@ -279,34 +293,60 @@ is_copy(const gp_entry *e, const gp_msg *m)
                           e->answer != ANSWER_NONE);
 }
 
+/* Whether a payload is to be looked at. It was given up with the job, or by a
+ * worker whose goodbye overtook it; or its sender takes no part. */
+static bool
+is_welcome(gp_shard *s, gp_peer *peer, const gp_event *event)
+{
+    if (peer->state != PEER_LEFT && s->fault == GP_OK)
+        return gp_member_check(s, peer);
+    peer->ops->release(peer->ep, &event->msg, event->payload);
+    return false;
+}
+
+static void
+let_go(gp_shard *s, gp_peer *peer, const gp_event *event)
+{
+    peer->ops->release(peer->ep, &event->msg, event->payload);
+    peer->free_credits |= gp_push_slots(s, &event->msg);
+}
+
+static void
+offend(gp_shard *s, gp_peer *peer)
+{
+    GP_ERROR("worker %u: %s", peer->rank, gp_last_error());
+    gp_shard_drop(s, peer, GP_ERR_PROTOCOL);
+}
+
 void
 gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
 {
     const gp_msg *m = &event->msg;
     gp_chunk *c = gp_shard_find_chunk(s, m->chunk);
+    gp_rows_view rows = {0};
     gp_entry *e;
 
-    if (peer->state == PEER_LEFT || s->fault != GP_OK) {
-        /* Given up, with the job or by a worker whose goodbye overtook it. */
-        peer->ops->release(peer->ep, m, event->payload);
-        return;
-    }
-    if (!gp_member_check(s, peer))
+    if (!is_welcome(s, peer, event))
         return;
     if (check_push(s, peer, c, m) != GP_OK) {
-        GP_ERROR("worker %u: %s", peer->rank, gp_last_error());
-        gp_shard_drop(s, peer, GP_ERR_PROTOCOL);
+        offend(s, peer);
         return;
     }
     e = entry_of(c, peer);
     if (is_copy(e, m)) {
-        peer->ops->release(peer->ep, m, event->payload);
-        peer->free_credits |= gp_push_slots(s, m);
+        let_go(s, peer, event);
+        return;
+    }
+    if (c->rows &&
+        gp_rows_take(s, c, peer->rank, m, event->payload, &rows) != GP_OK) {
+        offend(s, peer);
         return;
     }
     gp_list_remove(&e->due); /* of a copy: it was answered before */
     e->payload = event->payload;
     e->length = m->payload;
+    e->rows = rows.pushed;
+    e->wanted = rows.wanted;
     e->msg = *m;
     e->codec = gp_codec_set_find(&c->tensor->push, m->pipeline);
     e->cookie = m->cookie;
@@ -353,20 +393,11 @@ check_pull(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
     return status;
 }
 
-void
-gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *m)
+static void
+take_pull(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
 {
-    gp_chunk *c = gp_shard_find_chunk(s, m->chunk);
-    gp_entry *e;
+    gp_entry *e = entry_of(c, peer);
 
-    if (!gp_member_check(s, peer))
-        return;
-    if (check_pull(s, peer, c, m) != GP_OK) {
-        GP_ERROR("worker %u: %s", peer->rank, gp_last_error());
-        gp_shard_drop(s, peer, GP_ERR_PROTOCOL);
-        return;
-    }
-    e = entry_of(c, peer);
     e->cookie = m->cookie;
     e->aux = m->aux;
     e->answer = ANSWER_RESULT;
@@ -378,4 +409,50 @@ gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *m)
         gp_entry_settle(s, c, peer->rank);
     if (e->answer != ANSWER_NONE && s->departed > 0)
         gp_shard_check_left(s);
+}
+
+void
+gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *m)
+{
+    gp_chunk *c = gp_shard_find_chunk(s, m->chunk);
+    gp_status status;
+
+    if (!gp_member_check(s, peer))
+        return;
+    status = check_pull(s, peer, c, m);
+    if (status == GP_OK && c->rows)
+        status = gp_fail(GP_ERR_PROTOCOL, "pull of chunk %u names no rows",
+                         m->chunk);
+    if (status == GP_OK)
+        take_pull(s, peer, c, m);
+    else
+        offend(s, peer);
+}
+
+/* A pull that says which rows. These are copied, and the slot is free again. */
+void
+gp_shard_lookup(gp_shard *s, gp_peer *peer, const gp_event *event)
+{
+    const gp_msg *m = &event->msg;
+    gp_chunk *c = gp_shard_find_chunk(s, m->chunk);
+    gp_rows_view rows;
+    gp_status status;
+
+    if (!is_welcome(s, peer, event))
+        return;
+    status = check_pull(s, peer, c, m);
+    if (status == GP_OK)
+        status = check_kind(c, m);
+    if (status == GP_OK)
+        status = check_pipeline(c, m);
+    if (status == GP_OK)
+        status = check_slot(s, peer, m);
+    if (status == GP_OK)
+        status = gp_rows_take(s, c, peer->rank, m, event->payload, &rows);
+    if (status != GP_OK) {
+        offend(s, peer);
+        return;
+    }
+    let_go(s, peer, event);
+    take_pull(s, peer, c, m);
 }

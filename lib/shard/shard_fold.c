@@ -23,7 +23,7 @@
 #include <stdlib.h>
 
 #include "shard/fold.h"
-#include "shard/shard_int.h"
+#include "shard/shard_rows.h"
 
 static bool
 is_dense(const gp_chunk *c, uint32_t rank)
@@ -333,6 +333,8 @@ gp_entry_fold(gp_shard *s, gp_chunk *c, uint32_t rank, bool add)
     size_t n = c->info->count;
     gp_status status;
 
+    if (c->rows)
+        return gp_rows_fold(s, c, rank, add);
     if (!add)
         return decode_weighted(s, c, rank, c->sum);
     if (is_weighted(c, rank)) {
@@ -363,7 +365,7 @@ fold_run(gp_shard *s, gp_chunk *c, uint32_t first, uint32_t count)
     uint32_t n;
     gp_status status;
 
-    if (is_weighted(c, first))
+    if (is_weighted(c, first) || c->rows)
         return gp_entry_fold(s, c, first, c->folded > 0);
     if (c->entry[first].codec == t->dense)
         return fold_dense_run(s, c, first, count);
@@ -425,7 +427,9 @@ finish_sum(gp_shard *s, gp_chunk *c)
     float scale = scale_of(s, c);
     size_t n = c->info->count;
 
-    if (c->history) {
+    if (c->rows) {
+        c->rows->scale = scale;
+    } else if (c->history) {
         add_history(c->history, c->sum, scale, n);
     } else if (!c->scaled && scale != 1.0f) {
         gp_fold_scale(c->sum, c->sum, scale, n);
@@ -439,7 +443,7 @@ take_sum(gp_chunk *c)
     c->lent = NULL;
     c->spent = false;
     if (gp_updater_keeps(&c->tensor->updater)) {
-        gp_chunk_update(c, c->sum);
+        (void)gp_chunk_update(c, c->sum);
     } else if (c->sum == c->spare) {
         c->spare = c->value;
         c->value = c->sum;

@@ -29,6 +29,7 @@
 #include "shard/lag.h"
 #include "shard/map.h"
 #include "shard/mode.h"
+#include "shard/row_table.h"
 #include "shard/shard.h"
 #include "shard/updater.h"
 #include "wire/proto.h"
@@ -101,8 +102,9 @@ typedef struct gp_entry {
     float proposal;
     bool pending;
     bool init_answer;
-    uint32_t in_flight; /* results handed to the transport, not yet SENT */
-    double weight;      /* of the pending push */
+    uint32_t in_flight;    /* results handed to the transport, not yet SENT */
+    double weight;         /* of the pending push */
+    uint32_t rows, wanted; /* of one with rows: how many of both */
     /* When pushes are folded as they arrive: */
     uint64_t joined;             /* first version with its last push in it */
     uint64_t given;              /* version that its worker was given last */
@@ -124,6 +126,7 @@ typedef struct gp_shot {
 } gp_shot;
 
 typedef struct norm_group norm_group;
+typedef struct gp_row_store gp_row_store; /* shard_rows.h */
 
 typedef struct shard_tensor {
     gp_tensor_spec *spec;
@@ -185,8 +188,9 @@ typedef struct gp_chunk {
     gp_front *front;   /* of the latest steps, by their number */
     uint32_t fronts;
     gp_shot *shot;
-    void *shot_bytes; /* in the arena, of all of them */
-    gp_entry *entry;  /* one per worker */
+    void *shot_bytes;   /* in the arena, of all of them */
+    gp_entry *entry;    /* one per worker */
+    gp_row_store *rows; /* of a tensor of rows; NULL: dense */
 } gp_chunk;
 
 typedef struct shard_link {
@@ -244,9 +248,10 @@ struct gp_shard {
     void *workspace;
     float *scaled; /* a push that is multiplied before it is added */
     size_t scaled_count;
-    uint64_t arrivals; /* pushes that had to wait, for their order */
-    uint64_t late;     /* pushes of no step, which were dropped or carried */
-    float *hot;        /* the sum of a step whose result travels encoded */
+    gp_row_budget rows_budget; /* of all its tensors of rows */
+    uint64_t arrivals;         /* pushes that had to wait, for their order */
+    uint64_t late; /* pushes of no step, which were dropped or carried */
+    float *hot;    /* the sum of a step whose result travels encoded */
     size_t hot_count;
     gp_codec_input input[GP_CODEC_FOLD]; /* of a run that is being folded */
     gp_codec_context context[GP_CODEC_FOLD];
@@ -402,9 +407,10 @@ void gp_shard_total(gp_shard *s, gp_peer *peer, const gp_msg *msg);
 /* shard_update.c */
 gp_status gp_chunk_open_arrays(gp_chunk *c);
 void gp_chunk_close_arrays(gp_chunk *c);
-/* One update with a gradient that is divided already: the only place where
- * parameters change. */
-void gp_chunk_update(gp_chunk *c, const float *gradient);
+/* One update with a gradient that is divided already (of rows: with their sum,
+ * whatever the gradient): the only place where parameters change. False when
+ * the job has failed of it. */
+bool gp_chunk_update(gp_chunk *c, const float *gradient);
 
 /* shard_agree.c */
 void gp_shard_propose(gp_shard *s, gp_peer *peer, const gp_msg *msg);
@@ -424,7 +430,9 @@ gp_chunk *gp_shard_find_chunk(gp_shard *s, uint32_t number);
 gp_status gp_push_check_sender(const gp_shard *s, const gp_peer *peer,
                                const gp_msg *msg);
 void gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event);
+/* Pulls as PULL does; `msg` has been checked but for what PULL claims. */
 void gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *msg);
+void gp_shard_lookup(gp_shard *s, gp_peer *peer, const gp_event *event);
 void gp_shard_relieve(gp_shard *s, gp_peer *peer);
 
 /* shard_answer.c */

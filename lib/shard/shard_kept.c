@@ -7,7 +7,7 @@
  */
 #include <string.h>
 
-#include "shard/shard_int.h"
+#include "shard/shard_rows.h"
 
 bool
 gp_chunk_rounds(const gp_chunk *c)
@@ -33,6 +33,8 @@ find_kept(const gp_chunk *c, uint32_t which)
     float *values;
     size_t count;
 
+    if (c->rows)
+        return NULL;
     if (which == GP_KEPT_HISTORY)
         return c->history;
     if (which == GP_KEPT_PARAMETERS)
@@ -128,6 +130,10 @@ gp_shard_restore(gp_shard *s, gp_peer *peer, const gp_event *event)
 
     if (s->fault != GP_OK)
         return;
+    if (m->pipeline == GP_KEPT_ROWS) {
+        gp_rows_restore(s, peer, event);
+        return;
+    }
     values = find_part(s, peer, m, &c);
     if (!values || check_restore(c, m) != GP_OK) {
         offend(s, peer, "restores");
@@ -151,6 +157,10 @@ gp_shard_recall(gp_shard *s, gp_peer *peer, const gp_msg *m)
 
     if (s->fault != GP_OK)
         return;
+    if (m->pipeline == GP_KEPT_ROWS) {
+        gp_rows_recall(s, peer, m);
+        return;
+    }
     values = find_part(s, peer, m, &c);
     if (!values) {
         offend(s, peer, "asks what is kept");

@@ -7,7 +7,7 @@
  */
 #include <string.h>
 
-#include "shard/shard_int.h"
+#include "shard/shard_rows.h"
 
 #define LOOKS_MAX  65536u /* entries */
 #define LISTED_MAX 32u    /* workers */
@@ -140,6 +140,30 @@ put_chunks(const gp_shard *s, gp_json_text *j)
         put_modes(s, j);
 }
 
+/* Rows that are kept, and all memory that goes with them. */
+static void
+put_rows(const gp_shard *s, gp_json_text *j)
+{
+    uint64_t kept = 0, pushed = 0;
+    bool any = false;
+
+    for (uint32_t i = 0; i < s->chunks; i++) {
+        const gp_row_store *store = s->chunk[i].rows;
+
+        if (!store)
+            continue;
+        any = true;
+        kept += store->kept.rows;
+        pushed += store->pushed;
+    }
+    if (!any)
+        return;
+    gp_json_put_count(j, "rows", kept);
+    gp_json_put_count(j, "rows_pushed", pushed);
+    gp_json_put_count(j, "rows_bytes", s->rows_budget.used);
+    gp_json_put_count(j, "rows_limit", s->rows_budget.limit);
+}
+
 static const char *
 phase_name(const gp_shard *s)
 {
@@ -171,6 +195,7 @@ gp_shard_describe(const gp_shard *s, gp_json_text *j)
     if (s->fault != GP_OK)
         gp_json_put_text(j, "fault", s->fault_text);
     put_chunks(s, j);
+    put_rows(s, j);
     if (gp_shard_waits(s, now, 0, text, sizeof(text), &waited)) {
         gp_json_put_text(j, "waits", text);
         gp_json_put_real(j, "waits_seconds", (double)waited * 1e-9);

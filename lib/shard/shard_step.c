@@ -68,7 +68,7 @@ gp_entry_settle(gp_shard *s, gp_chunk *c, uint32_t rank)
         if (e->init_answer ? !c->initialized : !gp_chunk_is_due(c, e))
             return;
     }
-    if (e->answer == ANSWER_RESULT && !c->tensor->arrives) {
+    if (e->answer == ANSWER_RESULT && !c->tensor->arrives && !c->rows) {
         if (c->spent) {
             gp_shard_fail(s, GP_ERR_PROTOCOL,
                           "worker %u asks again for step %llu of tensor "

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shard/shard_int.h"
+#include "shard/shard_rows.h"
 
 static int
 find_dense(const gp_codec_set *set)
@@ -67,6 +67,15 @@ open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
     if (s->elastic) /* how many will be in the sum is not known before */
         t->summed = -1;
     t->pull_dense = strcmp(gp_pipeline_name(t->pull), "none") == 0;
+    if (spec->rows) {
+        t->dense = t->summed = -1;
+        t->shots = 0;
+        status = gp_mode_check_rows(&t->mode, &t->updater);
+        if (status == GP_OK && strcmp(spec->push, "none") != 0)
+            status = gp_fail(GP_ERR_PROTOCOL, "rows through a codec");
+        if (status != GP_OK)
+            return status;
+    }
     if (s->elastic)
         return gp_member_check_fit(t);
     return gp_codec_set_check_sum(&t->push, t->summed, (uint32_t)s->size);
@@ -103,14 +112,15 @@ open_chunk(gp_shard *s, gp_chunk *c)
     const shard_tensor *t = c->tensor;
     size_t bytes = c->info->count * sizeof(float);
     bool keeps = gp_updater_keeps(&t->updater);
+    bool rows = t->spec->rows > 0;
     bool differs = gp_codec_set_differs(&t->push);
     gp_status status;
 
-    c->sum = keeps ? gp_alloc_aligned(bytes) : c->value;
+    c->sum = keeps && !rows ? gp_alloc_aligned(bytes) : c->value;
     c->entry = calloc((size_t)s->size, sizeof(*c->entry));
     c->history = differs ? calloc(1, bytes) : NULL;
     if (!c->sum || !c->entry || (differs && !c->history) ||
-        gp_chunk_open_arrays(c) != GP_OK)
+        (!rows && gp_chunk_open_arrays(c) != GP_OK))
         return gp_fail(GP_ERR_NO_MEMORY, "chunk of %zu bytes", bytes);
     c->version = t->spec->first_step;
     c->restored = differs && t->spec->restored ? 0 : c->info->count;
@@ -121,7 +131,7 @@ open_chunk(gp_shard *s, gp_chunk *c)
         c->entry[r].joined = c->entry[r].given = t->spec->first_step;
     }
     c->slowest = t->spec->first_step;
-    status = gp_shots_open(c);
+    status = rows ? gp_rows_open(s, c) : gp_shots_open(c);
     if (status == GP_OK)
         status = gp_lags_open(c);
     return status != GP_OK || t->pull_dense ? status : open_pull_memory(c);
@@ -134,6 +144,11 @@ measure_chunk(const gp_chunk *c, size_t *largest, size_t *workspace)
     size_t push = gp_codec_set_bound(&c->tensor->push, n);
     size_t native = gp_pipeline_bound(c->tensor->native, n);
 
+    if (c->tensor->spec->rows) {
+        gp_row_spec spec = gp_row_spec_of(c->tensor->spec);
+
+        push = GP_MAX(push, gp_rows_bytes_max(&spec));
+    }
     *largest = GP_MAX(*largest, GP_MAX(push, native));
     push = gp_codec_set_workspace(&c->tensor->push, n);
     native = gp_pipeline_workspace(c->tensor->pull, n);
@@ -246,7 +261,8 @@ build_map(gp_shard *s)
         tensors[i] =
             (gp_map_tensor){.count = spec->count,
                             .columns = spec->columns,
-                            .wide = gp_codec_set_is_wide(&t->push, t->pull)};
+                            .wide = gp_codec_set_is_wide(&t->push, t->pull),
+                            .dealt = spec->rows > 0};
     }
     status = gp_map_build(tensors, s->list.count, s->list.chunk_bytes,
                           s->list.shards, &s->map);
@@ -294,8 +310,9 @@ close_chunk(gp_shard *s, gp_chunk *c)
 {
     for (int64_t r = 0; c->entry && r < s->size; r++)
         free(c->entry[r].stash);
-    if (gp_updater_keeps(&c->tensor->updater))
+    if (gp_updater_keeps(&c->tensor->updater) && !c->tensor->spec->rows)
         free(c->sum);
+    gp_rows_close(c);
     gp_chunk_close_arrays(c);
     free(c->history);
     free(c->shot);

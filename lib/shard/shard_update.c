@@ -8,7 +8,7 @@
  */
 #include <stdlib.h>
 
-#include "shard/shard_int.h"
+#include "shard/shard_rows.h"
 
 gp_status
 gp_chunk_open_arrays(gp_chunk *c)
@@ -30,7 +30,7 @@ gp_chunk_close_arrays(gp_chunk *c)
         free(c->array[i]);
 }
 
-void
+bool
 gp_chunk_update(gp_chunk *c, const float *gradient)
 {
     gp_updater_step step = {.number = c->version + 1,
@@ -38,6 +38,9 @@ gp_chunk_update(gp_chunk *c, const float *gradient)
                             .parameter_norm = c->parameter_norm,
                             .direction_norm = c->direction_norm};
 
+    if (c->rows)
+        return gp_rows_update(c);
     gp_updater_apply(&c->tensor->updater, &step, gradient, c->value, c->array,
                      c->info->count);
+    return true;
 }

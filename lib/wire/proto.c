@@ -12,10 +12,12 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "wire/rows.h"
 #include <gradpush/worker.h>
 
 /* The shortest encoded row: five empty texts and the numbers. */
 #define TENSOR_BYTES_MIN (2 + 1 + 1 + 8 + 8 + 8 + 2 + 2 + 2 + 2)
+#define ROWS_BYTES       (8 + 8 + 4 + 1)
 
 static gp_status
 whole(const gp_reader *r, const char *what)
@@ -171,7 +173,17 @@ static size_t
 spec_bytes(const gp_tensor_spec *t)
 {
     return TENSOR_BYTES_MIN + strlen(t->name) + strlen(t->push) +
-           strlen(t->pull) + strlen(t->updater) + strlen(t->mode);
+           strlen(t->pull) + strlen(t->updater) + strlen(t->mode) +
+           (t->rows ? ROWS_BYTES : 0);
+}
+
+static void
+write_rows(gp_writer *w, const gp_tensor_spec *t)
+{
+    gp_write64(w, t->rows);
+    gp_write64(w, t->row_seed);
+    gp_write32(w, (uint32_t)gp_float_bits(t->row_scale));
+    gp_write8(w, t->row_init);
 }
 
 gp_status
@@ -203,7 +215,8 @@ gp_tensor_list_encode(const gp_tensor_list *list, void **out, size_t *size)
 
         gp_write_text(&w, t->name);
         gp_write8(&w, t->dtype);
-        gp_write8(&w, (uint8_t)(t->feedback | t->restored << 1));
+        gp_write8(
+            &w, (uint8_t)(t->feedback | t->restored << 1 | (t->rows > 0) << 2));
         gp_write64(&w, t->count);
         gp_write64(&w, t->columns);
         gp_write64(&w, t->first_step);
@@ -211,6 +224,8 @@ gp_tensor_list_encode(const gp_tensor_list *list, void **out, size_t *size)
         gp_write_text(&w, t->pull);
         gp_write_text(&w, t->updater);
         gp_write_text(&w, t->mode);
+        if (t->rows)
+            write_rows(&w, t);
     }
     return GP_OK;
 }
@@ -221,6 +236,19 @@ is_shape(uint64_t count, uint64_t columns)
 {
     return count > 0 && count <= SIZE_MAX / 8 &&
            (columns == 0 || count % columns == 0);
+}
+
+static bool
+rows_decode(gp_reader *r, gp_tensor_spec *t)
+{
+    gp_row_spec spec;
+
+    t->rows = gp_read64(r);
+    t->row_seed = gp_read64(r);
+    t->row_scale = gp_bits_float(gp_read32(r));
+    t->row_init = gp_read8(r);
+    spec = gp_row_spec_of(t);
+    return r->ok && t->dtype == GP_FP32 && !gp_row_spec_fault(&spec);
 }
 
 static bool
@@ -240,7 +268,9 @@ spec_decode(gp_reader *r, gp_tensor_spec *t)
     gp_read_text(r, t->pull, sizeof(t->pull));
     gp_read_text(r, t->updater, sizeof(t->updater));
     gp_read_text(r, t->mode, sizeof(t->mode));
-    return r->ok && is_shape(t->count, t->columns) && bits <= 3 &&
+    if (r->ok && bits & 4 && !rows_decode(r, t))
+        return false;
+    return r->ok && is_shape(t->count, t->columns) && bits <= 7 &&
            t->first_step <= GP_FIRST_STEP_MAX &&
            gp_dtype_bytes((gp_dtype)t->dtype) > 0;
 }
@@ -282,10 +312,22 @@ dtype_name(uint8_t dtype)
 
 static const char history_field[] = "its ef21 history";
 
+#define SPEC_TEXTS 10
+
+static void
+print_init(const gp_tensor_spec *t, char out[48])
+{
+    static const char *const names[] = {"zero", "uniform", "normal"};
+
+    snprintf(out, 48, "%s %llu %.9g", names[GP_MIN(t->row_init, 2u)],
+             (unsigned long long)t->row_seed, (double)t->row_scale);
+}
+
 /* The first field in which two rows differ, and both values; NULL for none. */
 static const char *
 spec_difference(const gp_tensor_spec *a, const gp_tensor_spec *b,
-                const char **left, const char **right, char text[6][24])
+                const char **left, const char **right,
+                char text[SPEC_TEXTS][48])
 {
     static const char *const on_or_off[] = {"off", "on"};
     static const char *const anew[] = {"begun anew", "restored"};
@@ -302,8 +344,14 @@ spec_difference(const gp_tensor_spec *a, const gp_tensor_spec *b,
          on_or_off[b->feedback & 1]},
         {"updater", a->updater, b->updater},
         {"mode", a->mode, b->mode},
+        {"rows", text[6], text[7]},
+        {"initialiser of rows", text[8], text[9]},
         {history_field, anew[a->restored & 1], anew[b->restored & 1]}};
 
+    print_init(a, text[8]);
+    print_init(b, text[9]);
+    snprintf(text[6], 24, "%llu", (unsigned long long)a->rows);
+    snprintf(text[7], 24, "%llu", (unsigned long long)b->rows);
     snprintf(text[0], 24, "%llu", (unsigned long long)a->count);
     snprintf(text[1], 24, "%llu", (unsigned long long)b->count);
     snprintf(text[2], 24, "%llu", (unsigned long long)a->columns);
@@ -328,7 +376,7 @@ row_differs(uint32_t i, const gp_tensor_spec *a, uint32_t rank_a,
     static const char advice[] =
         "register the same tensors in the same order on all workers";
     const char *left, *right, *what;
-    char text[6][24];
+    char text[SPEC_TEXTS][48];
 
     if (strcmp(a->name, b->name) != 0) {
         snprintf(out, capacity,

@@ -43,7 +43,8 @@ enum gp_msg_type {
                             takes part from here on; worker: the same, to the
                             other shards */
     GP_MSG_LAG = 26,     /* shard 0: how far you are behind, and who is most */
-    GP_MSG_TYPE_MAX = 26
+    GP_MSG_LOOKUP = 27,  /* worker: rows that I want; data, see wire/rows.h */
+    GP_MSG_TYPE_MAX = 27
 };
 
 /* Why there will be no push, in gp_msg.aux of REST. */
@@ -62,7 +63,8 @@ enum gp_kept {
     GP_KEPT_VELOCITY = 2,   /* likewise */
     GP_KEPT_PARAMETERS = 3, /* where results are not all of them */
     GP_KEPT_ARRAY = 4,      /* the updater's first array of four */
-    GP_KEPT_COUNT = 8
+    GP_KEPT_COUNT = 8,
+    GP_KEPT_ROWS = 8 /* of a tensor of rows: records, see wire/rows.h */
 };
 
 /* Most elements of one RESTORE, RECALL or KEPT. */
@@ -243,6 +245,12 @@ typedef struct gp_tensor_spec {
     char updater[GP_NAME_MAX]; /* canonical updater text */
     uint8_t restored; /* 1: differences go on from what worker 0 restores */
     char mode[GP_NAME_MAX]; /* canonical text of its consistency */
+    /* Of a tensor of rows, where `count` is that of one call: how many there
+     * are, and what they are before they are pushed. */
+    uint64_t rows; /* 0: a dense tensor, and no more of the following */
+    uint64_t row_seed;
+    float row_scale;
+    uint8_t row_init;
 } gp_tensor_spec;
 
 typedef struct gp_tensor_list {

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "compress/codec_internal.h"
+#include "worker/rows.h"
 #include "worker/staging.h"
 
 static gp_codec_context
@@ -171,6 +172,8 @@ gp_encode_chunk(gp_op *op, uint8_t *out, size_t capacity, size_t *length,
     const float *values;
     gp_status status;
 
+    if (r->plan)
+        return gp_rows_encode(op, out, capacity, length);
     if (gp_devcode_pushes(r))
         return take_message(op, out, capacity, length);
     status = read_values(r, info->offset, info->count, &values);
@@ -238,6 +241,8 @@ gp_decode_chunk(gp_op *op, const gp_msg *msg, const void *bytes)
     if (sum && !(gp_pipeline_needs(t->pull) & GP_PIPELINE_AGGREGATES))
         return gp_fail(GP_ERR_PROTOCOL, "a sum of messages of %.100s",
                        gp_pipeline_name(t->pull));
+    if (op->request->plan)
+        return gp_rows_scatter(op, bytes, msg->payload);
     context.shared = gp_bits_float(msg->aux);
     status = gp_pipeline_decode(t->pull, &context, bytes, msg->payload, values,
                                 info->count, w->workspace);

@@ -457,7 +457,8 @@ gp_engine_result(gp_conn *conn, const gp_event *event)
         stray(conn, msg);
         return;
     }
-    plain = w->map.chunk[op->chunk].count;
+    plain =
+        r->plan ? msg->payload / sizeof(float) : w->map.chunk[op->chunk].count;
     status = check_result(op, msg);
     if (status == GP_OK && op->receive_piece >= 0)
         status = take_result(op, msg);

@@ -120,6 +120,7 @@ post_part(gp_tensor *t, uint8_t type, int which, const part *p)
     if (status != GP_OK)
         return status;
     w->keeping.cookie = msg.cookie;
+    w->keeping.record = 0;
     w->keeping.into = restores ? NULL : p->values;
     w->keeping.count = p->count;
     atomic_store(&w->keeping.done, false);
@@ -142,6 +143,7 @@ conclude(gp_tensor *t, uint32_t shard)
     done = atomic_load(&k->done);
     k->cookie = 0;
     k->into = NULL;
+    k->rows = NULL;
     gp_driver_release(w->driver);
     if (done && k->status == GP_OK)
         return GP_OK;
@@ -156,8 +158,49 @@ conclude(gp_tensor *t, uint32_t shard)
                : status;
 }
 
+/* Of rows: their records, which RECALL makes of the answer. */
+typedef struct rows_part {
+    size_t record;
+    void *rows;
+    uint32_t count;
+    uint64_t at;
+} rows_part;
+
+/* Under the driver's hold. */
 static gp_status
-exchange(gp_tensor *t, uint8_t type, int which, const part *p)
+post_rows(gp_tensor *t, uint8_t type, const part *p, const rows_part *rows)
+{
+    gp_worker *w = t->worker;
+    gp_conn *conn = &w->conn[w->map.chunk[p->chunk].shard];
+    bool restores = type == GP_MSG_RESTORE;
+    gp_msg msg = {.type = type,
+                  .dtype = GP_FP32,
+                  .chunk = p->chunk,
+                  .step = t->steps,
+                  .pipeline = GP_KEPT_ROWS,
+                  .elements = restores ? rows->count : 0,
+                  .aux = rows->at,
+                  .payload = restores ? rows->count * rows->record : 0,
+                  .cookie = ++w->next_cookie};
+    gp_status status = gp_worker_fault(w);
+
+    if (status != GP_OK)
+        return status;
+    w->keeping.cookie = msg.cookie;
+    w->keeping.record = rows->record;
+    w->keeping.rows = restores ? NULL : rows->rows;
+    w->keeping.into = NULL;
+    w->keeping.count = 0;
+    atomic_store(&w->keeping.done, false);
+    status = gp_conn_post(conn, &msg, restores ? rows->rows : NULL, NULL, 0);
+    if (status == GP_OK)
+        status = conn->link->ops->flush(conn->ep);
+    return status;
+}
+
+static gp_status
+exchange(gp_tensor *t, uint8_t type, int which, const part *p,
+         const rows_part *rows)
 {
     gp_worker *w = t->worker;
     uint64_t deadline = gp_deadline(w->timeout);
@@ -165,7 +208,8 @@ exchange(gp_tensor *t, uint8_t type, int which, const part *p)
 
     do {
         gp_driver_hold(w->driver);
-        status = post_part(t, type, which, p);
+        status =
+            rows ? post_rows(t, type, p, rows) : post_part(t, type, which, p);
         gp_driver_release(w->driver);
         if (status == GP_AGAIN)
             sched_yield(); /* the driver sends what is in the way */
@@ -177,13 +221,39 @@ exchange(gp_tensor *t, uint8_t type, int which, const part *p)
     return conclude(t, w->map.chunk[p->chunk].shard);
 }
 
+gp_status
+gp_kept_rows(gp_tensor *t, uint8_t type, uint32_t chunk, size_t record,
+             void *rows, uint32_t *count, uint64_t *at)
+{
+    const part p = {.chunk = chunk};
+    const rows_part asked = {record, rows, *count, *at};
+    gp_status status = exchange(t, type, GP_KEPT_ROWS, &p, &asked);
+
+    if (status != GP_OK)
+        return status;
+    *count = t->worker->keeping.count;
+    *at = t->worker->keeping.total;
+    return GP_OK;
+}
+
+/* Bytes that the answer may have: rows are as many as it says, within what fits
+ * into one. */
+static size_t
+answer_bytes(const gp_keeping *k, const gp_msg *msg)
+{
+    if (k->rows)
+        return GP_MIN(msg->elements, gp_row_records_max(k->record)) * k->record;
+    return k->into ? k->count * sizeof(float) : 0;
+}
+
 void
 gp_kept_answer(gp_conn *conn, const gp_event *event)
 {
     gp_worker *w = conn->worker;
     gp_keeping *k = &w->keeping;
     const gp_msg *msg = &event->msg;
-    size_t bytes = k->into ? k->count * sizeof(float) : 0;
+    void *into = k->rows ? k->rows : k->into;
+    size_t bytes = answer_bytes(k, msg);
 
     if (msg->cookie == 0 || msg->cookie != k->cookie)
         return; /* it was not waited for any longer */
@@ -196,7 +266,11 @@ gp_kept_answer(gp_conn *conn, const gp_event *event)
         return;
     }
     if (msg->status == GP_OK && bytes)
-        memcpy(k->into, event->payload, bytes);
+        memcpy(into, event->payload, bytes);
+    if (k->record) {
+        k->count = k->rows ? (uint32_t)(bytes / k->record) : 0;
+        k->total = msg->aux;
+    }
     k->status = msg->status;
     k->cookie = 0;
     atomic_store_explicit(&k->done, true, memory_order_release);
@@ -220,7 +294,7 @@ exchange_all(gp_tensor *t, uint8_t type, int which, float *values)
                       .count = (uint32_t)GP_MIN(left, GP_KEPT_PART),
                       .values = values + info->offset + at};
 
-            status = exchange(t, type, which, &p);
+            status = exchange(t, type, which, &p, NULL);
             at += p.count;
         }
     }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "collective/mesh.h"
+#include "worker/rows.h"
 #include "worker/staging.h"
 
 void
@@ -22,6 +23,7 @@ gp_request_free(gp_request *r)
             w->link[i].ops->mem_dereg(r->mem[i]);
     gp_trial_free(r->trial);
     gp_staged_free(r->staged);
+    gp_rows_plan_free(r->plan);
     free(r->token);
     free(r);
 }
@@ -38,7 +40,8 @@ new_request(gp_tensor *t)
     r->token = calloc(w->shards, sizeof(*r->token));
     r->tensor = t;
     gp_list_init(&r->link);
-    if (!r->token || (t->stage && gp_staged_create(r) != GP_OK)) {
+    if (!r->token || (t->stage && gp_staged_create(r) != GP_OK) ||
+        (t->spec.rows && gp_rows_plan_create(r) != GP_OK)) {
         gp_request_free(r);
         return NULL;
     }
@@ -179,6 +182,32 @@ gp_request_submit_on(gp_tensor *t, op_kind kind, const void *grad, void *out,
                      gp_request **request)
 {
     return submit_any(t, kind, grad, out, weight, on, false, request);
+}
+
+gp_status
+gp_request_submit_rows(gp_tensor *t, op_kind kind, const gp_rows_call *call,
+                       gp_request **request)
+{
+    gp_worker *w = t->worker;
+    gp_request *r;
+    gp_status status = gp_worker_ready(w);
+
+    if (status != GP_OK)
+        return status;
+    r = get_request(t);
+    if (!r)
+        return no_request(t);
+    gp_rows_plan_make(r, call);
+    r->kind = kind;
+    r->priority = t->priority;
+    r->wire_bytes = r->encode_ns = 0;
+    r->grad = NULL;
+    r->out = NULL;
+    r->weight = 1;
+    *request = r;
+    hand_over(r);
+    gp_driver_kick(w->driver);
+    return GP_OK;
 }
 
 gp_status

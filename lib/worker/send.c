@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "base/pool.h"
+#include "worker/rows.h"
 #include "worker/staging.h"
-#include "worker/worker_int.h"
 
 /* Takes a run of pieces for a payload: the first, or -1. */
 static int
@@ -153,8 +153,10 @@ count_sent(gp_worker *w, const gp_op *op, uint64_t payload)
 {
     uint64_t plain = w->map.chunk[op->chunk].count * sizeof(float);
 
+    if (op->request->plan)
+        plain = payload;
     if (!gp_op_sends_push(op)) {
-        atomic_fetch_add_explicit(&w->bytes_pulled, GP_MSG_BYTES,
+        atomic_fetch_add_explicit(&w->bytes_pulled, payload + GP_MSG_BYTES,
                                   memory_order_relaxed);
         return;
     }
@@ -172,7 +174,9 @@ describe(gp_op *op, gp_msg *msg)
     gp_tensor *t = r->tensor;
     gp_worker *w = t->worker;
 
-    msg->type = gp_op_sends_push(op) ? GP_MSG_PUSH : GP_MSG_PULL;
+    msg->type = gp_op_sends_push(op) ? GP_MSG_PUSH
+                : r->plan            ? GP_MSG_LOOKUP
+                                     : GP_MSG_PULL;
     msg->dtype = t->spec.dtype;
     msg->chunk = op->chunk;
     msg->step = r->step + op->pushed;
@@ -237,6 +241,8 @@ bound_of(const gp_op *op)
 {
     const gp_request *r = op->request;
 
+    if (r->plan)
+        return gp_rows_op_bytes(op);
     return gp_pipeline_bound(r->tensor->push.pipeline[r->codec],
                              gp_op_info(op)->count);
 }
@@ -452,7 +458,7 @@ send_push_or_pull(gp_op *op)
     describe(op, &msg);
     if (gp_kind_pulls(r->kind) && !op->split)
         status = find_destination(op, &msg.aux);
-    if (status == GP_OK && gp_op_sends_push(op))
+    if (status == GP_OK && (gp_op_sends_push(op) || r->plan))
         status = attach_payload(op, &msg, &payload, &mem);
     sent = sent_cookie(op, mem);
     if (status == GP_OK)

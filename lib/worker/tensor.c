@@ -202,6 +202,11 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
     t->pull_direct = strcmp(t->spec.pull, gp_pipeline_name(t->native)) == 0;
     t->spec.feedback = feeds_back(o, t, &t->updater);
     t->ordered = is_ordered(t);
+    if (t->spec.rows) {
+        t->direct = -1; /* nothing of it lies as it travels */
+        t->pull_direct = false;
+        return gp_mode_check_rows(&t->mode, &t->updater);
+    }
     status = check_sum(t, &t->updater);
     if (status == GP_OK)
         status = gp_codec_check_feedback(t->pull, t->spec.feedback);
@@ -246,7 +251,8 @@ open_device(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
 }
 
 gp_status
-gp_tensor_add(gp_worker *w, const gp_tensor_options *options, gp_tensor **out)
+gp_tensor_add_rows(gp_worker *w, const gp_tensor_options *options,
+                   const gp_row_spec *rows, gp_tensor **out)
 {
     gp_tensor *t;
     gp_status status = check_options(w, options);
@@ -265,6 +271,12 @@ gp_tensor_add(gp_worker *w, const gp_tensor_options *options, gp_tensor **out)
     t->spec.count = options->count;
     t->spec.columns = options->columns > 1 ? options->columns : 0;
     t->spec.first_step = options->first_step;
+    if (rows) {
+        t->spec.rows = rows->rows;
+        t->spec.row_init = rows->init;
+        t->spec.row_seed = rows->seed;
+        t->spec.row_scale = rows->scale;
+    }
     t->steps = t->pulled = t->encoding = options->first_step;
     atomic_init(&t->version, options->first_step);
     status = open_tensor(w, options, t);
@@ -279,6 +291,12 @@ gp_tensor_add(gp_worker *w, const gp_tensor_options *options, gp_tensor **out)
     else
         free_tensor(t);
     return status;
+}
+
+gp_status
+gp_tensor_add(gp_worker *w, const gp_tensor_options *options, gp_tensor **out)
+{
+    return gp_tensor_add_rows(w, options, NULL, out);
 }
 
 gp_status
@@ -337,6 +355,11 @@ encoded_bound(const gp_tensor *t, uint64_t count)
 {
     size_t most = 0;
 
+    if (t->spec.rows) {
+        gp_row_spec rows = gp_row_spec_of(&t->spec);
+
+        return gp_rows_bytes_max(&rows);
+    }
     for (uint32_t i = 0; i < t->push.count; i++) {
         size_t bound = gp_pipeline_bound(t->push.pipeline[i], count);
 
@@ -490,7 +513,8 @@ build_map(gp_worker *w, const gp_tensor_list *list)
         tensors[i] =
             (gp_map_tensor){.count = t->spec.count,
                             .columns = t->spec.columns,
-                            .wide = gp_codec_set_is_wide(&t->push, t->pull)};
+                            .wide = gp_codec_set_is_wide(&t->push, t->pull),
+                            .dealt = t->spec.rows > 0};
     }
     status = gp_map_build(tensors, w->tensors, list->chunk_bytes, w->shards,
                           &w->map);

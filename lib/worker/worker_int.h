@@ -40,6 +40,7 @@
 #include "shard/map.h"
 #include "shard/mode.h"
 #include "wire/proto.h"
+#include "wire/rows.h"
 #include "wire/slots.h"
 #include "worker/auto.h"
 
@@ -87,6 +88,7 @@ typedef struct gp_staging gp_staging;     /* worker/staging.h */
 typedef struct gp_devcode gp_devcode;     /* worker/devcode.c */
 typedef struct gp_staged gp_staged;       /* likewise */
 typedef struct gp_on_stream gp_on_stream; /* likewise */
+typedef struct gp_rows_plan gp_rows_plan; /* worker/rows.h */
 
 typedef struct gp_conn {
     struct gp_worker *worker;
@@ -168,6 +170,7 @@ struct gp_request {
     uint32_t *token;           /* by shard; 0: not exposed */
     gp_trial *trial;           /* of an experiment, or NULL */
     gp_staged *staged;         /* of a tensor on a device, or NULL */
+    gp_rows_plan *plan;        /* of a tensor of rows, or NULL */
     double weight;             /* of a push */
     bool parts;                /* its gradient comes in parts (parts.c) ... */
     uint64_t lacking;          /* ... so many elements of it have not come */
@@ -240,7 +243,10 @@ typedef struct gp_keeping {
     pthread_mutex_t lock; /* held from the first part to the last */
     uint64_t cookie;      /* of the part that is asked for, or 0 */
     float *into;          /* where its answer belongs; NULL: nowhere */
-    uint32_t count;
+    uint32_t count;   /* ... of so many numbers; of rows: how many are there */
+    size_t record;    /* bytes of a row, at `rows`; 0: numbers are asked for */
+    void *rows;       /* NULL: nowhere */
+    uint64_t total;   /* rows that the shard has */
     int status;       /* of the answer; valid once done */
     atomic_bool done; /* shared */
 } gp_keeping;
@@ -427,11 +433,16 @@ gp_op_plain_offset(const gp_op *op)
     return gp_op_info(op)->offset * gp_element_bytes(op->request->tensor);
 }
 
+/* rows_plan.c: bytes of its result. */
+size_t gp_rows_op_result(const gp_op *op);
+
 static inline size_t
 gp_op_result_bound(const gp_op *op)
 {
     const gp_request *r = op->request;
 
+    if (r->plan)
+        return gp_rows_op_result(op);
     return gp_pull_is_direct(r)
                ? gp_op_plain_bytes(op)
                : gp_pipeline_bound(r->tensor->pull, gp_op_info(op)->count);
@@ -606,6 +617,12 @@ int gp_kept_find(const gp_tensor *t, const char *name);
 /* Without the driver held; these block. */
 gp_status gp_kept_save(gp_tensor *t, int which, float *values);
 gp_status gp_kept_load(gp_tensor *t, int which, const float *values);
+/* One part of the rows of a chunk: RECALL from number `*at` on into `rows`, or
+ * RESTORE of `*count` records. Under the keeping's lock, without the driver.
+ * @param count, at  receive how many came, and how many rows there are. */
+gp_status gp_kept_rows(gp_tensor *t, uint8_t type, uint32_t chunk,
+                       size_t record, void *rows, uint32_t *count,
+                       uint64_t *at);
 /* Gives shards what was loaded, once they have agreed on the tensors. */
 gp_status gp_worker_restore(gp_worker *w);
 void gp_kept_answer(gp_conn *conn, const gp_event *event);
@@ -617,6 +634,11 @@ gp_status gp_request_submit(gp_tensor *t, op_kind kind, const void *grad,
 gp_status gp_request_submit_on(gp_tensor *t, op_kind kind, const void *grad,
                                void *out, double weight, const gp_on_stream *on,
                                gp_request **request);
+/* The same for rows. */
+typedef struct gp_rows_call gp_rows_call;
+gp_status gp_request_submit_rows(gp_tensor *t, op_kind kind,
+                                 const gp_rows_call *call,
+                                 gp_request **request);
 /* So that the first step finds one. */
 gp_status gp_request_reserve(gp_tensor *t);
 /* One that is done already. */
@@ -645,6 +667,9 @@ void gp_worker_report(gp_worker *w);
 /* gp_tensor_register() under the driver's hold. */
 gp_status gp_tensor_add(gp_worker *w, const gp_tensor_options *options,
                         gp_tensor **out);
+/* The same, of rows. */
+gp_status gp_tensor_add_rows(gp_worker *w, const gp_tensor_options *options,
+                             const gp_row_spec *rows, gp_tensor **out);
 gp_status gp_worker_open_scratch(gp_worker *w, gp_conn *conn);
 void gp_worker_free_tensors(gp_worker *w);
 void gp_worker_free_map(gp_worker *w);

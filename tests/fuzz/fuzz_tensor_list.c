@@ -39,7 +39,7 @@ check_map(const gp_map *map, const gp_map_tensor *tensors)
             require(map->chunk[i].shard < map->shards);
             sum += map->chunk[i].count;
         }
-        require(sum == tensors[t].count);
+        require(tensors[t].dealt || sum == tensors[t].count);
     }
 }
 
@@ -55,9 +55,11 @@ build_map(const gp_tensor_list *list)
     for (uint32_t i = 0; i < list->count; i++) {
         const gp_tensor_spec *t = &list->tensors[i];
 
-        tensors[i] = (gp_map_tensor){t->count, t->columns, t->name[0] & 1};
+        tensors[i] =
+            (gp_map_tensor){t->count, t->columns, t->name[0] & 1, t->rows > 0};
         chunks +=
             GP_MIN(t->count / GP_MIN(chunk, GP_CHUNK_QUANTUM), CHUNKS_MAX) + 1;
+        chunks += t->rows ? list->shards : 0;
     }
     if (chunks < CHUNKS_MAX && list->shards < CHUNKS_MAX / 64) {
         require(gp_map_build(tensors, list->count, list->chunk_bytes,

@@ -74,7 +74,7 @@ static void
 open_model(model *m, const plan *p, uint32_t shards)
 {
     const gp_codec_shape shape = {COUNT, COLUMNS};
-    gp_map_tensor t = {COUNT, COLUMNS, false};
+    gp_map_tensor t = {COUNT, COLUMNS, false, false};
     uint32_t needs;
 
     *m = (model){.plan = p, .mean = strcmp(p->updater, "mean") == 0};

@@ -58,9 +58,10 @@ make_hello(void)
 
 static gp_tensor_spec rows[] = {
     {"encoder.weight", 1, 1, 1234567890123, 3, 0x2122232425262728,
-     "none|q8:block=256", "q8:block=256", "mean", 1, "sync"},
+     "none|q8:block=256", "q8:block=256", "mean", 1, "sync", 0, 0, 0, 0},
     {"h", 3, 0, 1, 0, 0, "bf16", "bf16",
-     "sgd:lr=0.100000001,momentum=0,nesterov=0,weight_decay=0", 0, "ssp:4"},
+     "sgd:lr=0.100000001,momentum=0,nesterov=0,weight_decay=0", 0, "ssp:4", 0,
+     0, 0, 0},
 };
 
 static gp_tensor_list
