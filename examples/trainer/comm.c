@@ -23,6 +23,8 @@ struct gt_comm {
     gt_mlp *mlp;
     gp_tensor *tensors[TENSORS_MAX]; /* weight and bias of each layer */
     gp_request *requests[TENSORS_MAX];
+    bool parted[TENSORS_MAX]; /* its request goes on in parts */
+    bool experiment;          /* gradients travel twice, as a whole */
     gp_tensor *sums;
     bool elastic;       /* workers come and go */
     bool begun;         /* members of the step to come are known */
@@ -84,6 +86,8 @@ gt_comm_create(const gt_options *options, gt_comm **out)
     if (!comm)
         return gt_fail(GP_ERR_NO_MEMORY, "out of memory");
     status = configure(options, &config);
+    if (status == GP_OK)
+        comm->experiment = *gp_config_get(config, "experiment") != '\0';
     if (status == GP_OK)
         status = gp_worker_create(config, &comm->worker);
     gp_config_destroy(config);
@@ -408,11 +412,50 @@ push_tensor(gt_comm *comm, size_t i)
     return gp_push_pull(comm->tensors[i], grad, grad, &comm->requests[i]);
 }
 
+bool
+gt_comm_has_parts(const gt_comm *comm)
+{
+    return !comm->group && !comm->experiment;
+}
+
+gp_status
+gt_comm_push_rows(gt_comm *comm, size_t layer, size_t first, size_t count)
+{
+    size_t i = 2 * layer;
+    float *grad = grad_of(comm, i);
+    gp_status status = GP_OK;
+
+    if (!comm->parted[i])
+        status = gp_push_pull_parts(comm->tensors[i], grad, grad,
+                                    &comm->requests[i]);
+    comm->parted[i] = status == GP_OK;
+    if (status == GP_OK)
+        status = gp_part_ready(comm->requests[i], first, count);
+    return status == GP_OK ? GP_OK : gt_fail_engine(status, "cannot push");
+}
+
+gp_status
+gt_comm_wait_rows(gt_comm *comm, size_t layer, size_t first, size_t count,
+                  bool *arrived)
+{
+    gp_request *request = comm->requests[2 * layer];
+    gp_status status;
+
+    *arrived = false;
+    if (!request)
+        return GP_OK;
+    status = gp_part_wait(request, first, count, -1);
+    *arrived = status == GP_OK;
+    return *arrived ? GP_OK : gt_fail_engine(status, "a step failed");
+}
+
 gp_status
 gt_comm_push(gt_comm *comm, size_t layer)
 {
     for (size_t i = 2 * layer; i < 2 * layer + 2; i++) {
-        gp_status status = push_tensor(comm, i);
+        gp_status status = comm->parted[i] ? GP_OK : push_tensor(comm, i);
+
+        comm->parted[i] = false;
 
         if (status != GP_OK)
             return gt_fail_engine(status, "cannot push");

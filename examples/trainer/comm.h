@@ -66,6 +66,16 @@ gp_status gt_comm_begin_step(gt_comm *comm, uint32_t *index, uint32_t *count);
 /* Sends a layer's gradients. */
 gp_status gt_comm_push(gt_comm *comm, size_t layer);
 
+/* The same for some of a layer's weights, from element `first` on: whether that
+ * goes, and sends them; gt_comm_push() sends the rest. */
+bool gt_comm_has_parts(const gt_comm *comm);
+gp_status gt_comm_push_rows(gt_comm *comm, size_t layer, size_t first,
+                            size_t count);
+
+/* As gt_comm_wait() for some of the weights, before it. */
+gp_status gt_comm_wait_rows(gt_comm *comm, size_t layer, size_t first,
+                            size_t count, bool *arrived);
+
 /* Hands over a layer's params after a step of the worker's own optimizer; new
  * ones replace them when a round ends. */
 gp_status gt_comm_local_step(gt_comm *comm, size_t layer);

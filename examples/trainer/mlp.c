@@ -17,6 +17,9 @@
 #include "random.h"
 
 #define ALIGN_FLOATS 16
+/* Large layers are cut into parts of about a chunk of their tensor. */
+#define PART_ELEMENTS ((size_t)1 << 17)
+#define PART_ROWS     32u
 
 static size_t
 padded(size_t count)
@@ -181,21 +184,58 @@ outputs_of(const gt_mlp *mlp, size_t l)
     return mlp->activation[l] + mlp->row * mlp->layer[l].out;
 }
 
+/* Rows of a layer's weights at a time. Layers are cut alike whether anybody
+ * looks at the parts or not, so that the results have the same bits. */
+static size_t
+rows_at_once(const gt_layer *layer)
+{
+    size_t rows = PART_ELEMENTS / layer->in / PART_ROWS * PART_ROWS;
+
+    return layer->in * layer->out < 4 * PART_ELEMENTS ? layer->out
+           : rows < PART_ROWS                         ? PART_ROWS
+                                                      : rows;
+}
+
+/* y = x W^T, some columns of y after the other. */
+static gp_status
+multiply(gt_mlp *mlp, size_t l, const float *x, size_t rows, float *y,
+         gt_rows_hook before)
+{
+    const gt_layer *layer = &mlp->layer[l];
+    size_t step = rows_at_once(layer);
+    int m = (int)rows, n = (int)layer->out, k = (int)layer->in;
+    gp_status status = GP_OK;
+
+    for (size_t at = 0; at < layer->out && status == GP_OK; at += step) {
+        size_t part = layer->out - at < step ? layer->out - at : step;
+
+        if (before && part < layer->out)
+            status = before(mlp->rows_user, l, at, part);
+        if (status == GP_OK)
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, (int)part,
+                        k, 1.0f, x, k, layer->weight + at * layer->in, k, 0.0f,
+                        y + at, n);
+    }
+    return status;
+}
+
 gp_status
 gt_mlp_forward(gt_mlp *mlp, const float *x, size_t rows, gt_layer_hook before,
                void *user, const float **output)
 {
     for (size_t l = 0; l < mlp->layers; l++) {
         gt_layer *layer = &mlp->layer[l];
-        int m = (int)rows, n = (int)layer->out, k = (int)layer->in;
         float *y = outputs_of(mlp, l);
-        gp_status status = before ? before(user, l) : GP_OK;
+        bool parted =
+            before && mlp->rows_wanted && rows_at_once(layer) < layer->out;
+        gp_status status = before && !parted ? before(user, l) : GP_OK;
 
-        if (status != GP_OK)
-            return status;
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0f, x,
-                    k, layer->weight, k, 0.0f, y, n);
-        if (layer->partial)
+        if (status == GP_OK)
+            status =
+                multiply(mlp, l, x, rows, y, parted ? mlp->rows_wanted : NULL);
+        if (status == GP_OK && parted)
+            status = before(user, l);
+        if (status == GP_OK && layer->partial)
             status = mlp->sum(mlp->sum_user, y, rows * layer->out);
         if (status != GP_OK)
             return status;
@@ -230,20 +270,30 @@ mask_and_sum(float *restrict delta, const float *restrict activation,
 }
 
 /* A layer's gradients, from its inputs and that of its outputs. */
-static void
+static gp_status
 find_gradients(gt_mlp *mlp, size_t l, const float *input, size_t rows,
-               float *delta)
+               float *delta, gt_rows_hook made)
 {
     gt_layer *layer = &mlp->layer[l];
     int m = (int)rows, n = (int)layer->out, k = (int)layer->in;
+    size_t step = rows_at_once(layer);
+    gp_status status = GP_OK;
 
     if (!mlp->accumulate)
         memset(layer->bias_grad, 0, layer->out * sizeof(float));
     mask_and_sum(delta, has_relu(mlp, l) ? outputs_of(mlp, l) : NULL, rows,
                  layer->out, layer->bias_grad);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, k, m, 1.0f, delta,
-                n, input, k, mlp->accumulate ? 1.0f : 0.0f, layer->weight_grad,
-                k);
+    for (size_t at = 0; at < layer->out && status == GP_OK; at += step) {
+        size_t part = layer->out - at < step ? layer->out - at : step;
+
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)part, k, m,
+                    1.0f, delta + at, n, input, k,
+                    mlp->accumulate ? 1.0f : 0.0f,
+                    layer->weight_grad + at * layer->in, k);
+        if (made && part < layer->out)
+            status = made(mlp->rows_user, l, at, part);
+    }
+    return status;
 }
 
 gp_status
@@ -257,8 +307,10 @@ gt_mlp_backward(gt_mlp *mlp, const float *x, size_t rows, gt_layer_hook ready,
         float *below = l ? mlp->delta[(l + 1) % 2] : mlp->below;
         gp_status status;
 
-        find_gradients(mlp, l, l ? outputs_of(mlp, l - 1) : x, rows, delta);
-        status = ready ? ready(user, l) : GP_OK;
+        status = find_gradients(mlp, l, l ? outputs_of(mlp, l - 1) : x, rows,
+                                delta, ready ? mlp->rows_made : NULL);
+        if (status == GP_OK && ready)
+            status = ready(user, l);
         if (status != GP_OK)
             return status;
         if (below)

@@ -29,6 +29,11 @@ typedef struct gt_layer {
 /* Replaces values by their sums over the workers that hold the other parts. */
 typedef gp_status (*gt_sum_hook)(void *user, float *values, size_t count);
 
+/* Called when `rows` rows of a layer's weight gradient, from `first` on, are
+ * complete, or before those rows of its weights are read. */
+typedef gp_status (*gt_rows_hook)(void *user, size_t layer, size_t first,
+                                  size_t rows);
+
 typedef struct gt_mlp {
     size_t layers, rows_max, widest;
     gt_layer layer[GT_LAYERS_MAX];
@@ -42,6 +47,10 @@ typedef struct gt_mlp {
     float *delta[2];                  /* owned, rows_max x widest */
     gt_sum_hook sum;                  /* of partial layers */
     void *sum_user;
+    /* Of large layers, within passes that have hooks for layers; may be NULL.
+     */
+    gt_rows_hook rows_made, rows_wanted;
+    void *rows_user;
     /* Of a stage of a pipeline, for the passes to come: */
     size_t row;      /* of activations, where the first sample's are */
     bool accumulate; /* backward adds to the gradients there are */

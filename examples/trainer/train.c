@@ -19,6 +19,7 @@
 #include "checkpoint.h"
 #include "cut.h"
 #include "dump.h"
+#include "parts.h"
 #include "pipeline.h"
 
 #define EVALUATE_ROWS 256
@@ -164,6 +165,8 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
         status = gt_checkpoint_load_states(t);
     if (status == GP_OK && t->comm)
         status = gt_comm_start(t->comm);
+    if (status == GP_OK)
+        gt_parts_open(t);
     if (status == GP_OK && is_elastic(t))
         catch_up(t);
     if (status == GP_OK && t->rank == 0 && options->logdir)
@@ -198,17 +201,32 @@ gt_trainer_free(gt_trainer *t)
 /* One call for weight and bias: they lie side by side, and the gap between
  * them is zero and stays zero. */
 static void
-apply_layer(gt_trainer *t, size_t l)
+apply(gt_trainer *t, size_t at, size_t count)
 {
-    const gt_layer *layer = &t->mlp.layer[l];
-    size_t at = (size_t)(layer->weight - t->mlp.params);
-    size_t count = (size_t)(layer->bias - layer->weight) + layer->out;
-
     if (t->options->update == GT_UPDATE_SHARD)
         memcpy(t->mlp.params + at, t->mlp.grads + at, count * sizeof(float));
     else
         gt_optim_step(&t->options->optim, t->mlp.params + at, t->mlp.grads + at,
                       t->velocity ? t->velocity + at : NULL, count);
+}
+
+void
+gt_trainer_apply(gt_trainer *t, size_t l, size_t count)
+{
+    const gt_layer *layer = &t->mlp.layer[l];
+
+    apply(t, (size_t)(layer->weight - t->mlp.params) + t->applied[l], count);
+    t->applied[l] += count;
+}
+
+static void
+apply_layer(gt_trainer *t, size_t l)
+{
+    const gt_layer *layer = &t->mlp.layer[l];
+    size_t count = (size_t)(layer->bias - layer->weight) + layer->out;
+
+    gt_trainer_apply(t, l, count - t->applied[l]);
+    t->applied[l] = 0;
 }
 
 static bool

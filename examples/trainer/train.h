@@ -46,9 +46,11 @@ typedef struct gt_trainer {
     float *x;
     uint16_t *labels;
     bool pending[GT_LAYERS_MAX]; /* gradients not applied yet */
-    uint32_t epoch;              /* epochs done, since the very start */
-    uint64_t steps;              /* steps done, since the very start */
-    bool told_unsaved;           /* that checkpoints do not have everything */
+    /* Of pending layers, elements of the weights that are. */
+    size_t applied[GT_LAYERS_MAX];
+    uint32_t epoch;    /* epochs done, since the very start */
+    uint64_t steps;    /* steps done, since the very start */
+    bool told_unsaved; /* that checkpoints do not have everything */
     gt_progress progress;
     gt_events events; /* rank 0 with --logdir */
     gt_epoch *epochs; /* of this run */
@@ -74,6 +76,9 @@ gp_status gt_trainer_run(gt_trainer *trainer, gt_epoch_hook report);
 
 /* One step of the current epoch; adds to *score. */
 gp_status gt_trainer_step(gt_trainer *trainer, size_t step, gt_score *score);
+
+/* Applies the next `count` elements of a layer's weights, which have come. */
+void gt_trainer_apply(gt_trainer *trainer, size_t layer, size_t count);
 
 /* Applies what is still pending: after it params are the newest. */
 gp_status gt_trainer_settle(gt_trainer *trainer);
