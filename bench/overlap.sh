@@ -116,6 +116,7 @@ python3 - "$work" "$command" "$rate" "$workers" "$hidden" "$chunk" \
 import collections
 import json
 import os
+import platform
 import statistics
 import sys
 import textwrap
@@ -135,10 +136,10 @@ for name in os.listdir(folder):
 env = report["environment"]
 print("# Communication hidden behind computation\n")
 print(textwrap.fill(
-    "`%s` on %s, %s cores, %s. %s workers and as many shards on hosts of "
+    "`%s` on %s, %s cores, Linux %s. %s workers and as many shards on hosts of "
     "their own, links of %s, --hidden %s, chunks of %s. Medians." % (
-        command, env["cpu"], env["cores"], env["kernel"], workers, rate,
-        hidden, chunk), 80, break_on_hyphens=False))
+        command, env.get("cpu", "an unknown processor"), os.cpu_count(),
+        platform.release(), workers, rate, hidden, chunk), 80, break_on_hyphens=False))
 print("\n| batch | codec | ms a step, pushed after backward | while it goes on "
       "| of communication hidden, after | meanwhile |\n" + "|---" * 6 + "|")
 
