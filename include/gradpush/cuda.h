@@ -27,9 +27,10 @@
  * chunks are encoded on the host and sent. Where the device has kernels for the
  * tensor's one pipeline, it encodes, and messages of the same bytes, by the
  * rules of docs/gpu.md, are copied instead. Results are copied back as they
- * come. All of that is on streams of the worker's own, so that it overlaps with
- * the caller's work and never holds it up. Error feedback and checkpoints work
- * as ever; mode local:H and jobs with `experiment` do not, see
+ * come, or as messages that the device decodes, where it has kernels for that.
+ * All of that is on streams of the worker's own, so that it overlaps with the
+ * caller's work and never holds it up. Error feedback and checkpoints work as
+ * ever; mode local:H and jobs with `experiment` do not, see
  * gp_tensor_register().
  *
  * Memory: pinned memory as long as the tensor, and its messages, for each of

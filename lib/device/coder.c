@@ -49,6 +49,7 @@ typedef struct batch {
     gp_select *selects;
     uint64_t value_blocks, sent_blocks;
     bool back; /* selections: something is fed back */
+    bool ends; /* sums have to be finished */
     size_t n;
     uint64_t blocks;
     size_t space; /* bytes of the coder's that are taken */
@@ -469,6 +470,18 @@ queue(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
                : launch_all(c, b, &all, kernel, GP_CODER_STEPS, add, stream);
 }
 
+/* What becomes of sums, element by element, by the blocks of their decoder. */
+static gp_status
+launch_end(gp_coder *c, const batch *b, const gp_coder_kernel *decoder,
+           void *stream)
+{
+    const part_list all = {0, b->blocks, true};
+    const gp_coder_kernel k = {
+        GP_KERNEL_gp_cuda_finish, decoder->tile, 256, false, decoder->tile, 0};
+
+    return launch(c, b, &all, &k, false, stream);
+}
+
 /* There is one space: work of another stream waits for the work that had it. */
 static gp_status
 wait_for_space(gp_coder *c, const batch *b, void *stream)
@@ -494,6 +507,8 @@ finish(gp_coder *c, batch *b, const gp_coder_kernel *kernel, bool add,
     if (status != GP_OK)
         return status;
     status = queue(c, b, kernel, add, stream);
+    if (status == GP_OK && b->ends)
+        status = launch_end(c, b, kernel, stream);
     recorded = c->device->ops->event_record(c->device, b->slot->event, stream);
     b->slot->used = recorded == GP_OK;
     b->slot->lost = recorded != GP_OK;
@@ -645,6 +660,12 @@ length_right(const gp_coder *c, size_t length, size_t count)
     return length == gp_coder_length(c, count) && length != SIZE_MAX;
 }
 
+bool
+gp_coder_decodes(const gp_coder *c)
+{
+    return decoder_of(c)->tile != 0;
+}
+
 gp_status
 gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
                 void *stream)
@@ -668,6 +689,9 @@ gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
         to->length = right ? p->length : 0;
         to->random = random_of(c, &p->context);
         to->status = p->status;
+        to->signs = p->signs;
+        to->scale = p->scale != 0 ? p->scale : 1;
+        b.ends = b.ends || p->signs || to->scale != 1;
         status = check_bytes(p->bytes);
         if (status == GP_OK && around(c))
             status = take_space(c, &b, i, p);

@@ -28,8 +28,12 @@ typedef struct gp_coder_part {
     const float *source;      /* encode */
     float *residual;          /* encode: error feedback; NULL: without */
     float *target;            /* decode */
-    void *bytes;              /* the message, gp_coder_bound() to write to */
-    size_t length;            /* decode: of the message */
+    /* Decode without `add`: what becomes of the elements of sums. Of a vote
+     * the majority, 1 where there is none; of others a multiple, 0 being 1. */
+    bool signs;
+    float scale;
+    void *bytes;   /* the message, gp_coder_bound() to write to */
+    size_t length; /* decode: of the message */
     /* Encode, pinned: becomes the length once the work is done. NULL is fine
      * where lengths are fixed. */
     uint64_t *encoded;
@@ -78,6 +82,9 @@ size_t gp_coder_bound(const gp_coder *coder, size_t count);
  * encoder gives, without waiting for the device. */
 bool gp_coder_fixed(const gp_coder *coder);
 size_t gp_coder_length(const gp_coder *coder, size_t count);
+
+/* Whether it can decode at all; gp_coder_decode() says what it lacks. */
+bool gp_coder_decodes(const gp_coder *coder);
 
 /* All three: GP_OK, GP_AGAIN when all slots are in use (nothing is queued: call
  * again later), GP_ERR_TOO_LARGE for more than there is room for,

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * devcode.c - pushes that are encoded where the gradient is, so that a message
- * is all that leaves the device.
+ * devcode.c - pushes that are encoded where the gradient is, and results that
+ * are decoded where they belong, so that messages are all that leaves the
+ * device or comes to it.
  *
  * Where a device has kernels for the one pipeline of a tensor, its residual is
  * in the device's memory, and the worker's own copy is what checkpoints are
  * written from and read into. Steps are encoded in their order even where the
- * caller's streams are not: each one's residual is the next one's.
+ * caller's streams are not: each one's residual is the next one's. A result's
+ * message takes the place of the push's, which has been sent long ago.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -24,15 +26,27 @@ typedef struct gp_devcoder {
 } gp_devcoder;
 
 struct gp_devcode {
-    gp_coder *coder;
-    float *residual; /* on the device, or NULL */
-    uint64_t step;   /* the next to be encoded */
+    gp_coder *coder;   /* of pushes; NULL: the host encodes */
+    gp_coder *results; /* of what is pulled; NULL: the host decodes */
+    float *residual;   /* on the device, or NULL */
+    uint64_t step;     /* the next to be encoded */
 };
 
-/* What the kernels may be asked for: a pipeline that is always the same, and
- * whose chunks are apart. */
+/* In front of a message, in pinned memory. */
+typedef struct head {
+    uint64_t encoded; /* the device says how long it is */
+    uint32_t status;  /* not 0: the device found that it is damaged */
+    bool sum;         /* of messages */
+    uint64_t length;  /* of a result */
+    gp_codec_context context;
+} head;
+
+_Static_assert(sizeof(head) <= GP_ARENA_ALIGN, "heads take one unit");
+
+/* What kernels may be asked for: a pipeline that is always the same, and whose
+ * chunks are apart. */
 static bool
-could_be(const gp_tensor *t)
+could_encode(const gp_tensor *t)
 {
     const gp_pipeline *p = t->push.pipeline[0];
     const char *name;
@@ -43,6 +57,12 @@ could_be(const gp_tensor *t)
            !(gp_pipeline_needs(p) &
              (GP_PIPELINE_PREPARES | GP_PIPELINE_PROPOSES)) &&
            !more && (!t->memory[0] || gp_memory_residual(t));
+}
+
+static bool
+could_decode(const gp_tensor *t)
+{
+    return !t->pull_direct && t->spec.dtype == GP_FP32;
 }
 
 /* A push of nothing worth mentioning, which loads the kernels: a build may lack
@@ -103,7 +123,7 @@ gp_devcoders_close(gp_staging *s)
     }
 }
 
-/* Without kernels, or memory for them, the host encodes. */
+/* Without kernels, or memory for them, the host does it. */
 static void
 open_coder(const gp_tensor *t, gp_devcoder *d)
 {
@@ -116,26 +136,26 @@ open_coder(const gp_tensor *t, gp_devcoder *d)
                          gp_coder_memory(d->coder) + gp_coder_pinned(d->coder));
         return;
     }
-    GP_INFO("codec %s runs on the host, not on %s: %s", t->spec.push,
-            t->stage->name, gp_last_error());
+    GP_INFO("codec %s runs on the host, not on %s: %s",
+            gp_pipeline_name(d->pipeline), t->stage->name, gp_last_error());
     gp_coder_close(d->coder);
     d->coder = NULL;
 }
 
 static gp_status
-find_coder(const gp_tensor *t, gp_coder **out)
+find_coder(const gp_tensor *t, const char *text, gp_coder **out)
 {
     gp_staging *s = t->stage;
     gp_devcoder *d = s->coders;
     gp_status status;
 
-    while (d && strcmp(gp_pipeline_name(d->pipeline), t->spec.push) != 0)
+    while (d && strcmp(gp_pipeline_name(d->pipeline), text) != 0)
         d = d->next;
     if (!d) {
         d = calloc(1, sizeof(*d));
         if (!d)
             return gp_fail(GP_ERR_NO_MEMORY, "tensor '%.60s'", t->spec.name);
-        status = gp_pipeline_parse(t->spec.push, &d->pipeline);
+        status = gp_pipeline_parse(text, &d->pipeline);
         if (status != GP_OK) {
             free(d);
             return status;
@@ -151,19 +171,26 @@ find_coder(const gp_tensor *t, gp_coder **out)
 gp_status
 gp_devcode_open(gp_tensor *t)
 {
-    gp_coder *coder = NULL;
+    gp_coder *coder = NULL, *results = NULL;
     gp_devcode *c;
-    gp_status status = could_be(t) ? find_coder(t, &coder) : GP_OK;
+    gp_status status = GP_OK;
 
-    if (status != GP_OK || !coder)
+    if (could_encode(t))
+        status = find_coder(t, t->spec.push, &coder);
+    if (status == GP_OK && could_decode(t))
+        status = find_coder(t, gp_pipeline_name(t->pull), &results);
+    if (results && !gp_coder_decodes(results))
+        results = NULL;
+    if (status != GP_OK || (!coder && !results))
         return status;
     c = calloc(1, sizeof(*c));
     if (!c)
         return gp_fail(GP_ERR_NO_MEMORY, "tensor '%.60s'", t->spec.name);
     c->coder = coder;
+    c->results = results;
     c->step = t->spec.first_step;
     t->devcode = c;
-    return open_residual(t, c);
+    return coder ? open_residual(t, c) : GP_OK;
 }
 
 void
@@ -179,21 +206,31 @@ size_t
 gp_devcode_stride(const gp_tensor *t)
 {
     const gp_worker *w = t->worker;
+    const gp_devcode *c = t->devcode;
     size_t most = 0;
 
-    if (!t->devcode)
+    if (!c)
         return 0;
-    for (uint32_t i = 0; i < t->chunks; i++)
-        most = GP_MAX(most, gp_coder_bound(t->devcode->coder,
-                                           w->map.chunk[t->first + i].count));
+    for (uint32_t i = 0; i < t->chunks; i++) {
+        size_t count = w->map.chunk[t->first + i].count;
+
+        if (c->coder)
+            most = GP_MAX(most, gp_coder_bound(c->coder, count));
+        if (c->results)
+            most = GP_MAX(most, gp_coder_bound(c->results, count));
+    }
     most = (most + GP_ARENA_ALIGN - 1) & ~(GP_ARENA_ALIGN - 1);
     return GP_ARENA_ALIGN + most;
 }
 
+/* --- pushes --- */
+
 bool
 gp_devcode_pushes(const gp_request *r)
 {
-    return r->tensor->devcode && r->kind == OP_PUSH_PULL;
+    const gp_devcode *c = r->tensor->devcode;
+
+    return c && c->coder && r->kind == OP_PUSH_PULL;
 }
 
 bool
@@ -209,24 +246,38 @@ gp_devcode_begin(const gp_request *r)
         r->tensor->devcode->step++;
 }
 
-/* A message's length, and GP_ARENA_ALIGN behind it the message. */
+/* GP_ARENA_ALIGN behind it is the message. */
+static head *
+head_of(const gp_op *op)
+{
+    const gp_request *r = op->request;
+    const gp_staged *s = r->staged;
+
+    return (void *)(s->messages + (op->chunk - r->tensor->first) * s->stride);
+}
+
 static uint8_t *
 message_of(const gp_op *op)
 {
-    const gp_request *r = op->request;
-
-    return r->staged->messages +
-           (op->chunk - r->tensor->first) * r->staged->stride;
+    return (uint8_t *)head_of(op) + GP_ARENA_ALIGN;
 }
 
-gp_status
-gp_devcode_encode(const gp_op *op)
+const gp_coder *
+gp_devcode_encoder(const gp_op *op)
+{
+    return gp_devcode_pushes(op->request) ? op->request->tensor->devcode->coder
+                                          : NULL;
+}
+
+static gp_coder_part
+push_part(const gp_op *op)
 {
     const gp_request *r = op->request;
     const gp_tensor *t = r->tensor;
     const gp_chunk_info *info = gp_op_info(op);
-    const gp_devcode *c = t->devcode;
-    const gp_coder_part part = {
+    float *residual = t->devcode->residual;
+
+    return (gp_coder_part){
         .context = {.seed = t->worker->seed,
                     .tensor = t->index,
                     .offset = info->offset,
@@ -235,23 +286,103 @@ gp_devcode_encode(const gp_op *op)
                     .size = t->worker->size},
         .count = info->count,
         .source = (const void *)(r->staged->grad + gp_op_plain_offset(op)),
-        .residual = c->residual ? c->residual + info->offset : NULL,
-        .encoded = (void *)message_of(op),
-        .bytes = op->from_device ? gp_direct_message(op)
-                                 : message_of(op) + GP_ARENA_ALIGN};
+        .residual = residual ? residual + info->offset : NULL,
+        .encoded = &head_of(op)->encoded,
+        .bytes = op->from_device ? gp_direct_message(op) : message_of(op)};
+}
 
-    return gp_coder_encode(c->coder, &part, 1, t->stage->in);
+gp_status
+gp_devcode_encode(gp_op *const *ops, size_t n)
+{
+    const gp_tensor *t = ops[0]->request->tensor;
+    gp_coder_part parts[STAGE_PARTS];
+
+    for (size_t i = 0; i < n; i++)
+        parts[i] = push_part(ops[i]);
+    return gp_coder_encode(t->devcode->coder, parts, n, t->stage->in);
 }
 
 const void *
 gp_devcode_message(const gp_op *op, size_t *length)
 {
-    const uint8_t *at = message_of(op);
-    uint64_t encoded;
+    *length = (size_t)head_of(op)->encoded;
+    return message_of(op);
+}
 
-    memcpy(&encoded, at, sizeof(encoded));
-    *length = (size_t)encoded;
-    return at + GP_ARENA_ALIGN;
+/* --- results --- */
+
+bool
+gp_devcode_pulls(const gp_op *op)
+{
+    const gp_request *r = op->request;
+    const gp_devcode *c = r->tensor->devcode;
+
+    return c && c->results && r->staged && !gp_kind_is_init(r->kind);
+}
+
+gp_status
+gp_devcode_keep(gp_op *op, const gp_codec_context *context, bool sum,
+                const void *bytes, size_t length)
+{
+    head *h = head_of(op);
+
+    *h = (head){.context = *context, .sum = sum, .length = length};
+    memcpy(message_of(op), bytes, length);
+    op->coded = true;
+    return GP_OK;
+}
+
+const gp_coder *
+gp_devcode_decoder(const gp_op *op)
+{
+    return op->request->tensor->devcode->results;
+}
+
+static gp_coder_part
+result_part(const gp_op *op)
+{
+    const gp_request *r = op->request;
+    const gp_tensor *t = r->tensor;
+    head *h = head_of(op);
+    bool votes = gp_pipeline_properties(t->pull) & GP_CODEC_VOTES;
+
+    return (gp_coder_part){
+        .context = h->context,
+        .count = gp_op_info(op)->count,
+        .target = (void *)(r->staged->out + gp_op_plain_offset(op)),
+        .bytes = message_of(op),
+        .length = h->length,
+        .signs = h->sum && votes,
+        .scale = h->sum && !votes ? t->scale : 1,
+        .status = &h->status};
+}
+
+gp_status
+gp_devcode_decode(gp_op *const *ops, size_t n)
+{
+    const gp_tensor *t = ops[0]->request->tensor;
+    gp_coder_part parts[STAGE_PARTS];
+
+    for (size_t i = 0; i < n; i++)
+        parts[i] = result_part(ops[i]);
+    return gp_coder_decode(t->devcode->results, parts, n, false,
+                           t->stage->back);
+}
+
+gp_status
+gp_devcode_check(const gp_request *r)
+{
+    for (uint32_t i = 0; i < r->tensor->chunks; i++) {
+        const gp_op *op = &r->op[i];
+
+        if (op->coded && head_of(op)->status)
+            return gp_fail(GP_ERR_CORRUPT,
+                           "result of tensor '%.60s' from shard %u: codec %s: "
+                           "a damaged message",
+                           r->tensor->spec.name, op->conn->shard,
+                           gp_pipeline_name(r->tensor->pull));
+    }
+    return GP_OK;
 }
 
 /* --- checkpoints --- */

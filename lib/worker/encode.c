@@ -244,6 +244,8 @@ gp_decode_chunk(gp_op *op, const gp_msg *msg, const void *bytes)
     if (op->request->plan)
         return gp_rows_scatter(op, bytes, msg->payload);
     context.shared = gp_bits_float(msg->aux);
+    if (gp_devcode_pulls(op))
+        return gp_devcode_keep(op, &context, sum, bytes, msg->payload);
     status = gp_pipeline_decode(t->pull, &context, bytes, msg->payload, values,
                                 info->count, w->workspace);
     if (status != GP_OK)

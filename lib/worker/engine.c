@@ -90,7 +90,7 @@ start_request(gp_worker *w, gp_request *r)
         gp_op *op = &r->op[i];
         bool first = gp_list_empty(&w->chain[op->chunk]) && !w->held[op->chunk];
 
-        op->sent = op->split = op->pushed = false;
+        op->sent = op->split = op->pushed = op->coded = false;
         op->measured = op->asking = op->agreed = false;
         op->shared = 0;
         op->receive_piece = op->slot = op->send_piece = -1;

@@ -101,7 +101,10 @@ gp_staging_find(gp_worker *w, const char *device, gp_staging **out)
     s->worker = w;
     gp_list_init(&s->waiting);
     gp_list_init(&s->copying);
+    gp_list_init(&s->results);
     gp_list_init(&s->returning);
+    for (uint32_t i = 0; i < STAGE_COPIES; i++)
+        gp_list_init(&s->copy[i].ops);
     /* The name as it was typed: a longer one is not one of ours. */
     status = strlen(device) < sizeof(s->name)
                  ? open_stage(s)
@@ -174,6 +177,7 @@ gp_staged_start(gp_request *r)
 
     gp_direct_choose(r);
     staged->absent = r->tensor->chunks;
+    staged->undecoded = 0;
     for (uint32_t i = 0; i < r->tensor->chunks; i++)
         r->op[i].absent = true;
     gp_list_insert(&staged->stage->waiting, &staged->link);
@@ -234,6 +238,7 @@ take_arrived(gp_staging *s)
     while (s->copies > 0) {
         stage_copy *c = &s->copy[s->head];
         gp_status status = s->device->ops->event_query(s->device, c->done);
+        gp_list *item;
 
         if (status == GP_PENDING)
             break;
@@ -244,39 +249,85 @@ take_arrived(gp_staging *s)
         s->head = (s->head + 1) % STAGE_COPIES;
         s->copies--;
         s->bytes -= c->bytes;
-        arrive(c->op);
-        done++;
+        while ((item = gp_list_pop(&c->ops))) {
+            arrive(GP_CONTAINER_OF(item, gp_op, ready));
+            done++;
+        }
     }
     return done;
 }
 
-/* The gradient as it is, or encoded. */
-static gp_status
-queue_one(gp_staging *s, gp_op *op)
+static bool
+has_chunk(gp_op *const *ops, size_t n, uint32_t chunk)
 {
-    const gp_staged *staged = op->request->staged;
-    size_t offset = gp_op_plain_offset(op);
-    uint8_t *to =
-        op->from_device ? gp_direct_place(op) : staged->memory + offset;
+    for (size_t i = 0; i < n; i++)
+        if (ops[i]->chunk == chunk)
+            return true;
+    return false;
+}
 
-    if (gp_devcode_pushes(op->request))
-        return gp_devcode_encode(op);
-    return s->device->ops->copy_async(s->device, to, staged->grad + offset,
-                                      gp_op_plain_bytes(op), s->in);
+/* The first of a list, and what goes with it: by the same coder, each chunk
+ * once, since steps of it follow one another. */
+static size_t
+gather(const gp_list *from, const gp_coder *(*coder_of)(const gp_op *op),
+       gp_op *out[STAGE_PARTS])
+{
+    const gp_coder *coder = NULL;
+    size_t n = 0, bytes = 0;
+
+    GP_LIST_EACH (item, from) {
+        gp_op *op = GP_CONTAINER_OF(item, gp_op, ready);
+
+        if (n == 0)
+            coder = coder_of(op);
+        else if (coder_of(op) != coder)
+            continue;
+        bytes += gp_op_plain_bytes(op);
+        if (n == STAGE_PARTS || (n && bytes > STAGE_BATCH) ||
+            has_chunk(out, n, op->chunk))
+            break;
+        out[n++] = op;
+    }
+    return n;
+}
+
+/* Gradients as they are, or encoded. */
+static gp_status
+queue_all(gp_staging *s, gp_op *const *ops, size_t n)
+{
+    gp_status status = GP_OK;
+
+    if (gp_devcode_encoder(ops[0]))
+        return gp_devcode_encode(ops, n);
+    for (size_t i = 0; i < n && status == GP_OK; i++) {
+        const gp_staged *staged = ops[i]->request->staged;
+        size_t offset = gp_op_plain_offset(ops[i]);
+        uint8_t *to = ops[i]->from_device ? gp_direct_place(ops[i])
+                                          : staged->memory + offset;
+
+        status =
+            s->device->ops->copy_async(s->device, to, staged->grad + offset,
+                                       gp_op_plain_bytes(ops[i]), s->in);
+    }
+    return status;
 }
 
 static gp_status
-copy_in(gp_staging *s, gp_op *op)
+copy_in(gp_staging *s, gp_op *const *ops, size_t n)
 {
     stage_copy *c = &s->copy[(s->head + s->copies) % STAGE_COPIES];
-    gp_status status = queue_one(s, op);
+    gp_status status = queue_all(s, ops, n);
 
     if (status == GP_OK)
         status = s->device->ops->event_record(s->device, c->done, s->in);
     if (status != GP_OK)
         return status;
-    c->op = op;
-    c->bytes = gp_op_plain_bytes(op);
+    c->bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        gp_list_remove(&ops[i]->ready);
+        gp_list_insert(&c->ops, &ops[i]->ready);
+        c->bytes += gp_op_plain_bytes(ops[i]);
+    }
     s->copies++;
     s->bytes += c->bytes;
     return GP_OK;
@@ -289,8 +340,9 @@ start_copies(gp_staging *s)
 
     while (!gp_list_empty(&s->copying) && s->copies < STAGE_COPIES &&
            s->bytes < STAGE_WINDOW) {
-        gp_op *op = GP_CONTAINER_OF(s->copying.next, gp_op, ready);
-        gp_status status = copy_in(s, op);
+        gp_op *ops[STAGE_PARTS] = {NULL};
+        size_t n = gather(&s->copying, gp_devcode_encoder, ops);
+        gp_status status = copy_in(s, ops, n);
 
         if (status == GP_AGAIN && s->copies > 0)
             break;
@@ -298,7 +350,6 @@ start_copies(gp_staging *s)
             fail(s, status);
             break;
         }
-        gp_list_remove(&op->ready);
         done++;
     }
     return done;
@@ -309,13 +360,18 @@ start_copies(gp_staging *s)
 void
 gp_staged_result(gp_op *op)
 {
-    const gp_staged *staged = op->request->staged;
+    gp_staged *staged = op->request->staged;
     gp_staging *s = staged->stage;
     size_t offset = gp_op_plain_offset(op), bytes = gp_op_plain_bytes(op);
     const uint8_t *from =
         op->to_device ? gp_direct_place(op) : staged->memory + offset;
     gp_status status = op->to_device ? gp_direct_arrived(op) : GP_OK;
 
+    if (op->coded) {
+        gp_list_insert(&s->results, &op->ready);
+        staged->undecoded++;
+        return;
+    }
     if (status == GP_OK)
         status = s->device->ops->copy_async(s->device, staged->out + offset,
                                             from, bytes, s->back);
@@ -331,12 +387,43 @@ gp_staged_return(gp_request *r)
 
     if (!gp_kind_pulls(r->kind))
         return false;
+    if (r->staged->undecoded > 0)
+        return true; /* with the last of them */
     status = s->device->ops->event_record(s->device, r->staged->ended, s->back);
     if (status == GP_OK)
         gp_list_insert(&s->returning, &r->staged->link);
     else
         fail(s, status);
     return true;
+}
+
+/* Messages that have come since the last turn become results together. */
+static int
+start_results(gp_staging *s)
+{
+    int done = 0;
+
+    while (!gp_list_empty(&s->results)) {
+        gp_op *ops[STAGE_PARTS] = {NULL};
+        size_t n = gather(&s->results, gp_devcode_decoder, ops);
+        gp_status status = gp_devcode_decode(ops, n);
+
+        if (status == GP_AGAIN)
+            break; /* others are under way */
+        if (status != GP_OK) {
+            fail(s, status);
+            break;
+        }
+        for (size_t i = 0; i < n; i++) {
+            gp_request *r = ops[i]->request;
+
+            gp_list_remove(&ops[i]->ready);
+            if (--r->staged->undecoded == 0 && r->left == 0)
+                (void)gp_staged_return(r);
+        }
+        done++;
+    }
+    return done;
 }
 
 static int
@@ -351,6 +438,8 @@ take_returned(gp_staging *s)
 
         if (status == GP_PENDING)
             break;
+        if (status == GP_OK)
+            status = gp_devcode_check(staged->request);
         if (status != GP_OK) {
             fail(s, status);
             break;
@@ -406,6 +495,7 @@ gp_stagings_turn(gp_worker *w)
         done += look_at_streams(s);
         done += take_arrived(s);
         done += start_copies(s);
+        done += start_results(s);
         done += take_returned(s);
         if (s->failed == GP_OK)
             continue;
@@ -420,7 +510,7 @@ gp_stagings_busy(const gp_worker *w)
 {
     for (const gp_staging *s = w->stages; s; s = s->next)
         if (s->copies > 0 || s->failed != GP_OK ||
-            !gp_list_empty(&s->returning) ||
+            !gp_list_empty(&s->returning) || !gp_list_empty(&s->results) ||
             (!gp_list_empty(&s->waiting) &&
              gp_clock_ns() - s->news_ns < STAGE_AWAKE_NS))
             return atomic_load(&w->fault) == GP_OK;

@@ -18,12 +18,16 @@
 #define GP_STAGING_H
 
 #include "device/arena.h"
+#include "device/coder.h"
 #include "worker/worker_int.h"
 
-/* Copies to the host that are under way at a time, and when more of them wait:
- * enough to keep the copy engine busy between two turns of ours. */
+/* Batches to the host that are under way at a time, and when more of them wait:
+ * enough to keep the copy engine busy between two turns of ours. Small chunks
+ * share a batch, which is one launch of each kernel and one event. */
 #define STAGE_COPIES 16u
 #define STAGE_WINDOW (8u << 20)
+#define STAGE_BATCH  (4u << 20)
+#define STAGE_PARTS  64u
 /* While gradients keep coming nobody sleeps for the next one. */
 #define STAGE_AWAKE_NS 2000000u
 #define STAGE_NAP_NS   1000000u
@@ -32,7 +36,7 @@ typedef struct gp_segment gp_segment; /* direct.c */
 
 typedef struct stage_copy {
     gp_device_event *done;
-    gp_op *op;
+    gp_list ops;
     size_t bytes;
 } stage_copy;
 
@@ -58,6 +62,7 @@ struct gp_staging {
     bool blind;             /* that cannot be: they only read */
     gp_list waiting;        /* staged requests whose stream is not there yet */
     gp_list copying;        /* operations by priority */
+    gp_list results;        /* operations whose results are to be decoded */
     gp_list returning; /* staged requests, all of whose results are on `back` */
     stage_copy copy[STAGE_COPIES]; /* a ring */
     uint32_t head, copies;
@@ -73,7 +78,7 @@ struct gp_staged {
     gp_request *request;
     gp_staging *stage;
     uint8_t *memory;   /* pinned, as long as the tensor */
-    uint8_t *messages; /* pinned, of a push that the device encodes */
+    uint8_t *messages; /* pinned, of pushes and results, one per chunk */
     size_t stride;     /* between these */
     /* The same two in memory that network devices reach, or NULL. */
     uint8_t *shown, *shown_messages;
@@ -85,6 +90,7 @@ struct gp_staged {
     const uint8_t *grad; /* on the device */
     uint8_t *out;        /* likewise */
     uint32_t absent;     /* chunks that are not copied */
+    uint32_t undecoded;  /* results that are here, but not on `back` */
     bool detached;       /* nobody waits on the host; under submit_lock */
 };
 
@@ -130,7 +136,7 @@ gp_status gp_staged_begin(gp_request *r, const gp_on_stream *on,
 gp_status gp_staging_check(const gp_tensor *t, const gp_on_stream *on,
                            const void *grad, const void *out);
 
-/* --- devcode.c: pushes that the device encodes --- */
+/* --- devcode.c: what the device encodes and decodes --- */
 
 /* Finds out whether it can; if not, the host does. */
 gp_status gp_devcode_open(gp_tensor *t);
@@ -144,10 +150,20 @@ bool gp_devcode_pushes(const gp_request *r);
 /* Whether it is the request's turn, and that it is taken. */
 bool gp_devcode_is_next(const gp_request *r);
 void gp_devcode_begin(const gp_request *r);
-/* Queues the work. GP_AGAIN: later. */
-gp_status gp_devcode_encode(const gp_op *op);
-/* What that has made. */
+/* What can go in one batch has the same one; NULL: copies as they are. */
+const gp_coder *gp_devcode_encoder(const gp_op *op);
+const gp_coder *gp_devcode_decoder(const gp_op *op);
+/* Queues the work of a batch. GP_AGAIN: later. */
+gp_status gp_devcode_encode(gp_op *const *ops, size_t n);
+gp_status gp_devcode_decode(gp_op *const *ops, size_t n);
+/* What encoding has made. */
 const void *gp_devcode_message(const gp_op *op, size_t *length);
+/* Whether the device decodes the result, and takes the message for that. */
+bool gp_devcode_pulls(const gp_op *op);
+gp_status gp_devcode_keep(gp_op *op, const gp_codec_context *context, bool sum,
+                          const void *bytes, size_t length);
+/* Once all of a request are decoded: what was wrong with a message. */
+gp_status gp_devcode_check(const gp_request *r);
 
 /* --- direct.c: memory of devices that network devices reach --- */
 

@@ -144,6 +144,7 @@ typedef struct gp_op {
     bool asking;   /* it was sent; the agreement is not here */
     bool agreed;   /* `shared` is what all encode with */
     bool absent;   /* its gradient is not here: on a device, or not made */
+    bool coded;    /* its result is a message that a device will decode */
     /* Network devices read and write it on the device. */
     bool from_device, to_device;
     uint64_t lacking;     /* elements of it, in a request of parts ... */
@@ -232,10 +233,9 @@ struct gp_tensor {
     uint64_t pulled;       /* shared likewise: results given out, in steps */
     atomic_ullong version; /* shared: of what was pulled last */
     uint32_t first, chunks;
-    gp_devcode
-        *devcode;      /* how that device encodes pushes; NULL: the host does */
-    gp_staging *stage; /* the device that it is on; NULL: the host */
-    gp_list unused;    /* shared, under submit_lock: requests to reuse */
+    gp_devcode *devcode; /* what that device encodes, decodes; NULL: the host */
+    gp_staging *stage;   /* the device that it is on; NULL: the host */
+    gp_list unused;      /* shared, under submit_lock: requests to reuse */
 };
 
 /* One part at a time of what shards keep, on its way to or from one. */

@@ -28,6 +28,7 @@
 
 static gp_sim_cuda_options options;
 static uint64_t launches, copied, places, flushes;
+static uint32_t launches_of[GP_KERNEL_COUNT];
 static struct {
     const char *function;
     uint32_t left;
@@ -559,6 +560,7 @@ sim_cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz,
     }
     pthread_mutex_lock(&sim_lock);
     launches++;
+    launches_of[kernel - gp_emulated_kernels]++;
     pthread_mutex_unlock(&sim_lock);
     return sim_queue(s, w);
 }
@@ -689,6 +691,19 @@ gp_sim_cuda_launches(void)
 
     pthread_mutex_lock(&sim_lock);
     out = launches;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
+}
+
+uint32_t
+gp_sim_cuda_launches_of(const char *name)
+{
+    uint32_t out = 0;
+
+    pthread_mutex_lock(&sim_lock);
+    for (size_t i = 0; gp_emulated_kernels[i].name; i++)
+        if (strcmp(gp_emulated_kernels[i].name, name) == 0)
+            out = launches_of[i];
     pthread_mutex_unlock(&sim_lock);
     return out;
 }

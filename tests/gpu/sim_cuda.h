@@ -49,6 +49,7 @@ uint32_t gp_sim_cuda_objects(void);
 
 /* Kernels launched, and bytes copied, since the installation. */
 uint64_t gp_sim_cuda_launches(void);
+uint32_t gp_sim_cuda_launches_of(const char *kernel);
 uint64_t gp_sim_cuda_copied(void);
 
 /* Says that a graph is being captured from a stream. */

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * finish.cu - from the sum of workers' messages to what an updater makes of it,
+ * once it is decoded: the majority of votes, or a multiple.
+ */
+#include "compress/cuda/common.cuh"
+
+/* `tile` is that of the decoder: parts have the blocks that it had. */
+extern "C" __global__ void
+gp_cuda_finish(const gp_cuda_part *part, uint32_t parts, uint32_t word,
+               uint32_t add, uint32_t tile)
+{
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    uint64_t begin = (uint64_t)(blockIdx.x - mine->first_block) * tile;
+    uint64_t end = begin + tile < mine->count ? begin + tile : mine->count;
+
+    (void)word;
+    (void)add;
+    for (uint64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+        float x = mine->target[i];
+
+        if (!mine->signs)
+            mine->target[i] = __fmul_rn(x, mine->scale);
+        else if (x == x)
+            mine->target[i] = x < 0 ? -1.0f : 1.0f;
+    }
+}
