@@ -359,6 +359,18 @@ cannot_connect(gp_conn *conn, gp_status status)
                    *text ? " (" : "", text, *text ? ")" : "");
 }
 
+/* A way that the configuration insists on has failed: the transport knows. */
+static void
+not_supported(gp_conn *conn)
+{
+    char text[640] = "";
+
+    conn->link->ops->ep_describe(conn->ep, text, sizeof(text));
+    gp_worker_fail(conn->worker, GP_ERR_UNSUPPORTED,
+                   "the connection to shard %u at %s ended: %s", conn->shard,
+                   conn->address, text);
+}
+
 static void
 on_closed(gp_conn *conn, gp_status status)
 {
@@ -375,6 +387,8 @@ on_closed(gp_conn *conn, gp_status status)
                        conn->address, conn->shard);
     else if (conn->state == CONN_CONNECTING && status != GP_ERR_VERSION)
         cannot_connect(conn, status);
+    else if (status == GP_ERR_UNSUPPORTED)
+        not_supported(conn);
     else if (status == GP_ERR_VERSION)
         gp_worker_fail(
             w, status,

@@ -30,10 +30,25 @@ typedef struct plan {
     uint8_t *result[WORKERS][COUNT][STEPS];
     uint64_t direct[WORKERS]; /* bytes */
     gp_status ended[WORKERS];
-    /* What goes wrong in step 1, called by rank 0's thread. */
+    char text[WORKERS][600];
+    /* What goes wrong, before step 1 or before the first one; called by rank
+     * 0's thread. */
     void (*trouble)(gp_sim *sim);
+    bool early;
+    bool may_end; /* the job does not survive it */
     gp_sim *sim;
 } plan;
+
+static gp_status
+try_step(gp_tensor *t, const kind *k, gp_device *d, void *block, uint8_t *bytes)
+{
+    gp_request *r;
+    gp_status status;
+
+    job_check(d->ops->copy_in(d, block, bytes, bytes_of(k)));
+    status = gp_push_pull_on(t, block, block, GP_STREAM_DEFAULT, &r);
+    return status == GP_OK ? gp_wait(&r, -1) : status;
+}
 
 static void
 one_step(gp_tensor *t, const kind *k, gp_device *d, void *block, uint8_t *bytes)
@@ -45,10 +60,23 @@ one_step(gp_tensor *t, const kind *k, gp_device *d, void *block, uint8_t *bytes)
         job_check(gp_wait(&r, -1));
         return;
     }
-    job_check(d->ops->copy_in(d, block, bytes, bytes_of(k)));
-    job_check(gp_push_pull_on(t, block, block, GP_STREAM_DEFAULT, &r));
-    job_check(gp_wait(&r, -1));
+    job_check(try_step(t, k, d, block, bytes));
     job_check(d->ops->copy_out(d, bytes, block, bytes_of(k)));
+}
+
+/* Steps of a job that will end. */
+static void
+train_to_the_end(plan *p, gp_tensor **t, uint32_t rank, gp_device *d,
+                 void **block)
+{
+    for (uint32_t s = 0; p->ended[rank] == GP_OK && s < 1000; s++) {
+        if (s == 1 && rank == 0 && !p->early)
+            p->trouble(p->sim);
+        for (uint32_t i = 0; i < COUNT && p->ended[rank] == GP_OK; i++)
+            p->ended[rank] =
+                try_step(t[i], &parts[i], d, block[i], p->result[rank][i][0]);
+    }
+    snprintf(p->text[rank], sizeof(p->text[rank]), "%s", gp_last_error());
 }
 
 static void
@@ -88,10 +116,16 @@ train(job *j, gp_worker *w, uint32_t rank)
         job_check(d->ops->alloc(d, bytes_of(&parts[i]), &block[i]));
     p->ended[rank] = gp_worker_ready(w);
     job_note(j, rank, p->ended[rank]);
-    if (p->ended[rank] == GP_OK)
+    if (p->early)
+        job_check(gp_barrier(w)); /* all have found out what works */
+    if (p->early && rank == 0)
+        p->trouble(p->sim);
+    if (p->may_end)
+        train_to_the_end(p, t, rank, d, block);
+    else if (p->ended[rank] == GP_OK)
         give_first(t[COUNT - 1], &parts[COUNT - 1], d, block[COUNT - 1]);
     for (uint32_t s = 0; p->ended[rank] == GP_OK && s < STEPS; s++) {
-        if (s == 1 && rank == 0 && p->trouble)
+        if (s == 1 && rank == 0 && p->trouble && !p->early)
             p->trouble(p->sim);
         for (uint32_t i = 0; i < COUNT; i++) {
             fill(&parts[i], rank, i, s, p->result[rank][i][s]);
@@ -333,6 +367,25 @@ memory_is_staged(void **state)
     job_log_stop();
 }
 
+/* One worker ends with the cause. */
+static void
+lose(plan *p, const gp_sim_device *device, const char *part)
+{
+    bool found = false;
+    job j;
+
+    p->on_device = p->may_end = true;
+    open_plan(p);
+    (void)run_on(p, device, &j, NULL, NULL);
+    for (uint32_t r = 0; r < WORKERS; r++) {
+        assert_int_not_equal(p->ended[r], GP_OK);
+        found |= p->ended[r] == GP_ERR_UNSUPPORTED && strstr(p->text[r], part);
+    }
+    if (!found)
+        fail_msg("%s; %s", p->text[0], p->text[1]);
+    close_plan(p);
+}
+
 /* A way that the configuration insists on, and that is closed. */
 static void
 refuse(plan *p, const gp_sim_device *device, const char *part)
@@ -365,6 +418,93 @@ a_way_may_be_insisted_on(void **state)
     use_cuda(false, 100);
     refuse(&a, &both_ways, "the driver does not export memory of cuda:0");
     use_cuda(true, 100);
+}
+
+/* The first processes of the fabric are the shards, those behind them the
+ * workers, in any order. */
+#define A_WORKER 3u
+#define A_SHARD  1u
+
+static void
+refuse_dmabuf(gp_sim *sim)
+{
+    gp_sim_fail(sim, "reg_dmabuf_mr", 1, ENOMEM);
+}
+
+static void
+protect(gp_sim *sim)
+{
+    static const gp_sim_break how = {.process = A_WORKER,
+                                     .after_bytes = 20000,
+                                     .status = IBV_WC_LOC_PROT_ERR};
+
+    gp_sim_break_qp(sim, &how);
+}
+
+static void
+deny(gp_sim *sim)
+{
+    gp_sim_async(sim, A_WORKER, IBV_EVENT_QP_ACCESS_ERR);
+}
+
+static void
+deny_shard(gp_sim *sim)
+{
+    static const gp_sim_break how = {.process = A_SHARD,
+                                     .after_bytes = 20000,
+                                     .status = IBV_WC_REM_ACCESS_ERR};
+
+    gp_sim_break_qp(sim, &how);
+}
+
+static void
+ways_are_left_for_the_next(void **state)
+{
+    static const struct {
+        void (*trouble)(gp_sim *sim);
+        bool early;
+        const char *said;
+    } cases[] = {
+        {refuse_dmabuf, true, "ibv_reg_dmabuf_mr: Cannot allocate memory"},
+        {protect, false, "a WRITE from there ended with"},
+        {deny, false, "the device refused a WRITE of the peer's to there"},
+        {deny_shard, false, NULL},
+    };
+    static const gp_sim_device *const devices[] = {&both_ways, &only_dmabuf};
+    static const char *const next[] = {"through nvidia-peermem from now on",
+                                       "through the host's memory from now on"};
+
+    (void)state;
+    for (size_t i = 0; i < 2 * GP_COUNT_OF(cases); i++) {
+        plan p = {.trouble = cases[i / 2].trouble, .early = cases[i / 2].early};
+
+        job_log_start();
+        ok_on(&p, devices[i % 2], NULL, NULL);
+        if (cases[i / 2].said) {
+            if (!job_log_has("by DMA-BUF any more") ||
+                !job_log_has(cases[i / 2].said) || !job_log_has(next[i % 2]))
+                fail_msg("case %zu", i);
+        }
+        job_log_stop();
+    }
+}
+
+static void
+a_way_that_is_insisted_on_may_fail(void **state)
+{
+    plan a = {.dmabuf = "yes",
+              .setting = "ib_reconnect",
+              .value = "200ms",
+              .trouble = refuse_dmabuf,
+              .early = true};
+    plan b = {.dmabuf = "yes",
+              .setting = "ib_reconnect",
+              .value = "200ms",
+              .trouble = protect};
+
+    (void)state;
+    lose(&a, &both_ways, "GRADPUSH_GDR_DMABUF=yes, but sim0 cannot reach");
+    lose(&b, &both_ways, "GRADPUSH_GDR_DMABUF=yes, but sim0 cannot reach");
 }
 
 static void
@@ -403,6 +543,8 @@ main(void)
         cmocka_unit_test(memory_goes_by_peermem),
         cmocka_unit_test(memory_is_staged),
         cmocka_unit_test(a_way_may_be_insisted_on),
+        cmocka_unit_test(ways_are_left_for_the_next),
+        cmocka_unit_test(a_way_that_is_insisted_on_may_fail),
         cmocka_unit_test(writes_are_flushed_where_they_must),
     };
 

@@ -91,6 +91,7 @@ by_dmabuf(const range *r)
     (void)close(fd);
     if (!mr)
         gp_fail_errno(GP_ERR_UNSUPPORTED, error, "ibv_reg_dmabuf_mr");
+    errno = error;
     return mr;
 }
 
@@ -98,9 +99,11 @@ static struct ibv_mr *
 by_peermem(const range *r)
 {
     struct ibv_mr *mr = r->api->reg_mr(r->pd, r->base, r->bytes, r->access);
+    int error = errno;
 
     if (!mr)
-        gp_fail_errno(GP_ERR_UNSUPPORTED, errno, "ibv_reg_mr of its memory");
+        gp_fail_errno(GP_ERR_UNSUPPORTED, error, "ibv_reg_mr of its memory");
+    errno = error;
     return mr;
 }
 
@@ -120,7 +123,9 @@ register_bulk(gp_direct way, const range *r, const gp_domain *d)
     relaxed.access |= IBV_ACCESS_RELAXED_ORDERING;
     if (d->relaxed >= 0)
         mr = register_by(way, &relaxed);
-    return mr ? mr : register_by(way, r);
+    if (!mr && (d->relaxed < 0 || errno != ENOMEM))
+        mr = register_by(way, r);
+    return mr;
 }
 
 static void
