@@ -129,6 +129,7 @@ gp_doctor_main(int argc, char **argv)
         return GP_EXIT_FAILURE;
     }
     gp_doctor_init(doctor, config);
+    doctor->tries = true;
     gp_doctor_scan(doctor);
     for (size_t i = 0; gp_doctor_groups[i].name; i++)
         if (!o.only || (o.only & 1u << i))

@@ -76,6 +76,7 @@ typedef struct gp_doctor_gpu {
     char name[128];
     bool cuda;                        /* the driver knows it */
     int dmabuf, gdr, ordering, flush; /* attributes; -1: not known */
+    uint32_t ordinal;                 /* the driver's number */
 } gp_doctor_gpu;
 
 /* Counters of a network interface, as its driver names them. */
@@ -108,7 +109,8 @@ typedef struct gp_doctor {
      * bit by bit; its counters. */
     int (*pfc_of)(const char *netdev, uint8_t *enabled);
     int (*stats_of)(const char *netdev, gp_doctor_stats *out);
-    bool cuda; /* whether to ask the CUDA driver */
+    bool cuda;  /* whether to ask the CUDA driver */
+    bool tries; /* whether to have GPUs' memory written to by adapters */
 
     gp_doctor_port ports[GP_DOCTOR_PORTS];
     size_t port_count, device_count;

@@ -107,6 +107,7 @@ ask_device(gp_doctor *doctor, const cuda_calls *calls, CUdevice device)
         if (!same_bus_id(bus_id, gpu->bus_id))
             continue;
         gpu->cuda = true;
+        gpu->ordinal = (uint32_t)device;
         calls->cuDeviceGetName_(gpu->name, (int)sizeof(gpu->name), device);
         gpu->dmabuf =
             attribute(calls, device, CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "direct.h"
 #include "doctor.h"
 #include "transports/verbs/verbs_probe.h"
 
@@ -278,6 +279,36 @@ check_rung(gp_doctor *doctor, bool dmabuf)
     }
 }
 
+/* What a worker would find: memory is registered, written to and compared. */
+static void
+check_trial(gp_doctor *doctor, size_t index)
+{
+    gp_check *c =
+        gp_doctor_add(doctor, GROUP, "trial", doctor->gpus[index].label);
+    gp_direct_pair pairs[GP_DIRECT_PAIRS];
+    char text[2 * GP_DIRECT_TEXT] = "";
+    bool staged = false;
+    size_t count = 0;
+
+    if (gp_direct_try(doctor->config, doctor->gpus[index].ordinal, pairs,
+                      GP_DIRECT_PAIRS, &count) != GP_OK) {
+        gp_check_set(c, GP_CHECK_FAIL, "%.500s", gp_last_error());
+        gp_check_fix(c, "the fixes of gpu.dmabuf and gpu.peermem, or without "
+                        "GRADPUSH_GDR_DMABUF and GRADPUSH_GDR_PEERMEM");
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        gp_doctor_append(text, sizeof(text), "%s%s", i ? ". " : "",
+                         pairs[i].text);
+        gp_check_text(c, "way", gp_direct_name(pairs[i].way));
+        staged |= pairs[i].way == GP_DIRECT_STAGING;
+    }
+    gp_check_set(c, staged ? GP_CHECK_WARN : GP_CHECK_OK, "%.500s", text);
+    if (staged)
+        gp_check_fix(c, "the fix of gpu.dmabuf, or else that of gpu.peermem; "
+                        "gpu.acs and gpu.iommu where a write fails");
+}
+
 static void
 check_ordering(gp_doctor *doctor, const gp_doctor_gpu *gpu)
 {
@@ -455,6 +486,9 @@ gp_doctor_check_gpu(gp_doctor *doctor)
     check_peermem(doctor);
     dmabuf = check_dmabuf(doctor);
     check_rung(doctor, dmabuf);
+    for (size_t i = 0; i < doctor->gpu_count; i++)
+        if (doctor->tries && doctor->device_count && doctor->gpus[i].cuda)
+            check_trial(doctor, i);
     check_acs(doctor);
     check_iommu(doctor);
 }

@@ -16,6 +16,7 @@
 
 #include "base/base.h"
 #include "device/device.h"
+#include "direct.h"
 #include "info_rdma.h"
 #include "json.h"
 #include "rendezvous/rendezvous.h"
@@ -310,6 +311,31 @@ show_codecs(const gp_info *info)
     show_aliases(info);
 }
 
+/* By which way RDMA devices reach its memory; where there are none, why. */
+static void
+show_direct(const gp_info *info, gp_json *device, uint32_t index)
+{
+    gp_direct_pair pairs[GP_DIRECT_PAIRS];
+    gp_json *list = gp_json_array(device, "gpudirect");
+    size_t count = 0;
+
+    if (gp_direct_try(info->config, index, pairs, GP_DIRECT_PAIRS, &count) !=
+        GP_OK) {
+        gp_json_text(device, "gpudirect_reason", gp_last_error());
+        if (!info->document)
+            printf("%-6s GPUDirect: %s\n", "", gp_last_error());
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        gp_json *o = gp_json_object(list, NULL);
+
+        gp_json_text(o, "way", gp_direct_name(pairs[i].way));
+        gp_json_text(o, "text", pairs[i].text);
+        if (!info->document)
+            printf("%-6s GPUDirect between %s\n", "", pairs[i].text);
+    }
+}
+
 static void
 show_device(const gp_info *info, gp_json *list, const gp_device_ops *ops,
             uint32_t index)
@@ -333,6 +359,8 @@ show_device(const gp_info *info, gp_json *list, const gp_device_ops *ops,
     if (!info->document)
         printf("%-6s %u: %s, %.1f GB of memory\n", ops->kind, p.index, p.name,
                (double)p.memory_bytes / 1e9);
+    if (ops == &gp_device_cuda)
+        show_direct(info, o, index);
 }
 
 static void

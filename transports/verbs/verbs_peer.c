@@ -455,6 +455,14 @@ gp_vb_peer_probe(gp_domain *d, const gp_peer_memory *peer, void *base,
     if ((uintptr_t)base % page || bytes % page || bytes < 2 * page)
         return gp_fail(GP_ERR_INVALID, "peer_probe: %zu bytes at %p", bytes,
                        base);
+    for (uint32_t i = 0; i < d->rails && status == GP_OK; i++) {
+        char name[sizeof(d->rail[i].name)];
+
+        snprintf(name, sizeof(name), "%s", d->rail[i].name);
+        name[strcspn(name, ":")] = '\0';
+        status = probe_pair(d, peer, name, base, bytes);
+    }
+    /* Where routes lead besides. */
     GP_LIST_EACH (item, &d->devices) {
         const gp_vb_device *device = GP_CONTAINER_OF(item, gp_vb_device, link);
 
