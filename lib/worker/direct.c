@@ -378,6 +378,26 @@ gp_direct_arrived(const gp_op *op)
     return s->flushes ? s->device->ops->flush_writes(s->device) : GP_OK;
 }
 
+bool
+gp_direct_describe(const gp_worker *w, uint32_t n, gp_direct *way, char *text,
+                   size_t capacity)
+{
+    for (const gp_staging *s = w->stages; s; s = s->next)
+        for (int i = 0; i < w->links; i++) {
+            const worker_link *link = &w->link[i];
+            uint32_t k = 0;
+
+            while (reaches(link) &&
+                   link->ops->peer_describe(link->domain, &s->peer, k, way,
+                                            text, capacity)) {
+                if (n-- == 0)
+                    return true;
+                k++;
+            }
+        }
+    return false;
+}
+
 void
 gp_direct_withdraw(gp_conn *conn)
 {

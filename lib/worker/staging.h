@@ -186,6 +186,9 @@ const void *gp_direct_payload(gp_op *op, gp_mem **mem);
 gp_status gp_direct_expose(const gp_op *op, uint32_t *token, uint64_t *offset);
 /* It has: work that is queued from now on sees it. */
 gp_status gp_direct_arrived(const gp_op *op);
+/* The n-th pair of a device and a network device, as it is now. */
+bool gp_direct_describe(const gp_worker *w, uint32_t n, gp_direct *way,
+                        char *text, size_t capacity);
 /* Before a connection ends. */
 void gp_direct_withdraw(gp_conn *conn);
 

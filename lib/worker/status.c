@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "worker/worker_int.h"
+#include "worker/staging.h"
 
 #define TENSORS_MAX 16u
 #define SHARDS_MAX  32u
@@ -182,6 +182,25 @@ put_stats(const gp_worker *w, gp_json_text *j)
     gp_json_put_count(j, "messages_sent", s.messages_sent);
     gp_json_put_count(j, "messages_received", s.messages_received);
     gp_json_put_count(j, "memory", s.memory);
+    gp_json_put_count(j, "direct_bytes", s.direct_bytes);
+}
+
+static void
+put_direct(const gp_worker *w, gp_json_text *j)
+{
+    static const char *const names[] = {"dmabuf", "peermem", "staging"};
+    gp_direct way;
+    char text[640];
+
+    gp_json_open(j, "gpudirect", '[');
+    for (uint32_t n = 0; gp_direct_describe(w, n, &way, text, sizeof(text));
+         n++) {
+        gp_json_open(j, NULL, '{');
+        gp_json_put_text(j, "way", names[way]);
+        gp_json_put_text(j, "text", text);
+        gp_json_shut(j, '}');
+    }
+    gp_json_shut(j, ']');
 }
 
 static void
@@ -218,6 +237,7 @@ write_worker(gp_reported *r, uint64_t round, char *out, size_t capacity)
     put_identity(w, &j);
     put_requests(w, &j);
     put_stats(w, &j);
+    put_direct(w, &j);
     put_connections(w, &j);
     put_tensors(w, &j);
     gp_driver_release(w->driver);

@@ -8,7 +8,9 @@
 #include <dirent.h>
 #include <errno.h>
 
-#include "device/arena.h"
+/* Before names that its parameters have, too. */
+#include "worker/staging.h"
+
 #include "tests/gpu/stream_trainer.h"
 #include "tests/sim/sim.h"
 
@@ -30,7 +32,8 @@ typedef struct plan {
     uint8_t *result[WORKERS][COUNT][STEPS];
     uint64_t direct[WORKERS]; /* bytes */
     gp_status ended[WORKERS];
-    char text[WORKERS][600];
+    char text[WORKERS][640];
+    gp_direct way[WORKERS]; /* in the end */
     /* What goes wrong, before step 1 or before the first one; called by rank
      * 0's thread. */
     void (*trouble)(gp_sim *sim);
@@ -131,6 +134,14 @@ train(job *j, gp_worker *w, uint32_t rank)
             fill(&parts[i], rank, i, s, p->result[rank][i][s]);
             one_step(t[i], &parts[i], d, block[i], p->result[rank][i][s]);
         }
+    }
+    if (p->on_device && p->ended[rank] == GP_OK) {
+        gp_driver_hold(w->driver);
+        job_require(gp_direct_describe(w, 0, &p->way[rank], p->text[rank],
+                                       sizeof(p->text[rank])));
+        job_require(!gp_direct_describe(w, 1, &p->way[rank], p->text[rank],
+                                        sizeof(p->text[rank])));
+        gp_driver_release(w->driver);
     }
     gp_worker_stats(w, &stats);
     p->direct[rank] = stats.direct_bytes;
@@ -298,6 +309,8 @@ memory_goes_by_dmabuf(void **state)
     job_log_start();
     ok_on(&p, &only_dmabuf, seen, &count);
     check_bytes(&p, true, true);
+    assert_int_equal(p.way[0], GP_DIRECT_DMABUF);
+    assert_string_equal(p.text[1], "cuda:0 and sim0: by DMA-BUF");
     assert_true(job_log_has("GPUDirect between cuda:0 and sim0: by DMA-BUF"));
     job_log_stop();
     /* Two trials of two ends each, then a segment for each shard. */
@@ -328,6 +341,7 @@ memory_goes_by_peermem(void **state)
     job_log_start();
     ok_on(&p, &only_peermem, seen, &count);
     check_bytes(&p, true, true);
+    assert_int_equal(p.way[1], GP_DIRECT_PEERMEM);
     assert_true(
         job_log_has("GPUDirect between cuda:0 and sim0: by "
                     "nvidia-peermem; not by DMA-BUF: ibv_reg_dmabuf_mr"));
@@ -351,6 +365,7 @@ memory_is_staged(void **state)
     job_log_start();
     ok_on(&p, &no_way, seen, &count);
     check_bytes(&p, false, false);
+    assert_int_equal(p.way[0], GP_DIRECT_STAGING);
     assert_int_equal(count, 0);
     assert_true(job_log_has("by the host's memory; not by DMA-BUF: "
                             "ibv_reg_dmabuf_mr: Operation not supported; "
@@ -484,6 +499,8 @@ ways_are_left_for_the_next(void **state)
             if (!job_log_has("by DMA-BUF any more") ||
                 !job_log_has(cases[i / 2].said) || !job_log_has(next[i % 2]))
                 fail_msg("case %zu", i);
+            assert_int_equal(GP_MAX(p.way[0], p.way[1]),
+                             i % 2 ? GP_DIRECT_STAGING : GP_DIRECT_PEERMEM);
         }
         job_log_stop();
     }
