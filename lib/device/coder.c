@@ -303,9 +303,26 @@ find_slot(gp_coder *c, slot **out)
     return GP_AGAIN;
 }
 
+/* What a call leaves in a slot is of no use to a graph that is launched later.
+ */
+static gp_status
+check_capture(const gp_coder *c, void *stream)
+{
+    bool capturing = false;
+    gp_status status =
+        c->device->ops->is_capturing(c->device, stream, &capturing);
+
+    if (status == GP_OK && capturing)
+        return gp_fail(GP_ERR_UNSUPPORTED,
+                       "codec %s: a graph is being captured from the stream: "
+                       "encode and decode outside of the capture",
+                       c->pipeline->name);
+    return status;
+}
+
 static gp_status
 begin(gp_coder *c, const gp_coder_kernel *kernel, const char *what, size_t n,
-      batch *out)
+      void *stream, batch *out)
 {
     gp_status status;
 
@@ -320,7 +337,9 @@ begin(gp_coder *c, const gp_coder_kernel *kernel, const char *what, size_t n,
                        "%zu parts in a call, room for %zu: reserve more", n,
                        c->room.parts);
     *out = (batch){.n = n};
-    status = find_slot(c, &out->slot);
+    status = check_capture(c, stream);
+    if (status == GP_OK)
+        status = find_slot(c, &out->slot);
     if (status != GP_OK)
         return status;
     out->parts = (gp_cuda_part *)out->slot->pinned;
@@ -482,11 +501,13 @@ launch_end(gp_coder *c, const batch *b, const gp_coder_kernel *decoder,
     return launch(c, b, &all, &k, false, stream);
 }
 
-/* There is one space: work of another stream waits for the work that had it. */
+/* There is one space: work of another stream waits for the work that had it.
+ * The calling thread's own stream may have been another thread's. */
 static gp_status
 wait_for_space(gp_coder *c, const batch *b, void *stream)
 {
-    if (!b->space || !c->last || c->last_stream == stream)
+    if (!b->space || !c->last ||
+        (c->last_stream == stream && stream != GP_STREAM_PER_THREAD))
         return GP_OK;
     return c->device->ops->event_wait(c->device, c->last->event, stream);
 }
@@ -632,7 +653,7 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
     gp_status status;
     batch b;
 
-    status = begin(c, kernel, "encode", n, &b);
+    status = begin(c, kernel, "encode", n, stream, &b);
     for (size_t i = 0; i < n && status == GP_OK; i++) {
         const gp_coder_part *p = &parts[i];
         gp_cuda_part *to = place(&b, i, kernel, c->plan.heads, p->count);
@@ -674,7 +695,7 @@ gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
     gp_status status;
     batch b;
 
-    status = begin(c, kernel, "decode", n, &b);
+    status = begin(c, kernel, "decode", n, stream, &b);
     for (size_t i = 0; i < n && status == GP_OK; i++) {
         const gp_coder_part *p = &parts[i];
         bool right = length_right(c, p->length, p->count);
@@ -750,7 +771,7 @@ gp_coder_fold(gp_coder *c, const gp_coder_sum *sums, size_t n, bool add,
     gp_status status;
     batch b;
 
-    status = begin(c, kernel, "fold", n, &b);
+    status = begin(c, kernel, "fold", n, stream, &b);
     for (size_t i = 0; i < n && status == GP_OK; i++) {
         gp_cuda_part none;
 

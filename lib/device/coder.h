@@ -88,8 +88,8 @@ bool gp_coder_decodes(const gp_coder *coder);
 
 /* All three: GP_OK, GP_AGAIN when all slots are in use (nothing is queued: call
  * again later), GP_ERR_TOO_LARGE for more than there is room for,
- * GP_ERR_INVALID, GP_ERR_UNSUPPORTED for what the pipeline cannot do, or what
- * the device says. */
+ * GP_ERR_INVALID, GP_ERR_UNSUPPORTED for what the pipeline cannot do or when a
+ * graph is being captured from the stream, or what the device says. */
 gp_status gp_coder_encode(gp_coder *coder, const gp_coder_part *parts, size_t n,
                           void *stream);
 /* With `add` the decoded elements are added to the targets. */

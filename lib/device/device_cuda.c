@@ -163,12 +163,10 @@ cuda_alloc(gp_device *device, size_t bytes, void **out)
 static void
 cuda_free(gp_device *device, void *block)
 {
-    CUcontext ours;
-
     if (!block || gp_cuda_enter(device) != GP_OK)
         return;
     gp_cuda.cuMemFree_(gp_cuda_pointer(block));
-    gp_cuda.cuCtxPopCurrent_(&ours);
+    gp_cuda_pop();
 }
 
 static gp_status

@@ -115,21 +115,48 @@ gp_cuda_failed(CUresult result, const char *call)
     return gp_fail(status, "%s: %s", call, error_name(result));
 }
 
+/* What this thread's calls do to captures of others: outermost calls put it
+ * back. */
+static _Thread_local struct {
+    int depth;
+    CUstreamCaptureMode before;
+} mode;
+
+static void
+relax(void)
+{
+    if (mode.depth++ > 0)
+        return;
+    mode.before = CU_STREAM_CAPTURE_MODE_RELAXED;
+    (void)gp_cuda.cuThreadExchangeStreamCaptureMode_(&mode.before);
+}
+
+void
+gp_cuda_pop(void)
+{
+    CUcontext ours;
+
+    if (gp_cuda.cuThreadExchangeStreamCaptureMode_ && --mode.depth == 0)
+        (void)gp_cuda.cuThreadExchangeStreamCaptureMode_(&mode.before);
+    gp_cuda.cuCtxPopCurrent_(&ours);
+}
+
 gp_status
 gp_cuda_enter(gp_device *device)
 {
     CUresult result = gp_cuda.cuCtxPushCurrent_(gp_cuda_of(device)->context);
 
-    return result == CUDA_SUCCESS ? GP_OK
-                                  : gp_cuda_failed(result, "cuCtxPushCurrent");
+    if (result != CUDA_SUCCESS)
+        return gp_cuda_failed(result, "cuCtxPushCurrent");
+    if (gp_cuda.cuThreadExchangeStreamCaptureMode_)
+        relax();
+    return GP_OK;
 }
 
 gp_status
 gp_cuda_leave(CUresult result, const char *call)
 {
-    CUcontext ours;
-
-    gp_cuda.cuCtxPopCurrent_(&ours);
+    gp_cuda_pop();
     return result == CUDA_SUCCESS ? GP_OK : gp_cuda_failed(result, call);
 }
 

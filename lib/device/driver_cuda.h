@@ -55,11 +55,12 @@
     X(cuLaunchKernel)
 
 /* What older drivers may lack. */
-#define GP_CUDA_OPTIONAL(X)          \
-    X(cuStreamWaitValue32)           \
-    X(cuMemGetHandleForAddressRange) \
-    X(cuPointerSetAttribute)         \
-    X(cuEventElapsedTime)            \
+#define GP_CUDA_OPTIONAL(X)              \
+    X(cuThreadExchangeStreamCaptureMode) \
+    X(cuStreamWaitValue32)               \
+    X(cuMemGetHandleForAddressRange)     \
+    X(cuPointerSetAttribute)             \
+    X(cuEventElapsedTime)                \
     X(cuFlushGPUDirectRDMAWrites)
 
 typedef struct gp_cuda_driver {
@@ -107,9 +108,14 @@ gp_status gp_cuda_need(void);
 gp_status gp_cuda_failed(CUresult result, const char *call);
 
 /* Makes the device's context current; gp_cuda_leave() restores what was, and
- * turns the result of the call in between into a status. */
+ * turns the result of the call in between into a status. In between nothing of
+ * ours breaks a graph that somebody captures, in whatever thread: that asking
+ * for an event's state does is meant for programs that wait for captured work,
+ * which we never do. */
 gp_status gp_cuda_enter(gp_device *device);
 gp_status gp_cuda_leave(CUresult result, const char *call);
+/* The latter without a result. */
+void gp_cuda_pop(void);
 
 /* stream_cuda.c */
 gp_status gp_cuda_alloc_pinned(gp_device *device, size_t bytes, void **out);

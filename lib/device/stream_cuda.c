@@ -156,14 +156,13 @@ gp_status
 gp_cuda_event_query(gp_device *device, gp_device_event *event)
 {
     CUresult result;
-    CUcontext ours;
     gp_status status = gp_cuda_enter(device);
 
     if (status != GP_OK)
         return status;
     result = gp_cuda.cuEventQuery_((CUevent)event);
     if (result == CUDA_ERROR_NOT_READY) {
-        gp_cuda.cuCtxPopCurrent_(&ours);
+        gp_cuda_pop();
         return GP_PENDING;
     }
     return gp_cuda_leave(result, "work on the device");
@@ -254,7 +253,6 @@ gp_status
 gp_cuda_launch(gp_device *device, const gp_launch *l, void *stream)
 {
     CUfunction function = NULL;
-    CUcontext ours;
     gp_status status;
 
     if (!l->grid)
@@ -264,7 +262,7 @@ gp_cuda_launch(gp_device *device, const gp_launch *l, void *stream)
         return status;
     status = get_function(gp_cuda_of(device), l->kernel, &function);
     if (status != GP_OK) {
-        gp_cuda.cuCtxPopCurrent_(&ours);
+        gp_cuda_pop();
         return status;
     }
     return gp_cuda_leave(gp_cuda.cuLaunchKernel_(function, l->grid, 1, 1,

@@ -212,8 +212,11 @@ look_at_streams(gp_staging *s)
         gp_staged *staged = GP_CONTAINER_OF(item, gp_staged, link);
         gp_status status;
 
-        if (late && late->stream == staged->stream)
-            continue; /* what is behind it is not done either */
+        /* What is behind it is not done either, unless each thread has a
+         * stream of that name. */
+        if (late && late->stream == staged->stream &&
+            late->stream != GP_STREAM_PER_THREAD)
+            continue;
         if (!gp_devcode_is_next(staged->request))
             continue;
         status = ops->event_query(s->device, staged->begun);

@@ -361,13 +361,20 @@ compare_all(const char *text, bool folds)
     }
 }
 
+static inline bool
+real_driver(void)
+{
+    const char *which = getenv("GRADPUSH_TEST_CUDA");
+
+    return which && strcmp(which, "real") == 0;
+}
+
 static inline void
 choose_driver(void)
 {
     static const gp_sim_cuda_options options = {.devices = 1};
-    const char *which = getenv("GRADPUSH_TEST_CUDA");
 
-    if (!which || strcmp(which, "real") != 0)
+    if (!real_driver())
         gp_sim_cuda_install(&options);
 }
 

@@ -60,6 +60,28 @@ fails(const char *function, CUresult *result)
             return result_;            \
     } while (0)
 
+/* What may not be done while some graph is captured, unless the thread says
+ * that it knows. */
+static _Thread_local CUstreamCaptureMode mode;
+static uint32_t broken;
+
+static bool
+breaks_capture(void)
+{
+    bool out;
+
+    pthread_mutex_lock(&sim_lock);
+    out = sim_captures > 0 && mode == CU_STREAM_CAPTURE_MODE_GLOBAL;
+    broken += out;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
+}
+#define UNSAFE                                            \
+    do {                                                  \
+        if (breaks_capture())                             \
+            return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED; \
+    } while (0)
+
 /* --- calls; the names are those of cuda.h with the macros' detours --- */
 
 static CUresult
@@ -196,6 +218,7 @@ sim_cuMemAlloc(CUdeviceptr *out, size_t bytes)
     CUresult result;
 
     MAY_FAIL;
+    UNSAFE;
     result = sim_block_new(bytes, current, options.dma_buf, &base);
     if (result == CUDA_SUCCESS)
         *out = (CUdeviceptr)(uintptr_t)base;
@@ -206,7 +229,7 @@ sim_cuMemAlloc(CUdeviceptr *out, size_t bytes)
 static CUresult
 sim_cuMemFree(CUdeviceptr base)
 {
-    sim_drain(&sim_usual);
+    sim_drain_usual();
     return sim_block_free((void *)(uintptr_t)base);
 }
 
@@ -215,13 +238,14 @@ sim_cuMemHostAlloc(void **out, size_t bytes, unsigned flags)
 {
     (void)flags;
     MAY_FAIL;
+    UNSAFE;
     return sim_block_new(bytes, -1, false, out);
 }
 
 static CUresult
 sim_cuMemFreeHost(void *base)
 {
-    sim_drain(&sim_usual);
+    sim_drain_usual();
     return sim_block_free(base);
 }
 
@@ -262,7 +286,7 @@ sim_cuPointerGetAttributes(unsigned count, CUpointer_attribute *which,
 static CUresult
 copy_now(void *to, const void *from, size_t bytes)
 {
-    sim_drain(&sim_usual);
+    sim_drain_usual();
     memcpy(to, from, bytes);
     pthread_mutex_lock(&sim_lock);
     copied += bytes;
@@ -274,6 +298,7 @@ static CUresult
 sim_cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes)
 {
     MAY_FAIL;
+    UNSAFE;
     return copy_now((void *)(uintptr_t)to, from, bytes);
 }
 
@@ -281,6 +306,7 @@ static CUresult
 sim_cuMemcpyDtoH(void *to, CUdeviceptr from, size_t bytes)
 {
     MAY_FAIL;
+    UNSAFE;
     return copy_now(to, (const void *)(uintptr_t)from, bytes);
 }
 
@@ -288,6 +314,7 @@ static CUresult
 sim_cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t bytes)
 {
     MAY_FAIL;
+    UNSAFE;
     /* The driver does not promise anything then. */
     if (to < from + bytes && from < to + bytes)
         return CUDA_ERROR_INVALID_VALUE;
@@ -299,7 +326,8 @@ static CUresult
 sim_cuMemsetD8(CUdeviceptr to, unsigned char value, size_t bytes)
 {
     MAY_FAIL;
-    sim_drain(&sim_usual);
+    UNSAFE;
+    sim_drain_usual();
     memset((void *)(uintptr_t)to, value, bytes);
     return CUDA_SUCCESS;
 }
@@ -377,16 +405,34 @@ static CUresult
 sim_cuStreamSynchronize(CUstream handle)
 {
     MAY_FAIL;
+    UNSAFE;
     return sim_drain(sim_stream_of(handle));
 }
 
+/* The default stream is one with those of threads in this. */
 static CUresult
 sim_cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus *out)
 {
+    sim_stream *s = sim_stream_of(handle);
+    CUresult result = CUDA_SUCCESS;
+
     pthread_mutex_lock(&sim_lock);
-    *out = sim_stream_of(handle)->capturing ? CU_STREAM_CAPTURE_STATUS_ACTIVE
-                                            : CU_STREAM_CAPTURE_STATUS_NONE;
+    if (s == &sim_usual && sim_own_captures())
+        result = CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
+    else
+        *out = s->capturing ? CU_STREAM_CAPTURE_STATUS_ACTIVE
+                            : CU_STREAM_CAPTURE_STATUS_NONE;
     pthread_mutex_unlock(&sim_lock);
+    return result;
+}
+
+static CUresult
+sim_cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *with)
+{
+    CUstreamCaptureMode before = mode;
+
+    mode = *with;
+    *with = before;
     return CUDA_SUCCESS;
 }
 
@@ -457,6 +503,7 @@ sim_cuEventQuery(CUevent handle)
     CUresult result;
 
     MAY_FAIL;
+    UNSAFE;
     pthread_mutex_lock(&sim_lock);
     result = e->done >= e->recorded ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
     pthread_mutex_unlock(&sim_lock);
@@ -733,7 +780,32 @@ gp_sim_cuda_flushes(void)
 void
 gp_sim_cuda_capture(void *handle, bool capturing)
 {
+    sim_stream *s = sim_stream_of(handle);
+
     pthread_mutex_lock(&sim_lock);
-    sim_stream_of(handle)->capturing = capturing;
+    sim_captures += (uint32_t)capturing - (uint32_t)s->capturing;
+    s->capturing = capturing;
     pthread_mutex_unlock(&sim_lock);
+}
+
+uint32_t
+gp_sim_cuda_captured(void)
+{
+    uint32_t out;
+
+    pthread_mutex_lock(&sim_lock);
+    out = sim_captured;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
+}
+
+uint32_t
+gp_sim_cuda_broken(void)
+{
+    uint32_t out;
+
+    pthread_mutex_lock(&sim_lock);
+    out = broken;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
 }

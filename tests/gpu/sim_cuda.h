@@ -52,7 +52,11 @@ uint64_t gp_sim_cuda_launches(void);
 uint32_t gp_sim_cuda_launches_of(const char *kernel);
 uint64_t gp_sim_cuda_copied(void);
 
-/* Says that a graph is being captured from a stream. */
+/* Says that a graph is being captured from a stream, in the mode in which no
+ * thread may do what is unsafe unless it says that it knows. */
 void gp_sim_cuda_capture(void *stream, bool capturing);
+/* Work that has gone into captures, and calls that have broken one. */
+uint32_t gp_sim_cuda_captured(void);
+uint32_t gp_sim_cuda_broken(void);
 
 #endif

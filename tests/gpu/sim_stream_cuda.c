@@ -15,6 +15,13 @@
 pthread_mutex_t sim_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t sim_changed = PTHREAD_COND_INITIALIZER;
 sim_stream sim_usual;
+uint32_t sim_captures, sim_captured;
+
+/* Of threads; one that has ended leaves its stream behind. */
+#define OWN 64
+static sim_stream own[OWN];
+static uint32_t owners;
+static _Thread_local sim_stream *mine;
 uint32_t sim_delay_us;
 
 static void
@@ -26,10 +33,25 @@ kernel_run(sim_work *w)
 /* Work that has been queued and is not done, on any stream. */
 static uint64_t pending;
 
-/* With the lock held: whether work that waits may go on. */
+/* With the lock held: whether the default stream and those of threads let each
+ * other go on. */
 static bool
-due(const sim_work *w)
+in_turn(const sim_stream *s, const sim_work *w)
 {
+    if (s >= own && s < own + OWN)
+        return !sim_usual.first || sim_usual.first->number > w->number;
+    for (uint32_t i = 0; s == &sim_usual && i < OWN; i++)
+        if (own[i].first && own[i].first->number < w->number)
+            return false;
+    return true;
+}
+
+/* Likewise: whether work that waits may go on. */
+static bool
+due(const sim_stream *s, const sim_work *w)
+{
+    if (!in_turn(s, w))
+        return false;
     if (w->kind == WORK_WAIT_EVENT)
         return w->event->done >= w->place;
     if (w->kind == WORK_WAIT_VALUE)
@@ -82,7 +104,7 @@ stream_main(void *argument)
             pthread_cond_wait(&sim_changed, &sim_lock);
             continue;
         }
-        if (!due(w)) {
+        if (!due(s, w)) {
             wait_briefly();
             continue;
         }
@@ -111,7 +133,20 @@ sim_stream_of(CUstream handle)
 {
     uintptr_t number = (uintptr_t)handle;
 
-    return number <= 2 ? &sim_usual : (sim_stream *)handle;
+    if (number != 2)
+        return number < 2 ? &sim_usual : (sim_stream *)handle;
+    if (!mine)
+        mine = &own[__atomic_fetch_add(&owners, 1, __ATOMIC_RELAXED) % OWN];
+    return mine;
+}
+
+bool
+sim_own_captures(void)
+{
+    for (uint32_t i = 0; i < OWN; i++)
+        if (own[i].capturing)
+            return true;
+    return false;
 }
 
 void
@@ -124,11 +159,21 @@ sim_stream_start(sim_stream *s)
 CUresult
 sim_queue(CUstream handle, sim_work *w)
 {
+    static uint64_t numbers;
     sim_stream *s = sim_stream_of(handle);
 
     pthread_mutex_lock(&sim_lock);
+    if (s->capturing) { /* what it is for later does not matter here */
+        sim_captured++;
+        if (w->kind == WORK_RECORD)
+            w->event->done = w->place;
+        pthread_mutex_unlock(&sim_lock);
+        free(w);
+        return CUDA_SUCCESS;
+    }
     if (!s->running)
         sim_stream_start(s);
+    w->number = ++numbers;
     w->next = NULL;
     *s->last = w;
     s->last = &w->next;
@@ -145,6 +190,15 @@ sim_drain(sim_stream *s)
     while (s->running && s->first)
         pthread_cond_wait(&sim_changed, &sim_lock);
     pthread_mutex_unlock(&sim_lock);
+    return CUDA_SUCCESS;
+}
+
+CUresult
+sim_drain_usual(void)
+{
+    (void)sim_drain(&sim_usual);
+    for (uint32_t i = 0; i < OWN; i++)
+        (void)sim_drain(&own[i]);
     return CUDA_SUCCESS;
 }
 

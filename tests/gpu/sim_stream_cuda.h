@@ -24,6 +24,7 @@ typedef enum work_kind {
 
 typedef struct sim_work {
     struct sim_work *next;
+    uint64_t number; /* in the order of calls, of all streams */
     work_kind kind;
     void *to;
     const void *from;
@@ -53,18 +54,24 @@ typedef struct sim_stream {
 extern pthread_mutex_t sim_lock;
 /* Anything has happened. */
 extern pthread_cond_t sim_changed;
-/* The default stream. */
+/* The default stream: waits for those of threads, and they for it. */
 extern sim_stream sim_usual;
+/* Captures that are open, and what has gone into them. */
+extern uint32_t sim_captures, sim_captured;
 extern uint32_t sim_delay_us;
 
 sim_stream *sim_stream_of(CUstream handle);
 void sim_stream_start(sim_stream *s);
 sim_work *sim_work_new(work_kind kind);
+/* With the lock held: whether a thread's stream is being captured. */
+bool sim_own_captures(void);
 /* Takes the work. */
 CUresult sim_queue(CUstream handle, sim_work *w);
 /* Waits until all that is queued is done. */
 CUresult sim_drain(sim_stream *s);
-/* The same of all streams. */
+/* The same of the default stream and those of threads. */
+CUresult sim_drain_usual(void);
+/* And of all streams. */
 CUresult sim_drain_all(void);
 
 #endif

@@ -258,6 +258,31 @@ failures_leave_nothing_behind(void **state)
     assert_int_equal(gp_sim_cuda_objects(), 0);
 }
 
+/* Before anything is queued; afterwards it is as if nothing had been. */
+static void
+captures_are_refused(void **state)
+{
+    gp_coder_part parts[PARTS];
+    rig r;
+
+    (void)state;
+    if (real_driver())
+        skip();
+    r = open_rig("q8");
+    list_parts(&r, 0, false, parts);
+    gp_sim_cuda_capture(r.stream, true);
+    assert_int_equal(gp_coder_encode(r.coder, parts, PARTS, r.stream),
+                     GP_ERR_UNSUPPORTED);
+    assert_non_null(strstr(gp_last_error(), "being captured"));
+    assert_int_equal(gp_coder_decode(r.coder, parts, PARTS, false, r.stream),
+                     GP_ERR_UNSUPPORTED);
+    gp_sim_cuda_capture(r.stream, false);
+    assert_int_equal(gp_sim_cuda_captured(), 0);
+    encode_all(&r, 0, false);
+    assert_int_equal(*r.part[0][0].encoded, 5);
+    close_rig(&r);
+}
+
 int
 main(void)
 {
@@ -267,6 +292,7 @@ main(void)
         cmocka_unit_test(streams_take_turns),
         cmocka_unit_test(room_is_kept_to),
         cmocka_unit_test(what_has_no_kernel_is_refused_by_name),
+        cmocka_unit_test(captures_are_refused),
         cmocka_unit_test(failures_leave_nothing_behind),
     };
 
