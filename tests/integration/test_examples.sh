@@ -66,6 +66,21 @@ alone "03 alone" 0 "$bin/03_custom_codec"
 run "03, unknown to shards" 1 run -w 2 -s 2 -- "$bin/03_custom_codec"
 says "03, unknown to shards" "$err" "there is no codec 'sign1'"
 
+# 07: learns what it was not shown, with the same bits for any shards.
+run 07 0 run -w 2 -s 2 -- "$bin/07_embeddings"
+says 07 "$out" "[0] step   0  loss 0.69"
+recall=$(sed -n 's/.*per user \([0-9]*\)\.. % are right.*/\1/p' "$out")
+loss=$(sed -n 's/.*step 239  loss 0\.\([0-9]*\)/\1/p' "$out")
+checks=$((checks + 1))
+[ "${recall:-0}" -ge 90 ] && [ "${loss:-999999}" -lt 100000 ] ||
+    fail "07: recall ${recall:-none} %, loss 0.${loss:-none}"
+quiet 07
+same=$(cat "$out")
+for shards in 1 4 0; do
+    run "07 with $shards shards" 0 run -w 2 -s "$shards" -- "$bin/07_embeddings"
+    equals "07 with $shards shards" "$(cat "$out")" "$same"
+done
+
 # 04: what one worker sent, the other received.
 run 04 0 run -w 2 -s 0 --env GRADPUSH_TRANSPORT=counted -- \
     "$bin/04_custom_transport"
