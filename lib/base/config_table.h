@@ -55,7 +55,7 @@
     X(sockets, INT, "1", NULL, 1, 16, 0,                                       \
       "tcp connections per peer")                                              \
     X(checksum, ENUM, "auto", "auto|on|off", 0, 0, 0,                          \
-      "CRC32C of payloads; auto: on for tcp")                                  \
+      "CRC32C of payloads; auto: on for tcp between hosts")                                  \
     X(send_buffer, SIZE, "0", NULL, 0, 1073741824, 0,                          \
       "SO_SNDBUF of tcp sockets; 0: 384K within one host, else the kernel's")  \
     X(receive_buffer, SIZE, "0", NULL, 0, 1073741824, 0,                       \

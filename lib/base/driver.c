@@ -6,7 +6,8 @@
  * descriptors on behalf of a waiter; the progress thread never sleeps with it.
  * While user threads wait, or did so a moment ago, the progress thread keeps
  * out of the way (GRACE_NS): on machines with few cores it would only take the
- * time slices that the waiter needs.
+ * time slices that the waiter needs. A request that nobody waits for calls it
+ * back.
  */
 #include "base/driver.h"
 
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #define GRACE_NS        300000u
+#define GRACE_MOST_NS   3000000u
 #define BLOCKED_WAIT_NS 1000000u
 #define FOCUS_TURNS     8u
 
@@ -40,9 +42,11 @@ struct gp_driver {
     atomic_bool progress_asleep; /* the progress thread is one of them */
     atomic_int waiters;          /* user threads inside gp_driver_wait */
     atomic_ulong wait_stamp;     /* counts finished waits */
-    pthread_mutex_t idle_lock;   /* for the two conditions below */
-    pthread_cond_t idle;         /* progress thread parked */
-    pthread_cond_t changed;      /* waiters that do not drive */
+    atomic_uint kicks;           /* since the last wait began */
+    atomic_bool parked;        /* the progress thread, for longer than usual */
+    pthread_mutex_t idle_lock; /* for the two conditions below */
+    pthread_cond_t idle;       /* progress thread parked */
+    pthread_cond_t changed;    /* waiters that do not drive */
     atomic_int blocked;
     atomic_int
         wanted; /* threads inside gp_driver_hold that wait for the lock */
@@ -133,18 +137,29 @@ timed_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t ns)
     pthread_cond_timedwait(cond, lock, &at);
 }
 
-/* True after having kept out of the way of waiting threads for a moment. */
+typedef struct parking {
+    unsigned long seen;
+    uint64_t grace_ns;
+} parking;
+
+/* True after having kept out of the way of waiting threads for a moment: longer
+ * ones as long as they wait all the time, since each look takes a processor
+ * from somebody. */
 static bool
-park(gp_driver *d, unsigned long *seen)
+park(gp_driver *d, parking *p)
 {
     unsigned long stamp = atomic_load(&d->wait_stamp);
+    bool waits = atomic_load(&d->waiters) > 0 || stamp - p->seen > 1;
 
-    if (atomic_load(&d->waiters) == 0 && stamp == *seen)
+    if (!waits && stamp == p->seen)
         return false;
-    *seen = stamp;
+    p->seen = stamp;
+    p->grace_ns = waits ? GP_MIN(2 * p->grace_ns, GRACE_MOST_NS) : GRACE_NS;
     pthread_mutex_lock(&d->idle_lock);
+    atomic_store(&d->parked, p->grace_ns > GRACE_NS);
     if (!atomic_load(&d->stop))
-        timed_wait(&d->idle, &d->idle_lock, GRACE_NS);
+        timed_wait(&d->idle, &d->idle_lock, p->grace_ns);
+    atomic_store(&d->parked, false);
     pthread_mutex_unlock(&d->idle_lock);
     return true;
 }
@@ -165,7 +180,7 @@ static void *
 progress_thread(void *arg)
 {
     gp_driver *d = arg;
-    unsigned long seen = 0;
+    parking parked = {.grace_ns = GRACE_NS / 2};
     uint64_t idle_since = gp_clock_ns();
 
     gp_log_identity(d->identity);
@@ -173,7 +188,7 @@ progress_thread(void *arg)
         uint64_t deadline = 0;
         bool asleep = false;
 
-        if (park(d, &seen))
+        if (park(d, &parked))
             continue;
         if (atomic_load(&d->wanted) > 0) {
             sched_yield();
@@ -262,11 +277,18 @@ watch_others(gp_driver *d, bool (*done)(void *), void *arg)
     pthread_mutex_unlock(&d->idle_lock);
 }
 
+void
+gp_driver_waited(gp_driver *d)
+{
+    atomic_store_explicit(&d->kicks, 0, memory_order_relaxed);
+}
+
 bool
 gp_driver_wait(gp_driver *d, bool (*done)(void *), void *arg, uint64_t deadline)
 {
     bool result = done(arg);
 
+    gp_driver_waited(d);
     if (result)
         return true;
     atomic_fetch_add(&d->waiters, 1);
@@ -299,9 +321,22 @@ gp_driver_signal(gp_driver *d)
     pthread_mutex_unlock(&d->idle_lock);
 }
 
+/* A second request, and nobody has waited for the first: there is work for the
+ * progress thread. */
+static void
+call_back(gp_driver *d)
+{
+    if (atomic_fetch_add(&d->kicks, 1) != 1 || !atomic_load(&d->parked))
+        return;
+    pthread_mutex_lock(&d->idle_lock);
+    pthread_cond_signal(&d->idle);
+    pthread_mutex_unlock(&d->idle_lock);
+}
+
 void
 gp_driver_kick(gp_driver *d)
 {
+    call_back(d);
     atomic_store(&d->kicked, true);
     if (pthread_mutex_trylock(&d->lock) == 0) {
         poll_all(d);

@@ -59,6 +59,10 @@ void gp_driver_kick(gp_driver *driver);
 bool gp_driver_wait(gp_driver *driver, bool (*done)(void *arg), void *arg,
                     uint64_t deadline_ns);
 
+/* Instead of a wait for what is done already: nothing is left to the progress
+ * thread. */
+void gp_driver_waited(gp_driver *driver);
+
 /* Wakes other threads in gp_driver_wait() to look at their `done` again. Called
  * by driven objects. */
 void gp_driver_signal(gp_driver *driver);

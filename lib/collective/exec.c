@@ -230,13 +230,25 @@ hop_is_over(const gp_collective *c, const gp_hop *hop)
            (hop->bytes > 0 || hop->after < 0 || c->hop[hop->after].complete);
 }
 
+/* Bytes of a piece. Two members have nothing to pass on while more arrives, so
+ * theirs are as long as messages get; short vectors are cut in two, of which
+ * the first is reduced while the second is on its way. */
+static uint64_t
+piece_bytes(const gp_hop *hop, const gp_member *m)
+{
+    if (hop->bytes <= 2 * m->slot_bytes)
+        return m->slot_bytes;
+    return m->slot_bytes *
+           (m->group->size == 2 ? GP_MESSAGE_SLOTS : GP_PIECE_SLOTS);
+}
+
 /* A piece that is not the last is a whole one, so offsets are multiples. */
 static uint64_t
 next_piece(const gp_collective *c, const gp_hop *hop, const gp_member *m,
            bool *direct)
 {
     uint64_t base, limit = limit_of(c, hop);
-    uint64_t most = GP_PIECE_SLOTS * m->slot_bytes;
+    uint64_t most = piece_bytes(hop, m);
     uint64_t left = limit - GP_MIN(limit, hop->done);
     uint64_t unit = gp_direct_unit(hop->bytes);
 

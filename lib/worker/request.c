@@ -432,8 +432,10 @@ wait_for(gp_request *r, uint64_t deadline)
     uint64_t start;
     bool done;
 
-    if (request_done(r))
+    if (request_done(r)) {
+        gp_driver_waited(w->driver);
         return true;
+    }
     start = gp_clock_ns();
     done = !r->collective && r->tensor->mode.backups > 0
                ? gp_backups_wait(r, request_done, deadline)

@@ -27,12 +27,12 @@ main(void)
 {
     static const char *const plain[] = {NULL};
     static const char *const four[] = {"sockets", "4", NULL};
-    static const char *const unchecked[] = {"checksum", "off", NULL};
+    static const char *const checked[] = {"checksum", "on", NULL};
     const gp_transport_ops *tcp = gp_transport_find("tcp");
     int failed =
         transport_suite("tcp", tcp, plain, "127.0.0.1:0") +
         transport_suite("tcp, 4 sockets", tcp, four, "127.0.0.1:0") +
-        transport_suite("tcp, checksum off", tcp, unchecked, "127.0.0.1:0") +
+        transport_suite("tcp, checksum on", tcp, checked, "127.0.0.1:0") +
         transport_suite("tcp, any address", tcp, plain, "");
 
     if (have_ipv6())

@@ -40,7 +40,7 @@ soon(void)
 }
 
 static void
-host_open(host *h, const char *handshake_timeout)
+host_open_with(host *h, const char *name, const char *value)
 {
     char bound[GP_ADDRESS_MAX];
     gp_config *config = NULL;
@@ -48,13 +48,18 @@ host_open(host *h, const char *handshake_timeout)
     memset(h, 0, sizeof(*h));
     h->ops = gp_transport_find("tcp");
     assert_int_equal(gp_config_create(&config), GP_OK);
-    assert_int_equal(
-        gp_config_set(config, "handshake_timeout", handshake_timeout), GP_OK);
+    assert_int_equal(gp_config_set(config, name, value), GP_OK);
     assert_int_equal(h->ops->open(config, &h->domain), GP_OK);
     gp_config_destroy(config);
     assert_int_equal(
         h->ops->listen(h->domain, "127.0.0.1:0", bound, sizeof(bound)), GP_OK);
     h->port = (uint16_t)atoi(strrchr(bound, ':') + 1);
+}
+
+static void
+host_open(host *h, const char *handshake_timeout)
+{
+    host_open_with(h, "handshake_timeout", handshake_timeout);
 }
 
 static void
@@ -366,6 +371,29 @@ reset_is_a_lost_peer(void **state)
     host_close(&h);
 }
 
+/* Bytes that never leave the memory of a host have none, unless asked for. */
+static void
+checksums_of_a_local_peer(void **state)
+{
+    static const char *const expect[][2] = {{"auto", "checksum off"},
+                                            {"off", "checksum off"},
+                                            {"on", "checksum on"}};
+    char text[300];
+    host h;
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(expect); i++) {
+        int fd;
+
+        host_open_with(&h, "checksum", expect[i][0]);
+        fd = raw_join(&h);
+        h.ops->ep_describe(h.ep, text, sizeof(text));
+        assert_non_null(strstr(text, expect[i][1]));
+        close(fd);
+        host_close(&h);
+    }
+}
+
 static bool
 allow_files(rlim_t wanted)
 {
@@ -596,6 +624,7 @@ main(void)
         cmocka_unit_test(lengths_and_damage),
         cmocka_unit_test(end_inside_a_message),
         cmocka_unit_test(reset_is_a_lost_peer),
+        cmocka_unit_test(checksums_of_a_local_peer),
         cmocka_unit_test(a_thousand_idle_connections),
         cmocka_unit_test(oldest_stranger_makes_room),
         cmocka_unit_test(no_descriptor_left),

@@ -107,10 +107,12 @@ static void
 configure(gp_domain *d, const gp_config *config)
 {
     const char *checksum = gp_config_get(config, "checksum");
+    bool given = checksum && strcmp(checksum, "auto") != 0;
     struct rlimit files = {.rlim_cur = 0};
 
     d->sockets = (uint32_t)gp_config_int(config, "sockets");
-    d->checksum = !checksum || strcmp(checksum, "off") != 0;
+    d->checksum = !given || strcmp(checksum, "off") != 0;
+    d->checksum_local = given && d->checksum;
     d->send_buffer = (int)gp_config_size(config, "send_buffer");
     d->receive_buffer = (int)gp_config_size(config, "receive_buffer");
     d->handshake_seconds = gp_config_seconds(config, "handshake_timeout");
@@ -466,8 +468,8 @@ static void
 describe(const gp_endpoint *ep, char *text, size_t capacity)
 {
     snprintf(text, capacity, "tcp %s sockets %u checksum %s%s%s", ep->peer,
-             ep->count, ep->domain->checksum ? "on" : "off",
-             *ep->why ? ": " : "", ep->why);
+             ep->count, ep->checksum ? "on" : "off", *ep->why ? ": " : "",
+             ep->why);
 }
 
 static gp_status

@@ -270,7 +270,7 @@ adopt(gp_tcp_socket *s, gp_tcp_pending *p)
     gp_tcp_pending_drop(p);
     s->source.fd = fd;
     s->source.kind = GP_TCP_SOCKET;
-    gp_tcp_tune_connected(d, fd);
+    gp_tcp_tune_connected(s->ep, fd);
     return gp_tcp_watch(&s->source, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
 }
 

@@ -295,7 +295,7 @@ join(gp_tcp_socket *s)
         address_failed(s->ep, error, NULL);
         return false;
     }
-    gp_tcp_tune_connected(s->source.domain, s->source.fd);
+    gp_tcp_tune_connected(s->ep, s->source.fd);
     s->joined = true;
     return true;
 }

@@ -51,6 +51,7 @@ gp_tcp_ep_create(gp_domain *d, uint32_t sockets)
     if (!ep)
         return NULL;
     ep->domain = d;
+    ep->checksum = d->checksum;
     ep->state = GP_TCP_CONNECTING;
     gp_list_init(&ep->link);
     gp_list_init(&ep->event);

@@ -186,6 +186,7 @@ struct gp_endpoint {
     gp_tcp_state state;
     bool accepted, trusted;
     bool announced; /* ACCEPTED or CONNECTED was reported */
+    bool checksum;  /* of what is sent */
     gp_status status;
     uint32_t count; /* sockets */
     gp_tcp_socket *sockets[GP_TCP_SOCKETS_MAX];
@@ -207,7 +208,8 @@ struct gp_domain {
 
     /* configuration */
     uint32_t sockets;
-    bool checksum;
+    bool checksum;       /* ... of payloads, and verify those that have one */
+    bool checksum_local; /* also to peers on the same host */
     int send_buffer, receive_buffer;
     double handshake_seconds;
     uint32_t keepalive_ms; /* 0: hosts are never taken for dead */
@@ -259,7 +261,8 @@ void gp_tcp_linger_end(gp_tcp_lingering *l);
 /* tcp_tune.c */
 bool gp_tcp_silent(int fd, uint32_t ms);
 void gp_tcp_tune(const gp_domain *d, int fd);
-void gp_tcp_tune_connected(const gp_domain *d, int fd);
+/* The same, of a socket that has found its peer. */
+void gp_tcp_tune_connected(gp_endpoint *ep, int fd);
 
 /* tcp_hello.c */
 void gp_tcp_hello_encode(const gp_tcp_hello *hello, void *out);

@@ -220,7 +220,7 @@ has_space(const batch *b)
 static void
 collect(gp_tcp_socket *s, batch *b)
 {
-    bool checksum = s->source.domain->checksum;
+    bool checksum = s->ep->checksum;
     uint32_t control = s->control.sent, data = s->data.sent;
 
     b->pieces = 0;
