@@ -327,7 +327,8 @@ gp_devcode_keep(gp_op *op, const gp_codec_context *context, bool sum,
     head *h = head_of(op);
 
     *h = (head){.context = *context, .sum = sum, .length = length};
-    memcpy(message_of(op), bytes, length);
+    if (!op->to_device)
+        memcpy(message_of(op), bytes, length);
     op->coded = true;
     return GP_OK;
 }
@@ -350,7 +351,7 @@ result_part(const gp_op *op)
         .context = h->context,
         .count = gp_op_info(op)->count,
         .target = (void *)(r->staged->out + gp_op_plain_offset(op)),
-        .bytes = message_of(op),
+        .bytes = op->to_device ? gp_direct_message(op) : message_of(op),
         .length = h->length,
         .signs = h->sum && votes,
         .scale = h->sum && !votes ? t->scale : 1,

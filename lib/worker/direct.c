@@ -285,13 +285,19 @@ can_push(const gp_request *r)
            (gp_push_is_direct(r) && !r->tensor->ordered);
 }
 
+static bool
+can_pull(const gp_request *r)
+{
+    return gp_kind_pulls(r->kind) && !r->staged->stage->blind &&
+           (gp_pull_is_direct(r) || gp_devcode_pulls(&r->op[0]));
+}
+
 void
 gp_direct_choose(gp_request *r)
 {
     const gp_staged *staged = r->staged;
-    bool pushes = staged->shown && can_push(r);
-    bool pulls = staged->shown && gp_kind_pulls(r->kind) &&
-                 gp_pull_is_direct(r) && !staged->stage->blind;
+    bool pushes = staged->shown && !r->plan && can_push(r);
+    bool pulls = staged->shown && !r->plan && can_pull(r);
 
     for (uint32_t i = 0; i < r->tensor->chunks; i++) {
         gp_op *op = &r->op[i];
@@ -363,18 +369,21 @@ gp_direct_expose(const gp_op *op, uint32_t *token, uint64_t *offset)
         status = conn->link->ops->expose(conn->ep, memory_of(op), 0, g->bytes,
                                          0, kept);
     *token = *kept;
-    *offset = (uint64_t)(gp_direct_place(op) - g->base);
+    *offset =
+        (uint64_t)((gp_pull_is_direct(op->request) ? gp_direct_place(op)
+                                                   : gp_direct_message(op)) -
+                   g->base);
     return status;
 }
 
 /* The network device has said that it is there, which the host has seen: that
  * is one way over the bus, and the data took another. */
 gp_status
-gp_direct_arrived(const gp_op *op)
+gp_direct_arrived(const gp_op *op, uint64_t bytes)
 {
     const gp_staging *s = op->request->staged->stage;
 
-    count(op, gp_op_plain_bytes(op));
+    count(op, bytes);
     return s->flushes ? s->device->ops->flush_writes(s->device) : GP_OK;
 }
 

@@ -443,6 +443,17 @@ take_result(gp_op *op, const gp_msg *msg)
     return GP_OK;
 }
 
+/* It lies in the device's memory: at most the host says what it is. */
+static gp_status
+take_on_device(gp_op *op, const gp_msg *msg)
+{
+    gp_status status = gp_direct_arrived(op, msg->payload);
+
+    if (status == GP_OK && !gp_pull_is_direct(op->request))
+        status = gp_decode_chunk(op, msg, NULL);
+    return status;
+}
+
 void
 gp_engine_result(gp_conn *conn, const gp_event *event)
 {
@@ -460,6 +471,8 @@ gp_engine_result(gp_conn *conn, const gp_event *event)
     plain =
         r->plan ? msg->payload / sizeof(float) : w->map.chunk[op->chunk].count;
     status = check_result(op, msg);
+    if (status == GP_OK && op->to_device)
+        status = take_on_device(op, msg);
     if (status == GP_OK && op->receive_piece >= 0)
         status = take_result(op, msg);
     if (status != GP_OK) {

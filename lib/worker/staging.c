@@ -368,16 +368,15 @@ gp_staged_result(gp_op *op)
     size_t offset = gp_op_plain_offset(op), bytes = gp_op_plain_bytes(op);
     const uint8_t *from =
         op->to_device ? gp_direct_place(op) : staged->memory + offset;
-    gp_status status = op->to_device ? gp_direct_arrived(op) : GP_OK;
+    gp_status status;
 
     if (op->coded) {
         gp_list_insert(&s->results, &op->ready);
         staged->undecoded++;
         return;
     }
-    if (status == GP_OK)
-        status = s->device->ops->copy_async(s->device, staged->out + offset,
-                                            from, bytes, s->back);
+    status = s->device->ops->copy_async(s->device, staged->out + offset, from,
+                                        bytes, s->back);
     if (status != GP_OK)
         fail(s, status);
 }

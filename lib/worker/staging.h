@@ -184,8 +184,8 @@ uint8_t *gp_direct_message(const gp_op *op);
 const void *gp_direct_payload(gp_op *op, gp_mem **mem);
 /* Where a shard may write a chunk's result. */
 gp_status gp_direct_expose(const gp_op *op, uint32_t *token, uint64_t *offset);
-/* It has: work that is queued from now on sees it. */
-gp_status gp_direct_arrived(const gp_op *op);
+/* It has written so many: work that is queued from now on sees them. */
+gp_status gp_direct_arrived(const gp_op *op, uint64_t bytes);
 /* The n-th pair of a device and a network device, as it is now. */
 bool gp_direct_describe(const gp_worker *w, uint32_t n, gp_direct *way,
                         char *text, size_t capacity);
