@@ -72,6 +72,14 @@ typedef struct range {
     int access;
 } range;
 
+static void
+refused(int error, const char *call)
+{
+    gp_fail_errno(GP_ERR_UNSUPPORTED, error, "%s%s", call,
+                  error == ENOMEM ? " (is BAR1 too small? see nvidia-smi -q)"
+                                  : "");
+}
+
 /* The descriptor stands for whole pages around the range; the region has the
  * range's addresses, and its own reference to the memory. */
 static struct ibv_mr *
@@ -90,7 +98,7 @@ by_dmabuf(const range *r)
     error = errno;
     (void)close(fd);
     if (!mr)
-        gp_fail_errno(GP_ERR_UNSUPPORTED, error, "ibv_reg_dmabuf_mr");
+        refused(error, "ibv_reg_dmabuf_mr");
     errno = error;
     return mr;
 }
@@ -102,7 +110,7 @@ by_peermem(const range *r)
     int error = errno;
 
     if (!mr)
-        gp_fail_errno(GP_ERR_UNSUPPORTED, error, "ibv_reg_mr of its memory");
+        refused(error, "ibv_reg_mr of its memory");
     errno = error;
     return mr;
 }
@@ -501,8 +509,8 @@ demote(gp_vb_pair *p, const char *why)
 {
     gp_domain *d = p->domain;
 
-    if (p->way == GP_DIRECT_STAGING)
-        return;
+    if (p->way == GP_DIRECT_STAGING || p->stale)
+        return; /* one failure shows in many requests */
     p->stale = true;
     if (!go_down(p, why)) {
         break_endpoints(p);
@@ -645,10 +653,11 @@ gp_vb_peer_load(gp_vb_lane *lane, const gp_vb_mem *mem, void *to,
 static const gp_vb_mem *
 memory_of(const gp_endpoint *ep, uint32_t token)
 {
-    for (uint32_t i = 0; i < ep->exposures; i++)
-        if (ep->exposure[i].token == token)
-            return ep->exposure[i].mem;
-    return NULL;
+    uint32_t index = token & 0xFFFFFu; /* see region.c */
+
+    return index < ep->exposures && ep->exposure[index].token == token
+               ? ep->exposure[index].mem
+               : NULL;
 }
 
 bool

@@ -188,10 +188,13 @@ add_frame(frame *f)
     lane->sent_frames++;
 }
 
-/* Posts what was collected; false when that is nothing. */
+/* Posts what was collected; false when that is nothing. A lane that broke
+ * meanwhile may have bytes in it that were never read. */
 static bool
 frame_close(frame *f, bool empty_too)
 {
+    if (!gp_list_empty(&f->lane->broken))
+        return false;
     if (f->entries || f->used || empty_too)
         add_frame(f);
     else if (!f->list->count)
@@ -292,7 +295,6 @@ put_value(frame *f, gp_vb_entry *e)
     } else {
         at = add_record(f, GP_VB_RECORD_MORE, 0, part);
     }
-    /* An endpoint that this breaks sends no frame any more. */
     if (part)
         (void)gp_vb_peer_load(lane, e->mem, at + head, e->payload + e->sent,
                               part);
