@@ -139,6 +139,19 @@ gp_status gp_message_encode(gp_work *w, gp_codec_memory *m, const float *u,
 gp_status gp_message_decode(gp_work *w, const void *bytes, size_t length,
                             float *target, size_t count, bool add);
 
+/* Where a device does what is before them: how many byte stages get a whole
+ * message at the end of a pipeline, and these alone. The workspace is that of
+ * the pipeline; *message lies in it. */
+size_t gp_pipeline_tail(const gp_pipeline *pipeline);
+gp_status gp_pipeline_pack(const gp_pipeline *pipeline,
+                           const gp_codec_context *context, const void *message,
+                           size_t size, size_t count, void *out,
+                           size_t capacity, size_t *length, void *workspace);
+gp_status gp_pipeline_unpack(const gp_pipeline *pipeline,
+                             const gp_codec_context *context, const void *bytes,
+                             size_t length, size_t count, const void **message,
+                             size_t *size, void *workspace);
+
 /* ---- pipeline_values.c ------------------------------------------------ */
 
 /* Bound of transform, array and value stages for `count` elements. */

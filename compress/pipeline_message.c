@@ -361,6 +361,78 @@ gp_message_encode(gp_work *w, gp_codec_memory *m, const float *u, size_t count,
                        capacity, length, buffer);
 }
 
+/* ---- byte stages by themselves --------------------------------------- */
+
+/* Those that get all that the stages before them have written. */
+static const gp_stage_run *
+tail_of(const gp_pipeline *p)
+{
+    return is_container(p) ? &p->whole : &p->values;
+}
+
+size_t
+gp_pipeline_tail(const gp_pipeline *p)
+{
+    return p->fake ? 0 : tail_of(p)->count;
+}
+
+static void
+tail_buffers(const gp_work *w, uint8_t *out[2])
+{
+    const gp_layout *l = &w->layout;
+    const size_t *at = is_container(w->pipeline) ? l->whole : l->between;
+
+    out[0] = w->at + at[0];
+    out[1] = w->at + at[1];
+}
+
+static size_t
+tail_bound(const gp_pipeline *p, size_t count)
+{
+    return is_container(p) ? container_bound(p, count)
+                           : p->array->ops->bound(p->array->instance, count);
+}
+
+gp_status
+gp_pipeline_pack(const gp_pipeline *p, const gp_codec_context *context,
+                 const void *message, size_t size, size_t count, void *out,
+                 size_t capacity, size_t *length, void *workspace)
+{
+    size_t bound = tail_bound(p, count);
+    uint8_t *buffer[2];
+    gp_work w;
+
+    if (size > bound || !gp_work_begin(&w, p, context, count, workspace))
+        return gp_fail(GP_ERR_TOO_LARGE, "codec %s: a message of %zu bytes",
+                       p->name, size);
+    tail_buffers(&w, buffer);
+    return gp_run_pack(tail_of(p), &w.context, message, size, bound, out,
+                       capacity, length, buffer);
+}
+
+gp_status
+gp_pipeline_unpack(const gp_pipeline *p, const gp_codec_context *context,
+                   const void *bytes, size_t length, size_t count,
+                   const void **message, size_t *size, void *workspace)
+{
+    uint8_t *buffer[2];
+    gp_status status;
+    gp_work w;
+
+    if (!gp_work_begin(&w, p, context, count, workspace))
+        return gp_fail(GP_ERR_TOO_LARGE, "codec %s: %zu elements", p->name,
+                       count);
+    tail_buffers(&w, buffer);
+    status = gp_run_unpack(tail_of(p), &w.context, &bytes, &length,
+                           tail_bound(p, count), buffer);
+    if (status != GP_OK)
+        return gp_fail(status, "codec %s: a damaged message of %zu bytes",
+                       p->name, length);
+    *message = bytes;
+    *size = length;
+    return GP_OK;
+}
+
 /* ---- decoding -------------------------------------------------------- */
 
 /* A container in parts. */

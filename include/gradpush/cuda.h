@@ -7,8 +7,8 @@
  * also NULL), or of a CUDA device ("cuda", "cuda:1"; counted as the CUDA
  * runtime of this process does). Workers of one job may differ in it: results
  * are the same to the last bit (but see docs/gpu.md for codecs with block=0).
- * gp_push_pull_on() and gp_broadcast_on() take pointers into that device's
- * memory and a stream; all other calls that take pointers refuse such a tensor.
+ * The calls whose names end in _on take pointers into that device's memory and
+ * a stream; all others that take pointers refuse such a tensor.
  *
  * No header of CUDA is needed, and no library at link time: `stream` is a
  * cudaStream_t or CUstream of the tensor's device. NULL is the default stream
@@ -77,6 +77,18 @@ GP_API GP_MUST_CHECK gp_status gp_push_pull_on(gp_tensor *tensor,
                                                void *stream,
                                                gp_request **request);
 
+/**
+ * gp_push() and gp_pull() of a tensor on a device, with the rules above. What
+ * waits for a push may write to `grad` again; `out` is written after what the
+ * stream has been given before the pull.
+ *
+ * @return as gp_push() and gp_pull(), and the errors above
+ */
+GP_API GP_MUST_CHECK gp_status gp_push_on(gp_tensor *tensor, const void *grad,
+                                          void *stream, gp_request **request);
+GP_API GP_MUST_CHECK gp_status gp_pull_on(gp_tensor *tensor, void *out,
+                                          void *stream, gp_request **request);
+
 /** gp_broadcast() of a tensor on a device, with the rules above. */
 GP_API GP_MUST_CHECK gp_status gp_broadcast_on(gp_tensor *tensor, void *values,
                                                uint32_t root, void *stream,
@@ -94,7 +106,7 @@ GP_API GP_MUST_CHECK gp_status gp_broadcast_on(gp_tensor *tensor, void *values,
  * and another worker does not push, the stream waits, without a deadline;
  * gp_worker_destroy() ends that, too.
  *
- * @param request  of gp_push_pull_on() or gp_broadcast_on(). Set to NULL, but
+ * @param request  of a call whose name ends in _on. Set to NULL, but
  *                 left alone with the first three errors below. A pointer to
  *                 NULL is fine and gives GP_OK.
  * @param stream   of the tensor's device; may be another one than the push's.

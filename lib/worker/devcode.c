@@ -8,7 +8,9 @@
  * in the device's memory, and the worker's own copy is what checkpoints are
  * written from and read into. Steps are encoded in their order even where the
  * caller's streams are not: each one's residual is the next one's. A result's
- * message takes the place of the push's, which has been sent long ago.
+ * message takes the place of the push's, which has been sent long ago. Byte
+ * stages at the end of a pipeline are the host's: it packs one message while
+ * the device encodes the next ones.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +32,8 @@ struct gp_devcode {
     gp_coder *results; /* of what is pulled; NULL: the host decodes */
     float *residual;   /* on the device, or NULL */
     uint64_t step;     /* the next to be encoded */
+    bool packs;        /* pushes have byte stages, which the host does */
+    bool unpacks;      /* results likewise */
 };
 
 /* In front of a message, in pinned memory. */
@@ -143,7 +147,7 @@ open_coder(const gp_tensor *t, gp_devcoder *d)
 }
 
 static gp_status
-find_coder(const gp_tensor *t, const char *text, gp_coder **out)
+find_named(const gp_tensor *t, const char *text, gp_coder **out)
 {
     gp_staging *s = t->stage;
     gp_devcoder *d = s->coders;
@@ -168,17 +172,36 @@ find_coder(const gp_tensor *t, const char *text, gp_coder **out)
     return GP_OK;
 }
 
+/* Of a pipeline without the byte stages at its end. */
+static gp_status
+find_coder(const gp_tensor *t, const gp_pipeline *p, bool *packs,
+           gp_coder **out)
+{
+    char *text = gp_pipeline_print(p);
+    gp_status status;
+
+    if (!text)
+        return gp_fail(GP_ERR_NO_MEMORY, "tensor '%.60s'", t->spec.name);
+    for (size_t i = gp_pipeline_tail(p); i > 0; i--)
+        *strrchr(text, '+') = '\0';
+    *packs = gp_pipeline_tail(p) > 0;
+    status = find_named(t, text, out);
+    free(text);
+    return status;
+}
+
 gp_status
 gp_devcode_open(gp_tensor *t)
 {
     gp_coder *coder = NULL, *results = NULL;
+    bool packs = false, unpacks = false;
     gp_devcode *c;
     gp_status status = GP_OK;
 
     if (could_encode(t))
-        status = find_coder(t, t->spec.push, &coder);
+        status = find_coder(t, t->push.pipeline[0], &packs, &coder);
     if (status == GP_OK && could_decode(t))
-        status = find_coder(t, gp_pipeline_name(t->pull), &results);
+        status = find_coder(t, t->pull, &unpacks, &results);
     if (results && !gp_coder_decodes(results))
         results = NULL;
     if (status != GP_OK || (!coder && !results))
@@ -189,6 +212,8 @@ gp_devcode_open(gp_tensor *t)
     c->coder = coder;
     c->results = results;
     c->step = t->spec.first_step;
+    c->packs = packs;
+    c->unpacks = unpacks;
     t->devcode = c;
     return coder ? open_residual(t, c) : GP_OK;
 }
@@ -230,7 +255,13 @@ gp_devcode_pushes(const gp_request *r)
 {
     const gp_devcode *c = r->tensor->devcode;
 
-    return c && c->coder && r->kind == OP_PUSH_PULL;
+    return c && c->coder && (r->kind == OP_PUSH_PULL || r->kind == OP_PUSH);
+}
+
+bool
+gp_devcode_packs(const gp_tensor *t)
+{
+    return t->devcode && t->devcode->packs;
 }
 
 bool
@@ -324,8 +355,16 @@ gp_status
 gp_devcode_keep(gp_op *op, const gp_codec_context *context, bool sum,
                 const void *bytes, size_t length)
 {
+    const gp_tensor *t = op->request->tensor;
     head *h = head_of(op);
+    gp_status status = GP_OK;
 
+    if (t->devcode->unpacks)
+        status = gp_pipeline_unpack(t->pull, context, bytes, length,
+                                    gp_op_info(op)->count, &bytes, &length,
+                                    t->worker->workspace);
+    if (status != GP_OK)
+        return status;
     *h = (head){.context = *context, .sum = sum, .length = length};
     if (!op->to_device)
         memcpy(message_of(op), bytes, length);

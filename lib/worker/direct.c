@@ -281,7 +281,8 @@ can_push(const gp_request *r)
 {
     if (!gp_kind_pushes(r->kind))
         return false;
-    return gp_kind_is_init(r->kind) || gp_devcode_pushes(r) ||
+    return gp_kind_is_init(r->kind) ||
+           (gp_devcode_pushes(r) && !gp_devcode_packs(r->tensor)) ||
            (gp_push_is_direct(r) && !r->tensor->ordered);
 }
 

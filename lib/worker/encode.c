@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "compress/codec_internal.h"
+#include "compress/pipeline.h"
 #include "worker/rows.h"
 #include "worker/staging.h"
 
@@ -142,18 +143,28 @@ add_residual(gp_tensor *t, const gp_chunk_info *info, const float **values)
     return GP_OK;
 }
 
-/* The device has encoded it. */
+/* The device has encoded it, but for byte stages behind. */
 static gp_status
-take_message(const gp_op *op, uint8_t *out, size_t capacity, size_t *length)
+take_message(const gp_op *op, const gp_codec_context *context, uint8_t *out,
+             size_t capacity, size_t *length, void *workspace)
 {
     gp_tensor *t = op->request->tensor;
     size_t bytes;
     const void *message = gp_devcode_message(op, &bytes);
+    gp_status status;
 
-    if (bytes > capacity)
-        return gp_fail(GP_ERR_TOO_LARGE, "a message of %zu bytes", bytes);
-    memcpy(out, message, bytes);
-    *length = bytes;
+    if (gp_devcode_packs(t)) {
+        status = gp_pipeline_pack(t->push.pipeline[0], context, message, bytes,
+                                  gp_op_info(op)->count, out, capacity, length,
+                                  workspace);
+        if (status != GP_OK)
+            return status;
+    } else {
+        if (bytes > capacity)
+            return gp_fail(GP_ERR_TOO_LARGE, "a message of %zu bytes", bytes);
+        memcpy(out, message, bytes);
+        *length = bytes;
+    }
     if (t->memory[0])
         atomic_store_explicit(&t->owes, true, memory_order_relaxed);
     return GP_OK;
@@ -175,7 +186,8 @@ gp_encode_chunk(gp_op *op, uint8_t *out, size_t capacity, size_t *length,
     if (r->plan)
         return gp_rows_encode(op, out, capacity, length);
     if (gp_devcode_pushes(r))
-        return take_message(op, out, capacity, length);
+        return take_message(op, &context, out, capacity, length,
+                            w->workspace + thread * w->workspace_bytes);
     status = read_values(r, info->offset, info->count, &values);
     if (status == GP_OK && t->flushing)
         status = add_residual(t, info, &values);

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <gradpush/cuda.h>
+
 #include "collective/mesh.h"
 #include "worker/rows.h"
 #include "worker/staging.h"
@@ -287,14 +289,30 @@ gp_push_pull_weighted(gp_tensor *tensor, const void *grad, void *out,
                            : status;
 }
 
+static gp_status
+push_on(gp_tensor *t, const void *grad, const char *call,
+        const gp_on_stream *on, gp_request **request)
+{
+    if (!t || !grad || !request)
+        return missing(call);
+    if (check_mode(t, call) != GP_OK)
+        return GP_ERR_STATE;
+    return gp_request_submit_on(t, OP_PUSH, grad, NULL, 1, on, request);
+}
+
 gp_status
 gp_push(gp_tensor *tensor, const void *grad, gp_request **request)
 {
-    if (!tensor || !grad || !request)
-        return missing("gp_push");
-    if (check_mode(tensor, "gp_push") != GP_OK)
-        return GP_ERR_STATE;
-    return submit(tensor, OP_PUSH, grad, NULL, request);
+    return push_on(tensor, grad, "gp_push", NULL, request);
+}
+
+gp_status
+gp_push_on(gp_tensor *tensor, const void *grad, void *stream,
+           gp_request **request)
+{
+    const gp_on_stream on = {stream};
+
+    return push_on(tensor, grad, "gp_push_on", &on, request);
 }
 
 /* Sums live until all workers have them; parameters can be pulled any time. */
@@ -312,19 +330,34 @@ was_pulled(gp_tensor *t)
     return was;
 }
 
-gp_status
-gp_pull(gp_tensor *tensor, void *out, gp_request **request)
+static gp_status
+pull_on(gp_tensor *t, void *out, const char *call, const gp_on_stream *on,
+        gp_request **request)
 {
-    if (!tensor || !out || !request)
-        return missing("gp_pull");
-    if (!tensor->keeps && check_mode(tensor, "gp_pull") != GP_OK)
+    if (!t || !out || !request)
+        return missing(call);
+    if (!t->keeps && check_mode(t, call) != GP_OK)
         return GP_ERR_STATE;
-    if (was_pulled(tensor))
+    if (was_pulled(t))
         return gp_fail(GP_ERR_STATE,
                        "the result of tensor '%.60s' was pulled already: each "
                        "worker gets the sum of a step once",
-                       tensor->spec.name);
-    return submit(tensor, OP_PULL, NULL, out, request);
+                       t->spec.name);
+    return gp_request_submit_on(t, OP_PULL, NULL, out, 1, on, request);
+}
+
+gp_status
+gp_pull(gp_tensor *tensor, void *out, gp_request **request)
+{
+    return pull_on(tensor, out, "gp_pull", NULL, request);
+}
+
+gp_status
+gp_pull_on(gp_tensor *tensor, void *out, void *stream, gp_request **request)
+{
+    const gp_on_stream on = {stream};
+
+    return pull_on(tensor, out, "gp_pull_on", &on, request);
 }
 
 gp_status

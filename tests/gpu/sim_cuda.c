@@ -777,28 +777,6 @@ gp_sim_cuda_flushes(void)
     return out;
 }
 
-void
-gp_sim_cuda_capture(void *handle, bool capturing)
-{
-    sim_stream *s = sim_stream_of(handle);
-
-    pthread_mutex_lock(&sim_lock);
-    sim_captures += (uint32_t)capturing - (uint32_t)s->capturing;
-    s->capturing = capturing;
-    pthread_mutex_unlock(&sim_lock);
-}
-
-uint32_t
-gp_sim_cuda_captured(void)
-{
-    uint32_t out;
-
-    pthread_mutex_lock(&sim_lock);
-    out = sim_captured;
-    pthread_mutex_unlock(&sim_lock);
-    return out;
-}
-
 uint32_t
 gp_sim_cuda_broken(void)
 {

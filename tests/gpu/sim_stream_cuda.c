@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "tests/gpu/sim_cuda.h"
 
 pthread_mutex_t sim_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t sim_changed = PTHREAD_COND_INITIALIZER;
@@ -220,4 +221,26 @@ sim_work_new(work_kind kind)
     if (w)
         w->kind = kind;
     return w;
+}
+
+void
+gp_sim_cuda_capture(void *handle, bool capturing)
+{
+    sim_stream *s = sim_stream_of(handle);
+
+    pthread_mutex_lock(&sim_lock);
+    sim_captures += (uint32_t)capturing - (uint32_t)s->capturing;
+    s->capturing = capturing;
+    pthread_mutex_unlock(&sim_lock);
+}
+
+uint32_t
+gp_sim_cuda_captured(void)
+{
+    uint32_t out;
+
+    pthread_mutex_lock(&sim_lock);
+    out = sim_captured;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
 }

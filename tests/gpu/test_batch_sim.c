@@ -33,6 +33,8 @@ static const char *const codecs[] = {
     "eden:bits=2,block=1024",
     "hadamard:block=1024+q4",
     "topk:0.05+q8+raw",
+    "q8+shuffle+lz4",
+    "topk:0.05+q8+raw+lz4",
 };
 
 #define CODECS GP_COUNT_OF(codecs)
@@ -68,10 +70,16 @@ step_of_codecs(gp_tensor **t, const kind *k, gp_device *d, uint8_t **block,
 
     for (uint32_t i = 0; i < CODECS; i++) {
         fill(&k[i], rank, i, step, block[i]);
-        if (d)
+        if (!d)
+            job_check(gp_push_pull(t[i], block[i], block[i], &r[i]));
+        else if (i % 3 < 2)
             job_check(gp_push_pull_on(t[i], block[i], block[i], stream, &r[i]));
         else
-            job_check(gp_push_pull(t[i], block[i], block[i], &r[i]));
+            job_check(gp_push_on(t[i], block[i], stream, &r[i]));
+    }
+    for (uint32_t i = 2; d && i < CODECS; i += 3) {
+        job_check(gp_wait(&r[i], -1));
+        job_check(gp_pull_on(t[i], block[i], stream, &r[i]));
     }
     job_check(gp_wait_all(r, CODECS, -1));
 }
@@ -153,8 +161,8 @@ results_are_decoded_where_they_belong(void **state)
                        LENGTH * sizeof(float)) != 0)
                 fail_msg("rank %u: %s", r, codecs[i]);
     /* No gradient and no result is copied as elements: what is left is what
-     * kernels read of the calls. */
-    assert_in_range(device.copied, 1, plain / 8);
+     * kernels read of the calls, and less than one tensor in one direction. */
+    assert_in_range(device.copied, 1, plain / 16);
     free_outcome(&host);
     free_outcome(&device);
 }
