@@ -80,6 +80,8 @@ collect(const gt_trainer *t, settings *s)
     put(s, "normalize", "%s", gt_normalize_name(o->data.normalize));
     put(s, "codec", "%s", o->codec);
     put(s, "pull-codec", "%s", o->pull_codec);
+    put(s, "device", "%s", o->cuda ? "cuda" : "cpu");
+    put(s, "precision", "%s", gt_precision_name(o->precision));
 }
 
 static gp_status
@@ -403,7 +405,8 @@ static bool
 is_younger(const char *key)
 {
     return strcmp(key, "optimizer:") == 0 || strcmp(key, "update") == 0 ||
-           strcmp(key, "parallel") == 0 || strcmp(key, "micro-batches") == 0;
+           strcmp(key, "parallel") == 0 || strcmp(key, "micro-batches") == 0 ||
+           strcmp(key, "device") == 0 || strcmp(key, "precision") == 0;
 }
 
 static gp_status

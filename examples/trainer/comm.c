@@ -21,6 +21,7 @@
 struct gt_comm {
     gp_worker *worker;
     gt_mlp *mlp;
+    gt_comm_device device;           /* no name: the host */
     gp_tensor *tensors[TENSORS_MAX]; /* weight and bias of each layer */
     gp_request *requests[TENSORS_MAX];
     bool parted[TENSORS_MAX]; /* its request goes on in parts */
@@ -282,6 +283,7 @@ register_tensor(gt_comm *comm, const gt_options *o, uint64_t steps,
     t.pull_codec = o->pull_codec_given ? o->pull_codec : NULL;
     t.updater = updater;
     t.first_step = steps;
+    t.device = comm->device.name;
     t.mode = o->mode_kind == GT_MODE_ALLREDUCE ? "sync" : o->mode;
     return gp_tensor_register(comm->worker, &t, &comm->tensors[index]);
 }
@@ -300,20 +302,34 @@ register_sums(gt_comm *comm)
     return gp_tensor_register(comm->worker, &t, &comm->sums);
 }
 
-static float *
-param_of(const gt_comm *comm, size_t index)
+void
+gt_comm_set_device(gt_comm *comm, const gt_comm_device *device)
+{
+    comm->device = *device;
+}
+
+/* Of parameters and gradients alike. */
+static size_t
+offset_of(const gt_comm *comm, size_t index)
 {
     const gt_layer *layer = &comm->mlp->layer[index / 2];
 
-    return index % 2 ? layer->bias : layer->weight;
+    return (size_t)((index % 2 ? layer->bias : layer->weight) -
+                    comm->mlp->params);
+}
+
+static float *
+param_of(const gt_comm *comm, size_t index)
+{
+    return (comm->device.name ? comm->device.params : comm->mlp->params) +
+           offset_of(comm, index);
 }
 
 static float *
 grad_of(const gt_comm *comm, size_t index)
 {
-    const gt_layer *layer = &comm->mlp->layer[index / 2];
-
-    return index % 2 ? layer->bias_grad : layer->weight_grad;
+    return (comm->device.name ? comm->device.grads : comm->mlp->grads) +
+           offset_of(comm, index);
 }
 
 static gp_status
@@ -332,6 +348,15 @@ pull_all(gt_comm *comm)
 }
 
 static gp_status
+broadcast(gt_comm *comm, size_t i, uint32_t root, gp_request **request)
+{
+    if (comm->device.name)
+        return gp_broadcast_on(comm->tensors[i], param_of(comm, i), root,
+                               comm->device.stream, request);
+    return gp_broadcast(comm->tensors[i], param_of(comm, i), root, request);
+}
+
+static gp_status
 broadcast_all(gt_comm *comm, uint32_t root)
 {
     gp_request *requests[TENSORS_MAX];
@@ -339,8 +364,7 @@ broadcast_all(gt_comm *comm, uint32_t root)
     gp_status status = GP_OK, waited;
 
     while (sent < tensors && status == GP_OK) {
-        status = gp_broadcast(comm->tensors[sent], param_of(comm, sent), root,
-                              &requests[sent]);
+        status = broadcast(comm, sent, root, &requests[sent]);
         sent += status == GP_OK;
     }
     waited = gp_wait_all(requests, sent, -1);
@@ -409,6 +433,9 @@ push_tensor(gt_comm *comm, size_t i)
     if (comm->group)
         return gp_allreduce_keyed(comm->group, i, grad, grad, count, GP_FP32,
                                   GP_MEAN, &comm->requests[i]);
+    if (comm->device.name)
+        return gp_push_pull_on(comm->tensors[i], grad, grad,
+                               comm->device.stream, &comm->requests[i]);
     return gp_push_pull(comm->tensors[i], grad, grad, &comm->requests[i]);
 }
 
@@ -496,6 +523,20 @@ gt_comm_refresh(gt_comm *comm)
                            : gt_fail_engine(status, "an epoch cannot end");
 }
 
+/* The stream waits; where the driver has no way to, the host does. */
+static gp_status
+wait_on_stream(gt_comm *comm, gp_request **requests)
+{
+    gp_status status = GP_OK;
+
+    for (size_t i = 0; i < 2 && status == GP_OK; i++) {
+        status = gp_wait_stream(&requests[i], comm->device.stream);
+        if (status == GP_ERR_UNSUPPORTED)
+            status = gp_wait(&requests[i], -1);
+    }
+    return status;
+}
+
 gp_status
 gt_comm_wait(gt_comm *comm, size_t layer, bool *arrived)
 {
@@ -505,7 +546,8 @@ gt_comm_wait(gt_comm *comm, size_t layer, bool *arrived)
     *arrived = false;
     if (!requests[0])
         return GP_OK;
-    status = gp_wait_all(requests, 2, -1);
+    status = comm->device.name ? wait_on_stream(comm, requests)
+                               : gp_wait_all(requests, 2, -1);
     if (status != GP_OK)
         return gt_fail_engine(status, "a step failed");
     *arrived = true;

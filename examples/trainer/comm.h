@@ -18,6 +18,20 @@ typedef struct gt_comm gt_comm;
 gp_status gt_comm_create(const gt_options *options, gt_comm **out);
 void gt_comm_destroy(gt_comm *comm);
 
+/* Parameters and gradients are in a device's memory, in the layout that they
+ * have on the host, and what uses them is on a stream. */
+typedef struct gt_comm_device {
+    const char *name; /* "cuda:1" */
+    float *params, *grads;
+    void *stream;
+} gt_comm_device;
+
+/* Before gt_comm_register(): then tensors are there, and nothing below makes
+ * the stream's work wait for the host; gt_comm_wait() makes it wait for an
+ * answer, and gt_comm_start() returns when it has come. The name is borrowed.
+ */
+void gt_comm_set_device(gt_comm *comm, const gt_comm_device *device);
+
 /* After gt_comm_create(): settles how the network is cut over the workers, and
  * if it is, joins those with the other parts of the same copy, and those with
  * the same part of other copies. Gradients then go round the latter. */

@@ -95,15 +95,6 @@ gt_gpu_download(gt_gpu *gpu, float *params, float *velocity)
 }
 
 gp_status
-gt_gpu_download_layer(gt_gpu *gpu, size_t layer, float *grads)
-{
-    (void)gpu;
-    (void)layer;
-    (void)grads;
-    return no_cuda();
-}
-
-gp_status
 gt_gpu_refresh(gt_gpu *gpu)
 {
     (void)gpu;

@@ -51,7 +51,7 @@ int gt_gpu_blas_version(const gt_gpu *gpu);
 gp_status gt_gpu_set_data(gt_gpu *gpu, const gt_data *data);
 
 /* Makes room for a network like `mlp`, which is borrowed, for passes over at
- * most `rows`, and for momentum. Waits. */
+ * most `rows`, and for momentum: all of it zeros. */
 gp_status gt_gpu_set_network(gt_gpu *gpu, const gt_mlp *mlp, size_t rows,
                              bool velocity);
 
@@ -60,8 +60,6 @@ gp_status gt_gpu_set_network(gt_gpu *gpu, const gt_mlp *mlp, size_t rows,
 gp_status gt_gpu_upload(gt_gpu *gpu, const float *params,
                         const float *velocity);
 gp_status gt_gpu_download(gt_gpu *gpu, float *params, float *velocity);
-/* A layer's gradients, into `grads` of the host's layout. Waits. */
-gp_status gt_gpu_download_layer(gt_gpu *gpu, size_t layer, float *grads);
 
 /* What the parameters' 16-bit copies are made from has changed. */
 gp_status gt_gpu_refresh(gt_gpu *gpu);

@@ -57,6 +57,24 @@ gt_role_of(const gt_options *options, const char *(*get)(const char *name))
                                                          : GT_ROLE_LAUNCH;
 }
 
+uint32_t
+gt_local_rank(const char *(*get)(const char *name))
+{
+    static const char *const names[] = {"GRADPUSH_LOCAL_RANK", "LOCAL_RANK",
+                                        "OMPI_COMM_WORLD_LOCAL_RANK",
+                                        "MPI_LOCALRANKID", "SLURM_LOCALID"};
+
+    if (!get)
+        get = environment;
+    for (size_t i = 0; i < GT_COUNT_OF(names); i++) {
+        const char *text = get(names[i]);
+
+        if (text && *text)
+            return (uint32_t)strtoul(text, NULL, 10);
+    }
+    return 0;
+}
+
 static bool
 try_path(const char *folder, const char *name, char out[PATH_SIZE])
 {

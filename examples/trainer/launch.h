@@ -17,6 +17,10 @@ typedef enum gt_role {
 gt_role gt_role_of(const gt_options *options,
                    const char *(*get)(const char *name));
 
+/* This process's number among those on this machine, as the launcher says; 0
+ * without one. */
+uint32_t gt_local_rank(const char *(*get)(const char *name));
+
 /* Becomes `gradpush run -w N -s M -- this program and its arguments`. Returns
  * only when that fails. */
 gp_status gt_launch(const gt_options *options, int argc, char **argv);

@@ -73,12 +73,17 @@ gt_loader_shuffle(gt_loader *l, uint32_t epoch)
                       l->pool);
 }
 
+size_t
+gt_loader_first(const gt_loader *l, size_t step)
+{
+    return l->partition == GT_RANDOM ? (step * l->size + l->rank) * l->batch
+                                     : step * l->batch;
+}
+
 void
 gt_loader_batch(const gt_loader *l, size_t step, float *x, uint16_t *labels)
 {
-    size_t start = l->partition == GT_RANDOM
-                       ? (step * l->size + l->rank) * l->batch
-                       : step * l->batch;
+    size_t start = gt_loader_first(l, step);
 
     for (size_t i = 0; i < l->batch; i++) {
         uint32_t sample = l->order[start + i];

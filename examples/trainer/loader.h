@@ -40,6 +40,9 @@ void gt_loader_free(gt_loader *loader);
 /* Fixes the order of an epoch: a function of seed, epoch and partition. */
 void gt_loader_shuffle(gt_loader *loader, uint32_t epoch);
 
+/* Where in `order` the samples of a step begin. */
+size_t gt_loader_first(const gt_loader *loader, size_t step);
+
 /* Copies the samples of a step: x is batch x features, labels is batch. */
 void gt_loader_batch(const gt_loader *loader, size_t step, float *x,
                      uint16_t *labels);

@@ -89,7 +89,8 @@ main(int argc, char **argv)
     role = gt_role_of(&options, NULL);
     if (role == GT_ROLE_LAUNCH) {
         /* Said once here, rather than by every worker. */
-        if (gt_parts_exist(options.data.path) == GP_OK)
+        if (gt_parts_exist(options.data.path) == GP_OK &&
+            (!options.cuda || gt_gpu_check(options.device) == GP_OK))
             gt_launch(&options, argc, argv);
         return fail(NULL);
     }

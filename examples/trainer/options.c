@@ -3,8 +3,7 @@
  * options.c - the command line of gradpush-train.
  *
  * One table gives getopt its options, the help its text and the messages the
- * nearest name. Words that name later work (tensor, cuda) are known and refused
- * by name, so that a script finds out at once.
+ * nearest name.
  */
 #include "options.h"
 
@@ -44,6 +43,8 @@ enum key {
     KEY_PULL_CODEC,
     KEY_TRANSPORT,
     KEY_DEVICE,
+    KEY_PRECISION,
+    KEY_DETERMINISTIC,
     KEY_THREADS,
     KEY_CHECKPOINT,
     KEY_CHECKPOINT_EVERY,
@@ -126,7 +127,15 @@ static const struct row {
     {"codec", KEY_CODEC, "SPEC", "pipeline for pushes, such as q8+lz4 (none)"},
     {"pull-codec", KEY_PULL_CODEC, "SPEC", "pipeline for pulls (none)"},
     {"transport", KEY_TRANSPORT, "NAME", "auto, tcp, ... (auto)"},
-    {"device", KEY_DEVICE, "NAME", "auto or cpu (auto)"},
+    {"device", KEY_DEVICE, "NAME",
+     "cpu (auto, default), cuda (by the worker's rank on its machine) or "
+     "cuda:N"},
+    {"precision", KEY_PRECISION, "NAME",
+     "of products on a CUDA device: fp32 (default), tf32, or bf16 with "
+     "parameters in fp32"},
+    {"deterministic", KEY_DETERMINISTIC, "WHEN",
+     "on (default): a CUDA device gives the same bits in every run; off: "
+     "cuBLAS may choose otherwise"},
     {"threads", KEY_THREADS, "N", "threads of the matrix library (1)"},
     {"checkpoint", KEY_CHECKPOINT, "DIR", "write checkpoints there"},
     {"checkpoint-every", KEY_CHECKPOINT_EVERY, "N", "epochs between them (1)"},
@@ -147,7 +156,7 @@ static const struct row {
 
 typedef struct word {
     const char *name;
-    int value; /* -1: a name of later work */
+    int value;
 } word;
 
 static const word losses[] = {
@@ -174,8 +183,9 @@ static const word progresses[] = {{"auto", GT_PROGRESS_AUTO},
                                   {"on", GT_PROGRESS_ON},
                                   {"off", GT_PROGRESS_OFF},
                                   {NULL, 0}};
-static const word devices[] = {
-    {"auto", 0}, {"cpu", 0}, {"cuda", -1}, {NULL, 0}};
+static const word precisions[] = {
+    {"fp32", GT_FP32}, {"tf32", GT_TF32}, {"bf16", GT_BF16}, {NULL, 0}};
+static const word switches[] = {{"on", 1}, {"off", 0}, {NULL, 0}};
 
 static const char *
 word_of(const word *words, int value)
@@ -215,53 +225,36 @@ gt_normalize_name(gt_normalize normalize)
     return word_of(normalizations, (int)normalize);
 }
 
+const char *
+gt_precision_name(gt_precision precision)
+{
+    return word_of(precisions, (int)precision);
+}
+
 static void
-list_words(const word *words, bool all, char *out, size_t capacity)
+list_words(const word *words, char *out, size_t capacity)
 {
     size_t used = 0;
 
     out[0] = '\0';
     for (; words->name && used < capacity; words++)
-        if (all || words->value >= 0)
-            used += (size_t)snprintf(out + used, capacity - used, "%s%s",
-                                     used ? ", " : "", words->name);
+        used += (size_t)snprintf(out + used, capacity - used, "%s%s",
+                                 used ? ", " : "", words->name);
 }
 
-/* `option` gives the words up to a ':' ("ssp:4", "cuda:1"). */
 static gp_status
 parse_word(const char *option, const char *text, const word *words, int *out)
 {
-    size_t n = strcspn(text, ":");
     char list[128];
 
-    for (const word *w = words; w->name; w++) {
-        if (strlen(w->name) != n || strncmp(w->name, text, n) != 0 ||
-            (text[n] && w->value >= 0))
-            continue;
-        list_words(words, false, list, sizeof(list));
-        if (w->value < 0)
-            return gt_fail(GP_ERR_UNSUPPORTED,
-                           "--%s %s is not in this version; it takes: %s",
-                           option, text, list);
-        *out = w->value;
-        return GP_OK;
-    }
-    list_words(words, false, list, sizeof(list));
+    for (const word *w = words; w->name; w++)
+        if (strcmp(w->name, text) == 0) {
+            *out = w->value;
+            return GP_OK;
+        }
+    list_words(words, list, sizeof(list));
     return gt_fail(GP_ERR_CONFIG, "--%s '%s': it takes: %s", option, text,
                    list);
-}
-
-static gp_status
-parse_device(const char *text)
-{
-    int ignored;
-
-    if (strncmp(text, "cuda", 4) == 0 && (!text[4] || text[4] == ':'))
-        return gt_fail(GP_ERR_UNSUPPORTED,
-                       "--device %s: the trainer computes on the CPU in this "
-                       "version; use --device cpu or leave it out",
-                       text);
-    return parse_word("device", text, devices, &ignored);
 }
 
 static gp_status
@@ -375,6 +368,17 @@ parse_optimizer(const char *option, const char *text, gt_options *o)
 }
 
 static gp_status
+parse_switch(const char *option, const char *text, bool *out)
+{
+    int value = 0;
+    gp_status status = parse_word(option, text, switches, &value);
+
+    if (status == GP_OK)
+        *out = value != 0;
+    return status;
+}
+
+static gp_status
 apply_data(int key, const char *name, const char *text, gt_options *o)
 {
     gt_data_options *d = &o->data;
@@ -467,8 +471,11 @@ apply_job(int key, const char *name, const char *text, gt_options *o)
         o->transport = text;
         return GP_OK;
     case KEY_DEVICE:
-        o->device = text;
-        return parse_device(text);
+        return gt_options_device(text, o);
+    case KEY_PRECISION:
+        return parse_enum(name, text, precisions, &o->precision);
+    case KEY_DETERMINISTIC:
+        return parse_switch(name, text, &o->deterministic);
     default:
         return GP_ERR_NOT_FOUND;
     }
@@ -632,8 +639,9 @@ static void
 print_help(void)
 {
     printf("usage: gradpush-train [options]\n\n"
-           "Trains a multi-layer perceptron on the CPU. Workers push their\n"
-           "gradients to parameter shards and pull the result.\n\n");
+           "Trains a multi-layer perceptron on the CPU or on CUDA devices.\n"
+           "Workers push their gradients to parameter shards and pull the\n"
+           "result.\n\n");
     for (size_t i = 0; i < ROWS; i++) {
         char left[64];
 
@@ -647,7 +655,8 @@ print_help(void)
         "worker\nof the job; leave --workers and --shards out there.\n"
         "\nexamples:\n"
         "  gradpush-train --data digits --workers 2 --shards 2\n"
-        "  gradpush-train --data mnist/ --batch 32 --json report.json\n");
+        "  gradpush-train --data mnist/ --batch 32 --json report.json\n"
+        "  gradpush-train --device cuda --precision bf16 --hidden 8192,8192\n");
 }
 
 static gt_action
@@ -694,6 +703,7 @@ set_defaults(gt_options *o)
         .pull_codec = "none",
         .transport = "auto",
         .device = "auto",
+        .deterministic = true,
         .checkpoint_every = 1,
         .dump_every = 100,
     };
@@ -763,7 +773,8 @@ gt_options_parse(int argc, char **argv, gt_options *out)
     }
     if (check_codecs(&o) != GP_OK || gt_options_settle_mode(&o) != GP_OK ||
         gt_options_settle(&o) != GP_OK ||
-        gt_options_settle_layout(&o) != GP_OK || check_together(&o) != GP_OK)
+        gt_options_settle_layout(&o) != GP_OK ||
+        gt_options_settle_device(&o) != GP_OK || check_together(&o) != GP_OK)
         return GT_ACTION_USAGE;
     *out = o;
     return GT_ACTION_TRAIN;

@@ -6,6 +6,7 @@
 #define GT_OPTIONS_H
 
 #include "data.h"
+#include "gpu.h"
 #include "loader.h"
 #include "loss.h"
 #include "mlp.h"
@@ -65,6 +66,9 @@ typedef struct gt_options {
     const char *codec, *pull_codec;
     bool codec_given, pull_codec_given;
     const char *transport, *device;
+    bool cuda; /* the device is not the CPU */
+    gt_precision precision;
+    bool deterministic; /* on a CUDA device; on the CPU it always is */
     const char *checkpoint;
     uint32_t checkpoint_every;
     bool resume;
@@ -94,6 +98,10 @@ gp_status gt_options_settle(gt_options *options);
 gp_status gt_options_slow(const char *text, gt_options *options);
 gp_status gt_options_settle_mode(gt_options *options);
 
+/* --device, and whether the other options go with it; after the layout. */
+gp_status gt_options_device(const char *text, gt_options *options);
+gp_status gt_options_settle_device(const gt_options *options);
+
 /* Whether a cut network goes with the other options; after the mode. */
 gp_status gt_options_settle_layout(gt_options *options);
 
@@ -106,5 +114,6 @@ const char *gt_optim_name(gt_optim_kind kind);
 const char *gt_update_name(gt_update update);
 const char *gt_partition_name(gt_partition partition);
 const char *gt_normalize_name(gt_normalize normalize);
+const char *gt_precision_name(gt_precision precision);
 
 #endif

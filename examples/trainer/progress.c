@@ -28,6 +28,12 @@ gt_progress_open(gt_progress_when when, gt_progress *out)
     }
 }
 
+bool
+gt_progress_due(const gt_progress *p)
+{
+    return p->terminal && gt_now() >= p->next;
+}
+
 void
 gt_progress_show(gt_progress *p, uint32_t epoch, uint32_t epochs, size_t step,
                  size_t steps, double loss)

@@ -18,6 +18,8 @@ typedef struct gt_progress {
 /* Under a launcher standard error is a pipe; with GT_PROGRESS_ON the bar then
  * goes to the controlling terminal, if there is one. */
 void gt_progress_open(gt_progress_when when, gt_progress *out);
+/* Whether the next call would draw something. */
+bool gt_progress_due(const gt_progress *progress);
 void gt_progress_show(gt_progress *progress, uint32_t epoch, uint32_t epochs,
                       size_t step, size_t steps, double loss);
 /* Wipes the bar so that a line can be printed. */

@@ -30,10 +30,13 @@ gt_report_head(FILE *out, const gt_trainer *t)
     fprintf(out,
             "%s: %zu training and %zu test samples, %zu values, %zu classes\n"
             "%zu parameters; %u worker%s x batch %zu, %u shard%s\n"
+            "%s%s%s%s%s"
             "epoch  train loss  test loss  accuracy  seconds  samples/s\n",
             d->source, d->train.count, d->test.count, d->features, d->classes,
             t->parameters, t->size, t->size == 1 ? "" : "s", t->options->batch,
-            t->shards, t->shards == 1 ? "" : "s");
+            t->shards, t->shards == 1 ? "" : "s", t->gpu ? "rank 0 on " : "",
+            t->gpu ? gt_gpu_name(t->gpu) : "", t->gpu ? ", " : "",
+            t->gpu ? gt_gpu_model(t->gpu) : "", t->gpu ? "\n" : "");
     fflush(out);
 }
 
@@ -169,7 +172,10 @@ config_of(const gt_trainer *t)
     set_text(c, "codec", o->codec);
     set_text(c, "pull_codec", o->pull_codec);
     set_text(c, "transport", o->transport);
-    set_text(c, "device", "cpu");
+    set_text(c, "device", t->gpu ? gt_gpu_name(t->gpu) : "cpu");
+    set_text(c, "precision", gt_precision_name(o->precision));
+    json_object_set_new(c, "deterministic",
+                        json_boolean(!t->gpu || o->deterministic));
     set_count(c, "threads", o->threads);
     if (o->checkpoint)
         set_text(c, "checkpoint", o->checkpoint);
@@ -216,7 +222,7 @@ describe_blas(json_t *e)
 }
 
 static json_t *
-environment_of(void)
+environment_of(const gt_trainer *t)
 {
     json_t *e = json_object();
     char text[256];
@@ -236,6 +242,10 @@ environment_of(void)
     set_text(e, "cpu", text);
     set_count(e, "cpus", (uint64_t)sysconf(_SC_NPROCESSORS_ONLN));
     describe_blas(e);
+    if (t->gpu) {
+        set_text(e, "gpu", gt_gpu_model(t->gpu));
+        set_count(e, "cublas", (uint64_t)gt_gpu_blas_version(t->gpu));
+    }
     set_text(e, "compiler", __VERSION__);
     gmtime_r(&now, &utc);
     strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
@@ -328,7 +338,7 @@ gt_report_json(const char *path, const gt_trainer *t)
 
     set_text(root, "schema", "gradpush.train/1");
     json_object_set_new(root, "config", config_of(t));
-    json_object_set_new(root, "environment", environment_of());
+    json_object_set_new(root, "environment", environment_of(t));
     json_object_set_new(root, "epochs", epochs_of(t));
     json_object_set_new(root, "final", final_of(t));
     status = write_json(path, root);

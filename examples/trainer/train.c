@@ -19,10 +19,12 @@
 #include "checkpoint.h"
 #include "cut.h"
 #include "dump.h"
+#include "launch.h"
 #include "parts.h"
 #include "pipeline.h"
 
 #define EVALUATE_ROWS 256
+#define GPU_ROWS      1024
 #define LOSS_UNIT     0x1p20
 
 /* --- setting up --- */
@@ -36,6 +38,8 @@ create_network(gt_trainer *t)
 
     if (rows < EVALUATE_ROWS)
         rows = EVALUATE_ROWS;
+    if (t->gpu) /* the passes are there */
+        rows = 1;
     status = gt_cut_create(t, rows);
     return status == GP_OK ? gt_pipeline_create(t, rows) : status;
 }
@@ -48,7 +52,7 @@ create_loader(gt_trainer *t)
         gt_loader_create(&t->data.train, t->data.features, o->batch, t->copy,
                          t->layout.data, o->seed, o->partition, &t->loader);
 
-    if (status == GP_OK)
+    if (status == GP_OK && !t->gpu)
         status = gt_alloc_floats(o->batch * t->data.features, "a batch", &t->x);
     if (status != GP_OK)
         return status;
@@ -72,6 +76,8 @@ overlaps(const gt_options *o, const gt_comm *comm)
         return o->overlap == GT_PROGRESS_ON;
     if (o->mode_kind == GT_MODE_ALLREDUCE ||
         gt_layout_cuts(&o->layout)) /* all ranks call in one order */
+        return true;
+    if (o->cuda) /* the processors have nothing else to do */
         return true;
     return here != (long)gt_comm_size(comm) ||
            here * (long)o->threads < sysconf(_SC_NPROCESSORS_ONLN);
@@ -141,6 +147,49 @@ begin_step(gt_trainer *t)
                : status;
 }
 
+/* --- on a device --- */
+
+static gp_status
+open_gpu(gt_trainer *t)
+{
+    const gt_options *o = t->options;
+    const gt_gpu_options options = {o->device, gt_local_rank(NULL),
+                                    o->precision, o->deterministic};
+
+    return o->cuda ? gt_gpu_open(&options, &t->gpu) : GP_OK;
+}
+
+/* When the network on the host has its first parameters. */
+static gp_status
+fill_gpu(gt_trainer *t)
+{
+    size_t batch = t->options->batch;
+    gt_comm_device device;
+    gp_status status;
+
+    if (!t->gpu)
+        return GP_OK;
+    status = gt_gpu_set_data(t->gpu, &t->data);
+    if (status == GP_OK)
+        status = gt_gpu_set_network(t->gpu, &t->mlp,
+                                    batch < GPU_ROWS ? GPU_ROWS : batch,
+                                    t->velocity != NULL);
+    if (status == GP_OK)
+        status = gt_gpu_upload(t->gpu, t->mlp.params, t->velocity);
+    device = (gt_comm_device){gt_gpu_name(t->gpu), gt_gpu_params(t->gpu),
+                              gt_gpu_grads(t->gpu), gt_gpu_stream(t->gpu)};
+    if (status == GP_OK && t->comm)
+        gt_comm_set_device(t->comm, &device);
+    return status;
+}
+
+/* Parameters and momentum, for whoever wants them on the host. */
+static gp_status
+fetch(gt_trainer *t)
+{
+    return t->gpu ? gt_gpu_download(t->gpu, t->mlp.params, t->velocity) : GP_OK;
+}
+
 gp_status
 gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
 {
@@ -151,6 +200,8 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
     status = gt_data_load(&options->data, &t->data);
     if (distributed)
         t->layout = options->layout;
+    if (status == GP_OK)
+        status = open_gpu(t);
     if (status == GP_OK && distributed)
         status = join(t);
     if (status == GP_OK)
@@ -159,14 +210,18 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
         status = create_loader(t);
     if (status == GP_OK && options->resume)
         status = resume(t);
+    if (status == GP_OK)
+        status = fill_gpu(t);
     if (status == GP_OK && t->comm)
         status = gt_comm_register(t->comm, options, t->steps, &t->mlp);
     if (status == GP_OK && options->resume)
         status = gt_checkpoint_load_states(t);
     if (status == GP_OK && t->comm)
         status = gt_comm_start(t->comm);
-    if (status == GP_OK)
+    if (status == GP_OK && !t->gpu)
         gt_parts_open(t);
+    if (status == GP_OK && t->gpu)
+        status = gt_gpu_refresh(t->gpu);
     if (status == GP_OK && is_elastic(t))
         catch_up(t);
     if (status == GP_OK && t->rank == 0 && options->logdir)
@@ -186,6 +241,7 @@ gt_trainer_free(gt_trainer *t)
     gt_events_close(&t->events);
     /* First of all: requests may still write into the buffers below. */
     gt_comm_destroy(t->comm);
+    gt_gpu_free(t->gpu);
     gt_loader_free(&t->loader);
     gt_pipeline_free(t->pipeline);
     gt_cut_free(t);
@@ -219,14 +275,18 @@ gt_trainer_apply(gt_trainer *t, size_t l, size_t count)
     t->applied[l] += count;
 }
 
-static void
+static gp_status
 apply_layer(gt_trainer *t, size_t l)
 {
     const gt_layer *layer = &t->mlp.layer[l];
     size_t count = (size_t)(layer->bias - layer->weight) + layer->out;
+    bool takes = t->options->update == GT_UPDATE_SHARD;
 
+    if (t->gpu)
+        return gt_gpu_update(t->gpu, l, takes ? NULL : &t->options->optim);
     gt_trainer_apply(t, l, count - t->applied[l]);
     t->applied[l] = 0;
+    return GP_OK;
 }
 
 static bool
@@ -248,7 +308,7 @@ settle_layer(void *user, size_t l)
     t->pending[l] = false;
     t->waited += gt_now() - start;
     if (status == GP_OK && arrived && !is_local(t))
-        apply_layer(t, l);
+        status = apply_layer(t, l);
     return status;
 }
 
@@ -259,8 +319,9 @@ step_locally(gt_trainer *t)
     gp_status status = GP_OK;
 
     for (size_t l = 0; l < t->mlp.layers && status == GP_OK; l++) {
-        apply_layer(t, l);
-        status = gt_comm_local_step(t->comm, l);
+        status = apply_layer(t, l);
+        if (status == GP_OK)
+            status = gt_comm_local_step(t->comm, l);
     }
     return status;
 }
@@ -326,6 +387,22 @@ run_passes(gt_trainer *t, gt_score *score)
     return gt_mlp_backward(&t->mlp, t->x, rows, push_layer, t);
 }
 
+/* Queues a step; its score stays on the device. */
+static gp_status
+queue_passes(gt_trainer *t, size_t step)
+{
+    gp_status status = gt_gpu_take_batch(
+        t->gpu, gt_loader_first(&t->loader, step), t->options->batch);
+
+    if (status == GP_OK)
+        status = gt_gpu_forward(t->gpu, settle_layer, t);
+    if (status == GP_OK)
+        status = gt_gpu_loss(t->gpu, t->options->loss, true);
+    if (status == GP_OK)
+        status = gt_gpu_backward(t->gpu, push_layer, t);
+    return status == GP_OK ? gt_gpu_end_step(t->gpu) : status;
+}
+
 gp_status
 gt_trainer_step(gt_trainer *t, size_t step, gt_score *score)
 {
@@ -333,8 +410,11 @@ gt_trainer_step(gt_trainer *t, size_t step, gt_score *score)
     gp_status status;
 
     t->waited = 0;
-    gt_loader_batch(&t->loader, step, t->x, t->labels);
-    if (t->pipeline)
+    if (!t->gpu)
+        gt_loader_batch(&t->loader, step, t->x, t->labels);
+    if (t->gpu)
+        status = queue_passes(t, step);
+    else if (t->pipeline)
         status = gt_pipeline_step(t, settle_layer, push_layer, score);
     else
         status = run_passes(t, score);
@@ -358,6 +438,21 @@ run_forward(gt_trainer *t, const float *x, size_t rows, const float **output)
 }
 
 static gp_status
+evaluate_on_gpu(gt_trainer *t, size_t first, size_t last, gt_score *score)
+{
+    gp_status status = GP_OK;
+
+    for (size_t at = first; at < last && status == GP_OK; at += GPU_ROWS) {
+        gt_gpu_take_test(t->gpu, at,
+                         last - at < GPU_ROWS ? last - at : GPU_ROWS);
+        status = gt_gpu_forward(t->gpu, NULL, NULL);
+        if (status == GP_OK)
+            status = gt_gpu_loss(t->gpu, t->options->loss, false);
+    }
+    return status == GP_OK ? gt_gpu_take_score(t->gpu, score) : status;
+}
+
+static gp_status
 evaluate(gt_trainer *t, gt_score *score)
 {
     const gt_samples *test = &t->data.test;
@@ -366,6 +461,8 @@ evaluate(gt_trainer *t, gt_score *score)
     size_t first = test->count * part / parts;
     size_t last = test->count * (part + 1) / parts;
 
+    if (t->gpu)
+        return evaluate_on_gpu(t, first, last, score);
     for (size_t at = first; at < last; at += EVALUATE_ROWS) {
         size_t rows = last - at < EVALUATE_ROWS ? last - at : EVALUATE_ROWS;
         const float *output;
@@ -448,12 +545,29 @@ goes_on(const gt_trainer *t, size_t steps)
 }
 
 /* A fast worker goes through its part again, in another order. */
-static void
+static gp_status
 begin_lap(gt_trainer *t, size_t steps)
 {
     if (steps % t->loader.steps == 0)
         gt_loader_shuffle(&t->loader,
                           t->epoch + (uint32_t)(steps / t->loader.steps << 20));
+    if (steps % t->loader.steps != 0 || !t->gpu)
+        return GP_OK;
+    return gt_gpu_set_order(t->gpu, t->loader.order, t->loader.pool);
+}
+
+/* On a device scores stay where they are until somebody wants to see them. */
+static gp_status
+show_progress(gt_trainer *t, size_t done, gt_score *score)
+{
+    gp_status status = GP_OK;
+
+    if (t->gpu && gt_progress_due(&t->progress))
+        status = gt_gpu_take_score(t->gpu, score);
+    gt_progress_show(&t->progress, t->epoch + 1, t->options->epochs, done,
+                     t->loader.steps,
+                     score->loss / (double)(done * t->options->batch));
+    return status;
 }
 
 static gp_status
@@ -465,20 +579,20 @@ train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
 
     set_goal(t);
     for (; goes_on(t, s) && status == GP_OK; s++) {
-        begin_lap(t, s);
-        if (is_elastic(t))
+        status = begin_lap(t, s);
+        if (status == GP_OK && is_elastic(t))
             status = begin_step(t);
-        if (status != GP_OK)
-            break;
-        status = gt_trainer_step(t, s % t->loader.steps, score);
-        gt_progress_show(&t->progress, t->epoch + 1, t->options->epochs, s + 1,
-                         t->loader.steps,
-                         score->loss / (double)((s + 1) * t->options->batch));
+        if (status == GP_OK)
+            status = gt_trainer_step(t, s % t->loader.steps, score);
+        if (status == GP_OK)
+            status = show_progress(t, s + 1, score);
     }
     if (status == GP_OK)
         status = gt_trainer_settle(t);
     if (status == GP_OK && shares_work(t))
         status = gt_comm_refresh(t->comm);
+    if (status == GP_OK && t->gpu) /* waits for the steps */
+        status = gt_gpu_take_score(t->gpu, score);
     out->seconds = gt_now() - start;
     out->samples = (uint64_t)(s - begun) * t->options->batch;
     return status;
@@ -527,8 +641,10 @@ static gp_status
 digest(gt_trainer *t)
 {
     gt_trainer whole;
-    gp_status status;
+    gp_status status = fetch(t);
 
+    if (status != GP_OK)
+        return status;
     if (!gt_layout_cuts(&t->layout))
         return gt_mlp_sha256(&t->mlp, t->digest);
     status = gt_cut_gather(t, &whole);
@@ -560,6 +676,14 @@ checkpoint_due(const gt_trainer *t)
            (t->epoch % o->checkpoint_every == 0 || t->epoch == o->epochs);
 }
 
+static gp_status
+save(gt_trainer *t)
+{
+    gp_status status = fetch(t);
+
+    return status == GP_OK ? gt_checkpoint_save(t) : status;
+}
+
 gp_status
 gt_trainer_run(gt_trainer *t, gt_epoch_hook report)
 {
@@ -578,7 +702,7 @@ gt_trainer_run(gt_trainer *t, gt_epoch_hook report)
             report(t, epoch);
         status = log_epoch(t, epoch);
         if (status == GP_OK && checkpoint_due(t))
-            status = gt_checkpoint_save(t);
+            status = save(t);
     }
     t->total_seconds = gt_now() - start;
     if (status == GP_OK)

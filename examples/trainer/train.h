@@ -11,6 +11,7 @@
 #define GT_TRAIN_H
 
 #include "comm.h"
+#include "gpu.h"
 #include "loader.h"
 #include "options.h"
 #include "progress.h"
@@ -33,6 +34,9 @@ typedef struct gt_trainer {
     gt_slice part;
     size_t parameters; /* of the whole network */
     gt_mlp mlp;        /* this worker's part, which may be the whole */
+    /* Owned; NULL: the CPU computes. With it the memory of `mlp` is filled for
+     * checkpoints and digests only. */
+    gt_gpu *gpu;
     /* Of a last layer that is cut: rows x classes, and its parts. */
     float *outputs, *output_delta, *pieces;
     uint32_t micro_batches; /* of a step, in a pipeline */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * library_cublas_cuda.c - cuBLAS for the simulated driver, as libcublas.so.12.
+ * library_cublas_cuda.c - cuBLAS for the simulated driver, as libcublas.so.13.
  *
  * The functions that the trainer uses, as strict as the documentation is: a
  * handle has to have a stream, whatever a product reads and writes has to lie
@@ -11,7 +11,7 @@
  * A product is queued on the stream like any work. Sums are OpenBLAS's in fp32,
  * of factors rounded to what the precision keeps of them.
  *
- *     SIM_CUBLAS=fail=cublasGemmEx,nth=5,result=14
+ *     SIM_CUBLAS=fail=cublasGemmEx,nth=5,result=14    (nth=0: every call)
  */
 #include <cblas.h>
 #include <cuda.h>
@@ -54,7 +54,7 @@ static struct {
     char function[64];
     unsigned left;
     int result;
-    bool read;
+    bool always, read;
 } fault;
 static uint64_t products;
 static int handles;
@@ -84,6 +84,7 @@ read_environment(void)
     fault.left = at ? (unsigned)strtoul(at + 4, NULL, 10) : 1;
     at = strstr(text, "result=");
     fault.result = at ? (int)strtoul(at + 7, NULL, 10) : 14;
+    fault.always = fault.left == 0;
 }
 
 static int
@@ -93,8 +94,8 @@ fails(const char *function)
 
     pthread_mutex_lock(&lock);
     read_environment();
-    if (fault.left > 0 && strcmp(fault.function, function) == 0 &&
-        --fault.left == 0)
+    if (strcmp(fault.function, function) == 0 &&
+        (fault.always || (fault.left > 0 && --fault.left == 0)))
         out = fault.result;
     pthread_mutex_unlock(&lock);
     return out;
@@ -107,6 +108,7 @@ gp_sim_cublas_fail(const char *function, unsigned n, int result)
     fault.read = true;
     snprintf(fault.function, sizeof(fault.function), "%s", function);
     fault.left = n;
+    fault.always = n == 0;
     fault.result = result;
     pthread_mutex_unlock(&lock);
 }

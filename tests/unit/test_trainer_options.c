@@ -100,7 +100,10 @@ wrong_usage_is_told(void **state)
         {"--slow", "x:2", "a rank and a factor from 1 to 1000"},
         {"--parallel", "tensr", "it takes data, tensor=T"},
         {"--parallel", "tensor=2,pipeline=2", "do not go together"},
-        {"--device", "cuda:1", "computes on the CPU in this version"},
+        {"--device", "cuda:", "--device 'cuda:': it takes: auto, cpu, cuda"},
+        {"--precision", "bf16", "--precision bf16 needs --device cuda"},
+        {"--precision", "fp64", "it takes: fp32, tf32, bf16"},
+        {"--deterministic", "maybe", "it takes: on, off"},
         {"--codec", "q8+nosuch", "--codec: pipeline, character 4"},
         {"--pull-codec", "q8+nosuch", "--pull-codec: pipeline, character 4"},
         {"--pull-codec", "auto", "auto and alternatives"},
@@ -240,6 +243,47 @@ launchers_are_noticed(void **state)
     assert_int_equal(role(&plain, half), GT_ROLE_LAUNCH);
     assert_int_equal(role(&plain, batch), GT_ROLE_LAUNCH);
     assert_int_equal(role(&plain, step), GT_ROLE_WORKER);
+}
+
+static void
+local_ranks_are_those_of_the_launcher(void **state)
+{
+    static const char *const own[] = {"GRADPUSH_LOCAL_RANK", "3", "LOCAL_RANK",
+                                      "1", NULL};
+    static const char *const torchrun[] = {"LOCAL_RANK", "1", NULL};
+    static const char *const slurm[] = {"GRADPUSH_LOCAL_RANK", "",
+                                        "SLURM_LOCALID", "2", NULL};
+    static const char *const none[] = {NULL};
+
+    (void)state;
+    environment = own;
+    assert_int_equal(gt_local_rank(lookup), 3);
+    environment = torchrun;
+    assert_int_equal(gt_local_rank(lookup), 1);
+    environment = slurm;
+    assert_int_equal(gt_local_rank(lookup), 2);
+    environment = none;
+    assert_int_equal(gt_local_rank(lookup), 0);
+}
+
+/* --- devices --- */
+
+static void
+devices_are_taken(void **state)
+{
+    gt_options o;
+
+    (void)state;
+    assert_int_equal(PARSE(&o, "--device", "cuda:3", "--precision", "bf16",
+                           "--deterministic", "off"),
+                     GT_ACTION_TRAIN);
+    assert_true(o.cuda && o.precision == GT_BF16 && !o.deterministic);
+    assert_string_equal(o.device, "cuda:3");
+    assert_int_equal(parse(NULL, 0, &o), GT_ACTION_TRAIN);
+    assert_true(!o.cuda && o.precision == GT_FP32 && o.deterministic);
+    assert_int_equal(PARSE(&o, "--device", "cuda", "--mode", "ssp:2"),
+                     GT_ACTION_USAGE);
+    assert_non_null(strstr(gt_last_error(), "--device cuda does not go with"));
 }
 
 /* --- JSON --- */
@@ -403,6 +447,8 @@ main(void)
         cmocka_unit_test(options_that_do_not_go_together),
         cmocka_unit_test(optimizers_become_updaters),
         cmocka_unit_test(launchers_are_noticed),
+        cmocka_unit_test(local_ranks_are_those_of_the_launcher),
+        cmocka_unit_test(devices_are_taken),
         cmocka_unit_test(event_records_have_known_bytes),
         cmocka_unit_test(report_has_the_documented_keys),
         cmocka_unit_test(modes_choose_where_updates_are),

@@ -228,8 +228,10 @@ gt_cuda_close(gt_cuda *c)
 {
     if (!c)
         return;
-    if (c->stream)
+    if (c->stream) {
         cu.cuStreamSynchronize_(c->stream);
+        cu.cuStreamDestroy_(c->stream);
+    }
     while (c->blocks > 0)
         cu.cuMemFree_(c->block[--c->blocks]);
     for (size_t i = 0; i < GT_CUDA_STEPS; i++)
@@ -237,8 +239,6 @@ gt_cuda_close(gt_cuda *c)
             cu.cuEventDestroy_(c->step[i]);
     if (c->module)
         cu.cuModuleUnload_(c->module);
-    if (c->stream)
-        cu.cuStreamDestroy_(c->stream);
     cu.cuCtxSetCurrent_(NULL);
     cu.cuDevicePrimaryCtxRelease_(c->device);
     free(c);
@@ -257,7 +257,6 @@ gt_cuda_alloc(gt_cuda *c, size_t bytes, const char *what, void **out)
 {
     CUdeviceptr block = 0;
     CUresult result;
-    gp_status status;
 
     if (c->blocks == GT_CUDA_BLOCKS)
         return gt_fail(GP_ERR_TOO_LARGE, "more than %d blocks of memory",
@@ -271,10 +270,8 @@ gt_cuda_alloc(gt_cuda *c, size_t bytes, const char *what, void **out)
     if (result != CUDA_SUCCESS)
         return failed(result, "cuMemAlloc");
     c->block[c->blocks++] = block;
-    status = gt_cuda_zero(c, (void *)(uintptr_t)block, bytes);
-    if (status == GP_OK)
-        *out = (void *)(uintptr_t)block;
-    return status;
+    *out = (void *)(uintptr_t)block;
+    return GP_OK;
 }
 
 gp_status
@@ -287,28 +284,34 @@ gt_cuda_zero(gt_cuda *c, void *at, size_t bytes)
 }
 
 static gp_status
-copy(gt_cuda *c, const void *to, const void *from, size_t bytes)
+wait_for(CUstream stream)
 {
-    CUresult result = CUDA_SUCCESS;
-
-    if (bytes)
-        result =
-            cu.cuMemcpyAsync_(pointer(to), pointer(from), bytes, c->stream);
-    if (result != CUDA_SUCCESS)
-        return failed(result, "cuMemcpyAsync");
-    return check(cu.cuStreamSynchronize_(c->stream), "work on the device");
+    return check(cu.cuStreamSynchronize_(stream), "work on the device");
 }
 
+/* The stream waits for no other one, so it is waited for before, and after it
+ * the default stream, where the copy may still be under way. Nothing is copied
+ * once a call has failed: the caller's memory may be gone by then. */
 gp_status
 gt_cuda_copy_in(gt_cuda *c, void *to, const void *from, size_t bytes)
 {
-    return copy(c, to, from, bytes);
+    gp_status status = wait_for(c->stream);
+
+    if (status == GP_OK && bytes)
+        status =
+            check(cu.cuMemcpyHtoD_(pointer(to), from, bytes), "cuMemcpyHtoD");
+    return status == GP_OK ? wait_for(NULL) : status;
 }
 
 gp_status
 gt_cuda_copy_out(gt_cuda *c, void *to, const void *from, size_t bytes)
 {
-    return copy(c, to, from, bytes);
+    gp_status status = wait_for(c->stream);
+
+    if (status == GP_OK && bytes)
+        status =
+            check(cu.cuMemcpyDtoH_(to, pointer(from), bytes), "cuMemcpyDtoH");
+    return status;
 }
 
 /* --- work --- */

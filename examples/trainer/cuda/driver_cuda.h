@@ -32,7 +32,8 @@
     X(cuEventSynchronize)        \
     X(cuMemAlloc)                \
     X(cuMemFree)                 \
-    X(cuMemcpyAsync)             \
+    X(cuMemcpyHtoD)              \
+    X(cuMemcpyDtoH)              \
     X(cuMemsetD8Async)           \
     X(cuModuleLoadData)          \
     X(cuModuleUnload)            \
@@ -72,8 +73,8 @@ gp_status gt_cuda_index(const char *text, uint32_t local_rank, uint32_t *out);
 gp_status gt_cuda_open(uint32_t index, gt_cuda **out);
 void gt_cuda_close(gt_cuda *cuda); /* frees all memory; NULL is fine */
 
-/* Zeroed, aligned to 256 bytes, until the device is closed. `what` is for the
- * message. */
+/* Aligned to 256 bytes, with any content, until the device is closed. `what` is
+ * for the message. */
 gp_status gt_cuda_alloc(gt_cuda *cuda, size_t bytes, const char *what,
                         void **out);
 

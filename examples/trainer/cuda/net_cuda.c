@@ -187,6 +187,8 @@ set_part(gt_gpu *g, const gt_samples *from, size_t rows_at_once, gt_part *out)
     gp_status status =
         gt_cuda_alloc(g->cuda, bytes, "the data", (void **)&out->x);
 
+    if (status == GP_OK) /* gaps */
+        status = gt_cuda_zero(g->cuda, out->x, bytes);
     if (status == GP_OK)
         status = gt_cuda_alloc(g->cuda, from->count * sizeof(uint16_t),
                                "labels", (void **)&out->labels);
@@ -199,9 +201,13 @@ gt_gpu_set_data(gt_gpu *g, const gt_data *data)
 {
     size_t row = data->features * sizeof(float);
     size_t rows = STAGED_BYTES / row ? STAGED_BYTES / row : 1;
-    gp_status status = gt_cuda_alloc(g->cuda, rows * row, "data on its way",
-                                     (void **)&g->staged);
+    gp_status status;
 
+    if (rows > data->train.count && rows > data->test.count)
+        rows = data->train.count > data->test.count ? data->train.count
+                                                    : data->test.count;
+    status = gt_cuda_alloc(g->cuda, rows * row, "data on its way",
+                           (void **)&g->staged);
     g->features = data->features;
     g->classes = data->classes;
     if (status == GP_OK)
@@ -254,12 +260,15 @@ gt_gpu_take_test(gt_gpu *g, size_t first, size_t rows)
 
 /* --- the network --- */
 
+/* Zeros: gaps stay what they are. */
 static gp_status
 take(gt_gpu *g, size_t count, size_t size, const char *what, void *place)
 {
     void *block = NULL;
     gp_status status = gt_cuda_alloc(g->cuda, count * size, what, &block);
 
+    if (status == GP_OK)
+        status = gt_cuda_zero(g->cuda, block, count * size);
     memcpy(place, &block, sizeof(block));
     return status;
 }
@@ -315,9 +324,7 @@ gt_gpu_set_network(gt_gpu *g, const gt_mlp *mlp, size_t rows, bool velocity)
     g->mlp = mlp;
     g->rows_max = rows;
     status = take_params(g, velocity);
-    if (status == GP_OK)
-        status = take_rows(g);
-    return status == GP_OK ? gt_gpu_upload(g, mlp->params, NULL) : status;
+    return status == GP_OK ? take_rows(g) : status;
 }
 
 gp_status
@@ -368,15 +375,6 @@ layer_count(const gt_gpu *g, size_t l)
     size_t next = l + 1 < g->mlp->layers ? layer_at(g, l + 1) : g->mlp->span;
 
     return next - layer_at(g, l);
-}
-
-gp_status
-gt_gpu_download_layer(gt_gpu *g, size_t l, float *grads)
-{
-    size_t at = layer_at(g, l);
-
-    return gt_cuda_copy_out(g->cuda, grads + at, g->grads + at,
-                            layer_count(g, l) * sizeof(float));
 }
 
 float *
