@@ -36,6 +36,7 @@ typedef struct plan {
     bool on_device;
     const char *dmabuf, *peermem, *flush;
     const char *setting, *value; /* one more */
+    unsigned devices;            /* of the fabric; 0: one */
     uint8_t *result[WORKERS][COUNT][STEPS];
     uint64_t direct[WORKERS]; /* bytes */
     gp_status ended[WORKERS];
@@ -45,7 +46,8 @@ typedef struct plan {
      * 0's thread. */
     void (*trouble)(gp_sim *sim);
     bool early;
-    bool may_end; /* the job does not survive it */
+    uint32_t pairs; /* of GPU and device that are known; 0: one */
+    bool may_end;   /* the job does not survive it */
     gp_sim *sim;
 } plan;
 
@@ -146,7 +148,8 @@ train(job *j, gp_worker *w, uint32_t rank)
         gp_driver_hold(w->driver);
         job_require(gp_direct_describe(w, 0, &p->way[rank], p->text[rank],
                                        sizeof(p->text[rank])));
-        job_require(!gp_direct_describe(w, 1, &p->way[rank], p->text[rank],
+        job_require(!gp_direct_describe(w, p->pairs ? p->pairs : 1,
+                                        &p->way[rank], p->text[rank],
                                         sizeof(p->text[rank])));
         gp_driver_release(w->driver);
     }
@@ -200,7 +203,7 @@ run_on(plan *p, const gp_sim_device *device, job *j, gp_sim_foreign *seen,
        size_t *count)
 {
     const gp_sim_options fabric = {.device = device,
-                                   .devices = 1,
+                                   .devices = p->devices ? p->devices : 1,
                                    .ignore_buffers = true,
                                    .foreign = gp_sim_cuda_owns};
     unsigned before = descriptors();
@@ -510,6 +513,41 @@ ways_are_left_for_the_next(void **state)
     }
 }
 
+/* Lanes on several devices, of which each has its way, domains of all peers,
+ * and regions that are no windows. */
+static void
+all_kinds_of_connections_reach_it(void **state)
+{
+    static const gp_sim_device two[] = {{.dmabuf = true}, {.peermem = true}};
+    static const gp_sim_device half[] = {{.dmabuf = true}, {0}};
+    static const gp_sim_device bare[] = {{.dmabuf = true, .no_windows = true}};
+    static const struct {
+        const gp_sim_device *device;
+        unsigned devices;
+        const char *setting, *value;
+        bool direct;
+    } cases[] = {{two, 1, "ib_domains", "shared", true},
+                 {two, 1, "ib_qps", "3", true},
+                 {two, 1, "ib_notify", "imm", true},
+                 {two, 2, "ib_rails", "2", true},
+                 {half, 2, "ib_rails", "2", false},
+                 {bare, 1, "ib_relaxed", "off", true}};
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(cases); i++)
+        for (int broken = 0; broken < 2; broken++) {
+            plan p = {.setting = cases[i].setting,
+                      .value = cases[i].value,
+                      .devices = cases[i].devices,
+                      .pairs = cases[i].devices,
+                      .trouble = broken ? protect : NULL};
+
+            ok_on(&p, cases[i].device, NULL, NULL);
+            if (!broken)
+                check_bytes(&p, cases[i].direct, cases[i].direct);
+        }
+}
+
 static void
 a_way_that_is_insisted_on_may_fail(void **state)
 {
@@ -566,6 +604,7 @@ main(void)
         cmocka_unit_test(a_way_may_be_insisted_on),
         cmocka_unit_test(ways_are_left_for_the_next),
         cmocka_unit_test(a_way_that_is_insisted_on_may_fail),
+        cmocka_unit_test(all_kinds_of_connections_reach_it),
         cmocka_unit_test(writes_are_flushed_where_they_must),
     };
 

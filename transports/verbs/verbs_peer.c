@@ -206,7 +206,7 @@ gp_vb_mem_reg_peer(gp_domain *d, const gp_peer_memory *peer, void *base,
     return status;
 }
 
-/* The worst of those to all of the peer's devices. */
+/* The worst of all devices that this endpoint has lanes on, or may get. */
 gp_direct
 gp_vb_peer_way(const gp_endpoint *ep, const gp_mem *note)
 {
@@ -215,13 +215,14 @@ gp_vb_peer_way(const gp_endpoint *ep, const gp_mem *note)
 
     if (!mem || !mem->peer || ep->domain->checksum)
         return GP_DIRECT_STAGING;
-    for (uint32_t i = 0; i < GP_VB_PATH_MAX && ep->pd[i]; i++) {
-        const gp_vb_pair *p =
-            find_pair(ep->domain, mem->peer, ep->pd[i]->device->name);
+    for (uint32_t i = 0; i < GP_VB_PATH_MAX && ep->pd[i]; i++)
+        if (!find_pair(ep->domain, mem->peer, ep->pd[i]->device->name))
+            return GP_DIRECT_STAGING;
+    GP_LIST_EACH (item, &ep->domain->pairs) {
+        const gp_vb_pair *p = GP_CONTAINER_OF(item, gp_vb_pair, link);
 
-        way = p ? GP_MAX(way, p->way) : GP_DIRECT_STAGING;
-        if (way == GP_DIRECT_STAGING)
-            break;
+        if (p->peer == mem->peer)
+            way = GP_MAX(way, p->way);
     }
     return way;
 }
