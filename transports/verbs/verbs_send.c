@@ -694,12 +694,35 @@ send_lane(gp_vb_lane *lane, bool notes, bool control)
     }
 }
 
+/* The short way of one short message on the only lane, which is how requests
+ * and answers that somebody waits for leave. False: it is to go the long one.
+ */
+static bool
+send_at_once(gp_endpoint *ep)
+{
+    gp_vb_lane *lane = ep->lane[0];
+    gp_vb_entry *e;
+    frame f;
+
+    if (ep->lane_count > 1 || ep->state != GP_VB_OPEN || !lane->brief ||
+        lane->state != GP_VB_LANE_UP || !lane->qp ||
+        !gp_list_empty(&lane->broken))
+        return false;
+    assign_data(ep);
+    e = lone(lane, true, true);
+    if (!e || !frame_open(&f, lane, GP_VB_RESERVE))
+        return false;
+    put_brief(&f, e);
+    return frame_close(&f, false);
+}
+
 void
 gp_vb_send(gp_endpoint *ep)
 {
     uint32_t control = ep->control_lane;
 
-    if (ep->state != GP_VB_OPEN && ep->state != GP_VB_LINGERING)
+    if (send_at_once(ep) ||
+        (ep->state != GP_VB_OPEN && ep->state != GP_VB_LINGERING))
         return;
     /* It stays while it can be used, so that order costs no wait. */
     for (uint32_t i = 0;
