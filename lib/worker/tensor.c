@@ -567,8 +567,8 @@ is_elementwise(const gp_tensor *t)
 
 /* Pieces that the longest tensor is to have on each shard where a device moves
  * them, and how short they may be for that. */
-#define DEVICE_PIECES 8u
-#define DEVICE_CHUNK  (128u << 10)
+#define DEVICE_PIECES 16u
+#define DEVICE_CHUNK  (64u << 10)
 
 /* A device sends and receives by itself, but while the first piece of a tensor
  * is on its way nothing comes back, and while the last comes back nothing goes:
