@@ -77,7 +77,8 @@ static const gp_option options[] = {
     {"shards", 's', "M",
      "parameter shards to start, each a process (default: as many as workers); "
      "0 is the same as --colocated"},
-    {"colocated", 'c', NULL, "every worker hosts one shard itself"},
+    {"colocated", 'c', NULL,
+     "every worker hosts one shard itself, beside those of --shards"},
     {"env", 'e', "NAME=VALUE", "set a variable for all processes; repeatable"},
     {"timeout", 't', "SECONDS", "end the job after that long, as a failure"},
     {"elastic", 257, "MIN",
@@ -157,10 +158,6 @@ read_options(gp_run *run, int argc, char **argv)
 
     if (rc != GP_EXIT_NONE)
         return rc;
-    if (run->colocated && run->shards > 0)
-        return gp_say_usage("--colocated makes every worker host one shard: "
-                            "leave out --shards %lld",
-                            (long long)run->shards);
     if (run->least > run->workers)
         return gp_say_usage("--elastic %lld: that is more than --workers %lld",
                             (long long)run->least, (long long)run->workers);
@@ -175,7 +172,7 @@ read_options(gp_run *run, int argc, char **argv)
     run->command = argv + optind;
     if (run->shards == 0)
         run->colocated = true;
-    if (run->colocated)
+    if (run->colocated && run->shards < 0)
         run->shards = 0;
     if (run->shards < 0)
         run->shards = run->workers;
@@ -297,7 +294,7 @@ build_environment(gp_run *run)
     if (status == GP_OK)
         status = gp_environment_format(
             e, "GRADPUSH_SHARDS=%lld",
-            (long long)(run->colocated ? run->workers : run->shards));
+            (long long)(run->shards + (run->colocated ? run->workers : 0)));
     if (status == GP_OK)
         status = gp_environment_format(e, "GRADPUSH_COLOCATED=%s",
                                        run->colocated ? "on" : "off");
@@ -411,14 +408,22 @@ prepare(gp_run *run)
     return status;
 }
 
+/* A worker's rank, or a shard's number, which comes behind those that workers
+ * host. */
+static size_t
+number_of(const gp_run *run, size_t index)
+{
+    if (index >= run->shard_count)
+        return index - run->shard_count;
+    return index + (run->colocated ? (size_t)run->workers : 0);
+}
+
 static void
 name_child(gp_run *run, gp_child *child, size_t index)
 {
-    size_t number = index;
+    size_t number = number_of(run, index);
 
     child->is_shard = index < run->shard_count;
-    if (!child->is_shard)
-        number -= run->shard_count;
     snprintf(child->label, sizeof(child->label), "%s %zu",
              child->is_shard ? "shard" : "worker", number);
     if (run->prefix)
@@ -439,7 +444,7 @@ start_child(gp_run *run, size_t index)
                             "1",       "--quiet", NULL};
     gp_child *child = &run->children[index];
     gp_environment *e = &run->environment;
-    size_t number = index - (index < run->shard_count ? 0 : run->shard_count);
+    size_t number = number_of(run, index);
     gp_status status = GP_OK;
 
     name_child(run, child, index);

@@ -28,6 +28,12 @@
       "number of a server's first shard; -1 takes the next free one")          \
     X(colocated, ENUM, "auto", "auto|on|off", 0, 0, 0,                         \
       "host a shard in each worker; auto: when no stand-alone ones exist")     \
+    X(shard_weights, STRING, "equal", NULL, 0, 0, 0,                           \
+      "shares of the shards: equal, auto (by the rates of links), or a "       \
+      "number for each, such as 4,4,1")                                        \
+    X(link_mbits, INT, "0", NULL, 0, 100000000, 0,                             \
+      "Mbit/s of this process's link, for shard_weights=auto; 0: as its "      \
+      "interface says")                                                        \
     X(servers, STRING, "", NULL, 0, 0, 0,                                      \
       "shard addresses host:port,... in shard order; empty: ask the store")    \
     X(store, STRING, "", NULL, 0, 0, 0,                                        \

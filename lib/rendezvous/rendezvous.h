@@ -95,6 +95,14 @@ gp_status gp_store_gather(gp_store *store, const char *prefix, const char *noun,
 gp_status gp_local_host(const gp_config *config, const char *towards, char *out,
                         size_t capacity);
 
+/* Mbit/s of the link that gp_local_host() goes through: `link_mbits`, else what
+ * its interface has negotiated; 0: not known. And that for all to see, divided
+ * by those in this process who share it, as key `rate/KIND/NUMBER`. */
+double gp_link_mbits(const gp_config *config, const char *towards);
+gp_status gp_link_announce(gp_store *store, const char *kind, int64_t number,
+                           const gp_config *config, const char *towards,
+                           uint32_t sharers);
+
 /* "host:port", "[v6]:port", ":port" and "host" into parts. */
 gp_status gp_address_split(const char *address, char *host,
                            size_t host_capacity, uint16_t *port);

@@ -85,8 +85,19 @@ larger_first(const void *a, const void *b)
     return x->chunk < y->chunk ? -1 : 1;
 }
 
+/* Whether a shard with that load would be done before another one. */
+static bool
+is_better(const uint32_t *weights, uint32_t shard, uint64_t load,
+          uint32_t other, uint64_t other_load)
+{
+    if (!weights)
+        return load < other_load;
+    return (unsigned __int128)load * weights[other] <
+           (unsigned __int128)other_load * weights[shard];
+}
+
 static gp_status
-place(gp_map *map, const gp_map_tensor *tensors)
+place(gp_map *map, const gp_map_tensor *tensors, const uint32_t *weights)
 {
     by_size *order = malloc(sizeof(*order) * map->chunks);
     uint64_t *load = calloc(map->shards, sizeof(*load));
@@ -105,11 +116,14 @@ place(gp_map *map, const gp_map_tensor *tensors)
         gp_chunk_info *chunk = &map->chunk[order[i].chunk];
         uint32_t best = 0;
 
+        uint64_t bytes = chunk->count * sizeof(float) + CHUNK_OVERHEAD_BYTES;
+
         for (uint32_t s = 1; s < map->shards; s++)
-            if (load[s] < load[best])
+            if (is_better(weights, s, load[s] + bytes, best,
+                          load[best] + bytes))
                 best = s;
         chunk->shard = best;
-        load[best] += chunk->count * sizeof(float) + CHUNK_OVERHEAD_BYTES;
+        load[best] += bytes;
     }
     free(order);
     free(load);
@@ -161,7 +175,7 @@ cut(gp_map *map, const gp_map_tensor *tensors, uint64_t chunk_bytes)
 
 gp_status
 gp_map_build(const gp_map_tensor *tensors, uint32_t count, uint64_t chunk_bytes,
-             uint32_t shards, gp_map *out)
+             uint32_t shards, const uint32_t *weights, gp_map *out)
 {
     gp_map map = {.shards = shards, .tensors = count};
     uint64_t chunks = 0;
@@ -179,7 +193,7 @@ gp_map_build(const gp_map_tensor *tensors, uint32_t count, uint64_t chunk_bytes,
                        (unsigned long long)chunks);
     }
     cut(&map, tensors, chunk_bytes);
-    status = place(&map, tensors);
+    status = place(&map, tensors, weights);
     if (status != GP_OK) {
         gp_map_free(&map);
         return status;

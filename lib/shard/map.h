@@ -3,8 +3,9 @@
  * map.h - which shard owns which piece of which tensor.
  *
  * Every process computes the same map from the same tensor list; nothing of it
- * is ever sent. Placement is by least load, largest chunks first, which keeps
- * max/mean bytes within 1.03 where hashing of names gives up to 4.9.
+ * is ever sent. Placement is by least load, for the weight of the shard,
+ * largest chunks first, which keeps max/mean bytes within 1.03 where hashing of
+ * names gives up to 4.9.
  */
 #ifndef GP_MAP_H
 #define GP_MAP_H
@@ -40,9 +41,12 @@ typedef struct gp_map {
 } gp_map;
 
 /* @param tensors  all of the job's, in order. @param chunk_bytes  as fp32.
+ * @param weights  of shards: each gets chunks in proportion to its own, none
+ *                 with 0; NULL: all alike.
  * GP_ERR_TOO_LARGE: more than 2^31 chunks. */
 gp_status gp_map_build(const gp_map_tensor *tensors, uint32_t count,
-                       uint64_t chunk_bytes, uint32_t shards, gp_map *out);
+                       uint64_t chunk_bytes, uint32_t shards,
+                       const uint32_t *weights, gp_map *out);
 void gp_map_free(gp_map *map);
 
 #endif

@@ -28,6 +28,7 @@ struct gp_server {
     gp_store *store;       /* the reporter's while there is one */
     gp_reporter *reporter; /* or NULL */
     uint32_t count;
+    int64_t before; /* shards that workers host, which are the first */
     hosted *host;
     pthread_mutex_t lock; /* for what is below */
     pthread_cond_t changed;
@@ -94,8 +95,8 @@ first_index(gp_server *server, int64_t *out)
                        (long long)server->job.shards);
     if (first >= 0)
         return GP_OK;
-    if (server->job.shards == (int64_t)server->count) {
-        *out = 0;
+    if (server->job.shards == server->before + (int64_t)server->count) {
+        *out = server->before;
         return GP_OK;
     }
     if (!server->store)
@@ -103,6 +104,7 @@ first_index(gp_server *server, int64_t *out)
     status = gp_store_add(server->store, "shard/next", server->count, &next);
     if (status != GP_OK)
         return status;
+    next += server->before;
     *out = next - (int64_t)server->count;
     if (server->job.shards > 0 && next > server->job.shards)
         return gp_fail(GP_ERR_CONFIG,
@@ -110,6 +112,33 @@ first_index(gp_server *server, int64_t *out)
                        "too many, or GRADPUSH_SHARDS too small",
                        (long long)server->job.shards);
     return GP_OK;
+}
+
+/* With co-located shards those of servers come behind them. */
+static gp_status
+count_hosted(gp_server *server)
+{
+    int64_t size = gp_config_int(server->config, "size");
+
+    if (strcmp(gp_config_get(server->config, "colocated"), "on") != 0)
+        return GP_OK;
+    if (size <= 0)
+        return gp_fail(GP_ERR_CONFIG,
+                       "GRADPUSH_COLOCATED is on: set GRADPUSH_SIZE for "
+                       "servers too, whose shards come behind those of the "
+                       "workers");
+    server->before = size;
+    return GP_OK;
+}
+
+/* Worker 0 waits for it. */
+static gp_status
+announce_rate(gp_server *server, int64_t index)
+{
+    if (strcmp(gp_config_get(server->config, "shard_weights"), "auto") != 0)
+        return GP_OK;
+    return gp_link_announce(server->store, "shard", index, server->config,
+                            server->job.store, server->count);
 }
 
 static gp_status
@@ -147,6 +176,8 @@ start_shard(gp_server *server, uint32_t i, int64_t index)
     status = gp_driver_add(h->driver, &driven);
     if (status == GP_OK && server->store)
         status = gp_host_announce(server->store, index, h->address);
+    if (status == GP_OK && server->store)
+        status = announce_rate(server, index);
     if (status == GP_OK)
         GP_INFO("shard %lld listens on %s", (long long)index, h->address);
     return status;
@@ -179,6 +210,8 @@ start(gp_server *server)
     gp_status status;
 
     status = gp_log_configure(server->config);
+    if (status == GP_OK)
+        status = count_hosted(server);
     if (status == GP_OK)
         status = forget_size(server->config);
     if (status == GP_OK)

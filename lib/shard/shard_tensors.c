@@ -265,7 +265,7 @@ build_map(gp_shard *s)
                             .dealt = spec->rows > 0};
     }
     status = gp_map_build(tensors, s->list.count, s->list.chunk_bytes,
-                          s->list.shards, &s->map);
+                          s->list.shards, s->list.weights, &s->map);
     free(tensors);
     return status;
 }

@@ -165,7 +165,9 @@ void
 gp_tensor_list_free(gp_tensor_list *list)
 {
     free(list->tensors);
+    free(list->weights);
     list->tensors = NULL;
+    list->weights = NULL;
     list->count = 0;
 }
 
@@ -194,6 +196,8 @@ gp_tensor_list_encode(const gp_tensor_list *list, void **out, size_t *size)
 
     for (uint32_t i = 0; i < list->count; i++)
         bytes += spec_bytes(&list->tensors[i]);
+    if (list->weights)
+        bytes += (size_t)list->shards * 4;
     if (bytes > GP_CONTROL_MAX)
         return gp_fail(GP_ERR_TOO_LARGE,
                        "the list of %u tensors takes %zu bytes, over %u: use "
@@ -227,7 +231,25 @@ gp_tensor_list_encode(const gp_tensor_list *list, void **out, size_t *size)
         if (t->rows)
             write_rows(&w, t);
     }
+    for (uint32_t i = 0; list->weights && i < list->shards; i++)
+        gp_write32(&w, list->weights[i]);
     return GP_OK;
+}
+
+/* At the end of a list, where not all are equal. */
+static bool
+weights_decode(gp_reader *r, gp_tensor_list *list)
+{
+    uint32_t any = 0;
+
+    if (r->left != (uint64_t)list->shards * 4)
+        return false;
+    list->weights = calloc(list->shards, sizeof(*list->weights));
+    if (!list->weights)
+        return false;
+    for (uint32_t i = 0; i < list->shards; i++)
+        any |= list->weights[i] = gp_read32(r);
+    return any != 0;
 }
 
 /* Rows of equal length, or none. */
@@ -294,6 +316,8 @@ gp_tensor_list_decode(const void *in, size_t size, gp_tensor_list *out)
     for (uint32_t i = 0; i < list.count && r.ok; i++)
         if (!spec_decode(&r, &list.tensors[i]))
             r.ok = false;
+    if (r.ok && r.left > 0)
+        r.ok = weights_decode(&r, &list);
     if (whole(&r, "tensor list") != GP_OK) {
         gp_tensor_list_free(&list);
         return GP_ERR_PROTOCOL;
@@ -367,6 +391,26 @@ spec_difference(const gp_tensor_spec *a, const gp_tensor_spec *b,
     return NULL;
 }
 
+static bool
+weights_differ(const gp_tensor_list *a, uint32_t rank_a,
+               const gp_tensor_list *b, uint32_t rank_b, char *out,
+               size_t capacity)
+{
+    for (uint32_t i = 0; i < a->shards; i++) {
+        uint32_t of_a = a->weights ? a->weights[i] : 1;
+        uint32_t of_b = b->weights ? b->weights[i] : 1;
+
+        if (of_a == of_b && !a->weights == !b->weights)
+            continue;
+        snprintf(out, capacity,
+                 "the weight of shard %u is %u on worker %u but %u on worker "
+                 "%u: set shard_weights alike",
+                 i, of_a, rank_a, of_b, rank_b);
+        return true;
+    }
+    return false;
+}
+
 /* Does row `i` of two lists differ? Says how. */
 static bool
 row_differs(uint32_t i, const gp_tensor_spec *a, uint32_t rank_a,
@@ -430,7 +474,7 @@ gp_tensor_list_differ(const gp_tensor_list *a, uint32_t rank_a,
                  (unsigned long long)b->seed, b->shards, rank_b);
         return true;
     }
-    return false;
+    return weights_differ(a, rank_a, b, rank_b, text, capacity);
 }
 
 void

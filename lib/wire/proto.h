@@ -259,6 +259,7 @@ typedef struct gp_tensor_list {
     uint32_t shards;
     uint32_t count;
     gp_tensor_spec *tensors; /* owned */
+    uint32_t *weights;       /* of shards; owned, NULL: all equal */
 } gp_tensor_list;
 
 void gp_tensor_list_free(gp_tensor_list *list);

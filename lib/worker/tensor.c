@@ -517,7 +517,7 @@ build_map(gp_worker *w, const gp_tensor_list *list)
                             .dealt = t->spec.rows > 0};
     }
     status = gp_map_build(tensors, w->tensors, list->chunk_bytes, w->shards,
-                          &w->map);
+                          list->weights, &w->map);
     free(tensors);
     if (status != GP_OK)
         return status;
@@ -593,6 +593,20 @@ choose_chunk_bytes(const gp_worker *w)
 }
 
 static gp_status
+copy_weights(const gp_worker *w, gp_tensor_list *list)
+{
+    size_t bytes = w->shards * sizeof(*w->weights);
+
+    if (!w->weights)
+        return GP_OK;
+    list->weights = malloc(bytes);
+    if (!list->weights)
+        return gp_fail(GP_ERR_NO_MEMORY, "%u weights", w->shards);
+    memcpy(list->weights, w->weights, bytes);
+    return GP_OK;
+}
+
+static gp_status
 propose(gp_worker *w)
 {
     gp_tensor_list list = {.chunk_bytes = choose_chunk_bytes(w),
@@ -606,6 +620,7 @@ propose(gp_worker *w)
     list.tensors = calloc(w->tensors, sizeof(*list.tensors));
     if (!list.tensors)
         return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", w->tensors);
+    status = copy_weights(w, &list);
     for (uint32_t i = 0; status == GP_OK && i < w->tensors; i++) {
         status = gp_memory_announce(w->tensor[i]);
         list.tensors[i] = w->tensor[i]->spec;

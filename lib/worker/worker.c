@@ -75,8 +75,8 @@ find_place(gp_worker *w)
     w->size = (uint32_t)job->size;
     w->incarnation = (uint32_t)job->incarnation;
     w->job_hash = gp_hash(job->job, strlen(job->job));
-    if (is_colocated(w))
-        w->shards = w->size;
+    if (is_colocated(w)) /* others may be by themselves */
+        w->shards = (uint32_t)GP_MAX(job->size, job->shards);
     else if (servers_given(w))
         w->shards = count_servers(w);
     else if (job->shards > 0)
@@ -138,7 +138,7 @@ open_store(gp_worker *w, uint64_t deadline)
     const char *address = w->job.store;
     gp_status status;
 
-    if (servers_given(w) || (w->size == 1 && is_colocated(w)))
+    if (servers_given(w) || (w->shards == 1 && is_colocated(w)))
         return GP_OK;
     if (w->job.host_store) {
         status = gp_store_serve(w->config, address, w->token, &w->store_server);
@@ -402,6 +402,8 @@ join(gp_worker *w)
     if (status == GP_OK)
         status = host_shard(w);
     if (status == GP_OK)
+        status = gp_worker_weigh(w, deadline);
+    if (status == GP_OK)
         status = connect_all(w, deadline);
     if (status != GP_OK)
         return status;
@@ -530,6 +532,7 @@ gp_worker_destroy(gp_worker *w)
     gp_store_stop(w->store_server);
     gp_worker_free_map(w);
     free(w->conn);
+    free(w->weights);
     free(w->membership.rank);
     gp_config_destroy(w->config);
     pthread_mutex_destroy(&w->submit_lock);

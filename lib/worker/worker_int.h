@@ -274,6 +274,7 @@ struct gp_worker {
     char token[256];
     uint64_t job_hash;
     uint32_t rank, size, shards;
+    uint32_t *weights; /* of shards; NULL: all equal */
     uint32_t incarnation, epoch;
     uint64_t seed;
     double timeout;
@@ -643,6 +644,9 @@ gp_status gp_request_submit_rows(gp_tensor *t, op_kind kind,
 gp_status gp_request_reserve(gp_tensor *t);
 /* One that is done already. */
 gp_status gp_request_finished(gp_tensor *t, gp_request **request);
+
+/* weights.c: what the configuration, or worker 0 for all, says of them. */
+gp_status gp_worker_weigh(gp_worker *w, uint64_t deadline);
 
 /* parts.c: a request before it is handed over. */
 void gp_parts_open(gp_request *r);

@@ -63,7 +63,7 @@ build_map(const gp_tensor_list *list)
     }
     if (chunks < CHUNKS_MAX && list->shards < CHUNKS_MAX / 64) {
         require(gp_map_build(tensors, list->count, list->chunk_bytes,
-                             list->shards, &map) == GP_OK);
+                             list->shards, list->weights, &map) == GP_OK);
         check_map(&map, tensors);
         gp_map_free(&map);
     }

@@ -42,7 +42,6 @@ wrong "whole number from 1" run -w 0 -- true
 wrong "whole number" run -w two -- true
 wrong "command to run is missing" run -w 1
 wrong "NAME=VALUE" run --env FOO -- true
-wrong "leave out --shards" run --colocated -s 2 -- true
 wrong "not expected here" info everything
 wrong "did you mean 'loopback'" doctor --only loopbck
 wrong "it takes rdma" doctor --only everything

@@ -37,6 +37,9 @@ run "standard input is empty" 0 run -w 2 -s 0 -- cat
 equals "standard input is empty" "$(cat "$out")" ""
 
 # Nothing is lost, lines stay whole.
+run "both kinds of shards" 0 run -w 2 -s 1 --colocated -- sh -c \
+    'echo "$GRADPUSH_SHARDS shards, $GRADPUSH_COLOCATED"'
+says "both kinds of shards" "$out" "3 shards, on"
 run "many lines" 0 run -w 3 --colocated -- sh -c \
     'seq -f "line-%.0f-of-$GRADPUSH_RANK" 20000'
 for rank in 0 1 2; do

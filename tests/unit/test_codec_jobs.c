@@ -83,7 +83,7 @@ open_model(model *m, const plan *p, uint32_t shards)
     t.wide =
         (gp_pipeline_properties(m->push) | gp_pipeline_properties(m->pull)) &
         GP_CODEC_WIDE;
-    job_check(gp_map_build(&t, 1, CHUNK_BYTES, shards, &m->map));
+    job_check(gp_map_build(&t, 1, CHUNK_BYTES, shards, NULL, &m->map));
     needs = gp_pipeline_needs(m->push);
     m->summed = needs & GP_PIPELINE_AGGREGATES &&
                 gp_pipeline_id(m->push) == gp_pipeline_id(m->pull);

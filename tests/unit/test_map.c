@@ -36,7 +36,7 @@ build(const uint64_t *counts, uint32_t tensors, uint64_t chunk_bytes,
     assert_true(tensors <= TENSORS_MAX);
     for (uint32_t i = 0; i < tensors; i++)
         list[i].count = counts[i];
-    return gp_map_build(list, tensors, chunk_bytes, shards, out);
+    return gp_map_build(list, tensors, chunk_bytes, shards, NULL, out);
 }
 
 static void
@@ -323,8 +323,8 @@ the_map_is_the_documented_one(void **state)
     assert_int_equal(build(odd, GP_COUNT_OF(odd), 65536, 3, &map), GP_OK);
     compare_golden(&map, "golden/map.hex");
     gp_map_free(&map);
-    assert_int_equal(gp_map_build(wide, GP_COUNT_OF(wide), 2097152, 3, &map),
-                     GP_OK);
+    assert_int_equal(
+        gp_map_build(wide, GP_COUNT_OF(wide), 2097152, 3, NULL, &map), GP_OK);
     compare_golden(&map, "golden/map_wide.hex");
     gp_map_free(&map);
 }
@@ -341,7 +341,7 @@ wide_chunks_are_whole_rows(void **state)
         gp_map map;
 
         assert_int_equal(
-            gp_map_build(wide, GP_COUNT_OF(wide), 65536, shards[k], &map),
+            gp_map_build(wide, GP_COUNT_OF(wide), 65536, shards[k], NULL, &map),
             GP_OK);
         for (uint32_t i = 0; i < map.chunks; i++) {
             const gp_chunk_info *c = &map.chunk[i];
@@ -374,7 +374,7 @@ hostile_rows_are_cut(void **state)
         gp_map map;
         uint64_t sum = 0;
 
-        assert_int_equal(gp_map_build(&t, 1, 1, 3, &map), GP_OK);
+        assert_int_equal(gp_map_build(&t, 1, 1, 3, NULL, &map), GP_OK);
         for (uint32_t k = 0; k < map.chunks; k++)
             sum += map.chunk[k].count;
         assert_int_equal(sum, t.count);

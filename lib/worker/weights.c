@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * weights.c - the placement that all workers use: decided once, handed out.
+ *
+ * Keys of the store: `rate/worker/R` and `rate/shard/S`, the rates of links in
+ * Mbit/s as decimal text, 0: not known; `weights`, what worker 0 has made of
+ * them. One that was started anew finds the decision of its former life.
+ */
+#include "shard/weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/worker_int.h"
+
+#define KEY            "weights"
+#define FORMER_SECONDS 0.05 /* for a key that is there, or not */
+
+static gp_status
+get_rate(gp_worker *w, const char *kind, uint32_t number, uint64_t deadline,
+         double *out)
+{
+    char key[48], text[32];
+    size_t length;
+    gp_status status;
+
+    snprintf(key, sizeof(key), "rate/%s/%u", kind, number);
+    status =
+        gp_store_get(w->store, key, text, sizeof(text) - 1, &length, deadline);
+    if (status != GP_OK)
+        return gp_fail(status,
+                       "%s %u does not say how fast its link is: set "
+                       "GRADPUSH_SHARD_WEIGHTS=auto for servers as for workers",
+                       kind, number);
+    text[length] = '\0';
+    *out = strtod(text, NULL);
+    return GP_OK;
+}
+
+/* What is not known counts as the mean of what is. */
+static void
+fill_gaps(double *rate, uint32_t count)
+{
+    double sum = 0, known = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (!(rate[i] > 0))
+            continue;
+        sum += rate[i];
+        known++;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (!(rate[i] > 0))
+            rate[i] = known > 0 ? sum / known : 1;
+}
+
+/* Workers without shards do not change how shards compare. */
+static gp_status
+decide(gp_worker *w, uint64_t deadline)
+{
+    uint32_t hosted = w->shard ? w->size : 0, all = w->size + w->shards;
+    double *rate = calloc(all, sizeof(*rate));
+    gp_status status =
+        rate ? GP_OK : gp_fail(GP_ERR_NO_MEMORY, "%u rates", all);
+
+    for (uint32_t i = 0; i < hosted && status == GP_OK; i++)
+        status = get_rate(w, "worker", i, deadline, &rate[i]);
+    for (uint32_t i = hosted; i < w->shards && status == GP_OK; i++)
+        status = get_rate(w, "shard", i, deadline, &rate[w->size + i - hosted]);
+    if (status == GP_OK) {
+        uint32_t apart = w->shards - hosted;
+
+        if (hosted)
+            fill_gaps(rate, w->size + apart);
+        else
+            fill_gaps(rate + w->size, apart);
+        for (uint32_t i = 0; i < w->size && !hosted; i++)
+            rate[i] = 1e12;
+        gp_weights_solve(rate, w->size, hosted > 0, apart, w->weights);
+    }
+    free(rate);
+    return status;
+}
+
+static gp_status
+publish(gp_worker *w)
+{
+    char *text = malloc(gp_weights_text_bytes(w->shards));
+    gp_status status;
+
+    if (!text)
+        return gp_fail(GP_ERR_NO_MEMORY, "%u weights", w->shards);
+    gp_weights_print(w->weights, w->shards, text);
+    GP_INFO("weights of shards: %s", text);
+    status = gp_store_set(w->store, KEY, text, strlen(text));
+    free(text);
+    return status;
+}
+
+static gp_status
+fetch(gp_worker *w, uint64_t deadline)
+{
+    size_t capacity = gp_weights_text_bytes(w->shards), length;
+    char *text = malloc(capacity);
+    gp_status status =
+        text
+            ? gp_store_get(w->store, KEY, text, capacity - 1, &length, deadline)
+            : gp_fail(GP_ERR_NO_MEMORY, "%u weights", w->shards);
+
+    if (status == GP_OK) {
+        text[length] = '\0';
+        status = gp_weights_parse(text, w->shards, w->weights);
+    }
+    free(text);
+    return status;
+}
+
+/* Before worker 0 there may have been another one. */
+static gp_status
+agree(gp_worker *w, uint64_t deadline)
+{
+    gp_status status;
+
+    status = gp_link_announce(w->store, "worker", w->rank, w->config,
+                              w->job.store, 1);
+    if (status != GP_OK)
+        return status;
+    if (w->rank != 0)
+        return fetch(w, deadline);
+    if (fetch(w, gp_deadline(FORMER_SECONDS)) == GP_OK)
+        return GP_OK;
+    status = decide(w, deadline);
+    return status == GP_OK ? publish(w) : status;
+}
+
+gp_status
+gp_worker_weigh(gp_worker *w, uint64_t deadline)
+{
+    const char *text = gp_config_get(w->config, "shard_weights");
+
+    if (strcmp(text, "equal") == 0)
+        return GP_OK;
+    w->weights = calloc(w->shards, sizeof(*w->weights));
+    if (!w->weights)
+        return gp_fail(GP_ERR_NO_MEMORY, "%u weights", w->shards);
+    if (strcmp(text, "auto") != 0)
+        return gp_weights_parse(text, w->shards, w->weights);
+    if (w->store)
+        return agree(w, deadline);
+    if (w->shards == 1) {
+        w->weights[0] = 1;
+        return GP_OK;
+    }
+    return gp_fail(GP_ERR_CONFIG,
+                   "GRADPUSH_SHARD_WEIGHTS=auto needs a store: with "
+                   "GRADPUSH_SERVERS give the weights themselves");
+}
