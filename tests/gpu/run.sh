@@ -3,7 +3,7 @@
 # Everything that needs a GPU: the tests of tests/gpu on the real driver, a
 # billion elements against the host, compute-sanitizer, and the benchmarks.
 #
-#     tests/gpu/run.sh [--build DIR] [--out DIR] [--quick]
+#     tests/gpu/run.sh [--build DIR] [--out DIR] [--data MNIST] [--quick]
 #
 # Exits 77 where there is no GPU, 1 when anything failed. Results are written to
 # bench/results (or --out), named by date and device, with the commands.
@@ -13,12 +13,14 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$root/build/release
 out=$root/bench/results
 quick=
+data=
 failed=0
 
 while [ $# -gt 0 ]; do
     case $1 in
     --build) build=$2; shift 2 ;;
     --out) out=$2; shift 2 ;;
+    --data) data=$2; shift 2 ;;
     --quick) quick=1; shift ;;
     *) echo "tests/gpu/run.sh: unknown option $1" >&2; exit 2 ;;
     esac
@@ -64,9 +66,10 @@ if [ ! -f "$build/CMakeCache.txt" ]; then
         -DCMAKE_BUILD_TYPE=Release -DGRADPUSH_KERNELS=ON
 fi
 tests="test_kernels_sim test_coder_sim test_codecs_sim test_select_sim"
-tests="$tests test_export_sim"
+tests="$tests test_export_sim test_trainer_kernels test_trainer_device"
 # shellcheck disable=SC2086
-step build cmake --build "$build" --target gradpush $tests
+step build cmake --build "$build" --target gradpush gradpush-train bench_gemm \
+    $tests
 [ $failed = 0 ] || exit 1
 bin=$build/tests/bin
 gradpush=$(find "$build" -name gradpush -type f -perm -u+x | head -n 1)
@@ -94,7 +97,8 @@ done
 
 if command -v compute-sanitizer >/dev/null 2>&1; then
     for tool in memcheck racecheck; do
-        for test in test_codecs_sim test_select_sim; do
+        for test in test_codecs_sim test_select_sim test_trainer_kernels \
+            test_trainer_device; do
             step "$tool $test" compute-sanitizer --tool $tool \
                 --error-exitcode 1 "$bin/$test"
         done
@@ -133,5 +137,15 @@ case $? in
     failed=1
     ;;
 esac
+# The trainer: as the CPU, and against cuBLAS, PyTorch and no communication.
+hidden=8192,8192,8192
+[ -z "$quick" ] || hidden=1024,1024
+if [ -z "$data" ]; then
+    for folder in "$root/shared" "$root/../shared"; do
+        [ -d "$folder/data/mnist10k" ] && data=$folder/data/mnist10k && break
+    done
+fi
+step trainer python3 "$root/bench/gpu/trainer.py" --build "$build" \
+    --hidden $hidden --data "$data" --out "$base-gpu-trainer.json"
 echo "results: $base-*"
 exit $failed
