@@ -25,8 +25,8 @@ static const gp_option options[] = {
      "default tcp; a transport within one process runs all as threads"},
     {"codec", KEY_CODEC, "SPEC", "pipeline of all-reduce (default none)"},
     {"algorithm", KEY_ALGORITHM, "NAME",
-     "direct, halving, ring or auto, of all-reduce; all: each, and which is "
-     "fastest"},
+     "direct, halving, ring, shards or auto, of all-reduce; all: each, and "
+     "which is fastest"},
     {"op", 'o', "NAME", "sum (default), mean, max or min"},
     {"datatype", 'd', "NAME", "float (default), half or bfloat16"},
     {"root", 'r', "RANK", "of broadcast (default 0)"},
@@ -53,16 +53,16 @@ parse_word(const char *option, const char *value, const char *const *words,
 static bool
 apply_algorithm(gp_collective_bench *bench, const char *value)
 {
-    static const char *const words[] = {"auto", "direct", "halving",
-                                        "ring", "all",    NULL};
+    static const char *const words[] = {"auto",   "direct", "halving", "ring",
+                                        "shards", "all",    NULL};
     int which = 0;
 
     if (!parse_word("--algorithm", value, words, &which))
         return false;
     bench->algorithms = 1;
     bench->algorithm[0] = words[which];
-    if (which == 4)
-        for (bench->algorithms = 0; bench->algorithms < 3; bench->algorithms++)
+    if (which == 5)
+        for (bench->algorithms = 0; bench->algorithms < 4; bench->algorithms++)
             bench->algorithm[bench->algorithms] = words[1 + bench->algorithms];
     return true;
 }

@@ -23,7 +23,7 @@ typedef enum gp_collective_what {
     WHAT_ALLTOALL
 } gp_collective_what;
 
-#define GP_COLLECTIVE_ALGORITHMS 3 /* of `--algorithm all` */
+#define GP_COLLECTIVE_ALGORITHMS 4 /* of `--algorithm all` */
 
 /* When one worker began and ended one iteration (gp_clock_ns). */
 typedef struct gp_collective_stamp {

@@ -57,8 +57,8 @@ typedef struct gp_group_options {
      *  docs/collectives.md for those that cannot be used. */
     const char *codec;
     int feedback; /**< error feedback: 1 on, 0 off, -1 as the codec needs it */
-    /** "auto", "direct", "halving" or "ring", of all-reduce; NULL: the
-     *  configuration's `collective_algorithm`. */
+    /** "auto", "direct", "halving", "ring" or "shards", of all-reduce; NULL:
+     * the configuration's `collective_algorithm`. */
     const char *algorithm;
 } gp_group_options;
 

@@ -72,7 +72,7 @@
       "chunks that each worker may have under way to a shard")                 \
     X(rows_memory, SIZE, "4G", NULL, 65536, 1125899906842624, 0,                \
       "most bytes that the rows of a shard may take, with their state")         \
-    X(collective_algorithm, ENUM, "auto", "auto|direct|halving|ring", 0, 0, 0,   \
+    X(collective_algorithm, ENUM, "auto", "auto|direct|halving|ring|shards", 0, 0, 0,   \
       "how workers reduce among themselves; auto: by size and members")        \
     X(spin, SECONDS, "50us", NULL, 0, 1, 0,                                    \
       "how long a waiting thread polls before it sleeps")                      \

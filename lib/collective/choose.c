@@ -10,18 +10,19 @@
 
 #include "collective/coll_int.h"
 
-static const char *const names[] = {"auto", "direct", "halving", "ring"};
+static const char *const names[] = {"auto", "direct", "halving", "ring",
+                                    "shards"};
 
 typedef struct rule {
-    uint32_t members;                     /* at most; 0: any */
-    uint64_t direct_until, halving_until; /* bytes, exclusive */
+    uint32_t members;                                   /* at most; 0: any */
+    uint64_t direct_until, halving_until, shards_until; /* bytes, exclusive */
 } rule;
 
 static const rule rules[] = {
-    {2, 1048576, 0},
-    {4, 32768, 262144},
-    {8, 4096, 1048576},
-    {0, 1024, 1048576},
+    {2, 1048576, 0, 0},
+    {4, 262144, 0, 16777216},
+    {8, 65536, 1048576, 16777216},
+    {0, 1024, 1048576, 0},
 };
 
 gp_algorithm
@@ -35,7 +36,9 @@ gp_collective_choose(const gp_group *g, uint64_t bytes)
         r++;
     if (bytes < r->direct_until)
         return ALGORITHM_DIRECT;
-    return bytes < r->halving_until ? ALGORITHM_HALVING : ALGORITHM_RING;
+    if (bytes < r->halving_until)
+        return ALGORITHM_HALVING;
+    return bytes < r->shards_until ? ALGORITHM_SHARDS : ALGORITHM_RING;
 }
 
 const char *
@@ -54,6 +57,6 @@ gp_algorithm_parse(const char *text, gp_algorithm *out)
         }
     return gp_fail(GP_ERR_CONFIG,
                    "collective algorithm '%.40s': it takes auto, direct, "
-                   "halving or ring",
+                   "halving, ring or shards",
                    text);
 }

@@ -146,7 +146,8 @@ typedef enum gp_algorithm {
     ALGORITHM_DIRECT = 1,
     ALGORITHM_HALVING = 2,
     ALGORITHM_RING = 3,
-    ALGORITHM_CODED = 4 /* not a choice: groups with a codec */
+    ALGORITHM_SHARDS = 4,
+    ALGORITHM_CODED = 5 /* not a choice: groups with a codec */
 } gp_algorithm;
 
 /* What all members must have called alike. */

@@ -438,10 +438,10 @@ local_hop(gp_collective *c, gp_hop *hop)
 
     if (hop->coded)
         return local_coded(c, hop);
-    if (!may_begin(c, hop) || limit < hop->bytes)
+    if (!may_begin(c, hop) || limit <= hop->done)
         return 0;
-    apply(c, hop, hop->own, hop->bytes);
-    hop->done = hop->bytes;
+    apply(c, hop, hop->own + hop->done, limit - hop->done);
+    hop->done = limit;
     return 1;
 }
 

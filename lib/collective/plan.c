@@ -124,45 +124,60 @@ copy_input(gp_collective *c, const uint8_t **in)
     return GP_OK;
 }
 
-/* out = out with what member r has, after what came before. */
+/* What is summed up in the order of ranks: this member's own operand, and where
+ * the sum goes. */
+typedef struct range {
+    const uint8_t *own;
+    uint8_t *to;
+    uint64_t bytes;
+} range;
+
+/* to = to with what member r has, after what came before. */
 static void
-add_term(gp_collective *c, const uint8_t *in, uint32_t r)
+add_term(gp_collective *c, const range *g, uint32_t r)
 {
     int32_t before = last(c);
     gp_hop *hop;
 
     if (r == c->group->rank) {
-        hop = add_local(c, in, c->out, c->in_bytes);
+        hop = add_local(c, g->own, g->to, g->bytes);
     } else {
         hop = add(c, HOP_RECEIVE, r, 0);
-        hop->to = c->out;
-        hop->bytes = c->in_bytes;
+        hop->to = g->to;
+        hop->bytes = g->bytes;
     }
     hop->action = ACT_REDUCE;
-    hop->from = c->out;
+    hop->from = g->to;
     hop->other_first = true;
     hop->after = before;
-    hop->whole = true;
     hop->scaled = r + 1 == c->group->size;
 }
 
 /* The first two terms: one of them may be its own. */
 static void
-add_first_terms(gp_collective *c, const uint8_t *in)
+add_first_terms(gp_collective *c, const range *r)
 {
     const gp_group *g = c->group;
     gp_hop *hop = add(c, HOP_RECEIVE, g->rank == 0 ? 1 : 0, 0);
 
-    hop->to = c->out;
-    hop->bytes = c->in_bytes;
+    hop->to = r->to;
+    hop->bytes = r->bytes;
     if (g->rank > 1) {
-        add_term(c, in, 1);
+        add_term(c, r, 1);
         return;
     }
     hop->action = ACT_REDUCE;
-    hop->from = in;
+    hop->from = r->own;
     hop->other_first = g->rank == 0;
     hop->scaled = g->size == 2;
+}
+
+static void
+add_terms(gp_collective *c, const range *r)
+{
+    add_first_terms(c, r);
+    for (uint32_t i = 2; i < c->group->size; i++)
+        add_term(c, r, i);
 }
 
 /* All send all they have to all; each adds in the order of ranks. */
@@ -181,9 +196,7 @@ plan_direct(gp_collective *c)
     }
     if (status != GP_OK)
         return status;
-    add_first_terms(c, in);
-    for (uint32_t r = 2; r < g->size; r++)
-        add_term(c, in, r);
+    add_terms(c, &(range){in, c->out, c->in_bytes});
     return GP_OK;
 }
 
@@ -312,6 +325,68 @@ plan_allgather(gp_collective *c)
         place_hop(hop, c->out + in * bytes, bytes);
     }
     add_own_copy(c, c->in, c->out + rank * bytes, bytes);
+}
+
+/* --- shards
+ * -------------------------------------------------------------------- */
+
+/* In place the sum grows where this member's own operand is, which is only in
+ * its turn then. */
+static gp_status
+keep_operand(gp_collective *c, range *own)
+{
+    gp_status status;
+
+    if (c->in != c->out || c->group->rank < 2)
+        return GP_OK;
+    status = need_temporary(c->group, own->bytes);
+    if (status != GP_OK)
+        return status;
+    add_local(c, own->own, c->group->temporary, own->bytes);
+    own->own = c->group->temporary;
+    return GP_OK;
+}
+
+/* Each member is the shard of a block: all send it theirs, and it sends all the
+ * sum. What it overwrites with a result it has sent before: the result has it
+ * in it. */
+static gp_status
+plan_shards(gp_collective *c)
+{
+    gp_group *g = c->group;
+    ring r = {.c = c,
+              .n = g->size,
+              .rank = g->rank,
+              .count = c->call.count,
+              .unit = gp_dtype_bytes((gp_dtype)c->call.dtype)};
+    uint64_t offset = ring_offset(&r, g->rank);
+    range own = {c->in + offset, c->out + offset, ring_bytes(&r, g->rank)};
+    gp_status status = keep_operand(c, &own);
+    int32_t sum;
+
+    if (status != GP_OK)
+        return status;
+    for (uint32_t i = 1; i < g->size; i++) {
+        gp_hop *hop = add(c, HOP_SEND, (g->rank + i) % g->size, 0);
+
+        hop->from = c->in + ring_offset(&r, g->rank + i);
+        hop->bytes = ring_bytes(&r, g->rank + i);
+    }
+    add_terms(c, &own);
+    sum = last(c);
+    for (uint32_t i = 1; i < g->size; i++) {
+        uint32_t peer = (g->rank + i) % g->size;
+        gp_hop *hop = add(c, HOP_SEND, peer, 1);
+
+        hop->from = own.to;
+        hop->bytes = own.bytes;
+        hop->after = sum;
+        hop->place = offset;
+        hop->direct = own.bytes >= GP_INTO_LEAST;
+        hop = add(c, HOP_RECEIVE, peer, 1);
+        place_hop(hop, c->out + ring_offset(&r, peer), ring_bytes(&r, peer));
+    }
+    return GP_OK;
 }
 
 /* --- halving and doubling
@@ -606,6 +681,8 @@ plan_allreduce(gp_collective *c)
     c->algorithm = gp_collective_choose(c->group, c->in_bytes);
     if (c->algorithm == ALGORITHM_DIRECT)
         return plan_direct(c);
+    if (c->algorithm == ALGORITHM_SHARDS)
+        return plan_shards(c);
     if (c->algorithm == ALGORITHM_HALVING)
         plan_halving(c);
     else

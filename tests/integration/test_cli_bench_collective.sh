@@ -27,7 +27,7 @@ for type in half bfloat16; do
 done
 run "all algorithms" 0 bench allreduce --workers 3 --algorithm all -b 1K \
     -e 10K -f 9 -n 5
-equals "all algorithms: rows" "$(rows)" 6
+equals "all algorithms: rows" "$(rows)" 8
 says "all algorithms" "$out" "# fastest of 1020 bytes: "
 for codec in q8 topk:0.01+q8+rice; do
     run "$codec" 0 bench allreduce --codec "$codec" --workers 3 -b 1M -e 1M -n 5

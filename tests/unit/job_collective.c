@@ -213,11 +213,11 @@ void
 job_collectives(job *j, gp_worker *w, uint32_t rank)
 {
     static const char *const algorithms[] = {"auto", "direct", "halving",
-                                             "ring"};
+                                             "ring", "shards"};
     gp_group *g;
 
     registering = j->data ? w : NULL;
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof(algorithms) / sizeof(algorithms[0]); i++) {
         gp_group_options o = GP_GROUP_INIT;
 
         o.algorithm = algorithms[i];

@@ -88,30 +88,43 @@ keep_result(job *j, gp_worker *w, uint32_t rank)
     free(in);
 }
 
+/* What all ranks have alike; to be freed. */
+static uint8_t *
+result_of(gp_dtype dtype, const char *algorithm, size_t *bytes)
+{
+    kept k = {.dtype = dtype, .algorithm = algorithm, .count = 20011};
+    job j = {.transport = "tcp",
+             .workers = 5,
+             .colocated = true,
+             .body = keep_result,
+             .data = &k};
+
+    *bytes = k.count * gp_dtype_bytes(dtype);
+    assert_int_equal(run_job(&j), GP_OK);
+    for (uint32_t r = 1; r < j.workers; r++) {
+        assert_memory_equal(k.bytes[0], k.bytes[r], *bytes);
+        free(k.bytes[r]);
+    }
+    return k.bytes[0];
+}
+
+/* ... and the shards of blocks add in the order in which all do in `direct`. */
 static void
 test_same_bits(void **state)
 {
-    static const char *const algorithms[] = {"direct", "halving", "ring"};
+    static const char *const algorithms[] = {"direct", "halving", "ring",
+                                             "shards"};
+    uint8_t *result[4];
+    size_t bytes;
 
     (void)state;
-    for (int d = GP_FP32; d <= GP_BF16; d++)
-        for (size_t a = 0; a < 3; a++) {
-            kept k = {.dtype = (gp_dtype)d,
-                      .algorithm = algorithms[a],
-                      .count = 20011};
-            job j = {.transport = "tcp",
-                     .workers = 5,
-                     .colocated = true,
-                     .body = keep_result,
-                     .data = &k};
-
-            assert_int_equal(run_job(&j), GP_OK);
-            for (uint32_t r = 1; r < j.workers; r++)
-                assert_memory_equal(k.bytes[0], k.bytes[r],
-                                    k.count * gp_dtype_bytes(k.dtype));
-            for (uint32_t r = 0; r < j.workers; r++)
-                free(k.bytes[r]);
-        }
+    for (int d = GP_FP32; d <= GP_BF16; d++) {
+        for (size_t a = 0; a < 4; a++)
+            result[a] = result_of((gp_dtype)d, algorithms[a], &bytes);
+        assert_memory_equal(result[0], result[3], bytes);
+        for (size_t a = 0; a < 4; a++)
+            free(result[a]);
+    }
 }
 
 /* --- many at once
