@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_rows_sim.c - rows over verbs on a simulated fabric: payloads through
- * registered buffers, in modes that wait and in one that does not.
+ * registered buffers, in modes that wait and in one that does not; and with
+ * queue pairs that break while a request is under way, after which it is sent
+ * again.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,11 +23,28 @@
 #define BATCH   700u
 #define STEPS   8u
 
+typedef struct plan {
+    const char *mode;
+    gp_sim *breaks; /* NULL: all goes well */
+} plan;
+
+/* The one that sends next, of any process, with its request delivered or not.
+ */
+static void
+break_one(const plan *p, uint32_t n)
+{
+    gp_sim_break how = {.after_wrs = n % 5, .delivered = n % 2};
+
+    if (p->breaks)
+        gp_sim_break_qp(p->breaks, &how);
+}
+
 /* Row r counts updates of the workers that push it: all of a rank's rows are
  * those r with r % WORKERS == rank, and row 0 is everybody's. */
 static void
 body(job *j, gp_worker *w, uint32_t rank)
 {
+    const plan *p = j->data;
     gp_rows_options o = GP_ROWS_INIT;
     float *values = calloc(BATCH * WIDTH, sizeof(*values));
     float *out = calloc(BATCH * WIDTH, sizeof(*out));
@@ -39,7 +58,7 @@ body(job *j, gp_worker *w, uint32_t rank)
     o.width = WIDTH;
     o.batch = BATCH;
     o.updater = "sgd:lr=1";
-    o.mode = j->data;
+    o.mode = p->mode;
     job_check(gp_rows_register(w, &o, &rows));
     for (uint32_t i = 0; i < BATCH; i++) {
         index[i] = i == 0 ? 0 : (i * WORKERS + rank) % ROWS;
@@ -49,6 +68,8 @@ body(job *j, gp_worker *w, uint32_t rank)
     for (uint32_t n = 1; n <= STEPS; n++) {
         size_t count = n % 3 == 0 ? BATCH : 1 + n * 40;
 
+        if (rank == n % WORKERS)
+            break_one(p, n);
         job_check(gp_push_pull_rows(rows, count, index, values, count, index,
                                     out, &r));
         job_check(gp_wait(&r, -1));
@@ -59,7 +80,7 @@ body(job *j, gp_worker *w, uint32_t rank)
     job_check(gp_barrier(w));
     job_check(gp_pull_rows(rows, 1, index, out, &r));
     job_check(gp_wait(&r, -1));
-    job_require(out[0] == (j->data ? 3.0f * STEPS * WORKERS : 3.0f * STEPS),
+    job_require(out[0] == (p->mode ? 3.0f * STEPS * WORKERS : 3.0f * STEPS),
                 "%g", (double)out[0]);
     free(values);
     free(out);
@@ -71,15 +92,16 @@ rows_over_verbs(void **state)
     static const char *const modes[] = {NULL, "async", "ssp:1"};
 
     (void)state;
-    for (uint32_t i = 0; i < 3; i++) {
+    for (uint32_t i = 0; i < 9; i++) {
         gp_sim_options fabric = {.seed = i, .ignore_buffers = true};
         gp_sim *sim = gp_sim_open(&fabric);
+        plan p = {modes[i % 3], i < 3 ? NULL : sim};
         job j = {.transport = "verbs",
                  .workers = WORKERS,
                  .shards = 2,
                  .settings = {"mode", "sync", NULL},
                  .body = body,
-                 .data = (void *)(uintptr_t)modes[i]};
+                 .data = &p};
 
         gp_status status;
 
@@ -89,7 +111,7 @@ rows_over_verbs(void **state)
         gp_verbs_api_use(NULL);
         assert_int_equal(gp_sim_finish(sim), 0);
         if (status != GP_OK)
-            fail_msg("%s: %s %s", modes[i] ? modes[i] : "sync",
+            fail_msg("%s, seed %u: %s %s", p.mode ? p.mode : "sync", i,
                      j.server_message, j.message[0]);
     }
 }
