@@ -65,6 +65,9 @@ typedef struct gp_rows_options {
     uint64_t seed; /**< of the initialiser */
     float scale;   /**< likewise: finite, not negative */
     int32_t priority;
+    /** How gradients and parameters travel, row by row: a pipeline whose size
+     *  depends on the count alone, such as fp16, bf16 or q8. NULL: none. */
+    const char *codec, *pull_codec;
     const char *updater; /**< an optimizer; NULL: configuration's `updater` */
     const char *mode;    /**< NULL: configuration's `mode` */
     uint64_t first_step; /**< as of gp_tensor_options */
@@ -73,7 +76,7 @@ typedef struct gp_rows_options {
 #define GP_ROWS_INIT                                                      \
     {                                                                     \
         sizeof(gp_rows_options), NULL, 0, 0, 4096, GP_ROWS_ZERO, 0, 0, 0, \
-            NULL, NULL, 0                                                 \
+            NULL, NULL, NULL, NULL, 0                                     \
     }
 
 /**
@@ -84,12 +87,13 @@ typedef struct gp_rows_options {
  * the whole tensor (sum, mean and lamb are refused); it sees rows that were
  * pushed, and only these. Modes are all but local:H.
  *
- * Values travel as fp32.
+ * Codecs are those of `codec` and `pull_codec` alone, whatever the
+ * configuration says of dense tensors; there is no error feedback.
  *
  * @param out  owned by the worker.
  * @return GP_OK
  *         GP_ERR_INVALID   name, rows, width, batch, init or scale
- *         GP_ERR_CONFIG    updater or mode
+ *         GP_ERR_CONFIG    updater, mode or codec
  *         GP_ERR_EXISTS    the name is registered
  *         GP_ERR_STATE     after the first operation
  *         GP_ERR_NO_MEMORY

@@ -5,6 +5,7 @@
 #include "shard/codec_set.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <gradpush/worker.h>
@@ -311,4 +312,52 @@ gp_codec_loses_much(const gp_pipeline *p, size_t count)
     return needs & GP_PIPELINE_FEEDBACK &&
            (needs & GP_PIPELINE_SELECTS ||
             (!half && !(gp_pipeline_error_bound(p, count) <= 0.01)));
+}
+
+/* What its size for a row is, by trying; for any row it is the same. */
+static gp_status
+measure_row(gp_row_codec *c)
+{
+    size_t bound = gp_pipeline_bound(c->pipeline, c->width);
+    float *row = calloc(c->width, sizeof(*row));
+    void *out = gp_alloc_aligned(bound);
+    void *workspace =
+        gp_alloc_aligned(gp_pipeline_workspace(c->pipeline, c->width) + 1);
+    gp_codec_context context = {.size = 1};
+    gp_status status = GP_ERR_NO_MEMORY;
+
+    if (row && out && workspace)
+        status = gp_pipeline_encode(c->pipeline, &context, NULL, row, c->width,
+                                    out, bound, &c->bytes, workspace);
+    free(row);
+    free(out);
+    free(workspace);
+    return status == GP_OK
+               ? GP_OK
+               : gp_fail(status, "codec '%.100s' of a row: %s",
+                         gp_pipeline_name(c->pipeline), gp_status_text(status));
+}
+
+gp_status
+gp_row_codec_open(const gp_pipeline *p, uint32_t width, gp_row_codec *out)
+{
+    uint32_t needs = gp_pipeline_needs(p), has = gp_pipeline_properties(p);
+    gp_row_codec c = {.pipeline = p, .width = width};
+    gp_status status;
+
+    if (!(has & GP_CODEC_FIXED_RATE) ||
+        has & (GP_CODEC_WIDE | GP_CODEC_DIFFERENCE | GP_CODEC_VOTES) ||
+        needs & (GP_PIPELINE_PREPARES | GP_PIPELINE_PROPOSES |
+                 GP_PIPELINE_REMEMBERS | GP_PIPELINE_SELECTS))
+        return gp_fail(GP_ERR_CONFIG,
+                       "codec '%.100s': rows travel one by one, through codecs "
+                       "that make as many bytes of each, without a look at "
+                       "others: none, fp16, bf16 or q8",
+                       gp_pipeline_name(p));
+    c.plain = strcmp(gp_pipeline_name(p), "none") == 0;
+    c.bytes = width * sizeof(float);
+    status = c.plain ? GP_OK : measure_row(&c);
+    if (status == GP_OK)
+        *out = c;
+    return status;
 }

@@ -48,6 +48,18 @@ bool gp_codec_set_differs(const gp_codec_set *set);
 gp_status gp_codec_check_pull(const gp_pipeline *pull,
                               const gp_updater *updater);
 
+/* How a row travels. */
+typedef struct gp_row_codec {
+    const gp_pipeline *pipeline;
+    uint32_t width;
+    size_t bytes; /* of a row, whatever is in it */
+    bool plain;   /* they are its numbers as they lie */
+} gp_row_codec;
+
+/* Whether rows can travel so, each by itself: GP_ERR_CONFIG says why not. */
+gp_status gp_row_codec_open(const gp_pipeline *p, uint32_t width,
+                            gp_row_codec *out);
+
 /* Whether error feedback, when it is asked for, can go with a pipeline:
  * GP_ERR_CONFIG says why not. */
 gp_status gp_codec_check_feedback(const gp_pipeline *p, bool feedback);

@@ -28,11 +28,8 @@ piece_bytes(const gp_shard *s, const gp_chunk *c, piece_kind kind)
     const shard_tensor *t = c->tensor;
     size_t count = c->info->count, bytes = 0;
 
-    if (t->spec->rows) {
-        gp_row_spec spec = gp_row_spec_of(t->spec);
-
-        return kind == PIECE_VALUE ? gp_rows_result_room(s, &spec) : 0;
-    }
+    if (t->spec->rows)
+        return kind == PIECE_VALUE ? gp_rows_result_room(s, c) : 0;
     if (kind == PIECE_SHOTS)
         return t->shots * gp_shot_bytes(c);
     if (kind == PIECE_VALUE ||
@@ -96,7 +93,9 @@ gp_arena_open(gp_shard *s)
         return gp_fail(GP_ERR_NO_MEMORY, "shard of %zu bytes", s->arena_bytes);
     status = lay_out(s, s->arena, &s->arena_bytes);
     for (uint32_t i = 0; status == GP_OK && i < s->chunks; i++)
-        memset(s->chunk[i].value, 0, s->chunk[i].info->count * sizeof(float));
+        if (!s->chunk[i].tensor->spec->rows)
+            memset(s->chunk[i].value, 0,
+                   s->chunk[i].info->count * sizeof(float));
     for (int i = 0; status == GP_OK && i < s->links; i++)
         status = s->link[i].ops->mem_reg(s->link[i].domain, s->arena,
                                          s->arena_bytes, &s->arena_mem[i]);

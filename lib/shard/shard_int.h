@@ -141,7 +141,8 @@ typedef struct shard_tensor {
                           whose messages are summed undecoded, or -1 */
     gp_pipeline *pull, *native;
     gp_updater updater;
-    bool pull_dense; /* payload bytes are fp32 as they lie */
+    bool pull_dense;                 /* payload bytes are fp32 as they lie */
+    gp_row_codec row_push, row_pull; /* of rows */
 } shard_tensor;
 
 typedef struct gp_chunk {

@@ -24,17 +24,20 @@
 
 /* Results of one worker begin at a cache line. */
 static size_t
-result_stride(const gp_row_spec *spec)
+result_stride(const gp_chunk *c)
 {
-    size_t bytes = gp_rows_result_bytes(spec->batch, spec->width);
+    uint32_t batch = gp_row_spec_of(c->tensor->spec).batch;
+    size_t bytes = gp_rows_result_bytes(batch, c->tensor->row_pull.bytes);
 
+    /* Encoders want room for their bound, also behind the last row. */
+    bytes += gp_pipeline_bound(c->tensor->pull, c->tensor->row_pull.width);
     return (bytes + 63) & ~(size_t)63;
 }
 
 size_t
-gp_rows_result_room(const gp_shard *s, const gp_row_spec *spec)
+gp_rows_result_room(const gp_shard *s, const gp_chunk *c)
 {
-    return result_stride(spec) * (size_t)s->size;
+    return result_stride(c) * (size_t)s->size;
 }
 
 static uint32_t
@@ -56,6 +59,9 @@ gp_rows_open(gp_shard *s, gp_chunk *c)
     store->shard = s;
     store->scale = 1.0f;
     store->spec = gp_row_spec_of(t->spec);
+    store->push = t->row_push;
+    store->pull = t->row_pull;
+    store->row = calloc(store->spec.width, sizeof(*store->row));
     gp_row_table_open(&store->kept,
                       (size_t)store->spec.width *
                           (1 + count_arrays(&t->updater)),
@@ -63,7 +69,7 @@ gp_rows_open(gp_shard *s, gp_chunk *c)
     gp_row_table_open(&store->sum, store->spec.width, &s->rows_budget);
     store->wanted = calloc((size_t)s->size, sizeof(*store->wanted));
     index = calloc((size_t)s->size * store->spec.batch, sizeof(*index));
-    if (!store->wanted || !index) {
+    if (!store->wanted || !index || !store->row) {
         free(index);
         return gp_fail(GP_ERR_NO_MEMORY, "tensor of rows");
     }
@@ -84,6 +90,7 @@ gp_rows_close(gp_chunk *c)
     if (store->wanted)
         free(store->wanted[0].index);
     free(store->wanted);
+    free(store->row);
     free(store);
     c->rows = NULL;
 }
@@ -96,8 +103,9 @@ gp_rows_take(gp_shard *s, gp_chunk *c, uint32_t rank, const gp_msg *m,
     gp_row_wanted *wanted = &c->rows->wanted[rank];
     const gp_row_spec *spec = &c->rows->spec;
     gp_rows_view v;
-    gp_status status = gp_rows_decode(
-        payload, m->payload, spec, (uint32_t)s->index, (uint32_t)s->shards, &v);
+    gp_status status =
+        gp_rows_decode(payload, m->payload, spec, c->rows->push.bytes,
+                       (uint32_t)s->index, (uint32_t)s->shards, &v);
 
     if (status == GP_OK && lookup && v.pushed > 0)
         status = gp_fail(GP_ERR_PROTOCOL, "%u rows pushed by a pull", v.pushed);
@@ -128,9 +136,49 @@ parts_of(const gp_chunk *c, uint32_t rank)
     return gp_rows_parts(e->payload, e->rows, e->wanted);
 }
 
-static void
-add_values(float *sum, const uint8_t *values, uint32_t width, bool fresh)
+/* A row that may be any of a batch or of what is kept: what is random in codecs
+ * depends on it, the step and the worker, not on those beside it. */
+static gp_codec_context
+context_of(const gp_shard *s, const gp_chunk *c, uint64_t index, uint64_t step,
+           uint32_t rank)
 {
+    return (gp_codec_context){.seed = s->list.seed,
+                              .tensor = c->info->tensor,
+                              .offset = index * c->rows->spec.width,
+                              .step = step,
+                              .rank = rank,
+                              .size = (uint32_t)s->size};
+}
+
+/* The i-th row of a push as fp32, wherever that lies; NULL: it is damaged,
+ * which ends the job. */
+static const void *
+read_values(gp_shard *s, gp_chunk *c, uint32_t rank, const gp_rows_view *v,
+            uint32_t i)
+{
+    gp_row_store *store = c->rows;
+    const uint8_t *bytes = v->values + store->push.bytes * i;
+    gp_codec_context context;
+
+    if (store->push.plain)
+        return bytes;
+    context = context_of(s, c, gp_get64(v->push_index + 8 * (size_t)i),
+                         c->entry[rank].msg.step, rank);
+    if (gp_pipeline_decode(store->push.pipeline, &context, bytes,
+                           store->push.bytes, store->row, store->spec.width,
+                           s->workspace) == GP_OK)
+        return store->row;
+    gp_shard_fail(s, GP_ERR_CORRUPT,
+                  "worker %u pushed damaged data for tensor '%.60s': %.200s",
+                  rank, c->tensor->spec->name, gp_last_error());
+    return NULL;
+}
+
+static void
+add_values(float *sum, const void *values, uint32_t width, bool fresh)
+{
+    const uint8_t *bytes = values;
+
     if (fresh) {
         memcpy(sum, values, width * sizeof(float));
         return;
@@ -138,7 +186,7 @@ add_values(float *sum, const uint8_t *values, uint32_t width, bool fresh)
     for (uint32_t i = 0; i < width; i++) {
         float x;
 
-        memcpy(&x, values + i * sizeof(x), sizeof(x));
+        memcpy(&x, bytes + i * sizeof(x), sizeof(x));
         sum[i] += x;
     }
 }
@@ -153,14 +201,16 @@ gp_rows_fold(gp_shard *s, gp_chunk *c, uint32_t rank, bool add)
     if (!add)
         gp_row_table_clear(&store->sum);
     for (uint32_t i = 0; i < v.pushed; i++) {
+        const void *values = read_values(s, c, rank, &v, i);
         gp_row *row;
         bool fresh;
 
+        if (!values)
+            return false;
         if (gp_row_table_add(&store->sum, gp_get64(v.push_index + 8ull * i),
                              &row, &fresh) != GP_OK)
             return give_up(s, c);
-        add_values(row->value, v.values + sizeof(float) * (size_t)i * width,
-                   width, fresh);
+        add_values(row->value, values, width, fresh);
     }
     return true;
 }
@@ -232,15 +282,17 @@ gp_rows_update_with(gp_shard *s, gp_chunk *c, uint32_t rank)
     gp_rows_view v = parts_of(c, rank);
     double lr = gp_updater_lr(&c->tensor->updater, c->version);
 
-    if ((uintptr_t)v.values % sizeof(float) != 0) {
+    if (store->push.plain && (uintptr_t)v.values % sizeof(float) != 0) {
         store->scale = 1.0f;
         return gp_rows_fold(s, c, rank, false) && gp_rows_update(c);
     }
     for (uint32_t i = 0; i < v.pushed; i++) {
-        gp_row *row = get_row(store, gp_get64(v.push_index + 8ull * i));
-        const void *values =
-            v.values + sizeof(float) * (size_t)i * store->spec.width;
+        const void *values = read_values(s, c, rank, &v, i);
+        gp_row *row;
 
+        if (!values)
+            return false;
+        row = get_row(store, gp_get64(v.push_index + 8ull * i));
         if (!row)
             return give_up(s, c);
         update_row(c, row, lr, values);
@@ -249,22 +301,42 @@ gp_rows_update_with(gp_shard *s, gp_chunk *c, uint32_t rank)
     return true;
 }
 
-/* What a worker asked for, where it is sent from. */
-static void
-gather(const gp_row_store *store, const gp_row_wanted *wanted, float *out)
+/* A row into where it is sent from. */
+static gp_status
+put_row(gp_shard *s, gp_chunk *c, uint64_t index, uint8_t *out)
 {
-    uint32_t width = store->spec.width;
+    gp_row_store *store = c->rows;
+    const gp_row *row = gp_row_table_find(&store->kept, index);
+    const float *values = row ? row->value : store->row;
+    gp_codec_context context;
+    size_t length;
+
+    if (!row)
+        gp_row_initialize(&store->spec, index, store->row);
+    if (store->pull.plain) {
+        memcpy(out, values, store->pull.bytes);
+        return GP_OK;
+    }
+    context = context_of(s, c, index, c->version, GP_RANK_SHARD);
+    return gp_pipeline_encode(
+        store->pull.pipeline, &context, NULL, values, store->spec.width, out,
+        gp_pipeline_bound(store->pull.pipeline, store->spec.width), &length,
+        s->workspace);
+}
+
+/* What a worker asked for. */
+static gp_status
+gather(gp_shard *s, gp_chunk *c, uint32_t rank, uint8_t *out)
+{
+    const gp_row_store *store = c->rows;
+    const gp_row_wanted *wanted = &store->wanted[rank];
+    gp_status status = GP_OK;
 
     if (wanted->count == 0)
-        memset(out, 0, gp_rows_result_bytes(0, width));
-    for (uint32_t i = 0; i < wanted->count; i++, out += width) {
-        const gp_row *row = gp_row_table_find(&store->kept, wanted->index[i]);
-
-        if (row)
-            memcpy(out, row->value, width * sizeof(float));
-        else
-            gp_row_initialize(&store->spec, wanted->index[i], out);
-    }
+        memset(out, 0, gp_rows_result_bytes(0, store->pull.bytes));
+    for (uint32_t i = 0; status == GP_OK && i < wanted->count; i++)
+        status = put_row(s, c, wanted->index[i], out + store->pull.bytes * i);
+    return status;
 }
 
 /* Each worker has room for one result, which may still be on its way when the
@@ -274,9 +346,7 @@ gp_rows_send(gp_shard *s, gp_peer *peer, gp_entry *e)
 {
     gp_chunk *c = e->chunk;
     const gp_row_store *store = c->rows;
-    const gp_row_wanted *wanted = &store->wanted[peer->rank];
-    float *out =
-        c->value + result_stride(&store->spec) / sizeof(float) * peer->rank;
+    uint8_t *out = (uint8_t *)c->value + result_stride(c) * peer->rank;
     gp_msg msg = {.type = GP_MSG_RESULT,
                   .dtype = c->tensor->spec->dtype,
                   .chunk = c->number,
@@ -290,8 +360,11 @@ gp_rows_send(gp_shard *s, gp_peer *peer, gp_entry *e)
 
     if (e->in_flight > 0)
         return GP_PENDING;
-    gather(store, wanted, out);
-    msg.payload = gp_rows_result_bytes(wanted->count, store->spec.width);
+    status = gather(s, c, peer->rank, out);
+    if (status != GP_OK)
+        return status;
+    msg.payload = gp_rows_result_bytes(store->wanted[peer->rank].count,
+                                       store->pull.bytes);
     status = gp_peer_post(s, peer, &msg, out, s->chunk_of[c->number]);
     if (status != GP_OK)
         return status;

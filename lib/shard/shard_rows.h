@@ -22,6 +22,8 @@ typedef struct gp_row_wanted {
 typedef struct gp_row_store {
     gp_shard *shard;
     gp_row_spec spec;
+    gp_row_codec push, pull;
+    float *row;            /* one that is being decoded */
     gp_row_table kept;     /* parameters, then the updater's arrays */
     gp_row_table sum;      /* of the step that is open */
     float scale;           /* what its sums are multiplied with */
@@ -33,7 +35,7 @@ gp_status gp_rows_open(gp_shard *s, gp_chunk *c);
 void gp_rows_close(gp_chunk *c);
 
 /* Bytes of the results of all workers, in the arena. */
-size_t gp_rows_result_room(const gp_shard *s, const gp_row_spec *spec);
+size_t gp_rows_result_room(const gp_shard *s, const gp_chunk *c);
 
 /* Whether the payload of a PUSH or LOOKUP is sound; keeps the indices that it
  * asks for. */

@@ -30,6 +30,26 @@ find_needy(const gp_codec_set *set, uint32_t need)
     return bits;
 }
 
+/* Of a tensor of rows. What is for chunks whose results are the same for all
+ * workers is not for these. */
+static gp_status
+open_rows(shard_tensor *t)
+{
+    uint32_t width = gp_row_spec_of(t->spec).width;
+    gp_status status = gp_mode_check_rows(&t->mode, &t->updater);
+
+    t->dense = t->summed = -1;
+    t->folds = 0;
+    t->shots = 0;
+    t->pull_dense = true;
+    if (status == GP_OK && t->push.count != 1)
+        status = gp_fail(GP_ERR_CONFIG, "rows have no alternative codecs");
+    if (status == GP_OK)
+        status = gp_row_codec_open(t->push.pipeline[0], width, &t->row_push);
+    return status == GP_OK ? gp_row_codec_open(t->pull, width, &t->row_pull)
+                           : status;
+}
+
 static gp_status
 open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
 {
@@ -68,11 +88,7 @@ open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
         t->summed = -1;
     t->pull_dense = strcmp(gp_pipeline_name(t->pull), "none") == 0;
     if (spec->rows) {
-        t->dense = t->summed = -1;
-        t->shots = 0;
-        status = gp_mode_check_rows(&t->mode, &t->updater);
-        if (status == GP_OK && strcmp(spec->push, "none") != 0)
-            status = gp_fail(GP_ERR_PROTOCOL, "rows through a codec");
+        status = open_rows(t);
         if (status != GP_OK)
             return status;
     }
@@ -147,7 +163,7 @@ measure_chunk(const gp_chunk *c, size_t *largest, size_t *workspace)
     if (c->tensor->spec->rows) {
         gp_row_spec spec = gp_row_spec_of(c->tensor->spec);
 
-        push = GP_MAX(push, gp_rows_bytes_max(&spec));
+        push = gp_rows_bytes_max(&spec, c->tensor->row_push.bytes);
     }
     *largest = GP_MAX(*largest, GP_MAX(push, native));
     push = gp_codec_set_workspace(&c->tensor->push, n);

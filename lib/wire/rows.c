@@ -80,7 +80,7 @@ check_indices(const uint8_t *p, uint32_t count, const gp_row_spec *spec,
 
 gp_status
 gp_rows_decode(const void *payload, size_t length, const gp_row_spec *spec,
-               uint32_t shard, uint32_t shards, gp_rows_view *out)
+               size_t bytes, uint32_t shard, uint32_t shards, gp_rows_view *out)
 {
     const uint8_t *p = payload;
     uint32_t pushed, wanted;
@@ -91,10 +91,10 @@ gp_rows_decode(const void *payload, size_t length, const gp_row_spec *spec,
     pushed = gp_once32(p);
     wanted = gp_once32(p + 4);
     if (pushed > spec->batch || wanted > spec->batch ||
-        length != gp_rows_bytes(pushed, wanted, spec->width))
+        length != gp_rows_bytes(pushed, wanted, bytes))
         return gp_fail(GP_ERR_PROTOCOL,
-                       "%zu bytes of %u and %u rows of %u numbers, %u at most",
-                       length, pushed, wanted, spec->width, spec->batch);
+                       "%zu bytes of %u and %u rows of %zu bytes, %u at most",
+                       length, pushed, wanted, bytes, spec->batch);
     *out = gp_rows_parts(payload, pushed, wanted);
     status = check_indices(out->push_index, pushed, spec, shard, shards);
     return status == GP_OK

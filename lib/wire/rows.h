@@ -9,7 +9,8 @@
  *     4             rows wanted, w
  *     8 p           indices, ascending
  *     8 w           likewise
- *     4 p width     fp32 values
+ *     p rows        each through the push pipeline, which makes as many bytes
+ * of any row; fp32 with none
  *
  * The decoder accepts any bytes. A peer's device may go on writing into them:
  * so the two counts are read once, and are what is relied on.
@@ -60,25 +61,25 @@ gp_row_shard(uint64_t index, uint32_t shards)
     return (uint32_t)((gp_row_hash(index) >> 32) * shards >> 32);
 }
 
-/* Bytes of a payload; those of a batch both ways are the most. */
+/* Bytes of a payload whose rows have `bytes` each; those of a batch both ways
+ * are the most. */
 static inline size_t
-gp_rows_bytes(uint32_t pushed, uint32_t wanted, uint32_t width)
+gp_rows_bytes(uint32_t pushed, uint32_t wanted, size_t bytes)
 {
-    return GP_ROWS_HEAD + 8 * ((size_t)pushed + wanted) +
-           sizeof(float) * (size_t)pushed * width;
+    return GP_ROWS_HEAD + 8 * ((size_t)pushed + wanted) + bytes * pushed;
 }
 
 static inline size_t
-gp_rows_bytes_max(const gp_row_spec *spec)
+gp_rows_bytes_max(const gp_row_spec *spec, size_t bytes)
 {
-    return gp_rows_bytes(spec->batch, spec->batch, spec->width);
+    return gp_rows_bytes(spec->batch, spec->batch, bytes);
 }
 
 /* Bytes of a result: never none. */
 static inline size_t
-gp_rows_result_bytes(uint32_t wanted, uint32_t width)
+gp_rows_result_bytes(uint32_t wanted, size_t bytes)
 {
-    return sizeof(float) * GP_MAX(wanted, 1u) * (size_t)width;
+    return bytes * GP_MAX(wanted, 1u);
 }
 
 typedef struct gp_rows_view {
@@ -94,7 +95,7 @@ gp_rows_view gp_rows_parts(const void *payload, uint32_t pushed,
 /* Reads the counts and checks every index against the tensor and the shard.
  * GP_ERR_PROTOCOL says what is wrong. */
 gp_status gp_rows_decode(const void *payload, size_t length,
-                         const gp_row_spec *spec, uint32_t shard,
+                         const gp_row_spec *spec, size_t bytes, uint32_t shard,
                          uint32_t shards, gp_rows_view *out);
 
 /* A row as shards keep it and checkpoints have it: index, number of updates,

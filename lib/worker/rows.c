@@ -53,7 +53,9 @@ gp_rows_register(gp_worker *worker, const gp_rows_options *options,
     o.count = (uint64_t)spec.batch * spec.width;
     o.columns = spec.width;
     o.priority = options->priority;
-    o.codec = o.pull_codec = "none";
+    o.codec = options->codec ? options->codec : "none";
+    o.pull_codec = options->pull_codec ? options->pull_codec : "none";
+    o.codec_minimum = 0;
     o.updater = options->updater;
     o.mode = options->mode;
     o.first_step = options->first_step;

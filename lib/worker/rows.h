@@ -39,6 +39,8 @@ struct gp_rows_plan {
     const float *values;
     float *out;
     gp_row_place *spare; /* for sorting */
+    float *row;          /* one that is added up */
+    uint8_t *coded;      /* ... and encoded */
 };
 
 gp_status gp_rows_plan_create(gp_request *r);
@@ -55,6 +57,7 @@ size_t gp_rows_op_bytes(const gp_op *op);
 gp_status gp_rows_encode(const gp_op *op, uint8_t *out, size_t capacity,
                          size_t *length);
 /* A result to where its rows belong. */
-gp_status gp_rows_scatter(const gp_op *op, const void *bytes, size_t length);
+gp_status gp_rows_scatter(const gp_op *op, const void *bytes, size_t length,
+                          uint64_t version);
 
 #endif

@@ -41,6 +41,8 @@ gp_rows_plan_free(gp_rows_plan *plan)
     close_side(&plan->push);
     close_side(&plan->pull);
     free(plan->spare);
+    free(plan->row);
+    free(plan->coded);
     free(plan);
 }
 
@@ -54,7 +56,11 @@ gp_rows_plan_create(gp_request *r)
     if (!plan)
         return GP_ERR_NO_MEMORY;
     plan->spare = malloc(spec.batch * sizeof(*plan->spare));
-    if (!plan->spare || !open_side(&plan->push, spec.batch, w->shards) ||
+    plan->row = malloc(spec.width * sizeof(*plan->row));
+    plan->coded = gp_alloc_aligned(
+        gp_pipeline_bound(r->tensor->push.pipeline[0], spec.width));
+    if (!plan->spare || !plan->row || !plan->coded ||
+        !open_side(&plan->push, spec.batch, w->shards) ||
         !open_side(&plan->pull, spec.batch, w->shards)) {
         gp_rows_plan_free(plan);
         return GP_ERR_NO_MEMORY;
@@ -179,10 +185,30 @@ gp_rows_plan_make(gp_request *r, const gp_rows_call *call)
     deal(&plan->pull, &call->pull, plan->spare, shards);
 }
 
-static uint32_t
-width_of(const gp_op *op)
+static const gp_row_codec *
+push_codec(const gp_op *op)
 {
-    return gp_row_spec_of(&op->request->tensor->spec).width;
+    return &op->request->tensor->row_push;
+}
+
+static const gp_row_codec *
+pull_codec(const gp_op *op)
+{
+    return &op->request->tensor->row_pull;
+}
+
+/* As the shard's: by the row, not by those beside it. */
+static gp_codec_context
+context_of(const gp_op *op, uint64_t index, uint64_t step, uint32_t rank)
+{
+    const gp_tensor *t = op->request->tensor;
+
+    return (gp_codec_context){.seed = t->worker->seed,
+                              .tensor = t->index,
+                              .offset = index * t->row_push.width,
+                              .step = step,
+                              .rank = rank,
+                              .size = t->worker->size};
 }
 
 /* Of the next message: a push has also what is pulled, whether or not the shard
@@ -204,13 +230,13 @@ wanted(const gp_op *op)
 size_t
 gp_rows_op_bytes(const gp_op *op)
 {
-    return gp_rows_bytes(pushed(op), wanted(op), width_of(op));
+    return gp_rows_bytes(pushed(op), wanted(op), push_codec(op)->bytes);
 }
 
 size_t
 gp_rows_op_result(const gp_op *op)
 {
-    return gp_rows_result_bytes(wanted(op), width_of(op));
+    return gp_rows_result_bytes(wanted(op), pull_codec(op)->bytes);
 }
 
 static uint8_t *
@@ -226,28 +252,49 @@ put_indices(const gp_rows_side *side, uint32_t shard, uint8_t *out)
     return out;
 }
 
-/* The sum of what was pushed of each row. `out` is where fp32 may lie. */
-static void
-put_values(const gp_rows_plan *plan, uint32_t shard, uint32_t width,
-           uint8_t *out)
+/* What was pushed of a row, from place i on, added up; the place behind. */
+static uint32_t
+add_up(const gp_rows_plan *plan, uint32_t i, uint32_t end, uint32_t width,
+       float *sum)
 {
-    const gp_rows_side *side = &plan->push;
-    uint32_t begin = side->begin[shard];
-    float *sum = (void *)out, *next = sum;
+    const gp_row_place *place = plan->push.place;
+    uint64_t index = place[i].index;
 
-    for (uint32_t i = begin; i < side->begin[shard + 1]; i++) {
-        const float *row =
-            plan->values + (size_t)side->place[i].position * width;
+    memcpy(sum, plan->values + (size_t)place[i].position * width,
+           width * sizeof(float));
+    while (++i < end && place[i].index == index) {
+        const float *row = plan->values + (size_t)place[i].position * width;
 
-        if (is_first(side->place, i, begin)) {
-            memcpy(next, row, width * sizeof(float));
-            sum = next;
-            next += width;
-            continue;
-        }
         for (uint32_t k = 0; k < width; k++)
             sum[k] += row[k];
     }
+    return i;
+}
+
+static gp_status
+put_values(const gp_op *op, uint8_t *out)
+{
+    const gp_rows_plan *plan = op->request->plan;
+    const gp_row_codec *codec = push_codec(op);
+    gp_worker *w = op->conn->worker;
+    uint32_t end = plan->push.begin[op->conn->shard + 1];
+    size_t bound = gp_pipeline_bound(codec->pipeline, codec->width), length;
+    gp_status status = GP_OK;
+
+    for (uint32_t i = plan->push.begin[op->conn->shard];
+         status == GP_OK && i < end; out += codec->bytes) {
+        gp_codec_context context = context_of(op, plan->push.place[i].index,
+                                              op->request->step, w->rank);
+
+        i = add_up(plan, i, end, codec->width, plan->row);
+        if (!codec->plain)
+            status = gp_pipeline_encode(codec->pipeline, &context, NULL,
+                                        plan->row, codec->width, plan->coded,
+                                        bound, &length, w->workspace);
+        memcpy(out, codec->plain ? (const void *)plan->row : plan->coded,
+               codec->bytes);
+    }
+    return status;
 }
 
 gp_status
@@ -265,30 +312,43 @@ gp_rows_encode(const gp_op *op, uint8_t *out, size_t capacity, size_t *length)
     if (gp_op_sends_push(op))
         at = put_indices(&plan->push, shard, at);
     at = put_indices(&plan->pull, shard, at);
-    if (gp_op_sends_push(op))
-        put_values(plan, shard, width_of(op), at);
     *length = bytes;
-    return GP_OK;
+    return gp_op_sends_push(op) ? put_values(op, at) : GP_OK;
 }
 
 gp_status
-gp_rows_scatter(const gp_op *op, const void *bytes, size_t length)
+gp_rows_scatter(const gp_op *op, const void *bytes, size_t length,
+                uint64_t version)
 {
     const gp_rows_plan *plan = op->request->plan;
     const gp_rows_side *side = &plan->pull;
+    const gp_row_codec *codec = pull_codec(op);
     uint32_t begin = side->begin[op->conn->shard];
-    size_t row = width_of(op) * sizeof(float);
-    const uint8_t *next = bytes, *at = next;
+    const uint8_t *next = bytes;
+    const float *row = plan->row;
+    gp_status status = GP_OK;
 
     if (length != gp_rows_op_result(op))
         return gp_fail(GP_ERR_PROTOCOL, "%zu bytes for %u rows", length,
                        wanted(op));
-    for (uint32_t i = begin; i < side->begin[op->conn->shard + 1]; i++) {
-        if (is_first(side->place, i, begin)) {
-            at = next;
-            next += row;
+    for (uint32_t i = begin;
+         status == GP_OK && i < side->begin[op->conn->shard + 1]; i++) {
+        gp_codec_context context =
+            context_of(op, side->place[i].index, version, GP_RANK_SHARD);
+        float *out = plan->out + (size_t)side->place[i].position * codec->width;
+
+        if (!is_first(side->place, i, begin)) {
+            memcpy(out, row, codec->width * sizeof(float));
+            continue;
         }
-        memcpy((uint8_t *)plan->out + side->place[i].position * row, at, row);
+        row = out;
+        if (codec->plain)
+            memcpy(out, next, codec->bytes);
+        else
+            status = gp_pipeline_decode(codec->pipeline, &context, next,
+                                        codec->bytes, out, codec->width,
+                                        op->conn->worker->workspace);
+        next += codec->bytes;
     }
-    return GP_OK;
+    return status;
 }

@@ -169,6 +169,26 @@ open_mode(gp_worker *w, const gp_tensor_options *o, gp_tensor *t,
     return gp_mode_check_fit(&t->mode, updater, &t->push);
 }
 
+static gp_status
+open_rows(gp_tensor *t)
+{
+    uint32_t width = gp_row_spec_of(&t->spec).width;
+    gp_status status = gp_mode_check_rows(&t->mode, &t->updater);
+
+    t->direct = -1; /* nothing of it lies as it travels */
+    t->pull_direct = false;
+    t->spec.feedback = 0;
+    if (status == GP_OK && (t->push.count != 1 || t->automatic))
+        status = gp_fail(GP_ERR_CONFIG,
+                         "tensor '%.60s': rows have one codec, without "
+                         "alternatives or auto",
+                         t->spec.name);
+    if (status == GP_OK)
+        status = gp_row_codec_open(t->push.pipeline[0], width, &t->row_push);
+    return status == GP_OK ? gp_row_codec_open(t->pull, width, &t->row_pull)
+                           : status;
+}
+
 /* Pipelines, updater, mode and residual, as the options say. */
 static gp_status
 open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
@@ -203,9 +223,7 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
     t->spec.feedback = feeds_back(o, t, &t->updater);
     t->ordered = is_ordered(t);
     if (t->spec.rows) {
-        t->direct = -1; /* nothing of it lies as it travels */
-        t->pull_direct = false;
-        return gp_mode_check_rows(&t->mode, &t->updater);
+        return open_rows(t);
     }
     status = check_sum(t, &t->updater);
     if (status == GP_OK)
@@ -358,7 +376,7 @@ encoded_bound(const gp_tensor *t, uint64_t count)
     if (t->spec.rows) {
         gp_row_spec rows = gp_row_spec_of(&t->spec);
 
-        return gp_rows_bytes_max(&rows);
+        return gp_rows_bytes_max(&rows, t->row_push.bytes);
     }
     for (uint32_t i = 0; i < t->push.count; i++) {
         size_t bound = gp_pipeline_bound(t->push.pipeline[i], count);
@@ -409,6 +427,16 @@ count_traffic(traffic *sum, const gp_tensor *t, uint64_t bytes)
         sum->plain += bytes;
 }
 
+/* Of a result that does not come as it is used. */
+static size_t
+result_bound(const gp_tensor *t, uint64_t count)
+{
+    if (t->spec.rows)
+        return gp_rows_result_bytes(gp_row_spec_of(&t->spec).batch,
+                                    t->row_pull.bytes);
+    return t->pull_direct ? 0 : gp_pipeline_bound(t->pull, count);
+}
+
 /* Buffers for encoded chunks of this shard, when there are any; and where users
  * should register their memory, for chunks of what they did not. */
 gp_status
@@ -423,8 +451,7 @@ gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
         const gp_chunk_info *info = &w->map.chunk[i];
         const gp_tensor *t = w->tensor[info->tensor];
         size_t push = encoded_bound(t, info->count);
-        size_t pull =
-            t->pull_direct ? 0 : gp_pipeline_bound(t->pull, info->count);
+        size_t pull = result_bound(t, info->count);
         size_t plain = direct_bytes(t, info->count);
 
         count_traffic(&sum, t, plain);

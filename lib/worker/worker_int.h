@@ -208,8 +208,9 @@ struct gp_tensor {
     gp_cost cost[GP_CODEC_SET_MAX];
     int direct; /* the alternative whose bytes are the user's, or -1 */
     gp_pipeline *pull, *native;
-    bool pull_direct; /* wire bytes are the user's bytes */
-    float scale;      /* of sums that come undivided */
+    bool pull_direct;                /* wire bytes are the user's bytes */
+    gp_row_codec row_push, row_pull; /* of rows */
+    float scale;                     /* of sums that come undivided */
     gp_updater updater;
     gp_mode mode;
     bool keeps;      /* results are parameters, which shards hold */

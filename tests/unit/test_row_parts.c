@@ -237,7 +237,7 @@ mine(uint64_t index)
 static uint8_t *
 make_payload(uint32_t pushed, uint32_t wanted, size_t *size)
 {
-    uint8_t *out = calloc(1, *size = gp_rows_bytes(pushed, wanted, 2));
+    uint8_t *out = calloc(1, *size = gp_rows_bytes(pushed, wanted, 8));
     uint64_t index = 0;
 
     assert_non_null(out);
@@ -259,7 +259,7 @@ expect_bad(uint8_t *bytes, size_t size, const char *part)
 
     assert_non_null(copy);
     memcpy(copy, bytes, size);
-    assert_int_equal(gp_rows_decode(copy, size, &spec, SHARD, SHARDS, &v),
+    assert_int_equal(gp_rows_decode(copy, size, &spec, 8, SHARD, SHARDS, &v),
                      GP_ERR_PROTOCOL);
     job_expect_text(gp_last_error(), part);
     free(copy);
@@ -277,8 +277,8 @@ payloads_are_checked(void **state)
     for (uint32_t n = 0; n <= 4; n++)
         for (uint32_t m = 0; m <= 4; m++) {
             p = make_payload(n, m, &size);
-            assert_int_equal(gp_rows_decode(p, size, &spec, SHARD, SHARDS, &v),
-                             GP_OK);
+            assert_int_equal(
+                gp_rows_decode(p, size, &spec, 8, SHARD, SHARDS, &v), GP_OK);
             assert_true(v.pushed == n && v.wanted == m);
             assert_ptr_equal(v.values + 8 * n, p + size);
             for (size_t less = 0; less < size; less++)

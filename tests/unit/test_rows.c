@@ -23,7 +23,7 @@
 #define STEPS 12u
 
 typedef struct setup {
-    const char *updater, *mode;
+    const char *updater, *mode, *codec;
     uint64_t first_step;
     float *final; /* ROWS x WIDTH of rank 0 */
 } setup;
@@ -43,6 +43,7 @@ register_rows(gp_worker *w, const setup *s, uint64_t rows)
     o.scale = 0.5f;
     o.updater = s->updater;
     o.mode = s->mode;
+    o.codec = o.pull_codec = s->codec;
     o.first_step = s->first_step;
     job_check(gp_rows_register(w, &o, &out));
     return out;
@@ -257,6 +258,43 @@ sync_is_exact(void **state)
     expect_sync("tcp", "adam:lr=0.01,warmup=5", 3, 4, false);
     expect_sync("loop", "adamw:lr=0.01,amsgrad=1", 2, 0, true);
     expect_sync("tcp", "rmsprop:lr=0.01,centered=1,momentum=0.5", 2, 0, true);
+}
+
+/* Row by row, so that it does not matter what is beside a row, or where it is.
+ * Gradients of about 1 and 12 steps of 0.1 go wrong by less than that. */
+static void
+codecs_lose_a_little(void **state)
+{
+    static const struct {
+        const char *codec;
+        double most;
+    } known[] = {{"none", 0}, {"fp16", 0.01}, {"bf16", 0.06}, {"q8", 0.08}};
+    static float final[GP_COUNT_OF(known)][2][ROWS * WIDTH];
+
+    (void)state;
+    for (size_t k = 0; k < GP_COUNT_OF(known); k++) {
+        double worst = 0;
+
+        for (uint32_t twice = 0; twice < 2; twice++) {
+            setup s = {.updater = "sgd:lr=0.1",
+                       .mode = "sync",
+                       .codec = known[k].codec,
+                       .final = final[k][twice]};
+            job j = {.transport = twice ? "tcp" : "loop",
+                     .workers = 2,
+                     .shards = 1 + 2 * twice,
+                     .body = train_body,
+                     .data = &s};
+
+            assert_int_equal(run_job(&j), GP_OK);
+        }
+        assert_memory_equal(final[k][0], final[k][1], sizeof(final[k][0]));
+        for (size_t i = 0; i < ROWS * WIDTH; i++)
+            worst = GP_MAX(worst, __builtin_fabs((double) final[k][0][i] -
+                                                 (double) final[0][0][i]));
+        if (worst > known[k].most || (k > 0 && worst == 0))
+            fail_msg("%s: %g", known[k].codec, worst);
+    }
 }
 
 /* With one worker each push is an update, in order, whatever the mode. */
@@ -504,6 +542,13 @@ refuse_options(gp_worker *w)
     REFUSED(updater, "sgd:lr=1,clip=2", GP_ERR_CONFIG, "without clip");
     REFUSED(updater, "sdg", GP_ERR_CONFIG, "did you mean 'sgd'");
     REFUSED(mode, "local:4", GP_ERR_CONFIG, "not for rows");
+    REFUSED(codec, "topk:0.1", GP_ERR_CONFIG, "rows travel one by one");
+    REFUSED(codec, "q8+lz4", GP_ERR_CONFIG, "rows travel one by one");
+    REFUSED(codec, "intsum", GP_ERR_CONFIG, "rows travel one by one");
+    REFUSED(codec, "none|q8", GP_ERR_CONFIG, "rows have one codec");
+    REFUSED(codec, "auto", GP_ERR_CONFIG, "rows have one codec");
+    REFUSED(codec, "q9", GP_ERR_CONFIG, "q9");
+    REFUSED(pull_codec, "q8+lz4", GP_ERR_CONFIG, "rows travel one by one");
     REFUSED(mode, "asink", GP_ERR_CONFIG, "did you mean 'async'");
 #undef REFUSED
 }
@@ -663,6 +708,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sync_is_exact),
+        cmocka_unit_test(codecs_lose_a_little),
         cmocka_unit_test(modes_of_one_worker_agree),
         cmocka_unit_test(no_push_is_lost),
         cmocka_unit_test(backup_workers),
