@@ -352,7 +352,12 @@ lists_have_rows(void **state)
                            .row_seed = 0x0102030405060708,
                            .row_scale = 0.25f,
                            .row_init = GP_ROWS_NORMAL};
-    gp_tensor_list list = {1u << 20, 1, 2, 1, &spec}, back;
+    gp_tensor_list list = {.chunk_bytes = 1u << 20,
+                           .seed = 1,
+                           .shards = 2,
+                           .count = 1,
+                           .tensors = &spec};
+    gp_tensor_list back;
     uint8_t *bytes;
     void *out;
     size_t size;

@@ -34,7 +34,11 @@ register_rows(raw *w, const char *mode)
                            .pull = "none",
                            .updater = "sgd:lr=1",
                            .rows = ROWS};
-    gp_tensor_list list = {1u << 20, 1, 1, 1, &spec};
+    gp_tensor_list list = {.chunk_bytes = 1u << 20,
+                           .seed = 1,
+                           .shards = 1,
+                           .count = 1,
+                           .tensors = &spec};
     gp_msg msg = {.type = GP_MSG_TENSORS, .worker = w->rank};
     void *bytes;
     size_t size;
