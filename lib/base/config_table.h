@@ -92,7 +92,7 @@
     X(ib_retries, INT, "7", NULL, 0, 7, 0,                                     \
       "how often it is sent again before the queue pair fails")                \
     X(ib_rails, INT, "1", NULL, 1, 4, 0,                                       \
-      "RDMA devices used per peer")                                            \
+      "RDMA devices used per peer, of shards that listen on all interfaces")   \
     X(ib_qps, INT, "1", NULL, 1, 16, 0,                                        \
       "queue pairs per peer and device")                                       \
     X(ib_notify, ENUM, "auto", "auto|send|imm", 0, 0, 0,                       \

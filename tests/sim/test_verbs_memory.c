@@ -341,7 +341,8 @@ the_fix_is_named(void **state)
     assert_int_equal(gp_sim_finish(sim), 0);
 }
 
-/* Connects a to b while `call` fails; what a says in the end names the fix. */
+/* Connects a to b while `call` fails. The cause is a's: it waits for nobody,
+ * and what it says names the fix. */
 static void
 ends_with_the_fix(world *w, const char *call)
 {
@@ -349,7 +350,7 @@ ends_with_the_fix(world *w, const char *call)
     gp_endpoint *ep;
 
     assert_int_equal(
-        w->r.ops->connect(w->r.a.domain, w->r.bound, gp_deadline(0.1), &ep),
+        w->r.ops->connect(w->r.a.domain, w->r.bound, UINT64_MAX - 1, &ep),
         GP_OK);
     side_forget(&w->r.a);
     while (!side_count(&w->r.a, GP_EVENT_CLOSED)) {
@@ -359,6 +360,8 @@ ends_with_the_fix(world *w, const char *call)
         pump(&w->r);
     }
     gp_sim_fail(w->sim, NULL, 0, 0);
+    assert_int_equal(side_nth(&w->r.a, GP_EVENT_CLOSED, 0)->event.status,
+                     GP_ERR_NO_MEMORY);
     assert_non_null(strstr(ep->why, "--ulimit memlock=-1"));
     w->r.ops->ep_close(ep);
 }
@@ -369,11 +372,12 @@ refused_connections_name_the_fix(void **state)
     const gp_sim_device poor = {.memlock = 4096 * KIB, .max_qp = 2};
     const gp_sim_options options = {
         .step = true, .device = &poor, .devices = 1};
+    static const char *const named[] = {"transport", "verbs", NULL};
     world w;
 
     (void)state;
     gp_log_set_level(GP_LOG_NONE);
-    world_open(&w, &options, NULL);
+    world_open(&w, &options, named);
     assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
                                      sizeof(w.r.bound)),
                      GP_OK);
@@ -381,7 +385,7 @@ refused_connections_name_the_fix(void **state)
     ends_with_the_fix(&w, "create_cq");
     world_close(&w);
     /* No third queue pair. */
-    world_connected(&w, &options, NULL);
+    world_connected(&w, &options, named);
     ends_with_the_fix(&w, NULL);
     world_close(&w);
     gp_log_set_level(GP_LOG_WARN);

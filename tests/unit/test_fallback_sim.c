@@ -328,7 +328,7 @@ little_memory(void **state)
     assert_int_equal(gp_sim_stats_now(t.sim).created[GP_SIM_ID], 0);
     assert_int_equal(gp_sim_finish(t.sim), 0);
     assert_int_equal(refused_worker(&t, &poor, why, sizeof(why)),
-                     GP_ERR_UNREACHABLE);
+                     GP_ERR_NO_MEMORY);
     assert_non_null(strstr(why, "100 KiB"));
     assert_non_null(strstr(why, "ulimit -l unlimited"));
     assert_non_null(strstr(why, "--ulimit memlock=-1"));

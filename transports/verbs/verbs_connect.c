@@ -265,6 +265,20 @@ gp_vb_connect(gp_domain *d, const char *address, uint64_t deadline_ns,
 
 /* ----------------------------------------------------------------- events */
 
+/* What is missing here does not come by waiting for the peer; what to raise is
+ * better said at once. With tcp to go to that is the way out. */
+static void
+cannot_prepare(gp_vb_lane *lane, gp_status status)
+{
+    gp_endpoint *ep = lane->ep;
+
+    if (status == GP_ERR_NO_MEMORY && ep->state == GP_VB_CONNECTING &&
+        !ep->domain->hasty)
+        gp_vb_ep_fail(ep, status, "%s", gp_last_error());
+    else
+        gp_vb_connect_hopeless(lane, "%s", gp_last_error());
+}
+
 static void
 request(gp_vb_lane *lane)
 {
@@ -276,11 +290,12 @@ request(gp_vb_lane *lane)
                                     .initiator_depth = 1,
                                     .retry_count = (uint8_t)d->retry_count,
                                     .rnr_retry_count = 0};
+    gp_status status = gp_vb_lane_prepare(lane);
     gp_vb_hello hello;
     int error;
 
-    if (gp_vb_lane_prepare(lane) != GP_OK) {
-        gp_vb_connect_hopeless(lane, "%s", gp_last_error());
+    if (status != GP_OK) {
+        cannot_prepare(lane, status);
         return;
     }
     gp_vb_lane_describe(lane, &hello);
