@@ -21,7 +21,8 @@
 struct gt_comm {
     gp_worker *worker;
     gt_mlp *mlp;
-    gt_comm_device device;           /* no name: the host */
+    gt_comm_device device; /* no name: the host */
+    bool host_waits;
     gp_tensor *tensors[TENSORS_MAX]; /* weight and bias of each layer */
     gp_request *requests[TENSORS_MAX];
     bool parted[TENSORS_MAX]; /* its request goes on in parts */
@@ -308,6 +309,12 @@ gt_comm_set_device(gt_comm *comm, const gt_comm_device *device)
     comm->device = *device;
 }
 
+void
+gt_comm_host_waits(gt_comm *comm, bool waits)
+{
+    comm->host_waits = waits;
+}
+
 /* Of parameters and gradients alike. */
 static size_t
 offset_of(const gt_comm *comm, size_t index)
@@ -333,14 +340,22 @@ grad_of(const gt_comm *comm, size_t index)
 }
 
 static gp_status
+pull(gt_comm *comm, size_t i, gp_request **request)
+{
+    if (comm->device.name)
+        return gp_pull_on(comm->tensors[i], param_of(comm, i),
+                          comm->device.stream, request);
+    return gp_pull(comm->tensors[i], param_of(comm, i), request);
+}
+
+static gp_status
 pull_all(gt_comm *comm)
 {
     size_t sent = 0;
     gp_status status = GP_OK, waited;
 
     while (sent < 2 * comm->mlp->layers && status == GP_OK) {
-        status = gp_pull(comm->tensors[sent], param_of(comm, sent),
-                         &comm->requests[sent]);
+        status = pull(comm, sent, &comm->requests[sent]);
         sent += status == GP_OK;
     }
     waited = gp_wait_all(comm->requests, sent, -1);
@@ -529,6 +544,8 @@ wait_on_stream(gt_comm *comm, gp_request **requests)
 {
     gp_status status = GP_OK;
 
+    if (comm->host_waits)
+        return gp_wait_all(requests, 2, -1);
     for (size_t i = 0; i < 2 && status == GP_OK; i++) {
         status = gp_wait_stream(&requests[i], comm->device.stream);
         if (status == GP_ERR_UNSUPPORTED)

@@ -32,6 +32,10 @@ typedef struct gt_comm_device {
  */
 void gt_comm_set_device(gt_comm *comm, const gt_comm_device *device);
 
+/* From here on gt_comm_wait() makes the host wait after all: what comes next
+ * wants all requests to have ended. Without a device it always does. */
+void gt_comm_host_waits(gt_comm *comm, bool waits);
+
 /* After gt_comm_create(): settles how the network is cut over the workers, and
  * if it is, joins those with the other parts of the same copy, and those with
  * the same part of other copies. Gradients then go round the latter. */

@@ -44,8 +44,8 @@ gt_options_settle_device(const gt_options *o)
                        gt_precision_name(o->precision));
     if (!o->cuda)
         return GP_OK;
-    if (o->mode_kind != GT_MODE_SYNC)
-        with = "a --mode other than sync";
+    if (o->mode_kind == GT_MODE_LOCAL || o->mode_kind == GT_MODE_ALLREDUCE)
+        with = "--mode local:H and allreduce";
     else if (gt_layout_cuts(&o->layout))
         with = "--parallel tensor and pipeline";
     else if (o->min_workers)

@@ -570,6 +570,22 @@ show_progress(gt_trainer *t, size_t done, gt_score *score)
     return status;
 }
 
+/* All workers get the same parameters where they do not step together. */
+static gp_status
+end_steps(gt_trainer *t)
+{
+    gp_status status;
+
+    if (!shares_work(t))
+        return gt_trainer_settle(t);
+    gt_comm_host_waits(t->comm, true);
+    status = gt_trainer_settle(t);
+    gt_comm_host_waits(t->comm, false);
+    if (status == GP_OK)
+        status = gt_comm_refresh(t->comm);
+    return status == GP_OK && t->gpu ? gt_gpu_refresh(t->gpu) : status;
+}
+
 static gp_status
 train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
 {
@@ -588,9 +604,7 @@ train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
             status = show_progress(t, s + 1, score);
     }
     if (status == GP_OK)
-        status = gt_trainer_settle(t);
-    if (status == GP_OK && shares_work(t))
-        status = gt_comm_refresh(t->comm);
+        status = end_steps(t);
     if (status == GP_OK && t->gpu) /* waits for the steps */
         status = gt_gpu_take_score(t->gpu, score);
     out->seconds = gt_now() - start;

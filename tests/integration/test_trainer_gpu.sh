@@ -99,6 +99,16 @@ accuracy=$(value test_accuracy)
 train "adam" 0 --device cuda --optimizer adam --hidden 37,50
 alike "adam" test_accuracy "$accuracy"
 
+# Workers that do not step together, and end an epoch with the same.
+for mode in async ssp:2 sync:N-1; do
+    train "$mode" 0 --device cuda --precision bf16 --mode $mode --epochs 4 \
+        --lr 0.05
+    alike "$mode" mode $mode
+    checks=$((checks + 1))
+    awk "BEGIN { exit !($(value test_accuracy) > 0.8) }" ||
+        fail "$mode: accuracy $(value test_accuracy)"
+done
+
 # A run that is interrupted goes on bit for bit, with momentum on the device
 # and what the codec remembers.
 options="--device cuda --optimizer nesterov --lr 0.02 --codec ef+q8"
@@ -165,7 +175,7 @@ SIM_CUDA=fail=cuMemAlloc,nth=4,result=2 \
 says "no memory" "$err" "make --batch or --hidden smaller"
 
 # What it does not do is refused before anything starts.
-for option in "--mode async" "--mode local:4" "--mode allreduce" \
+for option in "--mode local:4" "--mode allreduce" \
     "--parallel tensor=2" "--min-workers 1" "--dump-gradients $work/dump"; do
     # shellcheck disable=SC2086
     train "$option" 2 --device cuda $option

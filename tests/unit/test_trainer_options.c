@@ -281,7 +281,7 @@ devices_are_taken(void **state)
     assert_string_equal(o.device, "cuda:3");
     assert_int_equal(parse(NULL, 0, &o), GT_ACTION_TRAIN);
     assert_true(!o.cuda && o.precision == GT_FP32 && o.deterministic);
-    assert_int_equal(PARSE(&o, "--device", "cuda", "--mode", "ssp:2"),
+    assert_int_equal(PARSE(&o, "--device", "cuda", "--mode", "local:2"),
                      GT_ACTION_USAGE);
     assert_non_null(strstr(gt_last_error(), "--device cuda does not go with"));
 }
