@@ -77,7 +77,7 @@ devices_get_more_pieces(void **state)
 {
     (void)state;
     assert_int_equal(pieces(0, NULL, NULL), 2);
-    assert_int_equal(pieces(GP_CAP_DEVICE, NULL, NULL), 8);
+    assert_int_equal(pieces(GP_CAP_DEVICE, NULL, NULL), 16);
     assert_int_equal(pieces(GP_CAP_DEVICE, NULL, "512K"), 2);
     assert_int_equal(pieces(GP_CAP_DEVICE, "q8", NULL), 2);
 }
