@@ -46,8 +46,11 @@ typedef struct plan {
      * 0's thread. */
     void (*trouble)(gp_sim *sim);
     bool early;
-    uint32_t pairs; /* of GPU and device that are known; 0: one */
-    bool may_end;   /* the job does not survive it */
+    uint32_t pairs;     /* of GPU and device that are known; 0: one */
+    bool may_end;       /* the job does not survive it ... */
+    bool may_last;      /* ... or does */
+    const char *member; /* whose nth call fails, early */
+    uint64_t nth;
     gp_sim *sim;
 } plan;
 
@@ -81,7 +84,9 @@ static void
 train_to_the_end(plan *p, gp_tensor **t, uint32_t rank, gp_device *d,
                  void **block)
 {
-    for (uint32_t s = 0; p->ended[rank] == GP_OK && s < 1000; s++) {
+    uint32_t most = p->may_last ? STEPS : 1000;
+
+    for (uint32_t s = 0; p->ended[rank] == GP_OK && s < most; s++) {
         if (s == 1 && rank == 0 && !p->early)
             p->trouble(p->sim);
         for (uint32_t i = 0; i < COUNT && p->ended[rank] == GP_OK; i++)
@@ -130,7 +135,9 @@ train(job *j, gp_worker *w, uint32_t rank)
     job_note(j, rank, p->ended[rank]);
     if (p->early)
         job_check(gp_barrier(w)); /* all have found out what works */
-    if (p->early && rank == 0)
+    if (p->nth && rank == 0)
+        gp_sim_fail(p->sim, p->member, p->nth, ENOMEM);
+    else if (p->early && rank == 0)
         p->trouble(p->sim);
     if (p->may_end)
         train_to_the_end(p, t, rank, d, block);
@@ -513,6 +520,31 @@ ways_are_left_for_the_next(void **state)
     }
 }
 
+/* Whatever the fabric does not do: nothing is left behind. */
+static void
+any_call_may_fail(void **state)
+{
+    static const char *const members[] = {"reg_dmabuf_mr", "reg_mr", "dereg_mr",
+                                          "post_send", "post_recv"};
+
+    (void)state;
+    for (uint64_t n = 0; n < 2 * GP_COUNT_OF(members); n++) {
+        plan p = {.on_device = true,
+                  .setting = "ib_reconnect",
+                  .value = "200ms",
+                  .early = true,
+                  .member = members[n / 2],
+                  .nth = 1 + 3 * (n % 2),
+                  .may_end = true,
+                  .may_last = true};
+        job j;
+
+        open_plan(&p);
+        (void)run_on(&p, &both_ways, &j, NULL, NULL);
+        close_plan(&p);
+    }
+}
+
 /* Lanes on several devices, of which each has its way, domains of all peers,
  * and regions that are no windows. */
 static void
@@ -604,6 +636,7 @@ main(void)
         cmocka_unit_test(a_way_may_be_insisted_on),
         cmocka_unit_test(ways_are_left_for_the_next),
         cmocka_unit_test(a_way_that_is_insisted_on_may_fail),
+        cmocka_unit_test(any_call_may_fail),
         cmocka_unit_test(all_kinds_of_connections_reach_it),
         cmocka_unit_test(writes_are_flushed_where_they_must),
     };
