@@ -29,6 +29,7 @@ struct gt_comm {
     bool experiment;          /* gradients travel twice, as a whole */
     gp_tensor *sums;
     bool elastic;       /* workers come and go */
+    bool waits;         /* ... and not all have a place at once */
     bool begun;         /* members of the step to come are known */
     gp_members members; /* of this step */
     gp_group *group;    /* that gradients go round, or NULL: to shards */
@@ -98,6 +99,7 @@ gt_comm_create(const gt_options *options, gt_comm **out)
         return gt_fail_engine(status, "cannot join the job");
     }
     comm->elastic = options->min_workers > 0;
+    comm->waits = options->max_workers > 0;
     if (gp_worker_size(comm->worker) > WORKERS_MAX) {
         gt_comm_destroy(comm);
         return gt_fail(GP_ERR_TOO_LARGE, "more than %d workers", WORKERS_MAX);
@@ -411,7 +413,9 @@ gt_comm_start(gt_comm *comm)
     gp_status status = GP_OK;
 
     if (comm->elastic) {
-        status = gp_worker_members(comm->worker, &comm->members);
+        do /* beyond --max-workers, for a place */
+            status = gp_worker_members(comm->worker, &comm->members);
+        while (status == GP_ERR_TIMEOUT && comm->waits);
         comm->begun = true;
     }
     if (status == GP_OK && comm->elastic && comm->members.late)

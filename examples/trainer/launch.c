@@ -112,7 +112,8 @@ shards_to_start(const gt_options *options)
 gp_status
 gt_launch(const gt_options *options, int argc, char **argv)
 {
-    char self[PATH_SIZE], tool[PATH_SIZE], workers[16], shards[16], least[16];
+    char self[PATH_SIZE], tool[PATH_SIZE], workers[16], shards[16], least[16],
+        most[16];
     static char on[] = "on", progress[] = "--progress";
     size_t used = 0, mine = (size_t)argc;
     char **command = calloc(mine + 16, sizeof(char *));
@@ -139,6 +140,10 @@ gt_launch(const gt_options *options, int argc, char **argv)
         used += GT_COUNT_OF(some) - 2;
     }
     /* Shards do not see the workers' options. */
+    if (options->max_workers) {
+        snprintf(most, sizeof(most), "%u", options->max_workers);
+        setenv("GRADPUSH_MAX_WORKERS", most, 1);
+    }
     if (strcmp(options->transport, "auto") != 0)
         setenv("GRADPUSH_TRANSPORT", options->transport, 1);
     /* The workers write into pipes; they draw on the terminal instead. */

@@ -66,6 +66,8 @@ settle_elastic(gt_options *o)
         with = "--partition contiguous";
     else if (o->placed && (o->shards == 0 || o->workers < o->min_workers))
         with = "--shards 0 and fewer --workers than that";
+    else if (o->max_workers && o->max_workers < o->min_workers)
+        with = "fewer --max-workers than that";
     if (with)
         return gt_fail(GP_ERR_CONFIG, "--min-workers does not go with %s",
                        with);
@@ -81,6 +83,8 @@ gt_options_settle_mode(gt_options *o)
 {
     gp_status status = settle_kind(o);
 
+    if (status == GP_OK && o->max_workers && !o->min_workers)
+        return gt_fail(GP_ERR_CONFIG, "--max-workers needs --min-workers");
     return status == GP_OK && o->min_workers ? settle_elastic(o) : status;
 }
 

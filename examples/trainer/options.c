@@ -37,6 +37,7 @@ enum key {
     KEY_OUTER,
     KEY_SLOW,
     KEY_MIN_WORKERS,
+    KEY_MAX_WORKERS,
     KEY_PARALLEL,
     KEY_MICRO_BATCHES,
     KEY_CODEC,
@@ -114,6 +115,9 @@ static const struct row {
     {"min-workers", KEY_MIN_WORKERS, "N",
      "workers may die and come back, the training goes on with N of them, at "
      "most --workers; parameters are on the shards"},
+    {"max-workers", KEY_MAX_WORKERS, "N",
+     "with --min-workers: at most N take part at once; the others of --workers "
+     "wait for the place of one that is gone"},
     {"slow", KEY_SLOW, "RANK:F",
      "that worker takes F times as long for its steps, to see what a mode does "
      "about it"},
@@ -431,6 +435,8 @@ apply_training(int key, const char *name, const char *text, gt_options *o)
     case KEY_OUTER:
         o->outer = text;
         return GP_OK;
+    case KEY_MAX_WORKERS:
+        return parse_count32(name, text, 1, 4096, &o->max_workers);
     case KEY_MIN_WORKERS:
         return parse_count32(name, text, 1, 4096, &o->min_workers);
     case KEY_SLOW:

@@ -56,6 +56,7 @@ typedef struct gt_options {
     const char *outer;      /* updater of mode local:H */
     uint32_t slow_rank;
     double slow_factor;   /* 0: nobody is slowed */
+    uint32_t max_workers; /* with min_workers: that take part at once, or 0 */
     uint32_t min_workers; /* they come and go, at least so many; 0: they stay */
     gt_partition partition;
     uint32_t epochs;

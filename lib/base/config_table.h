@@ -49,6 +49,9 @@
       "most there can be")                                                     \
     X(min_workers, INT, "1", NULL, 1, 1048576, 0,                              \
       "with elastic: so many must be there for the next step to begin")        \
+    X(max_workers, INT, "0", NULL, 0, 1048576, 0,                              \
+      "with elastic: so many take part at most, and others wait until one "    \
+      "leaves; 0: as many as size")                                            \
     /* How bytes move. */                                                      \
     X(transport, STRING, "auto", NULL, 0, 0, 0,                                \
       "auto, tcp, verbs, loop, or the name of a registered transport")         \

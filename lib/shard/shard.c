@@ -312,6 +312,7 @@ configure(gp_shard *s, const gp_config *config, const gp_shard_options *o)
     s->epoch = (uint32_t)gp_config_int(config, "epoch");
     s->elastic = strcmp(gp_config_get(config, "elastic"), "on") == 0;
     s->least = (uint32_t)gp_config_int(config, "min_workers");
+    s->most = (uint32_t)gp_config_int(config, "max_workers");
     s->patience = gp_config_seconds(config, "connect_timeout");
     s->lag_threshold_ns =
         (uint64_t)(gp_config_seconds(config, "straggler_threshold") * 1e9);

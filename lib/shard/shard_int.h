@@ -224,9 +224,10 @@ struct gp_shard {
     bool started;
     /* Workers that come and go (shard_member.c): */
     bool elastic;
-    uint32_t least;            /* members that a step begins with */
+    uint32_t least, most;      /* members that a step begins with */
     uint32_t members_epoch;    /* of those that take part; 0: nobody yet */
     bool members_changed;      /* since then */
+    bool members_ended;        /* the last of them has left in order */
     uint64_t members_since_ns; /* since when somebody waits for a step, or 0 */
     uint64_t deserted_ns;      /* when to give up waiting for anybody, or 0 */
     double patience;           /* for that, in seconds */
@@ -310,6 +311,8 @@ void gp_members_expire(gp_shard *s, uint64_t now);
 /* Whether everybody has left in order. */
 bool gp_members_all_left(const gp_shard *s);
 void gp_members_describe(const gp_shard *s, char *text, size_t capacity);
+/* Tells those for whom there is no place that they wait for one. */
+void gp_members_tell_spare(gp_shard *s);
 
 /* shard_report.c */
 void gp_shard_report(gp_shard *s, uint64_t now);

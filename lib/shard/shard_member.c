@@ -155,7 +155,8 @@ tell_members(gp_shard *s)
     return GP_OK;
 }
 
-/* Whether all who take part have asked, and they are enough. */
+/* Whether all who take part have asked, and they are enough: any number to see
+ * that the others are done. */
 static bool
 may_begin(const gp_shard *s)
 {
@@ -166,22 +167,57 @@ may_begin(const gp_shard *s)
             return false;
         asking += s->worker[r] && s->worker[r]->asks;
     }
-    return asking > 0 && asking >= GP_MIN(s->least, (uint32_t)s->size);
+    return asking > 0 &&
+           (s->members_ended || asking >= GP_MIN(s->least, (uint32_t)s->size));
 }
 
-static void
-begin(gp_shard *s)
+/* How many may still be let in. */
+static uint32_t
+count_places(const gp_shard *s)
 {
-    if (s->fault != GP_OK || !may_begin(s))
+    uint32_t here = gp_shard_members_here(s);
+    uint32_t most = s->most ? s->most : (uint32_t)s->size;
+
+    return most - GP_MIN(most, here);
+}
+
+void
+gp_members_tell_spare(gp_shard *s)
+{
+    char text[160];
+
+    if (!s->elastic || s->members_epoch == 0 || count_places(s) > 0)
         return;
     for (int64_t r = 0; r < s->size; r++) {
         gp_peer *peer = s->worker[r];
 
         if (!peer || !peer->asks || peer->member)
             continue;
+        snprintf(text, sizeof(text),
+                 "%u workers take part, the most that may (max_workers); "
+                 "worker %lld waits for one of them to leave",
+                 gp_shard_members_here(s), (long long)r);
+        gp_peer_text(s, peer, GP_MSG_WAITING, GP_PENDING, text);
+    }
+}
+
+static void
+begin(gp_shard *s)
+{
+    uint32_t places = count_places(s);
+
+    if (s->fault != GP_OK || !may_begin(s))
+        return;
+    for (int64_t r = 0; r < s->size; r++) {
+        gp_peer *peer = s->worker[r];
+
+        if (!peer || !peer->asks || peer->member || places == 0)
+            continue;
         admit(s, peer);
+        places--;
         s->members_changed = true;
     }
+    s->members_ended = false;
     s->members_epoch += s->members_changed;
     s->members_changed = false;
     s->members_since_ns = 0;
@@ -193,6 +229,8 @@ void
 gp_members_gone(gp_shard *s, bool in_order)
 {
     s->members_changed = true;
+    if (in_order && s->members_epoch > 0 && gp_shard_members_here(s) == 0)
+        s->members_ended = true;
     if (count_present(s) == 0) {
         s->members_since_ns = 0;
         s->deserted_ns = in_order && s->started ? 0 : gp_deadline(s->patience);

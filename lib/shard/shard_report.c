@@ -191,6 +191,7 @@ gp_shard_report(gp_shard *s, uint64_t now)
         s->report_ns = UINT64_MAX;
     else
         gp_lags_report(s, now);
+    gp_members_tell_spare(s);
     if (s->fault == GP_OK && !s->finished &&
         gp_shard_waits(s, now, SHARD_REPORT_NS, text, sizeof(text), &waited))
         tell_all(s, text, waited);

@@ -30,6 +30,7 @@ gp_membership_open(gp_worker *w, bool colocated)
 {
     gp_membership *m = &w->membership;
     int64_t least = gp_config_int(w->config, "min_workers");
+    int64_t most = gp_config_int(w->config, "max_workers");
 
     m->rank = calloc(w->size, sizeof(*m->rank));
     if (!m->rank)
@@ -51,6 +52,11 @@ gp_membership_open(gp_worker *w, bool colocated)
                        "GRADPUSH_MIN_WORKERS is %lld, more than the %u that "
                        "GRADPUSH_SIZE has room for",
                        (long long)least, w->size);
+    if (most > 0 && most < least)
+        return gp_fail(GP_ERR_CONFIG,
+                       "GRADPUSH_MAX_WORKERS is %lld, less than "
+                       "GRADPUSH_MIN_WORKERS, which is %lld",
+                       (long long)most, (long long)least);
     if (w->incarnation == 0)
         w->incarnation = number_life();
     return GP_OK;

@@ -199,6 +199,119 @@ too_few_body(job *j, gp_worker *w, uint32_t rank)
     free(data);
 }
 
+/* Two of three have a place; the third gets that of one who leaves. */
+static void
+spare_body(job *j, gp_worker *w, uint32_t rank)
+{
+    atomic_bool *told = j->data;
+    gp_tensor *t = job_tensor(w, "weights", COUNT, "sgd:lr=1");
+    float *data = calloc(COUNT, sizeof(float));
+    double deadline = job_seconds() + LONG;
+    gp_members m;
+    bool spare = false, over = false;
+
+    while (!over) {
+        gp_status status = gp_worker_members(w, &m);
+
+        job_require(job_seconds() < deadline);
+        if (status == GP_ERR_TIMEOUT) {
+            if (strstr(gp_last_error(), "2 workers take part, the most that")) {
+                spare = true;
+                atomic_store(told, true);
+            }
+            continue;
+        }
+        job_check(status);
+        job_require(m.count <= 2, "more than max_workers");
+        if (spare || m.late)
+            job_check(pull(t, data));
+        if (atomic_load(told) && m.index == 0 && m.epoch == 1)
+            break; /* for the third */
+        fill(data, 1);
+        job_check(push_pull(t, data));
+        over = m.epoch > 1 && m.count == 2;
+    }
+    job_note(j, rank, GP_OK);
+    free(data);
+}
+
+static void
+who_has_no_place_waits_for_one(void **state)
+{
+    atomic_bool told = false;
+    job j = {.transport = "tcp",
+             .workers = 3,
+             .shards = 2,
+             .settings = {ELASTIC, "min_workers", "2", "max_workers", "2",
+                          "timeout", "3s"},
+             .body = spare_body,
+             .data = &told};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+    assert_true(told);
+}
+
+/* The third has no place before the other two are done, and is fewer than
+ * min_workers then: it sees at which step they ended. */
+static void
+after_end_body(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_tensor *t = job_tensor(w, "weights", COUNT, "sgd:lr=1");
+    float *data = calloc(COUNT, sizeof(float));
+    gp_status status;
+    gp_members m;
+
+    do
+        status = gp_worker_members(w, &m);
+    while (status == GP_ERR_TIMEOUT);
+    job_check(status);
+    if (m.late) {
+        job_check(pull(t, data));
+        job_require(gp_tensor_version(t) == 1, "one step was made");
+        atomic_store((atomic_bool *)j->data, true);
+    } else {
+        job_check(push_pull(t, data));
+    }
+    job_note(j, rank, GP_OK);
+    free(data);
+}
+
+static void
+who_waited_for_a_place_sees_the_end(void **state)
+{
+    atomic_bool late = false;
+    job j = {.transport = "tcp",
+             .workers = 3,
+             .shards = 2,
+             .settings = {ELASTIC, "min_workers", "2", "max_workers", "2"},
+             .body = after_end_body,
+             .data = &late};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+    assert_true(late);
+}
+
+static void
+fewer_at_most_than_at_least_are_refused(void **state)
+{
+    gp_config *config;
+    gp_worker *w = NULL;
+
+    (void)state;
+    assert_int_equal(gp_config_create(&config), GP_OK);
+    job_set(config, "rank", "0");
+    job_set(config, "size", "4");
+    job_set(config, "servers", "127.0.0.1:1");
+    job_set(config, "elastic", "on");
+    job_set(config, "min_workers", "3");
+    job_set(config, "max_workers", "2");
+    assert_int_equal(gp_worker_create(config, &w), GP_ERR_CONFIG);
+    job_expect_text(gp_last_error(), "GRADPUSH_MAX_WORKERS is 2, less than");
+    gp_config_destroy(config);
+}
+
 static void
 too_few_wait(void **state)
 {
@@ -599,6 +712,9 @@ main(int argc, char **argv)
         cmocka_unit_test(nobody_leaves),
         cmocka_unit_test(one_leaves),
         cmocka_unit_test(too_few_wait),
+        cmocka_unit_test(who_has_no_place_waits_for_one),
+        cmocka_unit_test(who_waited_for_a_place_sees_the_end),
+        cmocka_unit_test(fewer_at_most_than_at_least_are_refused),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(colocated_is_refused),
         cmocka_unit_test(more_than_places_is_refused),

@@ -419,6 +419,7 @@ workers_that_come_and_go(void **state)
         {"--partition", "contiguous", "--partition contiguous"},
         {"--shards", "0", "--shards 0"},
         {"--workers", "1", "fewer --workers"},
+        {"--max-workers", "1", "fewer --max-workers"},
     };
 
     (void)state;
@@ -433,6 +434,7 @@ workers_that_come_and_go(void **state)
         assert_int_equal(gt_options_parse(3, (char **)words, &o),
                          GT_ACTION_TRAIN);
         assert_int_equal(o.min_workers, 2);
+        assert_int_equal(o.max_workers, 0);
         assert_int_equal(o.update, GT_UPDATE_SHARD);
     }
 }
