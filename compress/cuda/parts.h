@@ -37,7 +37,7 @@ typedef struct gp_cuda_part {
     gp_cuda_stream random;
     uint32_t first_block; /* of the launch's blocks */
     uint32_t messages;    /* of a fold */
-    uint32_t signs;       /* finish */
+    uint32_t signs;       /* finish.cu */
     float scale;
     uint32_t *status; /* decode: becomes not 0 for a damaged message */
 } gp_cuda_part;

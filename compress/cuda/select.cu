@@ -647,13 +647,14 @@ gp_cuda_select_assemble(const gp_cuda_part *part, uint32_t parts)
         (uint64_t)(blockIdx.x - mine->first_block) * blockDim.x + threadIdx.x;
     uint64_t threads = select_tiles(mine) * blockDim.x, at = 1, bytes;
     uint32_t tag = s->index == GP_INDEX_AUTO;
+    bool implied = s->index == GP_INDEX_IMPLIED;
 
-    if (!state->all)
+    if (!state->all && !implied)
         at = 9 + state->index_bytes;
     bytes = select_values_bytes(&s->layout, s->values->count);
     if (thread == 0) {
         mine->bytes[0] = state->all ? 2 : 0;
-        if (!state->all) {
+        if (!state->all && !implied) {
             select_put32(mine->bytes + 1, (uint32_t)state->chosen);
             select_put32(mine->bytes + 5, (uint32_t)state->index_bytes);
             if (tag)
@@ -662,7 +663,7 @@ gp_cuda_select_assemble(const gp_cuda_part *part, uint32_t parts)
         if (mine->encoded)
             *mine->encoded = at + bytes;
     }
-    if (!state->all)
+    if (!state->all && !implied)
         select_copy(mine->bytes + 9 + tag, (const uint8_t *)s->index_out,
                     state->index_bytes - tag, thread, threads);
     select_copy(mine->bytes + at, s->message, bytes, thread, threads);

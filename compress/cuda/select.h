@@ -15,7 +15,8 @@ enum {
     GP_INDEX_RAW = 0,
     GP_INDEX_RICE = 1,
     GP_INDEX_BITMAP = 2,
-    GP_INDEX_AUTO = 3
+    GP_INDEX_AUTO = 3,
+    GP_INDEX_IMPLIED = 4 /* what is sent follows from the step */
 };
 
 /* What the kernels of a selection tell one another; all zero at first. */
@@ -67,6 +68,9 @@ typedef struct gp_select {
     uint64_t *group_at;  /* the bit where each begins */
     uint32_t *index_out; /* zeros at first, index_words of them */
     uint64_t index_words;
+    uint64_t draws;       /* randk: of what is sent, */
+    uint32_t left_out;    /* or of what is not */
+    float scale;          /* of what is sent; 0: as it is */
     gp_cuda_part *values; /* what the array stage encodes, */
     gp_cuda_part *sent;   /* and decodes: in a grid of its own */
     uint8_t *message;     /* and writes */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * unselect.cu - messages of selections with raw indices, back to elements.
+ * unselect.cu - messages of selections with raw indices, or with none, back to
+ * elements.
  *
  * Nothing of a message is believed: places are checked when they are read, and
  * again when they are written to.
@@ -34,7 +35,7 @@ gp_cuda_unselect_begin(const gp_cuda_part *part, uint32_t parts)
     const gp_select *s = (const gp_select *)mine->space;
     gp_select_state state = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     uint64_t length = mine->length, n = 0;
-    bool good = false;
+    bool good = false, implied = s->index == GP_INDEX_IMPLIED;
 
     (void)parts;
     if (threadIdx.x != 0)
@@ -43,7 +44,10 @@ gp_cuda_unselect_begin(const gp_cuda_part *part, uint32_t parts)
         n = mine->count;
         state.all = 1;
         good = length == 1 + unselect_bytes(&s->layout, n);
-    } else if (length >= 9 && mine->bytes[0] == 0) {
+    } else if (implied && length && mine->bytes[0] == 0) {
+        n = s->k;
+        good = length == 1 + unselect_bytes(&s->layout, n);
+    } else if (!implied && length >= 9 && mine->bytes[0] == 0) {
         n = unselect_get32(mine->bytes + 1);
         good = n <= s->most && unselect_get32(mine->bytes + 5) == 4 * n &&
                length == 9 + 4 * n + unselect_bytes(&s->layout, n);
@@ -63,14 +67,14 @@ gp_cuda_unselect_read(const gp_cuda_part *part, uint32_t parts, uint32_t word,
     const gp_cuda_part *mine = gp_find_part(part, parts);
     const gp_select *s = (const gp_select *)mine->space;
     uint64_t tiles = (mine->count + GP_SELECT_TILE - 1) / GP_SELECT_TILE;
-    uint64_t threads = (tiles ? tiles : 1) * blockDim.x, k = s->state->chosen;
+    uint64_t threads = (tiles ? tiles : 1) * blockDim.x, k = s->sent->count;
     uint64_t first =
         (uint64_t)(blockIdx.x - mine->first_block) * blockDim.x + threadIdx.x;
-    const uint8_t *values = mine->bytes + (s->state->all ? 1 : 9 + 4 * k);
-    bool good = true;
+    bool listed = !s->state->all && s->index != GP_INDEX_IMPLIED, good = true;
+    const uint8_t *values = mine->bytes + (listed ? 9 + 4 * k : 1);
 
     (void)word;
-    for (uint64_t j = first; !s->state->all && j < k; j += threads) {
+    for (uint64_t j = first; listed && j < k; j += threads) {
         uint32_t at = unselect_get32(mine->bytes + 9 + 4 * j);
 
         if (at >= mine->count ||
@@ -100,7 +104,7 @@ gp_cuda_unselect_write(const gp_cuda_part *part, uint32_t parts, uint32_t word,
         (uint64_t)(blockIdx.x - mine->first_block) * blockDim.x + threadIdx.x;
 
     (void)word;
-    for (; j < s->state->chosen; j += threads) {
+    for (; j < s->sent->count; j += threads) {
         uint64_t i = s->state->all ? j : s->chosen_at[j];
 
         if (i < mine->count)

@@ -48,8 +48,9 @@ typedef struct batch {
     gp_cuda_part *values, *sent;
     gp_select *selects;
     uint64_t value_blocks, sent_blocks;
-    bool back; /* selections: something is fed back */
-    bool ends; /* sums have to be finished */
+    bool back;  /* selections: something is fed back */
+    bool ends;  /* sums have to be finished */
+    bool fades; /* there are residuals that decay */
     size_t n;
     uint64_t blocks;
     size_t space; /* bytes of the coder's that are taken */
@@ -303,8 +304,7 @@ find_slot(gp_coder *c, slot **out)
     return GP_AGAIN;
 }
 
-/* What a call leaves in a slot is of no use to a graph that is launched later.
- */
+/* What a call leaves in a slot is of no use to a graph launched later. */
 static gp_status
 check_capture(const gp_coder *c, void *stream)
 {
@@ -314,8 +314,7 @@ check_capture(const gp_coder *c, void *stream)
 
     if (status == GP_OK && capturing)
         return gp_fail(GP_ERR_UNSUPPORTED,
-                       "codec %s: a graph is being captured from the stream: "
-                       "encode and decode outside of the capture",
+                       "codec %s: a graph is being captured from the stream",
                        c->pipeline->name);
     return status;
 }
@@ -384,7 +383,7 @@ place(batch *b, size_t i, const gp_coder_kernel *kernel, bool heads,
     return &b->parts[i];
 }
 
-/* What a launch goes over: a list of parts, and their share of a grid. */
+/* What a launch goes over. */
 typedef struct list {
     size_t first; /* of the slot's parts */
     uint64_t blocks;
@@ -455,7 +454,7 @@ launch_undo(gp_coder *c, const batch *b, bool add, void *stream)
     const part_list all = {0, b->blocks, true};
     const part_list sent = {2 * b->n, b->sent_blocks, false};
     gp_status status =
-        launch_all(c, b, &all, c->plan.open, GP_CODER_STEPS, add, stream);
+        launch_all(c, b, &all, c->plan.open, GP_CODER_AROUND, add, stream);
 
     if (status == GP_OK)
         status = launch_all(c, b, &sent, c->plan.decode, GP_CODER_STEPS, false,
@@ -464,6 +463,16 @@ launch_undo(gp_coder *c, const batch *b, bool add, void *stream)
         status =
             launch_all(c, b, &all, c->plan.undo, GP_CODER_STEPS, add, stream);
     return status;
+}
+
+/* Element by element, by the blocks of the kernel that is next or was last. */
+static gp_status
+launch_each(gp_coder *c, const batch *b, gp_kernel_id id,
+            const gp_coder_kernel *like, void *stream)
+{
+    const gp_coder_kernel k = {id, like->tile, 256, false, like->tile, 0};
+
+    return launch(c, b, &(part_list){0, b->blocks, true}, &k, false, stream);
 }
 
 /* What the device reads, and then the kernels. */
@@ -480,6 +489,8 @@ queue(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
     status =
         c->device->ops->copy_async(c->device, b->slot->block, b->slot->pinned,
                                    (size_t)(end - b->slot->pinned), stream);
+    if (status == GP_OK && b->fades)
+        status = launch_each(c, b, GP_KERNEL_gp_cuda_decay, kernel, stream);
     if (status != GP_OK)
         return status;
     if (kernel == c->plan.undo)
@@ -487,18 +498,6 @@ queue(gp_coder *c, const batch *b, const gp_coder_kernel *kernel, bool add,
     return around(c)
                ? launch_around(c, b, stream)
                : launch_all(c, b, &all, kernel, GP_CODER_STEPS, add, stream);
-}
-
-/* What becomes of sums, element by element, by the blocks of their decoder. */
-static gp_status
-launch_end(gp_coder *c, const batch *b, const gp_coder_kernel *decoder,
-           void *stream)
-{
-    const part_list all = {0, b->blocks, true};
-    const gp_coder_kernel k = {
-        GP_KERNEL_gp_cuda_finish, decoder->tile, 256, false, decoder->tile, 0};
-
-    return launch(c, b, &all, &k, false, stream);
 }
 
 /* There is one space: work of another stream waits for the work that had it.
@@ -529,7 +528,7 @@ finish(gp_coder *c, batch *b, const gp_coder_kernel *kernel, bool add,
         return status;
     status = queue(c, b, kernel, add, stream);
     if (status == GP_OK && b->ends)
-        status = launch_end(c, b, kernel, stream);
+        status = launch_each(c, b, GP_KERNEL_gp_cuda_finish, kernel, stream);
     recorded = c->device->ops->event_record(c->device, b->slot->event, stream);
     b->slot->used = recorded == GP_OK;
     b->slot->lost = recorded != GP_OK;
@@ -538,17 +537,6 @@ finish(gp_coder *c, batch *b, const gp_coder_kernel *kernel, bool add,
         c->last_stream = stream;
     }
     return status == GP_OK ? recorded : status;
-}
-
-static gp_status
-check_bytes(const void *bytes)
-{
-    if ((uintptr_t)bytes % 16)
-        return gp_fail(GP_ERR_INVALID,
-                       "messages on a device begin at multiples of 16 bytes, "
-                       "not at %p",
-                       bytes);
-    return GP_OK;
 }
 
 /* Where the device sees what lies in the slot. */
@@ -574,6 +562,12 @@ place_selection(const gp_coder *c, batch *b, size_t i, uint8_t *space,
     b->sent[i].first_block = (uint32_t)b->sent_blocks;
     b->value_blocks += blocks_of(c->plan.encode, values.count);
     b->sent_blocks += blocks_of(c->plan.decode, values.count);
+    if (c->plan.draws) {
+        gp_stream draw = gp_stream_of(&p->context, GP_USE_SELECTION);
+
+        memcpy(b->parts[i].random.key, draw.key, sizeof(draw.key));
+        memcpy(b->parts[i].random.step, draw.step, sizeof(draw.step));
+    }
     s->values = as_device(b, &b->values[i]);
     s->sent = as_device(b, &b->sent[i]);
     b->parts[i].space = as_device(b, s);
@@ -664,9 +658,11 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
         to->offset = p->context.offset;
         to->encoded = p->encoded;
         to->random = random_of(c, &p->context);
+        to->scale = c->plan.decay;
+        b.fades = b.fades || (p->residual && c->plan.decay != 1);
         if (p->encoded && gp_coder_fixed(c))
             *p->encoded = gp_coder_length(c, p->count);
-        status = check_bytes(p->bytes);
+        status = gp_coder_check_bytes(p->bytes);
         if (status == GP_OK)
             status = take_space(c, &b, i, p);
     }
@@ -676,9 +672,9 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
 static bool
 length_right(const gp_coder *c, size_t length, size_t count)
 {
-    if (c->plan.right)
-        return c->plan.right(c->pipeline, length, count);
-    return length == gp_coder_length(c, count) && length != SIZE_MAX;
+    return c->plan.right
+               ? c->plan.right(c->pipeline, length, count)
+               : length == gp_coder_length(c, count) && length != SIZE_MAX;
 }
 
 bool
@@ -713,7 +709,7 @@ gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
         to->signs = p->signs;
         to->scale = p->scale != 0 ? p->scale : 1;
         b.ends = b.ends || p->signs || to->scale != 1;
-        status = check_bytes(p->bytes);
+        status = gp_coder_check_bytes(p->bytes);
         if (status == GP_OK && around(c))
             status = take_space(c, &b, i, p);
         if (around(c))
@@ -759,7 +755,7 @@ check_sum(const gp_coder *c, const batch *b, const gp_coder_sum *sum)
                        "room for %zu messages in a call: reserve more",
                        c->room.messages);
     for (size_t k = 0; k < sum->inputs && status == GP_OK; k++)
-        status = check_bytes(sum->input[k].bytes);
+        status = gp_coder_check_bytes(sum->input[k].bytes);
     return status;
 }
 

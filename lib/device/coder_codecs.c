@@ -294,19 +294,12 @@ refuse(const gp_pipeline *p, const char *stage)
                    p->name, stage);
 }
 
-/* Error feedback whose residual does not decay is what residuals are. */
-static bool
-plain_feedback(const gp_stage *memory)
-{
-    return memory->ops == &gp_codec_ef && memory->values[0] == 1;
-}
-
 static gp_status
 check_stages(const gp_pipeline *p)
 {
     if (p->fake)
         return refuse(p, "fake");
-    if (p->memory && !plain_feedback(p->memory))
+    if (p->memory && p->memory->ops != &gp_codec_ef)
         return refuse(p, p->memory->ops->name);
     if (p->zeros)
         return refuse(p, p->zeros->ops->name);
@@ -324,6 +317,7 @@ gp_coder_find_plan(const gp_pipeline *p, gp_coder_plan *plan)
 
     if (status != GP_OK)
         return status;
+    plan->decay = p->memory ? (float)p->memory->values[0] : 1;
     for (const struct codec *k = codecs; k->ops; k++)
         if (k->ops == p->array->ops) {
             status = k->plan(p, plan);
@@ -334,4 +328,15 @@ gp_coder_find_plan(const gp_pipeline *p, gp_coder_plan *plan)
             return status;
         }
     return refuse(p, p->array->ops->name);
+}
+
+gp_status
+gp_coder_check_bytes(const void *bytes)
+{
+    if ((uintptr_t)bytes % 16)
+        return gp_fail(GP_ERR_INVALID,
+                       "messages on a device begin at multiples of 16 bytes, "
+                       "not at %p",
+                       bytes);
+    return GP_OK;
 }

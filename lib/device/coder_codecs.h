@@ -52,12 +52,17 @@ typedef struct gp_coder_plan {
         back[GP_CODER_STEPS];
     uint32_t rotated; /* block of a transform; 0: there is none */
     /* Both: ahead of the array stage's decoder, and behind it. */
-    gp_coder_kernel open[GP_CODER_STEPS], undo[GP_CODER_STEPS];
+    gp_coder_kernel open[GP_CODER_AROUND], undo[GP_CODER_STEPS];
+    float decay; /* of residuals, at each step */
+    bool draws;  /* what is selected follows from random numbers */
 } gp_coder_plan;
 
 /* Which kernels take a pipeline. GP_ERR_UNSUPPORTED names the stage, or the
  * argument of it, for which there are none. */
 gp_status gp_coder_find_plan(const gp_pipeline *pipeline, gp_coder_plan *plan);
+
+/* Whether a message may lie there. */
+gp_status gp_coder_check_bytes(const void *bytes);
 
 /* coder_rotate.c: adds the transform. */
 gp_status gp_coder_plan_rotation(const gp_pipeline *pipeline,

@@ -68,6 +68,38 @@ plan_steps(bool kth, gp_coder_plan *plan)
     plan->back[1] = step(GP_KERNEL_gp_cuda_select_forget, 256, false, 0);
 }
 
+/* What randk draws, before the launch after `k`. */
+static gp_coder_kernel *
+plan_draws(gp_coder_kernel *k)
+{
+    *k++ = step(GP_KERNEL_gp_cuda_draw_clear, 256, false, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_draw_try, 256, false, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_draw_set, 256, false, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_draw_count, 32, false, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_place, 256, true, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_draw_write, 32, false, 0);
+    return k;
+}
+
+static void
+plan_randk(gp_coder_plan *plan)
+{
+    gp_coder_kernel *k = plan->before;
+
+    *k++ = step(GP_KERNEL_gp_cuda_select_begin, 256, true, 0);
+    k = plan_draws(k);
+    *k = step(GP_KERNEL_gp_cuda_draw_settle, 32, true, 0);
+    plan->after[0] = step(GP_KERNEL_gp_cuda_select_assemble, 256, false, 0);
+    plan->back[0] = step(GP_KERNEL_gp_cuda_select_feed_back, 256, false, 0);
+    plan->back[1] = step(GP_KERNEL_gp_cuda_select_forget, 256, false, 0);
+    k = plan->open;
+    *k++ = step(GP_KERNEL_gp_cuda_unselect_begin, 32, true, 0);
+    k = plan_draws(k);
+    *k = step(GP_KERNEL_gp_cuda_unselect_read, 256, false, 0);
+    plan->undo[0] = step(GP_KERNEL_gp_cuda_unselect_write, 256, false, 0);
+    plan->draws = true;
+}
+
 /* Indices that can be read from anywhere. */
 static void
 plan_decode(gp_coder_plan *plan)
@@ -101,6 +133,12 @@ is_topk(const gp_pipeline *p)
     return p->select->ops == &gp_codec_topk;
 }
 
+static bool
+is_randk(const gp_pipeline *p)
+{
+    return p->select->ops == &gp_codec_randk;
+}
+
 /* Ratio, start and over were checked when the pipeline was opened. */
 static gp_ratio
 ratio_of(const gp_pipeline *p)
@@ -131,6 +169,8 @@ index_of(const gp_pipeline *p)
     static const gp_codec_ops *const stages[] = {
         &gp_codec_raw, &gp_codec_rice, &gp_codec_bitmap, &gp_codec_auto};
 
+    if (is_randk(p))
+        return GP_INDEX_IMPLIED;
     for (int i = 0; i < 4; i++)
         if (p->index && p->index->ops == stages[i])
             return i;
@@ -142,18 +182,21 @@ gp_coder_plan_select(const gp_pipeline *p, gp_coder_plan *plan)
 {
     const double *v = p->select->values;
 
-    if (!is_topk(p) && p->select->ops != &gp_codec_threshold)
+    if (!is_topk(p) && !is_randk(p) && p->select->ops != &gp_codec_threshold)
         return no_kernel(p, p->select->ops->name);
-    if (v[is_topk(p) ? 1 : 2] != 0)
+    if (!is_randk(p) && v[is_topk(p) ? 1 : 2] != 0)
         return no_kernel(p, "scope=tensor");
-    if (!is_topk(p) && v[1] != 0)
+    if (p->select->ops == &gp_codec_threshold && v[1] != 0)
         return no_kernel(p, "relative=1");
     if (index_of(p) < 0)
         return no_kernel(p, p->index ? p->index->ops->name : "the indices");
     if (!plan->layout.bits)
         return no_kernel(p, "these values behind a selection");
-    plan_steps(is_topk(p), plan);
-    if (p->index->ops == &gp_codec_raw)
+    if (is_randk(p))
+        plan_randk(plan);
+    else
+        plan_steps(is_topk(p), plan);
+    if (p->index && p->index->ops == &gp_codec_raw)
         plan_decode(plan);
     plan->heads = true;
     plan->right = length_right;
@@ -171,7 +214,7 @@ room_for(const gp_pipeline *p, size_t count)
     double samples = SMALL / SPARSITY, rank, share;
 
     if (!is_topk(p))
-        return 0;
+        return is_randk(p) ? count : 0;
     ratio = ratio_of(p);
     rank = 1.25 * samples * gp_ratio_at(&ratio, 0) + 13;
     share = (rank + 6 * sqrt(rank) + 8) / samples;
@@ -183,13 +226,23 @@ plan_sample(size_t count, gp_select *s)
 {
     size_t samples = GP_MIN(count / SPARSITY, (size_t)SAMPLES) / 16 * 16;
 
-    if (!s->room || count <= SMALL)
+    if (!s->room || count <= SMALL || s->index == GP_INDEX_IMPLIED)
         return;
     s->samples = samples;
     s->sample_rank = (uint64_t)ceil(
         1.25 * (double)samples * ((double)s->k / (double)count) + 12);
     if (s->sample_rank >= samples)
         s->samples = 0;
+}
+
+/* As randk.c has it: where most are sent, the others are drawn. */
+static void
+plan_draw(const gp_pipeline *p, size_t count, gp_select *s)
+{
+    s->left_out = s->k > count / 2;
+    s->draws = s->left_out ? count - s->k : s->k;
+    if (p->select->values[1] != 0 && s->k)
+        s->scale = (float)((double)count / (double)s->k);
 }
 
 static void *
@@ -212,10 +265,14 @@ values_bytes(const gp_pipeline *p, size_t n)
 static size_t
 most_values(const gp_pipeline *p, size_t most, size_t count)
 {
-    size_t index = p->index->ops->index_bound(p->index->instance, most, count);
-    bool less = most < count &&
-                9 + index + values_bytes(p, most) <= 1 + values_bytes(p, count);
+    size_t index;
+    bool less;
 
+    if (is_randk(p)) /* never, but a decoder takes such messages */
+        return count;
+    index = p->index->ops->index_bound(p->index->instance, most, count);
+    less = most < count &&
+           9 + index + values_bytes(p, most) <= 1 + values_bytes(p, count);
     return count > FEW && less ? most : count;
 }
 
@@ -244,15 +301,18 @@ gp_coder_lay_select(const gp_pipeline *p, const gp_coder_plan *plan,
                     uint64_t at_step, size_t count, uint8_t *base,
                     gp_select *out, gp_cuda_part *values)
 {
+    bool ranked = is_topk(p) || is_randk(p);
     gp_ratio ratio = ratio_of(p);
     gp_select s = {.index = (uint32_t)index_of(p), .layout = plan->layout};
-    size_t at = 0, most = is_topk(p) ? gp_ratio_most(&ratio, count) : count;
+    size_t at = 0, most = ranked ? gp_ratio_most(&ratio, count) : count;
     void *space;
 
-    if (is_topk(p))
+    if (ranked)
         s.k = gp_ratio_count(&ratio, at_step, count);
     else
         s.least = least_of(p);
+    if (is_randk(p))
+        plan_draw(p, count, &s);
     s.most = most;
     s.room = room_for(p, count);
     plan_sample(count, &s);
@@ -262,7 +322,7 @@ gp_coder_lay_select(const gp_pipeline *p, const gp_coder_plan *plan,
     s.bins = carve(base, &at, 4 * GP_SELECT_BINS);
     s.tile = carve(base, &at, sizeof(gp_select_tile) * (count / TILE + 1));
     s.candidate_at = carve(base, &at, 4 * s.room);
-    s.candidate = carve(base, &at, 4 * s.room);
+    s.candidate = carve(base, &at, is_randk(p) ? 0 : 4 * s.room);
     carve_chosen(p, most, count, base, &at, &s);
     space = carve(base, &at, plan->space ? plan->space(p, count) : 0);
     at += SLACK;

@@ -298,6 +298,7 @@ call_with(void (*kernel)(A...), void **args)
 
 #include "compress/cuda/blocks.cu"
 #include "compress/cuda/cast.cu"
+#include "compress/cuda/draw.cu"
 #include "compress/cuda/eden.cu"
 #include "compress/cuda/finish.cu"
 #include "compress/cuda/q8.cu"

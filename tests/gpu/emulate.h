@@ -187,6 +187,16 @@ atomicMax(T *at, T value)
 
 template <typename T>
 static inline T
+atomicMin(T *at, T value)
+{
+    T before = *at;
+
+    *at = before < value ? before : value;
+    return before;
+}
+
+template <typename T>
+static inline T
 atomicOr(T *at, T value)
 {
     T before = *at;
@@ -316,6 +326,12 @@ static inline unsigned
 __umulhi(unsigned a, unsigned b)
 {
     return (unsigned)((uint64_t)a * b >> 32);
+}
+
+static inline unsigned long long
+__umul64hi(unsigned long long a, unsigned long long b)
+{
+    return (unsigned long long)((unsigned __int128)a * b >> 64);
 }
 
 struct alignas(16) uint4 {

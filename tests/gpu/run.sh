@@ -90,7 +90,7 @@ step "doctor, GPUs" sh -c "'$gradpush' doctor --only gpu --verbose || [ \$? = 1 
 count=1000000000
 [ -z "$quick" ] || count=10000000
 for codec in none fp16 bf16:round=stochastic q8 q4 q2 fp8 mxfp4 sign vote \
-    qsgd terngrad:clip=0 topk:0.01+q8; do
+    qsgd terngrad:clip=0 topk:0.01+q8 randk:0.01+q8; do
     step "$codec, $count elements" "$gradpush" bench codec --device cuda \
         --count $count --codec $codec --workers 1 -n 1 -w 0
 done
@@ -113,7 +113,8 @@ size=268435456
 codecs="--codec none --codec fp16 --codec bf16 --codec q8 --codec q4 --codec q2
     --codec fp8 --codec sign --codec vote --codec qsgd
     --codec bf16:round=stochastic --codec q4:round=stochastic
-    --codec topk:0.01+none+raw --codec topk:0.01+q8 --codec topk:0.001+q8"
+    --codec topk:0.01+none+raw --codec topk:0.01+q8 --codec topk:0.001+q8
+    --codec randk:0.01+q8"
 # shellcheck disable=SC2086
 step "bench codec" "$gradpush" bench codec --device cuda --count $size \
     --workers 8 -n 21 -w 3 -c 0 $codecs --json "$base-gpu-codecs.json"

@@ -33,6 +33,7 @@ static const char *const codecs[] = {
     "eden:bits=2,block=1024",
     "hadamard:block=1024+q4",
     "topk:0.05+q8+raw",
+    "randk:0.05+q8",
     "q8+shuffle+lz4",
     "topk:0.05+q8+raw+lz4",
 };
@@ -48,11 +49,9 @@ typedef struct outcome {
 } outcome;
 
 static void
-register_all(gp_worker *w, const char *device, kind k[CODECS],
-             gp_tensor *t[CODECS])
+register_all(gp_worker *w, const char *device, char names[CODECS][16],
+             kind k[CODECS], gp_tensor *t[CODECS])
 {
-    static char names[CODECS][16];
-
     for (size_t i = 0; i < CODECS; i++) {
         snprintf(names[i], sizeof(names[i]), "t%zu", i);
         k[i] = (kind){names[i],  GP_FP32, LENGTH, 0,
@@ -90,11 +89,12 @@ train_codecs(job *j, gp_worker *w, uint32_t rank)
     outcome *o = j->data;
     gp_device *d = NULL;
     void *stream = NULL;
+    char names[CODECS][16];
     kind k[CODECS];
     gp_tensor *t[CODECS];
     uint8_t *block[CODECS];
 
-    register_all(w, o->device, k, t);
+    register_all(w, o->device, names, k, t);
     if (o->device) {
         job_check(gp_device_open(o->device, &d));
         job_check(d->ops->stream_create(d, &stream));

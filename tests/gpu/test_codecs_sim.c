@@ -52,6 +52,9 @@ q8_is_that_of_the_host(void **state)
     (void)state;
     compare_all("q8", true);
     compare_all("ef+q8:block=96", true);
+    compare("ef:decay=0.75+q8", true, false);
+    compare("ef:decay=0.5+topk:0.1+none+raw", true, false);
+    compare("ef:decay=0.9+hadamard+q4", true, true);
     compare_all("q8:block=4096", true);
 }
 
@@ -203,6 +206,29 @@ selections_are_those_of_the_host(void **state)
     compare_damage("topk:0.1+q8+raw", 1);
 }
 
+/* With a step and ranks that decide what is sent, and not the workers. */
+static void
+draws_are_those_of_the_host(void **state)
+{
+    static const char *const texts[] = {
+        "randk:0.05",
+        "randk:0.01,scale=unbiased+q8",
+        "randk:0.7,scale=unbiased",
+        "randk:0.5+sign:block=64",
+        "randk:0.501+q4:round=stochastic",
+        "randk:1+fp16",
+        "randk:0.3+qsgd",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
+        compare(texts[i], false, i % 2);
+        compare(texts[i], true, i % 2 == 0);
+    }
+    compare_damage("randk:0.1", 4);
+    compare_damage("randk:0.6+q8", 1);
+}
+
 static void
 damage_is_seen_as_on_the_host(void **state)
 {
@@ -276,6 +302,7 @@ main(void)
         cmocka_unit_test(levels_are_those_of_the_host),
         cmocka_unit_test(rotations_are_those_of_the_host),
         cmocka_unit_test(selections_are_those_of_the_host),
+        cmocka_unit_test(draws_are_those_of_the_host),
         cmocka_unit_test(damage_is_seen_as_on_the_host),
         cmocka_unit_test(sums_of_chunks_are_near),
     };

@@ -192,11 +192,10 @@ what_has_no_kernel_is_refused_by_name(void **state)
     (void)state;
     refuse("fake+q8", "fake");
     refuse("ef21+q8", "ef21");
-    refuse("ef:decay=0.5+q8", "ef");
     refuse("zeros+q8", "zeros");
     refuse("hadamard:block=16384+q8", "hadamard");
     refuse("hadamard+vote", "hadamard");
-    refuse("randk:0.01", "randk");
+    refuse("randk:0.01+vote", "behind a selection");
     refuse("topk:0.01,scope=tensor+q8", "scope");
     refuse("threshold:0.1,relative=1", "relative");
     refuse("natural", "natural");
