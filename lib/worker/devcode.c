@@ -259,6 +259,12 @@ gp_devcode_pushes(const gp_request *r)
 }
 
 bool
+gp_devcode_unpacks(const gp_tensor *t)
+{
+    return t->devcode && t->devcode->unpacks;
+}
+
+bool
 gp_devcode_packs(const gp_tensor *t)
 {
     return t->devcode && t->devcode->packs;

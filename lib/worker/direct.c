@@ -290,7 +290,8 @@ static bool
 can_pull(const gp_request *r)
 {
     return gp_kind_pulls(r->kind) && !r->staged->stage->blind &&
-           (gp_pull_is_direct(r) || gp_devcode_pulls(&r->op[0]));
+           (gp_pull_is_direct(r) ||
+            (gp_devcode_pulls(&r->op[0]) && !gp_devcode_unpacks(r->tensor)));
 }
 
 void

@@ -149,6 +149,8 @@ size_t gp_devcode_stride(const gp_tensor *t);
 bool gp_devcode_pushes(const gp_request *r);
 /* Whether byte stages come behind what the device has encoded. */
 bool gp_devcode_packs(const gp_tensor *t);
+/* The same of results. */
+bool gp_devcode_unpacks(const gp_tensor *t);
 /* Whether it is the request's turn, and that it is taken. */
 bool gp_devcode_is_next(const gp_request *r);
 void gp_devcode_begin(const gp_request *r);

@@ -15,11 +15,11 @@
 #include "tests/sim/sim.h"
 
 #define WORKERS 2u
-#define COUNT   5u
+#define COUNT   6u
 
 /* Bytes of a step that do not touch the host: of each chunk but the last of
- * "both", which is short, at least one for each element; "low" is encoded by
- * the host. */
+ * "both", which is short, at least one for each element; "low" and "packed" are
+ * encoded by the host. */
 #define DIRECT_PUSHES (90001u * 4 + 70001u + 3 * 16384u + 40001u * 2)
 #define DIRECT_PULLS \
     (90001u * 4 + 70001u * 4 + 3 * 16384u + 40001u * 2 + 128u * 96 * 4)
@@ -29,6 +29,7 @@ static const kind parts[COUNT] = {
     {"q8", GP_FP32, 70001, 0, "q8", NULL, "mean", 2},
     {"both", GP_FP32, 50001, 0, "q8", "q8", "mean", 3},
     {"half", GP_FP16, 40001, 0, NULL, NULL, "mean", 4},
+    {"packed", GP_FP32, 40001, 0, "q8+ans", "q8+ans", "mean", 6},
     {"low", GP_FP32, 128 * 96, 96, "powersgd:2", NULL, "sgd:lr=0.5", 5},
 };
 
