@@ -28,7 +28,7 @@
 
 static gp_sim_cuda_options options;
 static uint64_t launches, copied, places, flushes;
-static uint32_t launches_of[GP_KERNEL_COUNT];
+static uint32_t launches_of[128]; /* the trainer's kernels too */
 static struct {
     const char *function;
     uint32_t left;
@@ -607,7 +607,8 @@ sim_cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz,
     }
     pthread_mutex_lock(&sim_lock);
     launches++;
-    launches_of[kernel - gp_emulated_kernels]++;
+    if (kernel - gp_emulated_kernels < (ptrdiff_t)GP_COUNT_OF(launches_of))
+        launches_of[kernel - gp_emulated_kernels]++;
     pthread_mutex_unlock(&sim_lock);
     return sim_queue(s, w);
 }
