@@ -2,11 +2,15 @@
 /*
  * coded.c - all-reduce with a codec.
  *
- * Each member encodes its own vector once, in pieces, sends that to all others,
- * and adds what it decodes in the order of ranks, its own among them: so all
- * have the same bits, and nothing is encoded twice. What its codec has lost is
- * kept by key and count and added to its next vector.
+ * Each member encodes its own vector once, in pieces. Few or selecting ones
+ * send that to all others, and each adds what it decodes in the order of ranks,
+ * its own among them. Otherwise members are shards: each gets what is its part
+ * of all vectors, adds it in the same order, encodes the sum and sends that to
+ * all, which decode the same message. Either way all have the same bits. What a
+ * codec has lost of a vector or of a sum is kept by key and count and added to
+ * the next one.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,13 +19,18 @@
 #include "shard/fold.h"
 
 #define PIECE_ELEMENTS 65536u
+#define FIELDS_MAX     8u
+#define SECOND         "sum:" /* before names of what is kept of sums */
+#define SECOND_SEED    0x73756d73756d7331u
 #define REFUSED        (GP_CODEC_WIDE | GP_CODEC_DIFFERENCE)
 
 /* What one tensor's calls have left. */
 typedef struct kept {
     gp_list link;
     uint64_t key, count, calls;
-    gp_codec_memory *memory; /* NULL: nothing needs it */
+    gp_codec_memory *memory;   /* NULL: nothing needs it */
+    gp_codec_memory *second;   /* of sums; only this shard's part is used */
+    char name[FIELDS_MAX][64]; /* of what `second` has */
 } kept;
 
 struct gp_coded {
@@ -34,8 +43,11 @@ struct gp_coded {
     kept *now; /* of the call under way */
     uint8_t *bytes;
     size_t *length;
-    uint64_t pieces;     /* room for */
-    float *source, *sum; /* of half types */
+    uint64_t pieces; /* room for */
+    uint8_t *again;  /* sums, as encoded; of this shard's part */
+    size_t *again_length;
+    uint64_t again_pieces; /* room for */
+    float *source, *sum;   /* of half types */
     uint64_t floats;
 };
 
@@ -49,6 +61,8 @@ gp_coded_close(gp_coded *d)
     free(d->workspace);
     free(d->bytes);
     free(d->length);
+    free(d->again);
+    free(d->again_length);
     free(d->source);
     free(d->sum);
     free(d);
@@ -125,6 +139,7 @@ gp_coded_reset(gp_coded *d)
         kept *k = GP_CONTAINER_OF(item, kept, link);
 
         gp_codec_memory_destroy(k->memory);
+        gp_codec_memory_destroy(k->second);
         free(k);
     }
     d->now = NULL;
@@ -183,6 +198,35 @@ need_room(gp_coded *d, uint64_t count, bool half)
     return GP_OK;
 }
 
+/* All of a tensor has room in it, so that it is loaded like the first one. */
+static gp_status
+need_second(gp_coded *d, kept *k)
+{
+    if (k->second)
+        return GP_OK;
+    return gp_codec_memory_create(d->pipeline, 0, k->count, d->feedback,
+                                  &k->second);
+}
+
+static gp_status
+need_shard(gp_collective *c)
+{
+    gp_coded *d = c->group->coded;
+    uint32_t rank = c->group->rank;
+    uint64_t pieces = gp_coded_first(c, rank + 1) - gp_coded_first(c, rank);
+
+    if (pieces > d->again_pieces) {
+        free(d->again);
+        free(d->again_length);
+        d->again = gp_alloc_aligned(pieces * d->bound);
+        d->again_length = calloc(pieces, sizeof(*d->again_length));
+        d->again_pieces = d->again && d->again_length ? pieces : 0;
+    }
+    if (pieces > d->again_pieces)
+        return gp_fail(GP_ERR_NO_MEMORY, "encoded sums");
+    return need_second(d, d->now);
+}
+
 static const gp_cast_kernels *
 cast_of(uint8_t dtype)
 {
@@ -202,6 +246,16 @@ context_of(const gp_collective *c, uint32_t rank, uint64_t piece)
                               .step = g->coded->now->calls,
                               .rank = rank,
                               .size = g->size};
+}
+
+/* Random codecs must not draw for the sum what they drew for its terms. */
+static gp_codec_context
+context_of_sum(const gp_collective *c, uint32_t rank, uint64_t piece)
+{
+    gp_codec_context context = context_of(c, rank, piece);
+
+    context.seed ^= SECOND_SEED;
+    return context;
 }
 
 static uint64_t
@@ -244,6 +298,25 @@ gp_coded_pieces(const gp_collective *c)
     return (c->call.count + piece - 1) / piece;
 }
 
+bool
+gp_coded_has_shards(const gp_collective *c)
+{
+    const gp_group *g = c->group;
+    uint32_t needs = gp_pipeline_needs(g->coded->pipeline);
+
+    if (needs & GP_PIPELINE_PREPARES || gp_coded_pieces(c) < g->size)
+        return false;
+    if (g->algorithm == ALGORITHM_AUTO)
+        return g->size > 2 && !(needs & GP_PIPELINE_SELECTS);
+    return g->algorithm == ALGORITHM_SHARDS;
+}
+
+uint64_t
+gp_coded_first(const gp_collective *c, uint32_t rank)
+{
+    return gp_coded_pieces(c) * rank / c->group->size;
+}
+
 gp_status
 gp_coded_begin(gp_collective *c)
 {
@@ -254,6 +327,8 @@ gp_coded_begin(gp_collective *c)
 
     if (status == GP_OK)
         status = need_room(d, c->call.count, half);
+    if (status == GP_OK && gp_coded_has_shards(c))
+        status = need_shard(c);
     if (status != GP_OK)
         return status;
     if (half) {
@@ -263,27 +338,89 @@ gp_coded_begin(gp_collective *c)
     return encode_all(c, source);
 }
 
-/* The message of a piece of this member's. */
 const uint8_t *
-gp_coded_message(const gp_collective *c, uint64_t piece, uint64_t *length)
+gp_coded_message(const gp_collective *c, bool again, uint64_t piece,
+                 uint64_t *length)
 {
     const gp_coded *d = c->group->coded;
 
+    if (again) {
+        piece -= gp_coded_first(c, c->group->rank);
+        *length = d->again_length[piece];
+        return d->again + piece * d->bound;
+    }
     *length = d->length[piece];
     return d->bytes + piece * d->bound;
 }
 
-/* After the last term. */
-static void
-finish_piece(gp_collective *c, float *sum, uint64_t piece, uint64_t n)
+/* Where a piece is summed up or decoded to. */
+static float *
+values_of(const gp_collective *c, uint64_t piece)
 {
     const gp_coded *d = c->group->coded;
+    void *base = c->call.dtype == GP_FP32 ? (void *)c->out : d->sum;
 
-    if (c->call.reduction == GP_MEAN)
-        gp_fold_scale(sum, sum, 1.0f / (float)c->group->size, n);
+    return (float *)base + piece * d->piece;
+}
+
+/* The values of a piece are what they will be. */
+static void
+round_piece(gp_collective *c, uint64_t piece)
+{
     if (c->call.dtype != GP_FP32)
         cast_of(c->call.dtype)
-            ->encode(sum, c->out + piece * d->piece * sizeof(uint16_t), n);
+            ->encode(values_of(c, piece),
+                     c->out + piece * c->group->coded->piece * sizeof(uint16_t),
+                     elements_of(c, piece));
+}
+
+gp_status
+gp_coded_place(gp_collective *c, uint32_t rank, uint64_t piece,
+               const void *message, uint64_t length)
+{
+    gp_coded *d = c->group->coded;
+    gp_codec_context context = context_of_sum(c, rank, piece);
+    gp_status status = gp_pipeline_decode(d->pipeline, &context, message,
+                                          length, values_of(c, piece),
+                                          elements_of(c, piece), d->workspace);
+
+    if (status == GP_OK)
+        round_piece(c, piece);
+    return status;
+}
+
+/* What all get, this member too, is what the codec makes of the sum. */
+static gp_status
+encode_sum(gp_collective *c, uint64_t piece)
+{
+    gp_coded *d = c->group->coded;
+    uint32_t rank = c->group->rank;
+    gp_codec_context context = context_of_sum(c, rank, piece);
+    uint64_t at = piece - gp_coded_first(c, rank);
+    uint8_t *message = d->again + at * d->bound;
+    gp_status status =
+        gp_pipeline_encode(d->pipeline, &context, d->now->second,
+                           values_of(c, piece), elements_of(c, piece), message,
+                           d->bound, &d->again_length[at], d->workspace);
+
+    if (status != GP_OK)
+        return status;
+    return gp_coded_place(c, rank, piece, message, d->again_length[at]);
+}
+
+/* After the last term. */
+static gp_status
+finish_piece(gp_collective *c, uint64_t piece)
+{
+    float *sum = values_of(c, piece);
+
+    if (c->call.reduction == GP_MEAN)
+        gp_fold_scale(sum, sum, 1.0f / (float)c->group->size,
+                      elements_of(c, piece));
+    if (c->algorithm == ALGORITHM_CODED_SHARDS)
+        return encode_sum(c, piece);
+    round_piece(c, piece);
+    return GP_OK;
 }
 
 gp_status
@@ -292,8 +429,7 @@ gp_coded_add(gp_collective *c, uint32_t rank, uint64_t piece,
 {
     gp_coded *d = c->group->coded;
     gp_codec_context context = context_of(c, rank, piece);
-    void *base = c->call.dtype == GP_FP32 ? (void *)c->out : d->sum;
-    float *sum = (float *)base + piece * d->piece;
+    float *sum = values_of(c, piece);
     uint64_t n = elements_of(c, piece);
     gp_status status;
 
@@ -304,7 +440,7 @@ gp_coded_add(gp_collective *c, uint32_t rank, uint64_t piece,
         status = gp_pipeline_decode_add(d->pipeline, &context, message, length,
                                         sum, n, d->workspace);
     if (status == GP_OK && rank + 1 == c->group->size)
-        finish_piece(c, sum, piece, n);
+        status = finish_piece(c, piece);
     return status;
 }
 
@@ -317,22 +453,37 @@ gp_coded_end(gp_collective *c)
 /* --- what is remembered ------------------------------------------------------
  */
 
+/* The index-th field of a memory, less those that were passed; 0: it has
+ * fewer. */
+static size_t
+field_of(gp_codec_memory *memory, size_t *index, size_t *at, const char **name,
+         float **values)
+{
+    for (*at = 0; memory; ++*at, --*index) {
+        size_t count = gp_codec_memory_field(memory, *at, name, values);
+
+        if (count == 0 || *index == 0)
+            return count;
+    }
+    return 0;
+}
+
 size_t
 gp_coded_state(gp_coded *d, size_t index, uint64_t *key, const char **name,
                float **values)
 {
     GP_LIST_EACH (item, &d->kept) {
         kept *k = GP_CONTAINER_OF(item, kept, link);
+        size_t at, count = field_of(k->memory, &index, &at, name, values);
 
-        for (size_t i = 0; k->memory; i++, index--) {
-            size_t count = gp_codec_memory_field(k->memory, i, name, values);
-
-            if (count == 0)
-                break;
-            if (index == 0) {
-                *key = k->key;
-                return count;
-            }
+        *key = k->key;
+        if (count)
+            return count;
+        count = field_of(k->second, &index, &at, name, values);
+        if (count && at < FIELDS_MAX) {
+            snprintf(k->name[at], sizeof(k->name[at]), SECOND "%s", *name);
+            *name = k->name[at];
+            return count;
         }
     }
     return 0;
@@ -342,23 +493,29 @@ gp_status
 gp_coded_load(gp_coded *d, uint64_t key, const char *name, const float *values,
               uint64_t count)
 {
+    bool second = strncmp(name, SECOND, strlen(SECOND)) == 0;
+    const char *plain = second ? name + strlen(SECOND) : name;
+    gp_codec_memory *memory;
     kept *k;
     gp_status status = find_kept(d, key, count, &k);
     const char *has;
     float *into;
     size_t n;
 
-    for (size_t i = 0; status == GP_OK && k->memory; i++) {
-        n = gp_codec_memory_field(k->memory, i, &has, &into);
+    if (status == GP_OK && second)
+        status = need_second(d, k);
+    if (status != GP_OK)
+        return status;
+    memory = second ? k->second : k->memory;
+    for (size_t i = 0; memory; i++) {
+        n = gp_codec_memory_field(memory, i, &has, &into);
         if (n == 0)
             break;
-        if (n != count || strcmp(has, name) != 0)
+        if (n != count || strcmp(has, plain) != 0)
             continue;
         memcpy(into, values, count * sizeof(float));
         return GP_OK;
     }
-    return status != GP_OK
-               ? status
-               : gp_fail(GP_ERR_NOT_FOUND, "the codec has no '%.40s' of %llu",
-                         name, (unsigned long long)count);
+    return gp_fail(GP_ERR_NOT_FOUND, "the codec has no '%.40s' of %llu", name,
+                   (unsigned long long)count);
 }

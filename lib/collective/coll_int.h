@@ -126,6 +126,7 @@ typedef struct gp_hop {
     bool scaled;      /* the last reduction of a mean */
     bool whole;       /* waits for all of `after`, not as far as the piece */
     bool coded; /* payloads are encoded, and each piece counts as a unit */
+    bool again; /* coded: of sums, as their shard has encoded them */
     bool complete;
     bool direct;   /* may go straight into the receiver's memory */
     bool staged;   /* send: from a copy, since the source will be overwritten */
@@ -137,6 +138,7 @@ typedef struct gp_hop {
     uint8_t *to;
     uint64_t place; /* send: offset in the peer's exposed memory */
     uint64_t bytes;
+    uint64_t first;   /* coded: piece */
     uint64_t done;    /* posted, or arrived without gaps and processed */
     uint64_t arrived; /* bits of direct pieces beyond */
 } gp_hop;
@@ -147,7 +149,9 @@ typedef enum gp_algorithm {
     ALGORITHM_HALVING = 2,
     ALGORITHM_RING = 3,
     ALGORITHM_SHARDS = 4,
-    ALGORITHM_CODED = 5 /* not a choice: groups with a codec */
+    /* Not a choice: groups with a codec. */
+    ALGORITHM_CODED = 5,
+    ALGORITHM_CODED_SHARDS = 6
 } gp_algorithm;
 
 /* What all members must have called alike. */
@@ -367,8 +371,17 @@ const char *gp_coded_name(const gp_coded *d);
 gp_status gp_coded_begin(gp_collective *c);
 void gp_coded_end(gp_collective *c);
 uint64_t gp_coded_pieces(const gp_collective *c);
-const uint8_t *gp_coded_message(const gp_collective *c, uint64_t piece,
-                                uint64_t *length);
+/* What this member sends of a piece: of its own vector, or `again` of the sum
+ * that it is the shard of. */
+const uint8_t *gp_coded_message(const gp_collective *c, bool again,
+                                uint64_t piece, uint64_t *length);
+/* Whether members are shards in this call: it begins so then. */
+bool gp_coded_has_shards(const gp_collective *c);
+/* The first piece that a member is the shard of. */
+uint64_t gp_coded_first(const gp_collective *c, uint32_t rank);
+/* A piece of the sum, from its shard. GP_ERR_CORRUPT. */
+gp_status gp_coded_place(gp_collective *c, uint32_t rank, uint64_t piece,
+                         const void *message, uint64_t length);
 /* Adds a piece of a member's; in the order of ranks. GP_ERR_CORRUPT. */
 gp_status gp_coded_add(gp_collective *c, uint32_t rank, uint64_t piece,
                        const void *message, uint64_t length);

@@ -72,13 +72,20 @@ cookie_of(gp_collective *c, gp_member *m, int piece)
     return (uintptr_t)m | GP_COOKIE_GROUP;
 }
 
+static uint64_t
+coded_piece(const gp_hop *hop)
+{
+    return hop->first + hop->done / GP_UNIT;
+}
+
 static const uint8_t *
 source_of(const gp_collective *c, const gp_hop *hop)
 {
     uint64_t length;
 
-    return hop->coded ? gp_coded_message(c, hop->done / GP_UNIT, &length)
-                      : hop->from + hop->done;
+    return hop->coded
+               ? gp_coded_message(c, hop->again, coded_piece(hop), &length)
+               : hop->from + hop->done;
 }
 
 /* What the payload is sent from: where it lies, or a copy. */
@@ -255,7 +262,7 @@ next_piece(const gp_collective *c, const gp_hop *hop, const gp_member *m,
     *direct = false;
     if (hop->coded) {
         if (left > 0)
-            (void)gp_coded_message(c, hop->done / GP_UNIT, &left);
+            (void)gp_coded_message(c, hop->again, coded_piece(hop), &left);
         return left;
     }
     *direct = open_token(c, hop, m, &base) && hop->done % unit == 0;
@@ -351,8 +358,8 @@ static bool
 take_coded(gp_collective *c, gp_hop *hop, const uint8_t *message,
            uint64_t length)
 {
-    gp_status status =
-        gp_coded_add(c, hop->peer, hop->done / GP_UNIT, message, length);
+    gp_status status = (hop->again ? gp_coded_place : gp_coded_add)(
+        c, hop->peer, coded_piece(hop), message, length);
 
     if (status != GP_OK) {
         gp_group_fail(c->group, status, true,
@@ -372,7 +379,7 @@ local_coded(gp_collective *c, gp_hop *hop)
     while (hop->done < limit_of(c, hop)) {
         uint64_t length;
         const uint8_t *message =
-            gp_coded_message(c, hop->done / GP_UNIT, &length);
+            gp_coded_message(c, hop->again, coded_piece(hop), &length);
 
         if (!take_coded(c, hop, message, length))
             break;
@@ -615,7 +622,7 @@ gp_exec_end(gp_collective *c, gp_status status)
 
     if (c->call.kind != COLL_SEND && c->call.kind != COLL_RECV)
         withdraw(c);
-    if (c->started && c->algorithm == ALGORITHM_CODED && status == GP_OK)
+    if (c->started && c->algorithm >= ALGORITHM_CODED && status == GP_OK)
         gp_coded_end(c);
     gp_memory_forget(c);
     gp_list_remove(&c->link);

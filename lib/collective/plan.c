@@ -660,6 +660,45 @@ plan_coded(gp_collective *c)
     return status;
 }
 
+/* Of all pieces that a member is the shard of. */
+static gp_hop *
+add_coded(gp_collective *c, gp_hop_kind kind, uint32_t peer, uint32_t shard,
+          bool again)
+{
+    gp_hop *hop = add(c, kind, peer, again);
+
+    hop->coded = true;
+    hop->again = again;
+    hop->first = gp_coded_first(c, shard);
+    hop->bytes = (gp_coded_first(c, shard + 1) - hop->first) * GP_UNIT;
+    return hop;
+}
+
+/* As plan_shards(), with vectors encoded by their members and sums by their
+ * shards. */
+static gp_status
+plan_coded_shards(gp_collective *c)
+{
+    uint32_t n = c->group->size, rank = c->group->rank;
+    gp_status status = gp_coded_begin(c);
+    int32_t sum = -1;
+
+    for (uint32_t i = 1; status == GP_OK && i < n; i++)
+        add_coded(c, HOP_SEND, (rank + i) % n, (rank + i) % n, false);
+    for (uint32_t r = 0; status == GP_OK && r < n; r++) {
+        add_coded(c, r == rank ? HOP_LOCAL : HOP_RECEIVE, r, rank, false)
+            ->after = sum;
+        sum = last(c);
+    }
+    for (uint32_t i = 1; status == GP_OK && i < n; i++) {
+        uint32_t peer = (rank + i) % n;
+
+        add_coded(c, HOP_SEND, peer, rank, true)->after = sum;
+        add_coded(c, HOP_RECEIVE, peer, peer, true);
+    }
+    return status;
+}
+
 static bool
 is_coded(const gp_collective *c)
 {
@@ -673,6 +712,10 @@ plan_allreduce(gp_collective *c)
     if (c->group->size == 1) {
         add_own_copy(c, c->in, c->out, c->in_bytes);
         return GP_OK;
+    }
+    if (is_coded(c) && gp_coded_has_shards(c)) {
+        c->algorithm = ALGORITHM_CODED_SHARDS;
+        return plan_coded_shards(c);
     }
     if (is_coded(c)) {
         c->algorithm = ALGORITHM_CODED;

@@ -200,6 +200,152 @@ test_kept(void **state)
     assert_int_equal(run_job(&j), GP_OK);
 }
 
+/* --- members as shards of blocks
+ * ------------------------------------------------------- */
+
+static gp_group *
+sharded_group(gp_worker *w, const char *codec)
+{
+    gp_group_options o = GP_GROUP_INIT;
+    gp_group *g;
+
+    o.codec = codec;
+    o.algorithm = "shards";
+    job_check(gp_group_create(w, &o, &g));
+    return g;
+}
+
+static double
+norm_of(const double *x)
+{
+    double sum = 0;
+
+    for (uint64_t i = 0; i < COUNT; i++)
+        sum += x[i] * x[i];
+    return sqrt(sum);
+}
+
+/* What n encoders of vectors and one of their sum may lose by the bound that
+ * the codec's conformance is checked against. */
+static double
+loss_allowed(const char *codec, uint32_t workers, const double *sum)
+{
+    double *own = calloc(COUNT, sizeof(double)), norms = 0, share;
+    gp_pipeline *pipeline;
+
+    job_require(own != NULL);
+    job_check(gp_pipeline_parse(codec, &pipeline));
+    share = sqrt(gp_pipeline_error_bound(pipeline, 65536));
+    job_require(isfinite(share) && share < 1, "%s: %g", codec, share);
+    gp_pipeline_destroy(pipeline);
+    for (uint32_t r = 0; r < workers; r++) {
+        for (uint64_t i = 0; i < COUNT; i++)
+            own[i] = (double)job_value(r, 1, 2, i);
+        norms += norm_of(own);
+    }
+    free(own);
+    return share * norms + share * (norm_of(sum) + share * norms);
+}
+
+static void
+lose(job *j, gp_worker *w, uint32_t rank)
+{
+    plan *p = j->data;
+    gp_group *g = sharded_group(w, p->codec);
+    float *in = own_values(rank), *out = job_numbers(COUNT);
+    double *sum = calloc(COUNT, sizeof(double));
+    double *error = calloc(COUNT, sizeof(double));
+    double allowed;
+
+    job_require(sum && error);
+    reduce(g, 1, in, out);
+    for (uint64_t i = 0; i < COUNT; i++) {
+        for (uint32_t r = 0; r < j->workers; r++)
+            sum[i] += (double)job_value(r, 1, 2, i);
+        error[i] = (double)out[i] - sum[i];
+    }
+    allowed = loss_allowed(p->codec, j->workers, sum) + 1e-3;
+    job_require(norm_of(error) <= allowed, "%s: error %g, at most %g", p->codec,
+                norm_of(error), allowed);
+    reduce(g, 1, in, in);
+    p->out[rank] = out;
+    free(in);
+    free(sum);
+    free(error);
+    gp_group_destroy(g);
+}
+
+static void
+test_shards_lose_no_more(void **state)
+{
+    static const char *const codecs[] = {"q8", "q4", "topk:0.25",
+                                         "topk:0.25+q8+rice"};
+
+    (void)state;
+    for (uint32_t i = 0; i < 4; i++) {
+        plan p = {.codec = codecs[i]};
+        job j = {.transport = i % 2 ? "tcp" : "loop",
+                 .workers = 2 + i % 2,
+                 .colocated = true,
+                 .data = &p,
+                 .body = lose};
+
+        assert_int_equal(run_job(&j), GP_OK);
+        for (uint32_t r = 1; r < j.workers; r++)
+            assert_memory_equal(p.out[0], p.out[r], COUNT * sizeof(float));
+        for (uint32_t r = 0; r < j.workers; r++)
+            free(p.out[r]);
+    }
+}
+
+/* What is kept of sums is saved and loaded beside what is of vectors. */
+static void
+keep_sums(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_group *g = sharded_group(w, "topk:0.1");
+    float *in = own_values(rank), *out = job_numbers(COUNT);
+    float *again = job_numbers(COUNT);
+    float *kept[2] = {job_numbers(COUNT), job_numbers(COUNT)};
+    const char *names[] = {"residual", "sum:residual"}, *name = "";
+    uint64_t key = 0, count = 0;
+
+    (void)j;
+    reduce(g, 7, in, out);
+    for (uint32_t i = 0; i < 2; i++) {
+        job_check(gp_group_state(g, i, &key, &name, &count));
+        job_require(key == 7 && count == COUNT && !strcmp(name, names[i]), "%s",
+                    name);
+        job_check(gp_group_save_state(g, i, kept[i]));
+    }
+    job_require(gp_group_state(g, 2, &key, &name, &count) == GP_ERR_NOT_FOUND);
+    reduce(g, 7, in, out);
+    job_check(gp_group_reset_state(g));
+    job_check(gp_group_load_state(g, 7, names[0], kept[0], COUNT));
+    reduce(g, 7, in, again);
+    job_require(memcmp(out, again, COUNT * sizeof(float)) != 0);
+    job_check(gp_group_reset_state(g));
+    for (uint32_t i = 0; i < 2; i++)
+        job_check(gp_group_load_state(g, 7, names[i], kept[i], COUNT));
+    reduce(g, 7, in, again);
+    job_require(memcmp(out, again, COUNT * sizeof(float)) == 0);
+    free(in);
+    free(out);
+    free(again);
+    free(kept[0]);
+    free(kept[1]);
+    gp_group_destroy(g);
+}
+
+static void
+test_kept_of_sums(void **state)
+{
+    job j = {
+        .transport = "tcp", .workers = 3, .colocated = true, .body = keep_sums};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+}
+
 /* --- what cannot be
  * ----------------------------------------------------------------- */
 
@@ -239,6 +385,8 @@ main(void)
         cmocka_unit_test(test_feedback),
         cmocka_unit_test(test_halves),
         cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_shards_lose_no_more),
+        cmocka_unit_test(test_kept_of_sums),
         cmocka_unit_test(test_refused),
     };
 
