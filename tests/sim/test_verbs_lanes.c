@@ -493,6 +493,35 @@ a_dead_device_of_two(void **state)
     gp_log_set_level(GP_LOG_WARN);
 }
 
+/* The owner closes when messages were on a lane that was just lost: they and
+ * the farewell go on the other one, as soon as the peer has said what it has.
+ */
+static void
+closed_with_a_lane_lost(void **state)
+{
+    uint64_t deadline = test_deadline();
+    world w;
+
+    (void)state;
+    two_rails(&w, "30");
+    side_forget(&w.r.b);
+    gp_sim_link(w.sim, 0, 1, false);
+    for (uint64_t i = 0; i < 5; i++)
+        send_control(&w.r, &w.r.a, i);
+    while (lanes_up(w.r.a.ep) == 2) {
+        assert_false(gp_expired(deadline));
+        side_pump(&w.r.a);
+    }
+    w.r.ops->ep_close(w.r.a.ep);
+    w.r.a.ep = NULL;
+    await(&w.r, &w.r.b, GP_EVENT_CLOSED, 1);
+    assert_int_equal(side_nth(&w.r.b, GP_EVENT_CLOSED, 0)->event.status, GP_OK);
+    assert_int_equal(side_count(&w.r.b, GP_EVENT_MESSAGE), 5);
+    for (uint64_t i = 0; i < 5; i++)
+        assert_true(side_nth(&w.r.b, GP_EVENT_MESSAGE, i)->event.msg.aux == i);
+    world_close(&w);
+}
+
 /* ----------------------------------------------------------------- faults */
 
 /* Drives a side whose domain may be broken, which is a status too. True when
@@ -565,6 +594,7 @@ main(void)
         cmocka_unit_test(another_token),
         cmocka_unit_test(rail_that_dies),
         cmocka_unit_test(a_dead_rail_holds_nothing_up),
+        cmocka_unit_test(closed_with_a_lane_lost),
         cmocka_unit_test(a_dead_device_of_two),
         cmocka_unit_test(every_call_may_fail),
     };

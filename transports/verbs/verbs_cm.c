@@ -287,18 +287,24 @@ gp_vb_cm_lost(gp_endpoint *ep, uint32_t index, uint32_t next_frame)
         gp_vb_lane_forget(lane, next_frame);
 }
 
+static bool
+says_more(const gp_endpoint *ep)
+{
+    return ep->state == GP_VB_OPEN || ep->state == GP_VB_LINGERING;
+}
+
 void
 gp_vb_cm_reached(gp_endpoint *ep, uint32_t index, uint32_t epoch,
                  uint32_t next_frame)
 {
     gp_vb_lane *lane = index < ep->lane_count ? ep->lane[index] : NULL;
 
-    if (!lane || lane->given_up || ep->state != GP_VB_OPEN)
+    if (!lane || lane->given_up || !says_more(ep))
         return;
     if (lane->epoch == epoch &&
         (lane->state == GP_VB_LANE_SYNCING || lane->state == GP_VB_LANE_UP))
         gp_vb_cm_lose(lane, GP_ERR_PEER_LOST, "the peer lost it");
-    if (ep->state != GP_VB_OPEN || !lane->adrift || lane->lost_epoch != epoch)
+    if (!says_more(ep) || !lane->adrift || lane->lost_epoch != epoch)
         return;
     lane->adrift = false;
     gp_vb_lane_forget(lane, next_frame);

@@ -527,11 +527,35 @@ credit_all(gp_endpoint *ep)
             gp_vb_credit(ep->lane[i]);
 }
 
+/* For who lingers only one word of the peer matters still: how far a lane got
+ * that is lost, because the rest, the farewell last, can go on another then.
+ * False: the frame is a copy elsewhere now. */
+static bool
+heed(gp_vb_received *f)
+{
+    size_t at = f->at;
+    gp_vb_piece r;
+
+    while (!f->brief && at < f->bytes &&
+           gp_vb_record_next(f->records, f->bytes, &at, &r)) {
+        f->at = (uint32_t)at;
+        if (r.kind == GP_VB_RECORD_REACHED &&
+            (!on_reached(f->lane, &r) || f->gone))
+            break;
+    }
+    return !f->gone;
+}
+
 void
 gp_vb_discard(gp_endpoint *ep)
 {
-    while (!gp_list_empty(&ep->received))
-        finish(GP_CONTAINER_OF(ep->received.next, gp_vb_received, link));
+    while (!gp_list_empty(&ep->received)) {
+        gp_vb_received *f =
+            GP_CONTAINER_OF(ep->received.next, gp_vb_received, link);
+
+        if (ep->state != GP_VB_LINGERING || heed(f))
+            finish(f);
+    }
     credit_all(ep);
 }
 
