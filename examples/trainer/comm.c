@@ -33,6 +33,7 @@ struct gt_comm {
     bool begun;         /* members of the step to come are known */
     gp_members members; /* of this step */
     gp_group *group;    /* that gradients go round, or NULL: to shards */
+    const char *codec;  /* of the group, or NULL */
     gp_group *parts;    /* of one copy of a network that is cut, or NULL */
 };
 
@@ -79,6 +80,17 @@ configure(const gt_options *o, gp_config **out)
     return GP_OK;
 }
 
+/* The group that gradients go round. */
+static gp_status
+join_all(gt_comm *comm, const gt_options *options)
+{
+    gp_group_options o = GP_GROUP_INIT;
+
+    comm->codec = options->codec_given ? options->codec : NULL;
+    o.codec = comm->codec;
+    return gp_group_create(comm->worker, &o, &comm->group);
+}
+
 gp_status
 gt_comm_create(const gt_options *options, gt_comm **out)
 {
@@ -106,7 +118,7 @@ gt_comm_create(const gt_options *options, gt_comm **out)
     }
     if (options->mode_kind == GT_MODE_ALLREDUCE &&
         !gt_layout_cuts(&options->layout))
-        status = gp_group_create(comm->worker, NULL, &comm->group);
+        status = join_all(comm, options);
     if (status != GP_OK) {
         gt_comm_destroy(comm);
         return gt_fail_engine(status, "cannot join the other workers");
@@ -282,7 +294,7 @@ register_tensor(gt_comm *comm, const gt_options *o, uint64_t steps,
     t.count = index % 2 ? layer->out : layer->in * layer->out;
     t.columns = index % 2 ? 0 : layer->in;
     t.priority = (int32_t)(comm->mlp->layers - index / 2);
-    t.codec = o->codec_given ? o->codec : NULL;
+    t.codec = o->codec_given && !comm->group ? o->codec : NULL;
     t.pull_codec = o->pull_codec_given ? o->pull_codec : NULL;
     t.updater = updater;
     t.first_step = steps;
@@ -623,6 +635,8 @@ gt_comm_stats(const gt_comm *comm, gp_stats *out)
 const char *
 gt_comm_codec(const gt_comm *comm, size_t tensor)
 {
+    if (comm->codec)
+        return comm->codec;
     return comm->parts ? "none" : gp_tensor_codec(comm->tensors[tensor]);
 }
 
@@ -660,5 +674,10 @@ gt_comm_load_state(gt_comm *comm, size_t tensor, const char *name,
 const char *
 gt_comm_unsaved(const gt_comm *comm, size_t tensor)
 {
+    const char *name;
+    uint64_t key, count;
+
+    if (comm->codec && gp_group_state(comm->group, 0, &key, &name, &count) == 0)
+        return "what the codec of --mode allreduce has left";
     return comm->parts ? NULL : gp_tensor_unsaved(comm->tensors[tensor]);
 }

@@ -602,11 +602,10 @@ check_together(const gt_options *o)
         return gt_fail(GP_ERR_CONFIG,
                        "--mode allreduce steps on the workers, with sgd, "
                        "momentum or nesterov: leave out --update shard");
-    if (o->mode_kind == GT_MODE_ALLREDUCE &&
-        (o->codec_given || o->pull_codec_given))
+    if (o->mode_kind == GT_MODE_ALLREDUCE && o->pull_codec_given)
         return gt_fail(GP_ERR_CONFIG,
-                       "--mode allreduce sends gradients as they are: leave "
-                       "out --codec and --pull-codec");
+                       "--mode allreduce has no shards to pull from: leave out "
+                       "--pull-codec; --codec is for both ways");
     if (alone && (o->codec_given || o->pull_codec_given))
         return gt_fail(GP_ERR_CONFIG,
                        "nothing is sent with --workers 1 --shards 0, so "

@@ -53,8 +53,13 @@ train "all-reduce without shards" 0 --mode allreduce --shards 0 --quiet
 same "all-reduce without shards of their own"
 train "all-reduce with a shard's optimizer" 2 --mode allreduce --optimizer adam
 says "all-reduce with a shard's optimizer" "$err" "allreduce"
-train "all-reduce with a codec" 2 --mode allreduce --codec q8
-says "all-reduce with a codec" "$err" "codec"
+train "all-reduce with a codec that loses nothing" 0 --mode allreduce \
+    --codec lz4 --quiet
+same "all-reduce with a codec that loses nothing"
+train "all-reduce with a codec" 0 --mode allreduce --codec q8 --quiet
+says "all-reduce with a codec" "$work/report" '"q8"'
+train "all-reduce with a codec of results" 2 --mode allreduce --pull-codec q8
+says "all-reduce with a codec of results" "$err" "pull-codec"
 train "shards update" 0 --update shard --shards 3 --quiet
 same "--update shard"
 train "momentum" 0 --optimizer nesterov --lr 0.02 --weight-decay 1e-4 --quiet
