@@ -253,8 +253,6 @@ gp_decode_chunk(gp_op *op, const gp_msg *msg, const void *bytes)
     if (sum && !(gp_pipeline_needs(t->pull) & GP_PIPELINE_AGGREGATES))
         return gp_fail(GP_ERR_PROTOCOL, "a sum of messages of %.100s",
                        gp_pipeline_name(t->pull));
-    if (op->request->plan)
-        return gp_rows_scatter(op, bytes, msg->payload, msg->step);
     context.shared = gp_bits_float(msg->aux);
     if (gp_devcode_pulls(op))
         return gp_devcode_keep(op, &context, sum, bytes, msg->payload);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "collective/mesh.h"
+#include "worker/rows.h"
 #include "worker/staging.h"
 
 /* By priority, highest first; equal ones keep their order. New operations
@@ -437,6 +438,8 @@ take_result(gp_op *op, const gp_msg *msg)
     const scratch *s = &op->conn->receive;
     const uint8_t *bytes = s->base + (size_t)op->receive_piece * s->bytes;
 
+    if (r->plan)
+        return gp_rows_scatter(op, bytes, msg->payload, msg->step);
     if (!gp_pull_is_direct(r))
         return gp_decode_chunk(op, msg, bytes);
     memcpy(r->out + gp_op_plain_offset(op), bytes, msg->payload);
