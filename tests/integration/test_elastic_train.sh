@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # gradpush-train with workers that are killed at random and come back: it ends
 # as accurate as without that. ELASTIC_ROUNDS says how often at most, and
-# ELASTIC_EPOCHS for how long: 100 kills take some 40,000.
+# ELASTIC_EPOCHS for how long: 100 kills take some 80,000.
 . "$(dirname "$0")/cli_lib.sh"
 trainer=${BUILD_DIR:-$1}/bin/gradpush-train
 if [ ! -x "$trainer" ]; then
