@@ -396,6 +396,8 @@ weights_differ(const gp_tensor_list *a, uint32_t rank_a,
                const gp_tensor_list *b, uint32_t rank_b, char *out,
                size_t capacity)
 {
+    if (!a->weights && !b->weights)
+        return false; /* and `shards` is a peer's number */
     for (uint32_t i = 0; i < a->shards; i++) {
         uint32_t of_a = a->weights ? a->weights[i] : 1;
         uint32_t of_b = b->weights ? b->weights[i] : 1;
