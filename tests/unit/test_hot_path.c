@@ -98,12 +98,13 @@ free(void *old)
 #endif
 
 #define TENSORS 12
+#define ROUNDS  20
+#ifdef SANITIZED
+#define WARM_UP 6
+#define STEPS   5
+#else
 #define WARM_UP 20
 #define STEPS   50
-#ifdef SANITIZED
-#define ROUNDS 1
-#else
-#define ROUNDS 20
 #endif
 
 static atomic_uint lines;

@@ -543,12 +543,12 @@ refuse_options(gp_worker *w)
     REFUSED(updater, "sdg", GP_ERR_CONFIG, "did you mean 'sgd'");
     REFUSED(mode, "local:4", GP_ERR_CONFIG, "not for rows");
     REFUSED(codec, "topk:0.1", GP_ERR_CONFIG, "rows travel one by one");
-    REFUSED(codec, "q8+lz4", GP_ERR_CONFIG, "rows travel one by one");
+    REFUSED(codec, "q8+ans", GP_ERR_CONFIG, "rows travel one by one");
     REFUSED(codec, "intsum", GP_ERR_CONFIG, "rows travel one by one");
     REFUSED(codec, "none|q8", GP_ERR_CONFIG, "rows have one codec");
     REFUSED(codec, "auto", GP_ERR_CONFIG, "rows have one codec");
     REFUSED(codec, "q9", GP_ERR_CONFIG, "q9");
-    REFUSED(pull_codec, "q8+lz4", GP_ERR_CONFIG, "rows travel one by one");
+    REFUSED(pull_codec, "q8+ans", GP_ERR_CONFIG, "rows travel one by one");
     REFUSED(mode, "asink", GP_ERR_CONFIG, "did you mean 'async'");
 #undef REFUSED
 }
