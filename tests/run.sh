@@ -61,6 +61,8 @@ done
 [ ${#chosen[@]} -gt 0 ] || chosen=("${stages[@]}")
 
 jobs=$(nproc)
+# Many tests wait for processes of theirs.
+test_jobs=$((jobs + jobs / 2))
 logs=build/logs
 passed=0 failed=0 skipped=0
 table=()
@@ -104,7 +106,7 @@ check() {
     local counts lines line
     shift 2
     rm -f "$xml"
-    "${wrap[@]}" ctest --test-dir "build/$preset" -j "$jobs" \
+    "${wrap[@]}" ctest --test-dir "build/$preset" -j "$test_jobs" \
         --no-tests=error --test-output-size-passed 1000000 \
         --output-junit "$xml" "$@" >"$log" 2>&1 </dev/null
     if ! lines=$(python3 -B tests/report.py "$xml" "$stage" 2>&1); then
