@@ -177,11 +177,11 @@ probe_tsan() {
     "${wrap[@]}" "$probe" >>"$probe.log" 2>&1
 }
 
-# Seconds for each target.
+# Seconds for each target: 10 with a processor of its own.
 fuzz_seconds() {
-    local targets=(tests/fuzz/fuzz_*.c) each
-    each=$((180 * jobs / ${#targets[@]}))
-    echo $((each < 10 ? each : 10))
+    local targets=(tests/fuzz/fuzz_*.c) each most=$((10 * test_jobs / jobs))
+    each=$((180 * test_jobs / ${#targets[@]}))
+    echo $((each < most ? each : most))
 }
 
 run_stage() {
