@@ -30,6 +30,8 @@ die() { say "$1"; exit "${2:-1}"; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
+# shellcheck source=find.sh
+. "$here/find.sh"
 out=$here/out/codecs
 build=
 data=digits
@@ -65,12 +67,8 @@ done
     die "--count is '$count': it takes a whole number" 2
 [ -r "$list" ] || die "cannot read $list" 2
 
-gradpush=
-for folder in ${build:+"$build"} "$top/build" "$top"/build/* "$top"/build-*; do
-    [ -x "$folder/bin/gradpush" ] && gradpush=$folder/bin/gradpush && break
-done
-[ -n "$gradpush" ] ||
-    die "no bin/gradpush: build first, see docs/build.md, or give --build DIR"
+find_program gradpush
+gradpush=$program
 rm -rf "$out"
 mkdir -p "$out/raw"
 

@@ -33,6 +33,8 @@ die() { say "$1"; exit "${2:-1}"; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
+# shellcheck source=find.sh
+. "$here/find.sh"
 out=$here/out
 build=
 rounds=4
@@ -72,16 +74,6 @@ for item in $sizes; do
 done
 
 # --- programs ---------------------------------------------------------------
-find_gradpush() {
-    local folder
-    for folder in ${build:+"$build"} "$top/build" "$top"/build/* "$top"/build-*; do
-        if [ -x "$folder/bin/gradpush" ]; then
-            echo "$folder/bin/gradpush"
-            return
-        fi
-    done
-    die "no bin/gradpush: build first, see docs/build.md, or give --build DIR"
-}
 # The python that has torch: not always the first one in PATH.
 find_python() {
     local candidate
@@ -111,7 +103,8 @@ install_missing() {
     fi
 }
 
-gradpush=$(find_gradpush)
+find_program gradpush
+gradpush=$program
 install_missing
 python=$(find_python)
 mkdir -p "$out"

@@ -36,6 +36,8 @@ die() { say "$1"; exit "${2:-1}"; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
+# shellcheck source=find.sh
+. "$here/find.sh"
 out=$here/out/convergence
 build=
 seeds="1 2 3"
@@ -84,14 +86,8 @@ data=$1
 [ -e "$data" ] || die "cannot read $data" 2
 [ -r "$list" ] || die "cannot read $list" 2
 
-trainer=
-for folder in ${build:+"$build"} "$top/build" "$top"/build/* "$top"/build-*; do
-    if [ -x "$folder/bin/gradpush-train" ]; then
-        trainer=$folder/bin/gradpush-train
-        break
-    fi
-done
-[ -n "$trainer" ] || die "no bin/gradpush-train: build first, see docs/build.md"
+find_program gradpush-train
+trainer=$program
 gradpush=$(dirname "$trainer")/gradpush
 [ -z "$link" ] || out=$out-$link
 [ -z "$link" ] || [ -z "$store" ] || store=$store-$link

@@ -36,6 +36,8 @@ die() { say "$1"; exit "${2:-1}"; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
+# shellcheck source=find.sh
+. "$here/find.sh"
 data=
 build=
 layouts="tensor=2 pipeline=2"
@@ -67,19 +69,10 @@ while [ $# -gt 0 ]; do
     *) die "unknown option '$1'; see --help" 2 ;;
     esac
 done
-if [ -z "$data" ]; then
-    data=digits
-    for folder in "$top"/shared "$top"/../shared; do
-        [ -d "$folder/data/mnist10k" ] && data=$folder/data/mnist10k && break
-    done
-fi
-trainer=
-for folder in ${build:+"$build"} "$top/build" "$top"/build/* "$top"/build-*; do
-    [ -x "$folder/bin/gradpush-train" ] && trainer=$folder/bin/gradpush-train &&
-        break
-done
-[ -n "$trainer" ] ||
-    die "no bin/gradpush-train: build first, see docs/build.md"
+find_data
+data=${data:-digits}
+find_program gradpush-train
+trainer=$program
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

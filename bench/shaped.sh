@@ -34,6 +34,8 @@ say() { echo "shaped.sh: $*" >&2; }
 die() { say "$1"; exit "${2:-1}"; }
 
 top=$(dirname "$(cd "$(dirname "$0")" && pwd)")
+# shellcheck source=find.sh
+. "$top/bench/find.sh"
 workers=2
 shards=
 build=
@@ -83,12 +85,8 @@ for tool in ip tc; do
     command -v "$tool" >/dev/null ||
         die "no $tool here; on Debian: apt-get install iproute2"
 done
-gradpush=
-for folder in ${build:+"$build"} "$top/build" "$top"/build/* "$top"/build-*; do
-    [ -x "$folder/bin/gradpush" ] && gradpush=$folder/bin/gradpush && break
-done
-[ -n "$gradpush" ] ||
-    die "no bin/gradpush: build first, see docs/build.md, or give --build DIR"
+find_program gradpush
+gradpush=$program
 
 # --- the network ------------------------------------------------------------
 name=gps$$

@@ -33,6 +33,8 @@ die() { say "$1"; exit "${2:-1}"; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
+# shellcheck source=find.sh
+. "$here/find.sh"
 out=$here/out/shaped
 build=
 rates="100mbit 1gbit 10gbit"
@@ -79,12 +81,8 @@ done
 [[ $shards =~ ^[0-9]+$ ]] || die "'$shards': a whole number is needed" 2
 [ "$(id -u)" = 0 ] || die "network namespaces need root; run it with sudo"
 
-gradpush=
-for folder in ${build:+"$build"} "$top/build" "$top"/build/* "$top"/build-*; do
-    [ -x "$folder/bin/gradpush" ] && gradpush=$folder/bin/gradpush && break
-done
-[ -n "$gradpush" ] ||
-    die "no bin/gradpush: build first, see docs/build.md, or give --build DIR"
+find_program gradpush
+gradpush=$program
 rm -rf "$out"
 mkdir -p "$out/raw"
 
