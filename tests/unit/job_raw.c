@@ -121,6 +121,28 @@ raw_expect_closed(raw *w)
 }
 
 void
+raw_expect_credits(raw *w, uint64_t slots)
+{
+    while ((w->credits & slots) != slots)
+        raw_expect(w, GP_MSG_CREDIT);
+}
+
+void
+raw_leave(job *j, raw *w, gp_status expected)
+{
+    for (uint32_t r = 0; r < j->workers; r++) {
+        gp_msg bye = {.type = GP_MSG_BYE, .worker = r};
+
+        if (!w[r].closed)
+            raw_send(&w[r], &bye, NULL);
+        raw_close(&w[r]);
+    }
+    job_stop_servers(j);
+    job_require(j->server_status == expected, "%s: %s",
+                gp_status_name(j->server_status), j->server_message);
+}
+
+void
 raw_send(raw *w, gp_msg *msg, const void *payload)
 {
     if (!msg->job)

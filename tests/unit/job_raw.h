@@ -51,6 +51,11 @@ bool raw_until(raw *w, uint8_t type);
 int raw_poll(raw *w);
 void raw_expect(raw *w, uint8_t type);
 void raw_expect_closed(raw *w);
+/* Slots of copies come back although the push still waits; until then a copy
+ * may be on its way, and would be answered once more after the step. */
+void raw_expect_credits(raw *w, uint64_t slots);
+/* All of a job's workers leave, and its shards end so. */
+void raw_leave(job *j, raw *w, gp_status expected);
 
 /* Sends with the envelope filled in; fields that are set stay. */
 void raw_send(raw *w, gp_msg *msg, const void *payload);

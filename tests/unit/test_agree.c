@@ -40,21 +40,6 @@ start(job *j, raw *w, uint32_t workers, const char *transport)
     }
 }
 
-static void
-leave(job *j, raw *w, gp_status expected)
-{
-    for (uint32_t r = 0; r < j->workers; r++) {
-        gp_msg bye = {.type = GP_MSG_BYE, .worker = r};
-
-        if (!w[r].closed)
-            raw_send(&w[r], &bye, NULL);
-        raw_close(&w[r]);
-    }
-    job_stop_servers(j);
-    if (j->server_status != expected)
-        fail_msg("%s: %s", gp_status_name(j->server_status), j->server_message);
-}
-
 static gp_msg
 proposal(const raw *w, uint64_t step, float value)
 {
@@ -166,7 +151,7 @@ the_largest_is_agreed_on(void **state)
         propose(&w[1], 3, INFINITY);
         assert_true(isnan(expect_agreed(&w[0], 3)));
         assert_true(isnan(expect_agreed(&w[1], 3)));
-        leave(&j, w, GP_OK);
+        raw_leave(&j, w, GP_OK);
     }
 }
 
@@ -196,7 +181,7 @@ copies_change_nothing(void **state)
     propose(&w[1], 1, 8);
     assert_true(expect_agreed(&w[0], 1) == 8);
     assert_true(expect_agreed(&w[1], 1) == 8);
-    leave(&j, w, GP_OK);
+    raw_leave(&j, w, GP_OK);
 }
 
 /* Who pushes without a number has nothing to say. */
@@ -227,7 +212,7 @@ others_need_not_propose(void **state)
     push(&w[2], 0, 1, 2, 3);
     for (uint32_t r = 0; r < 3; r++)
         expect_result(&w[r], 2, 105);
-    leave(&j, w, GP_OK);
+    raw_leave(&j, w, GP_OK);
 }
 
 /* Also when its push has been added before the others spoke, because it filled
@@ -251,7 +236,7 @@ pushes_may_be_added_before(void **state)
     push(&w[2], 0, 0, 2, 3);
     for (uint32_t r = 0; r < 3; r++)
         expect_result(&w[r], 1, 105);
-    leave(&j, w, GP_OK);
+    raw_leave(&j, w, GP_OK);
 }
 
 typedef void (*lie)(raw *w);
@@ -357,7 +342,7 @@ liars_are_cut_off(void **state)
             fail_msg("case %zu does not log '%s'", i, lies[i].says);
         job_log_stop();
         raw_expect(&w[1], GP_MSG_FAULT);
-        leave(&j, w, GP_ERR_PEER_LOST);
+        raw_leave(&j, w, GP_ERR_PEER_LOST);
     }
 }
 
@@ -383,7 +368,7 @@ departures_end_the_wait(void **state)
         assert_int_equal(w[0].last.status,
                          orderly ? GP_ERR_PEER_LEFT : GP_ERR_PEER_LOST);
         w[1].closed = true;
-        leave(&j, w, orderly ? GP_ERR_PEER_LEFT : GP_ERR_PEER_LOST);
+        raw_leave(&j, w, orderly ? GP_ERR_PEER_LEFT : GP_ERR_PEER_LOST);
     }
 }
 

@@ -34,21 +34,6 @@ start(job *j, raw *w, const char *transport, uint32_t workers)
 }
 
 static void
-leave(job *j, raw *w, gp_status expected)
-{
-    for (uint32_t r = 0; r < j->workers; r++) {
-        gp_msg bye = {.type = GP_MSG_BYE, .worker = r};
-
-        if (!w[r].closed)
-            raw_send(&w[r], &bye, NULL);
-        raw_close(&w[r]);
-    }
-    job_stop_servers(j);
-    if (j->server_status != expected)
-        fail_msg("%s: %s", gp_status_name(j->server_status), j->server_message);
-}
-
-static void
 push(raw *w, uint16_t slot, uint64_t step, bool want, float value)
 {
     gp_msg msg = raw_push(w, slot, step, want);
@@ -67,15 +52,6 @@ expect_result(raw *w, uint64_t version, float value)
                      (double)value);
 }
 
-/* Slots of copies come back although the push still waits; until then a copy
- * may be on its way, and would be answered once more after the step. */
-static void
-expect_credits(raw *w, uint64_t slots)
-{
-    while ((w->credits & slots) != slots)
-        raw_expect(w, GP_MSG_CREDIT);
-}
-
 static void
 copies_are_applied_once(void **state)
 {
@@ -89,7 +65,7 @@ copies_are_applied_once(void **state)
         push(&w[0], 0, 0, true, 1);
         push(&w[0], 1, 0, true, 1);
         push(&w[0], 2, 0, true, 1);
-        expect_credits(&w[0], 6);
+        raw_expect_credits(&w[0], 6);
         push(&w[1], 0, 0, true, 10);
         expect_result(&w[0], 1, 11);
         expect_result(&w[1], 1, 11);
@@ -105,7 +81,7 @@ copies_are_applied_once(void **state)
         push(&w[0], 0, 1, true, 2);
         expect_result(&w[0], 2, 22);
         expect_result(&w[1], 2, 22);
-        leave(&j, w, GP_OK);
+        raw_leave(&j, w, GP_OK);
     }
 }
 
@@ -131,7 +107,7 @@ slots_come_back(void **state)
             assert_int_equal(w->credits & ~all, 0);
         }
         assert_int_equal(w->credits, all);
-        leave(&j, w, GP_OK);
+        raw_leave(&j, w, GP_OK);
     }
 }
 
@@ -296,7 +272,7 @@ lies_end_the_connection(void **state)
         job_log_stop();
         if (!job_log_has(lies[i / 2].says))
             fail_msg("the log does not say '%s'", lies[i / 2].says);
-        leave(&j, w, GP_ERR_PEER_LOST);
+        raw_leave(&j, w, GP_ERR_PEER_LOST);
     }
 }
 
@@ -323,7 +299,7 @@ impatience_ends_the_connection(void **state)
         assert_non_null(strstr(w[1].text, "worker 0"));
         job_log_stop();
         assert_true(job_log_has(k < 2 ? "does not own" : "before the last"));
-        leave(&j, w, GP_ERR_PEER_LOST);
+        raw_leave(&j, w, GP_ERR_PEER_LOST);
     }
 }
 

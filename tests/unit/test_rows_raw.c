@@ -68,21 +68,6 @@ start(job *j, raw *w, const char *transport, uint32_t workers, const char *mode)
     }
 }
 
-static void
-leave(job *j, raw *w, gp_status expected)
-{
-    for (uint32_t r = 0; r < j->workers; r++) {
-        gp_msg bye = {.type = GP_MSG_BYE, .worker = r};
-
-        if (!w[r].closed)
-            raw_send(&w[r], &bye, NULL);
-        raw_close(&w[r]);
-    }
-    job_stop_servers(j);
-    if (j->server_status != expected)
-        fail_msg("%s: %s", gp_status_name(j->server_status), j->server_message);
-}
-
 /* A payload that pushes -value to rows 5 and 7 and asks for 5 and 6. */
 static const uint8_t *
 make_payload(gp_msg *msg, float value)
@@ -140,13 +125,6 @@ expect_result(raw *w, uint64_t version, float value)
 }
 
 static void
-expect_credits(raw *w, uint64_t slots)
-{
-    while ((w->credits & slots) != slots)
-        raw_expect(w, GP_MSG_CREDIT);
-}
-
-static void
 copies_are_applied_once(void **state)
 {
     (void)state;
@@ -159,7 +137,7 @@ copies_are_applied_once(void **state)
         push(&w[0], 0, 0, true, 2);
         push(&w[0], 1, 0, true, 2);
         push(&w[0], 2, 0, true, 2);
-        expect_credits(&w[0], 6);
+        raw_expect_credits(&w[0], 6);
         push(&w[1], 0, 0, true, 10);
         expect_result(&w[0], 1, 6);
         expect_result(&w[1], 1, 6);
@@ -171,12 +149,12 @@ copies_are_applied_once(void **state)
         msg = lookup(&w[1], 2, 1);
         raw_send(&w[1], &msg, make_payload(&msg, 0));
         expect_result(&w[1], 1, 6);
-        expect_credits(&w[1], 7);
+        raw_expect_credits(&w[1], 7);
         push(&w[1], 0, 1, true, 20);
         push(&w[0], 0, 1, true, 4);
         expect_result(&w[0], 2, 18);
         expect_result(&w[1], 2, 18);
-        leave(&j, w, GP_OK);
+        raw_leave(&j, w, GP_OK);
     }
 }
 
@@ -207,7 +185,7 @@ copies_are_applied_once_apart(void **state)
             expect_result(&w[0], 3, 7);
             expect_result(&w[1], 3, 7);
         }
-        leave(&j, w, GP_OK);
+        raw_leave(&j, w, GP_OK);
     }
 }
 
@@ -393,7 +371,7 @@ lies_end_the_connection(void **state)
         job_log_stop();
         if (!job_log_has(lies[i / 2].says))
             fail_msg("the log does not say '%s'", lies[i / 2].says);
-        leave(&j, w, GP_ERR_PEER_LOST);
+        raw_leave(&j, w, GP_ERR_PEER_LOST);
     }
 }
 
@@ -419,7 +397,7 @@ lookups_out_of_turn(void **state)
         raw_expect(&w[1], GP_MSG_FAULT);
         job_log_stop();
         assert_true(job_log_has(k < 2 ? "before the last" : "as worker 1"));
-        leave(&j, w, GP_ERR_PEER_LOST);
+        raw_leave(&j, w, GP_ERR_PEER_LOST);
     }
 }
 
@@ -464,7 +442,7 @@ rows_go_in_and_out(void **state)
         raw_send(w, &msg, NULL);
         raw_expect(w, GP_MSG_KEPT);
         assert_int_equal(w->last.status, GP_ERR_STATE);
-        leave(&j, w, GP_OK);
+        raw_leave(&j, w, GP_OK);
     }
 }
 
