@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * coder_batch.h - a coder, and what a call has put into a slot of it; between
+ * coder.c (memory), coder_calls.c (what a call says) and coder_launch.c.
+ */
+#ifndef GP_CODER_BATCH_H
+#define GP_CODER_BATCH_H
+
+#include "device/coder_codecs.h"
+
+typedef struct gp_coder_slot {
+    uint8_t *pinned;
+    uint8_t *block; /* of the device */
+    gp_device_event *event;
+    bool used; /* the event stands for work */
+    bool lost; /* work may be under way that no event stands for */
+} gp_coder_slot;
+
+struct gp_coder {
+    gp_device *device;
+    const gp_pipeline *pipeline;
+    gp_coder_plan plan;
+    gp_coder_room room;
+    gp_coder_slot *slots;
+    uint8_t *space;      /* what codecs ask for; one call uses it at a time */
+    gp_coder_slot *last; /* that used it, on a stream */
+    void *last_stream;
+};
+
+/* What a call has put into its slot. */
+typedef struct gp_coder_batch {
+    gp_coder_slot *slot;
+    gp_cuda_part *parts;       /* pinned */
+    gp_cuda_message *messages; /* behind the parts */
+    size_t message_count;
+    /* Selections: likewise, what is chosen of each, and what was sent. */
+    gp_cuda_part *values, *sent;
+    gp_select *selects;
+    uint64_t value_blocks, sent_blocks;
+    bool back;  /* selections: something is fed back */
+    bool ends;  /* sums have to be finished */
+    bool fades; /* there are residuals that decay */
+    size_t n;
+    uint64_t blocks;
+    size_t space; /* bytes of the coder's that are taken */
+} gp_coder_batch;
+
+static inline bool
+gp_coder_selects(const gp_coder *c)
+{
+    return c->pipeline->select != NULL;
+}
+
+/* Whether the array stage works on what other kernels made. */
+static inline bool
+gp_coder_around(const gp_coder *c)
+{
+    return gp_coder_selects(c) || c->plan.rotated;
+}
+
+/* Bytes of the device that a part of `count` elements takes, and those of all
+ * that a coder has room for; false where they cannot be counted. */
+size_t gp_coder_space_of(const gp_coder *c, size_t count);
+bool gp_coder_space(const gp_coder *c, const gp_coder_room *room, size_t *out);
+/* Elements behind a transform, and a status that nobody reads. */
+size_t gp_coder_rotation_bytes(const gp_coder *c, size_t count);
+
+/* coder_launch.c: takes a free slot for a call of `n` parts. */
+gp_status gp_coder_begin(gp_coder *c, const gp_coder_kernel *kernel,
+                         const char *what, size_t n, void *stream,
+                         gp_coder_batch *out);
+/* Queues the call. */
+gp_status gp_coder_finish(gp_coder *c, gp_coder_batch *b,
+                          const gp_coder_kernel *kernel, bool add,
+                          void *stream);
+
+#endif
