@@ -36,8 +36,8 @@ die() { say "$1"; exit "${2:-1}"; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
-# shellcheck source=find.sh
-. "$here/find.sh"
+# shellcheck source=common.sh
+. "$here/common.sh"
 out=$here/out/convergence
 build=
 seeds="1 2 3"

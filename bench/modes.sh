@@ -24,6 +24,7 @@ after round; the median counts.
   --rate RATE     of the links (default 100mbit); none: leave that part out
   --local MODE    beside sync on those links (default local:16)
   --rounds N      default 3
+  --store NAME    also keep the table as bench/results/NAME-modes.md
   --help
 
 Without --data it looks for mnist10k in shared/data beside this repository, and
@@ -38,8 +39,8 @@ die() { say "$1"; exit "${2:-1}"; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
-# shellcheck source=find.sh
-. "$here/find.sh"
+# shellcheck source=common.sh
+. "$here/common.sh"
 data=
 build=
 target=0.94
@@ -51,11 +52,13 @@ modes="sync async ssp:4"
 rate=100mbit
 locally=local:16
 rounds=3
+store=
+find_command modes.sh "$@"
 
 while [ $# -gt 0 ]; do
     case $1 in
     --data | --build | --target | --epochs | --batch | --lr | --slow | \
-        --modes | --rate | --local | --rounds)
+        --modes | --rate | --local | --rounds | --store)
         [ $# -ge 2 ] || die "$1 needs a value; see --help" 2
         case $1 in
         --data) data=$2 ;;
@@ -69,6 +72,7 @@ while [ $# -gt 0 ]; do
         --rate) rate=$2 ;;
         --local) locally=$2 ;;
         --rounds) rounds=$2 ;;
+        --store) store=$2 ;;
         esac
         shift 2 ;;
     --help | -h) usage; exit 0 ;;
@@ -114,11 +118,11 @@ name_of() { tr -c 'a-zA-Z0-9\n' '_' <<<"$1"; }
 table() {
     local label=$1 base=$2 mode file
     shift 2
-    echo
-    echo "# $label: seconds to $target, median of $rounds"
+    printf '\n| %s | seconds to %s | against %s |\n|---|---|---|\n' \
+        "$label" "$target" "$base"
     for mode in "$@"; do
         file=$work/$(name_of "$mode").seconds
-        printf '%-20s %10s   %s x\n' "$mode" "$(median "$file")" \
+        printf '| `%s` | %s | %s x |\n' "$mode" "$(median "$file")" \
             "$(ratio "$(median "$work/$(name_of "$base").seconds")" \
                 "$(median "$file")")"
     done
@@ -136,6 +140,8 @@ measure() { # MODES...
     done
 }
 
+finish() { keep_table "$work/table" "${store:+$store-modes}"; }
+
 train() { # MODE JSON
     "$trainer" "${common[@]}" --workers 4 --shards 2 --mode "$1" \
         --slow "3:$slow" --json "$2" 2>"$work/err" >/dev/null ||
@@ -143,12 +149,18 @@ train() { # MODE JSON
 }
 # shellcheck disable=SC2086 # words of a list
 measure $modes
-# shellcheck disable=SC2086
-table "worker 3 slowed $slow x" "${modes%% *}" $modes
+{
+    head_lines "Seconds of steps to an accuracy of $target"
+    echo
+    echo "4 workers, 2 shards; medians of $rounds rounds."
+    # shellcheck disable=SC2086
+    table "worker 3 slowed $slow x" "${modes%% *}" $modes
+} | tee "$work/table"
 
-[ "$rate" != none ] || exit 0
+[ "$rate" != none ] || { finish; exit 0; }
 if [ "$(id -u)" != 0 ]; then
     echo "skipped: links of a rate need root"
+    finish
     exit 0
 fi
 train() { # MODE JSON
@@ -157,4 +169,5 @@ train() { # MODE JSON
         { cat "$work/err" >&2; die "mode $1 failed"; }
 }
 measure sync "$locally"
-table "links of $rate" sync sync "$locally"
+table "links of $rate" sync sync "$locally" | tee -a "$work/table"
+finish

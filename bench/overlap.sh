@@ -38,15 +38,9 @@ die() { say "$1"; exit "${2:-1}"; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
-# shellcheck source=find.sh
-. "$here/find.sh"
-command="bench/overlap.sh"
-for word in "$@"; do
-    case $word in
-    *\ *) command+=" \"$word\"" ;;
-    *) command+=" $word" ;;
-    esac
-done
+# shellcheck source=common.sh
+. "$here/common.sh"
+find_command overlap.sh "$@"
 data=
 build=
 rate=1gbit
@@ -148,7 +142,4 @@ for batch, codec in sorted({key[:2] for key in runs}):
         100 * median(on, 1)))
 PY
 cat "$work/table"
-if [ -n "$store" ]; then
-    cp "$work/table" "$here/results/$store-overlap.md"
-    say "stored: bench/results/$store-overlap.md"
-fi
+keep_table "$work/table" "${store:+$store-overlap}"

@@ -22,6 +22,7 @@ of one worker: its loss may differ by 1e-3, relative.
   --epochs N       of a run (default 3)
   --lr F           default 0.01
   --rounds N       default 3
+  --store NAME     also keep the table as bench/results/NAME-parallel.md
   --help
 
 Without --data it looks for mnist10k in shared/data beside this repository, and
@@ -36,8 +37,8 @@ die() { say "$1"; exit "${2:-1}"; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
-# shellcheck source=find.sh
-. "$here/find.sh"
+# shellcheck source=common.sh
+. "$here/common.sh"
 data=
 build=
 layouts="tensor=2 pipeline=2"
@@ -47,11 +48,13 @@ split=0.2
 epochs=3
 lr=0.01
 rounds=3
+store=
+find_command parallel.sh "$@"
 
 while [ $# -gt 0 ]; do
     case $1 in
     --data | --build | --layouts | --hidden | --batch | --split | --epochs | \
-        --lr | --rounds)
+        --lr | --rounds | --store)
         [ $# -ge 2 ] || die "$1 needs a value; see --help" 2
         case $1 in
         --data) data=$2 ;;
@@ -63,6 +66,7 @@ while [ $# -gt 0 ]; do
         --epochs) epochs=$2 ;;
         --lr) lr=$2 ;;
         --rounds) rounds=$2 ;;
+        --store) store=$2 ;;
         esac
         shift 2 ;;
     --help | -h) usage; exit 0 ;;
@@ -112,7 +116,7 @@ row() { # NAME: beside alone
         -v loss="$(best "$work/$1.loss")" \
         -v ours="$(best "$work/alone.loss")" 'BEGIN {
             d = loss - ours; if (d < 0) d = -d
-            printf "%-20s %10.0f %8.2f x   loss %s\n", name, rate,
+            printf "| `%s` | %.0f | %.2f x | %s |\n", name, rate,
                 rate / base, loss
             exit !(d <= 1e-3 * (ours > 1 ? ours : 1)) }' || {
         say "$1 has not learned what one worker has"
@@ -120,6 +124,7 @@ row() { # NAME: beside alone
     }
 }
 
+head_lines "A network cut over workers" | tee "$work/table"
 for width in $hidden; do
     rm -f "$work"/*.rate "$work"/*.loss
     for _ in $(seq "$rounds"); do
@@ -128,9 +133,13 @@ for width in $hidden; do
             train "$width" "$layout" --parallel "$layout"
         done
     done
-    echo "# hidden $width, batch $batch: samples/s, best of $rounds x $epochs epochs"
+    printf '\n| hidden %s, batch %s | samples/s, best of %s | %s | loss |\n%s\n' \
+        "$width" "$batch" "$rounds x $epochs epochs" "against one worker" \
+        "|---|---|---|---|" >"$work/rows"
     for name in alone $layouts; do
-        row "$name"
+        row "$name" >>"$work/rows"
     done
+    tee -a "$work/table" <"$work/rows"
 done
+keep_table "$work/table" "${store:+$store-parallel}"
 exit "$wrong"

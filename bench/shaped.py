@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns what shaped_pushpull.sh measured into shaped.json and shaped.md."""
+"""Turns what shaped_bench.sh measured into shaped.json and shaped.md."""
 import argparse
 import collections
 import json
@@ -25,6 +25,22 @@ def read(folder):
     return runs
 
 
+def is_pushpull(document):
+    return document["what"] == "pushpull"
+
+
+def hosts(document):
+    config = document["config"]
+    if not is_pushpull(document):
+        return "%d workers on hosts (network namespaces) of their own" % \
+            config["workers"]
+    if config["colocated"]:
+        return "%d workers with a shard in each, on hosts (network " \
+            "namespaces) of their own" % config["workers"]
+    return "%d workers and %d shards, each on a host (network namespace) of " \
+        "its own" % (config["workers"], config["shards"])
+
+
 def summarize(rate, documents, dense):
     config = documents[0]["config"]
     rows = [d["results"][0] for d in documents]
@@ -32,12 +48,17 @@ def summarize(rate, documents, dense):
     wire = rows[0]["wire_bytes"]
     # A direction of a worker's link, were it never idle. Where the worker hosts
     # a shard, its own part stays at home, and the others' results leave too.
-    crosses = wire / 2
-    if config["colocated"]:
-        crosses *= 2 * (config["workers"] - 1) / config["workers"]
+    # An all-reduce counts what leaves.
+    if not is_pushpull(documents[0]):
+        crosses = wire
+    elif config["colocated"]:
+        crosses = wire * (config["workers"] - 1) / config["workers"]
+    else:
+        crosses = wire / 2
     least = crosses * 8 / bits_per_second(rate) * 1e6
     return {"rate": rate, "codec": config["codec"],
-            "pull_codec": config["pull_codec"], "bytes": rows[0]["bytes"],
+            "pull_codec": config.get("pull_codec", config["codec"]),
+            "bytes": rows[0]["bytes"],
             "median_us": median, "min_us": min(r["min_us"] for r in rows),
             "p99_us": max(r["p99_us"] for r in rows),
             "rounds_us": [r["median_us"] for r in rows],
@@ -82,15 +103,13 @@ def main():
         json.dump(data, file, indent=1)
         file.write("\n")
     lines = [
-        "# push+pull over shaped links", "",
+        "# %s over shaped links" % (
+            "push+pull" if is_pushpull(first) else "all-reduce"), "",
         "`%s` on %s, %d cores, %s; %s. %s; the rate is per host and "
         "direction. Median of the rounds' medians." % (
             options.command, env["cpu"], env["cores"], env["kernel"],
             env["date"][:10],
-            "%d workers with a shard in each, on hosts (network namespaces) "
-            "of their own" % config["workers"] if config["colocated"] else
-            "%d workers and %d shards, each on a host (network namespace) of "
-            "its own" % (config["workers"], config["shards"])), "",
+            hosts(first)), "",
         "| link | push | pull | MiB | ms | least ms | wire B | of the link | "
         "against dense | errors |", "|" + "---|" * 10]
     for r in results:

@@ -34,8 +34,8 @@ say() { echo "shaped.sh: $*" >&2; }
 die() { say "$1"; exit "${2:-1}"; }
 
 top=$(dirname "$(cd "$(dirname "$0")" && pwd)")
-# shellcheck source=find.sh
-. "$top/bench/find.sh"
+# shellcheck source=common.sh
+. "$top/bench/common.sh"
 workers=2
 shards=
 build=

@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# push+pull over links of a given rate: dense against pipelines. Needs root.
+# push+pull or all-reduce over links of a given rate: dense against pipelines.
+# Needs root.
 # See docs/bench.md.
 set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-Usage: bench/shaped_pushpull.sh [options]
+Usage: bench/shaped_bench.sh [options]
 
-Runs `gradpush bench pushpull` over shaped links (bench/shaped.sh), each worker
-and shard on a host of its own, round after round, and writes shaped.json and
-shaped.md into bench/out/shaped.
+Runs `gradpush bench pushpull` or another one over shaped links
+(bench/shaped.sh), each worker and shard on a host of its own, round after round,
+and writes shaped.json and shaped.md into bench/out/shaped.
 
+  --what NAME     pushpull (default), or allreduce: no shards, and one pipeline
+                  for each of --codecs
   --build DIR     build folder with bin/gradpush (default: build, build/*)
   --rates LIST    in quotes (default "100mbit 1gbit 10gbit")
   --size BYTES    of the tensor (default 64M)
@@ -20,23 +23,25 @@ shaped.md into bench/out/shaped.
   --rounds N      default 3
   --iters N       iterations in a round (default 5)
   --codecs LIST   in quotes, "push|pull" each or one for both, ';' between
-                  (default: bf16, q8, topk 1 % with coded indices)
+                  (default: bf16, q8, topk 1 % with coded indices); dense
+                  always comes first, and "" is that alone
   --store NAME    also copy the results to bench/results/NAME-*
   --help
 
-Example: bench/shaped_pushpull.sh --rates 1gbit --codecs "q8;topk:0.01+q8+rice"
+Example: bench/shaped_bench.sh --rates 1gbit --codecs "q8;topk:0.01+q8+rice"
 TEXT
 }
 
-say() { echo "shaped_pushpull.sh: $*" >&2; }
+say() { echo "shaped_bench.sh: $*" >&2; }
 die() { say "$1"; exit "${2:-1}"; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
-# shellcheck source=find.sh
-. "$here/find.sh"
+# shellcheck source=common.sh
+. "$here/common.sh"
 out=$here/out/shaped
 build=
+what=pushpull
 rates="100mbit 1gbit 10gbit"
 size=64M
 workers=2
@@ -45,20 +50,15 @@ rounds=3
 iters=5
 codecs="bf16;q8;topk:0.01+q8+rice"
 store=
-command="bench/shaped_pushpull.sh"
-for word in "$@"; do
-    case $word in
-    *[\ \;]*) command+=" \"$word\"" ;;
-    *) command+=" $word" ;;
-    esac
-done
+find_command shaped_bench.sh "$@"
 
 while [ $# -gt 0 ]; do
     case $1 in
-    --build | --rates | --size | --workers | --shards | --rounds | --iters | \
+    --what | --build | --rates | --size | --workers | --shards | --rounds | --iters | \
         --codecs | --store)
         [ $# -ge 2 ] || die "$1 needs a value; see --help" 2
         case $1 in
+        --what) what=$2 ;;
         --build) build=$2 ;;
         --rates) rates=$2 ;;
         --size) size=$2 ;;
@@ -78,6 +78,11 @@ for number in "$rounds" "$iters" "$workers"; do
     [[ $number =~ ^[1-9][0-9]*$ ]] ||
         die "'$number': a whole number is needed" 2
 done
+case $what in
+pushpull) ;;
+allreduce) shards=0 ;;
+*) die "--what '$what': pushpull or allreduce" 2 ;;
+esac
 [[ $shards =~ ^[0-9]+$ ]] || die "'$shards': a whole number is needed" 2
 [ "$(id -u)" = 0 ] || die "network namespaces need root; run it with sudo"
 
@@ -86,16 +91,17 @@ gradpush=$program
 rm -rf "$out"
 mkdir -p "$out/raw"
 
-IFS=';' read -ra pipelines <<<"none;$codecs"
+IFS=';' read -ra pipelines <<<"none${codecs:+;$codecs}"
 run() { # RATE NUMBER ROUND
-    local pipeline=${pipelines[$2]} push pull
-    push=${pipeline%%|*}
-    pull=${pipeline#*|}
+    local pipeline=${pipelines[$2]} options
+    options=(--codec "${pipeline%%|*}")
+    [ "$what" != pushpull ] ||
+        options+=(--shards "$shards" --pull-codec "${pipeline#*|}")
     timeout 900 "$here/shaped.sh" --once --workers "$workers" \
         --shards "$shards" --build "$(dirname "$(dirname "$gradpush")")" \
-        --timeout 600 "$1" -- "$gradpush" bench pushpull --netns '{netns}' \
-        --workers "$workers" --shards "$shards" -b "$size" -e "$size" \
-        -n "$iters" -w 1 --codec "$push" --pull-codec "$pull" \
+        --timeout 600 "$1" -- "$gradpush" bench "$what" --netns '{netns}' \
+        --workers "$workers" -b "$size" -e "$size" \
+        -n "$iters" -w 1 "${options[@]}" \
         --json "$out/raw/$1.$2.$3.json" >/dev/null ||
         say "failed: $pipeline at $1"
 }
