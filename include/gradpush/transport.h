@@ -65,11 +65,14 @@ extern "C" {
  * rest belongs to the engine and travels unchanged.
  */
 typedef struct gp_msg {
-    uint8_t type;         /**< gp_msg_type; see docs/protocol.md */
-    uint8_t dtype;        /**< gp_dtype of the tensor */
-    uint16_t flags;       /**< GP_MSG_* */
-    uint16_t slot;        /**< landing slot this push occupies */
-    int32_t status;       /**< gp_status for answers */
+    uint8_t type;   /**< gp_msg_type; see docs/protocol.md */
+    uint8_t dtype;  /**< gp_dtype of the tensor */
+    uint16_t flags; /**< GP_MSG_* */
+    uint16_t slot;  /**< landing slot this push occupies */
+    union {
+        int32_t status;   /**< gp_status for answers */
+        int32_t priority; /**< of PUSH, PULL and LOOKUP: that of the answer */
+    };
     uint64_t job;         /**< hash of the job's identity */
     uint32_t worker;      /**< sender: worker rank, or shard index */
     uint32_t incarnation; /**< how often the sender was started anew */

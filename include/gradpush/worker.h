@@ -85,7 +85,9 @@ typedef struct gp_tensor_options {
     gp_dtype dtype;
     uint64_t count;   /**< elements, at least 1 */
     uint64_t columns; /**< length of a matrix's rows; 0 or 1: a vector */
-    int32_t priority; /**< higher goes first; front layers should */
+    int32_t priority; /**< higher goes first, to shards and back; front layers
+                           should. Results of others may wait meanwhile, but
+                           never for ever. */
     /** Push pipeline, "auto" (the fastest of none and codec_candidates, as
      *  measured on this processor and link), or up to 8 alternatives as in
      * "none|q8|topk:0.01+rice", between which each push may choose (the last,

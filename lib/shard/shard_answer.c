@@ -152,9 +152,11 @@ send_shot(gp_shard *s, gp_peer *peer, gp_entry *e)
         msg.flags |= GP_MSG_PAYLOAD_CRC;
     }
     status = gp_peer_post(s, peer, &msg, shot->bytes, cookie);
-    if (status == GP_OK)
-        gp_shot_lend(c, e, shot);
-    return status;
+    if (status != GP_OK)
+        return status;
+    gp_shot_lend(c, e, shot);
+    gp_entry_posted(peer, e, msg.payload);
+    return GP_OK;
 }
 
 static gp_status
@@ -190,42 +192,41 @@ send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
         msg.payload_crc = c->crc;
         msg.flags |= GP_MSG_PAYLOAD_CRC;
     }
-    return gp_peer_post(s, peer, &msg, payload, s->chunk_of[c->number]);
+    status = gp_peer_post(s, peer, &msg, payload, s->chunk_of[c->number]);
+    if (status == GP_OK)
+        gp_entry_posted(peer, e, msg.payload);
+    return status;
 }
 
-/* Sends answers until the transport is full; the rest waits for the next
- * turn, as do parameters of which too many copies are under way. */
-void
-gp_shard_send_due(gp_shard *s, gp_peer *peer)
+static gp_status
+send_answer(gp_shard *s, gp_peer *peer, gp_entry *e)
 {
-    gp_list *item = peer->backlog.next;
-
-    while (item != &peer->backlog) {
-        gp_entry *e = GP_CONTAINER_OF(item, gp_entry, due);
-        bool ack = e->answer == ANSWER_ACK;
-        bool agreed = e->answer == ANSWER_AGREE;
-        gp_status status = ack      ? send_ack(s, peer, e)
-                           : agreed ? gp_entry_send_agreed(s, peer, e)
-                                    : send_result(s, peer, e);
-
-        item = item->next; /* sending may have changed what follows */
-        if (status == GP_PENDING)
-            continue;
-        if (status == GP_AGAIN || status == GP_ERR_PEER_LOST)
-            return;
-        if (status != GP_OK) {
-            gp_shard_fail(s, status, "shard cannot answer: %s",
-                          gp_last_error());
-            return;
-        }
-        if (!ack && !agreed && peer->local && e->chunk->lent) {
-            e->chunk->lent = NULL;
-            e->chunk->spent = true;
-        }
-        if (!ack || !e->pending)
-            e->answer = ANSWER_NONE;
-        gp_list_remove(&e->due);
+    switch (e->answer) {
+    case ANSWER_ACK:
+        return send_ack(s, peer, e);
+    case ANSWER_AGREE:
+        return gp_entry_send_agreed(s, peer, e);
+    default:
+        return send_result(s, peer, e);
     }
+}
+
+gp_status
+gp_entry_answer(gp_shard *s, gp_peer *peer, gp_entry *e)
+{
+    gp_chunk *c = e->chunk;
+    gp_status status = send_answer(s, peer, e);
+
+    if (status != GP_OK)
+        return status;
+    if (e->answer == ANSWER_RESULT && peer->local && c->lent) {
+        c->lent = NULL;
+        c->spent = true;
+    }
+    if (e->answer != ANSWER_ACK || !e->pending)
+        e->answer = ANSWER_NONE;
+    gp_entry_disown(e);
+    return GP_OK;
 }
 
 void
@@ -240,6 +241,7 @@ gp_shard_sent(gp_shard *s, gp_peer *peer, uint64_t cookie)
     if (s->worker[peer->rank] != peer) /* another life of this rank */
         return;
     c = &s->chunk[cookie - 1];
+    gp_entry_sent(peer, &c->entry[peer->rank]);
     if (shot > 0) {
         gp_shot_return(c, &c->entry[peer->rank], shot - 1);
         return;
@@ -269,7 +271,9 @@ gp_shard_orphan(gp_shard *s, gp_peer *peer)
         gp_chunk *c = &s->chunk[i];
         gp_entry *e = &c->entry[peer->rank];
 
-        gp_list_remove(&e->due);
+        gp_entry_disown(e);
+        e->posted = 0;
+        e->unsent = 0;
         c->sending -= c->rows ? 0 : e->in_flight;
         e->in_flight = 0;
         gp_shots_orphan(c, e);

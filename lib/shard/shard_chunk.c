@@ -342,7 +342,7 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
         offend(s, peer);
         return;
     }
-    gp_list_remove(&e->due); /* of a copy: it was answered before */
+    gp_entry_disown(e); /* of a copy: it was answered before */
     e->payload = event->payload;
     e->length = m->payload;
     e->rows = rows.pushed;
@@ -354,6 +354,7 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
     e->answer = m->flags & GP_MSG_WANT ? ANSWER_RESULT : ANSWER_ACK;
     e->answer_version = m->step + 1;
     e->init_answer = (m->flags & GP_MSG_INIT) != 0;
+    gp_entry_ask(s, e, m->priority);
     e->weight = m->flags & GP_MSG_WEIGHT ? gp_bits_double(m->credits) : 1.0;
     peer->held |= gp_push_slots(s, m);
     if (m->flags & GP_MSG_INIT) {
@@ -403,6 +404,7 @@ take_pull(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
     e->answer = ANSWER_RESULT;
     e->answer_version = m->step;
     e->init_answer = (m->flags & GP_MSG_INIT) != 0;
+    gp_entry_ask(s, e, m->priority);
     if (c->tensor->arrives && !e->init_answer)
         gp_chunk_pull(s, c);
     else

@@ -40,8 +40,10 @@
 #define SHARD_REPORT_NS   500000000u  /* how often workers hear who is late */
 #define SHARD_LOG_NS      4000000000u /* ... and how often it is logged */
 #define SHARD_RELIEF_NS   5000000u
-#define SHARD_FLUSH_BYTES 32768u /* data from here on leaves at once */
-#define SHARD_SHOTS       4u     /* parameters on their way, at most */
+#define SHARD_FLUSH_BYTES 32768u  /* data from here on leaves at once */
+#define SHARD_SHOTS       4u      /* parameters on their way, at most */
+#define SHARD_UNSENT      524288u /* bytes that no answer passes any more */
+#define SHARD_PATIENCE    15u     /* answers that may pass the oldest one */
 
 typedef enum peer_state {
     PEER_STRANGER, /* connected, has not proven anything */
@@ -52,7 +54,10 @@ typedef enum peer_state {
 
 typedef struct gp_peer {
     gp_list link;    /* in gp_shard.peers */
-    gp_list backlog; /* entries whose answers are due */
+    gp_list backlog; /* entries whose answers are due, by priority ... */
+    gp_list ages;    /* ... and those of them that are results, by age */
+    uint32_t passed; /* results that went before the oldest, in a row */
+    uint64_t unsent; /* bytes of results posted and not SENT */
     const gp_transport_ops *ops;
     gp_domain *domain;
     gp_endpoint *ep;
@@ -90,6 +95,7 @@ typedef enum answer_kind {
 
 typedef struct gp_entry {
     gp_list due; /* in the peer's backlog */
+    gp_list age; /* in gp_peer.ages */
     const void *payload;
     void *stash; /* the payload's copy when its slot was needed */
     size_t length;
@@ -98,7 +104,10 @@ typedef struct gp_entry {
     uint64_t cookie, aux;
     uint64_t answer_version; /* RESULT is due at this version */
     answer_kind answer;
-    int codec; /* of the pending push: which alternative */
+    int32_t priority; /* of the answer */
+    uint32_t posted;  /* results not SENT ... */
+    uint64_t unsent;  /* ... and their bytes */
+    int codec;        /* of the pending push: which alternative */
     float proposal;
     bool pending;
     bool init_answer;
@@ -251,9 +260,12 @@ struct gp_shard {
     float *scaled; /* a push that is multiplied before it is added */
     size_t scaled_count;
     gp_row_budget rows_budget; /* of all its tensors of rows */
-    uint64_t arrivals;         /* pushes that had to wait, for their order */
-    uint64_t late; /* pushes of no step, which were dropped or carried */
-    float *hot;    /* the sum of a step whose result travels encoded */
+    bool ranked;      /* not all of what was asked for has one priority ... */
+    bool prioritized; /* ... and this one: */
+    int32_t priority;
+    uint64_t arrivals; /* pushes that had to wait, for their order */
+    uint64_t late;     /* pushes of no step, which were dropped or carried */
+    float *hot;        /* the sum of a step whose result travels encoded */
     size_t hot_count;
     gp_codec_input input[GP_CODEC_FOLD]; /* of a run that is being folded */
     gp_codec_context context[GP_CODEC_FOLD];
@@ -343,7 +355,6 @@ void gp_entry_free(gp_shard *s, gp_peer *peer, gp_entry *e);
 gp_status gp_entry_stash(gp_shard *s, gp_peer *peer, gp_entry *e);
 uint64_t gp_push_slots(const gp_shard *s, const gp_msg *push);
 bool gp_peer_is_full(const gp_shard *s, const gp_peer *peer);
-void gp_entry_owe(gp_peer *peer, gp_entry *e);
 void gp_entry_settle(gp_shard *s, gp_chunk *c, uint32_t rank);
 void gp_chunk_initialize(gp_shard *s, gp_chunk *c);
 void gp_chunk_resume(gp_shard *s, gp_chunk *c);
@@ -439,9 +450,19 @@ void gp_shard_pull(gp_shard *s, gp_peer *peer, const gp_msg *msg);
 void gp_shard_lookup(gp_shard *s, gp_peer *peer, const gp_event *event);
 void gp_shard_relieve(gp_shard *s, gp_peer *peer);
 
+/* shard_queue.c: in which order */
+void gp_entry_ask(gp_shard *s, gp_entry *e, int32_t priority);
+void gp_entry_owe(gp_peer *peer, gp_entry *e);
+void gp_entry_disown(gp_entry *e);
+/* A result of so many bytes was handed to the transport, or has left. */
+void gp_entry_posted(gp_peer *peer, gp_entry *e, uint64_t bytes);
+void gp_entry_sent(gp_peer *peer, gp_entry *e);
+void gp_shard_send_due(gp_shard *s, gp_peer *peer);
+
 /* shard_answer.c */
 void gp_shard_sent(gp_shard *s, gp_peer *peer, uint64_t cookie);
-void gp_shard_send_due(gp_shard *s, gp_peer *peer);
+/* Answers what is due; GP_PENDING: not now, but others may be answered. */
+gp_status gp_entry_answer(gp_shard *s, gp_peer *peer, gp_entry *e);
 void gp_shard_orphan(gp_shard *s, gp_peer *peer);
 void gp_shard_check_left(gp_shard *s);
 

@@ -100,6 +100,7 @@ gp_shard_accept(gp_shard *s, const gp_event *event, shard_link *link)
     peer->ep = event->ep;
     peer->deadline = gp_deadline(s->handshake_timeout);
     gp_list_init(&peer->backlog);
+    gp_list_init(&peer->ages);
     gp_list_insert(&s->peers, &peer->link);
     link->ops->ep_set_user(event->ep, peer);
     memcpy(challenge.nonce, peer->nonce, sizeof(challenge.nonce));

@@ -368,6 +368,7 @@ gp_rows_send(gp_shard *s, gp_peer *peer, gp_entry *e)
     status = gp_peer_post(s, peer, &msg, out, s->chunk_of[c->number]);
     if (status != GP_OK)
         return status;
+    gp_entry_posted(peer, e, msg.payload);
     e->in_flight = 1;
     e->given = c->version;
     return GP_OK;

@@ -42,13 +42,6 @@ gp_entry_stash(gp_shard *s, gp_peer *peer, gp_entry *e)
     return GP_OK;
 }
 
-void
-gp_entry_owe(gp_peer *peer, gp_entry *e)
-{
-    gp_list_remove(&e->due);
-    gp_list_insert(&peer->backlog, &e->due);
-}
-
 bool
 gp_shard_is_local(const gp_shard *s, int64_t rank)
 {

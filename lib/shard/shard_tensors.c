@@ -142,6 +142,7 @@ open_chunk(gp_shard *s, gp_chunk *c)
     c->restored = differs && t->spec->restored ? 0 : c->info->count;
     for (int64_t r = 0; r < s->size; r++) {
         gp_list_init(&c->entry[r].due);
+        gp_list_init(&c->entry[r].age);
         c->entry[r].chunk = c;
         c->entry[r].next_step = t->spec->first_step;
         c->entry[r].joined = c->entry[r].given = t->spec->first_step;

@@ -184,6 +184,7 @@ describe(gp_op *op, gp_msg *msg)
     msg->pipeline = gp_kind_is_init(r->kind) ? gp_pipeline_id(t->native)
                                              : t->push.id[r->codec];
     msg->cookie = op->cookie;
+    msg->priority = r->priority;
     if (gp_kind_is_init(r->kind))
         msg->flags |= GP_MSG_INIT;
     if (r->kind == OP_PUSH_PULL && gp_op_sends_push(op))
@@ -501,6 +502,7 @@ send_proposal(gp_op *op)
     describe(op, &msg);
     msg.type = GP_MSG_PROPOSE;
     msg.flags = 0;
+    msg.priority = 0;
     msg.credits = 0;
     msg.aux = gp_float_bits(op->shared);
     status = gp_conn_post(conn, &msg, NULL, NULL, 0);
