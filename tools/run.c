@@ -607,6 +607,10 @@ check_members(gp_run *run)
         set_phase(run, PHASE_DRAINING, DRAIN_SECONDS);
     } else if (workers == 0 && run->phase == PHASE_RUNNING) {
         set_phase(run, PHASE_LEAVING, SHARDS_SECONDS);
+    } else if (run->least && run->succeeded && shards == 0 &&
+               run->phase == PHASE_RUNNING) {
+        /* Who has not found the job yet never will. */
+        set_phase(run, PHASE_LEAVING, SETTLE_SECONDS);
     }
 }
 

@@ -412,7 +412,8 @@ gt_comm_register(gt_comm *comm, const gt_options *options, uint64_t steps,
     for (size_t i = 0; !comm->parts && i < 2 * mlp->layers && status == GP_OK;
          i++)
         status = register_tensor(comm, options, steps, i);
-    if (status == GP_OK)
+    /* Its steps would be such as all workers must take together. */
+    if (status == GP_OK && !comm->elastic)
         status = register_sums(comm);
     return status == GP_OK ? GP_OK
                            : gt_fail_engine(status, "cannot start the job");
@@ -540,13 +541,14 @@ gt_comm_version(const gt_comm *comm)
     return gp_tensor_version(comm->tensors[0]);
 }
 
-/* Nobody pushes between the barrier and the next sum, so all get the same. */
+/* Nobody pushes between the barrier and the next sum, so all get the same.
+ * Workers that come and go are not in the same epoch, and do not add up. */
 gp_status
 gt_comm_refresh(gt_comm *comm)
 {
     gp_status status = gp_worker_rest(comm->worker);
 
-    if (status == GP_OK)
+    if (status == GP_OK && !comm->elastic)
         status = gp_barrier(comm->worker);
     if (status == GP_OK)
         status = pull_all(comm);

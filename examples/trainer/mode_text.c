@@ -51,12 +51,17 @@ static gp_status
 settle_elastic(gt_options *o)
 {
     const char *with = NULL;
+    bool local = o->mode_kind == GT_MODE_LOCAL;
 
-    if (o->mode_kind != GT_MODE_SYNC)
-        with = "a --mode other than sync";
+    if (o->mode_kind == GT_MODE_ALLREDUCE)
+        with = "--mode allreduce: a ring of workers needs them all, and nobody "
+               "else has the parameters";
+    else if (local && strncmp(o->outer, "mean", 4) == 0)
+        with = "--outer mean, which leaves the parameters to the workers: "
+               "sgd:lr=1, which is the default, does the same";
     else if (gt_layout_cuts(&o->layout))
         with = "--parallel tensor and pipeline";
-    else if (o->update_given && o->update == GT_UPDATE_WORKER)
+    else if (!local && o->update_given && o->update == GT_UPDATE_WORKER)
         with = "--update worker";
     else if (o->checkpoint || o->resume)
         with = "--checkpoint and --resume";
@@ -71,9 +76,18 @@ settle_elastic(gt_options *o)
     if (with)
         return gt_fail(GP_ERR_CONFIG, "--min-workers does not go with %s",
                        with);
-    o->update = GT_UPDATE_SHARD;
+    if (!local)
+        o->update = GT_UPDATE_SHARD;
     o->update_given = true;
     return GP_OK;
+}
+
+uint32_t
+gt_options_period(const gt_options *o)
+{
+    return o->mode_kind == GT_MODE_LOCAL
+               ? (uint32_t)strtoul(o->mode + strlen("local:"), NULL, 10)
+               : 1;
 }
 
 static gp_status settle_kind(gt_options *o);

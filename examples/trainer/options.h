@@ -98,6 +98,8 @@ gp_status gt_options_settle(gt_options *options);
 /* --slow, and whether --mode goes with the others. */
 gp_status gt_options_slow(const char *text, gt_options *options);
 gp_status gt_options_settle_mode(gt_options *options);
+/* Steps that a worker makes for one of the tensors: more with --mode local. */
+uint32_t gt_options_period(const gt_options *options);
 
 /* --device, and whether the other options go with it; after the layout. */
 gp_status gt_options_device(const char *text, gt_options *options);

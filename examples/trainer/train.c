@@ -26,6 +26,7 @@
 #define EVALUATE_ROWS 256
 #define GPU_ROWS      1024
 #define LOSS_UNIT     0x1p20
+#define MEMBERS_EVERY 16 /* steps, where workers are not in the same */
 
 /* --- setting up --- */
 
@@ -121,27 +122,59 @@ resume(gt_trainer *t)
     return status;
 }
 
+/* Whether workers go on until all of them together have done an epoch's work,
+ * rather than each its part. */
+static bool
+shares_work(const gt_trainer *t)
+{
+    return t->comm && (t->options->mode_kind == GT_MODE_FREE ||
+                       t->options->mode_kind == GT_MODE_BACKUPS);
+}
+
 static bool
 is_elastic(const gt_trainer *t)
 {
     return t->comm && t->options->min_workers > 0;
 }
 
+/* Steps of a tensor for one of the job: all workers' pushes are, or rounds of
+ * local steps. */
+static uint64_t
+to_steps(const gt_trainer *t, uint64_t version)
+{
+    if (t->options->mode_kind == GT_MODE_FREE)
+        return version / t->size;
+    return version * gt_options_period(t->options);
+}
+
 /* One that comes late begins where the others are. */
 static void
 catch_up(gt_trainer *t)
 {
-    t->steps = gt_comm_version(t->comm);
+    t->steps = to_steps(t, gt_comm_version(t->comm));
     t->epoch = (uint32_t)(t->steps / t->loader.steps);
     gt_loader_shuffle(&t->loader, t->epoch);
 }
 
+/* Who steps with the others asks when they do, which is when all push; others
+ * ask now and then. */
+static bool
+asks_for_members(const gt_trainer *t, size_t step)
+{
+    if (shares_work(t))
+        return step % MEMBERS_EVERY == 0;
+    return t->steps % gt_options_period(t->options) == 0;
+}
+
 /* Deals the samples of the next step among those who are there. */
 static gp_status
-begin_step(gt_trainer *t)
+begin_step(gt_trainer *t, size_t step)
 {
-    gp_status status = gt_trainer_settle(t);
+    gp_status status;
 
+    if (!asks_for_members(t, step))
+        return GP_OK;
+    status = gt_trainer_settle(t);
     return status == GP_OK
                ? gt_comm_begin_step(t->comm, &t->loader.rank, &t->loader.size)
                : status;
@@ -517,22 +550,15 @@ combine(gt_trainer *t, const gt_score *train, const gt_score *test,
     return GP_OK;
 }
 
-/* Whether workers go on until all of them together have done an epoch's work,
- * rather than each its part. */
-static bool
-shares_work(const gt_trainer *t)
-{
-    return t->comm && (t->options->mode_kind == GT_MODE_FREE ||
-                       t->options->mode_kind == GT_MODE_BACKUPS);
-}
-
 /* The version that an epoch's steps lead to. */
 static void
 set_goal(gt_trainer *t)
 {
     bool free = t->options->mode_kind == GT_MODE_FREE;
 
-    if (t->goal == 0)
+    if (is_elastic(t)) /* whenever it came */
+        t->goal = t->epoch * t->loader.steps * (free ? t->size : 1);
+    else if (t->goal == 0)
         t->goal = t->steps; /* of the run before */
     t->goal += t->loader.steps * (free ? t->size : 1);
 }
@@ -591,13 +617,14 @@ train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
 {
     double start = gt_now();
     gp_status status = GP_OK;
-    size_t begun = is_elastic(t) ? t->steps % t->loader.steps : 0, s = begun;
+    bool joins = is_elastic(t) && !shares_work(t);
+    size_t begun = joins ? t->steps % t->loader.steps : 0, s = begun;
 
     set_goal(t);
     for (; goes_on(t, s) && status == GP_OK; s++) {
         status = begin_lap(t, s);
         if (status == GP_OK && is_elastic(t))
-            status = begin_step(t);
+            status = begin_step(t, s);
         if (status == GP_OK)
             status = gt_trainer_step(t, s % t->loader.steps, score);
         if (status == GP_OK)

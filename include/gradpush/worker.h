@@ -441,6 +441,9 @@ typedef struct gp_members {
  * the others are at, see gp_tensor_version(). The others need no gp_broadcast()
  * again; the root of the first one should be ranks[0].
  *
+ * Where no tensor has mode sync (without backups) or local it does not wait for
+ * the others' calls: each may call it when it likes.
+ *
  * Without elastic it does not wait: all workers take part.
  *
  * Not from two threads at once.

@@ -8,8 +8,9 @@
  * told by the version that its worker was given last.
  *
  * A worker's own number of pushes, next_step, is what identifies a push, and
- * what ssp compares. It belongs to the rank, not to the process: a worker that
- * was started anew goes on counting where the one before it was.
+ * what ssp compares. A process that comes to a job under way counts from the
+ * beginning, and so that it holds nobody up, is compared as if it had made as
+ * many as the slowest of those who are there.
  */
 #include "shard/fold.h"
 #include "shard/shard_rows.h"
@@ -21,7 +22,7 @@ counts(const gp_shard *s, int64_t rank)
 {
     const gp_peer *peer = s->worker[rank];
 
-    if (s->left[rank])
+    if (s->left[rank] || !gp_rank_is_awaited(s, (uint32_t)rank))
         return false;
     return !peer || !peer->rests || peer->pushed > peer->rest_after;
 }
@@ -34,6 +35,16 @@ comes(const gp_shard *s, int64_t rank)
     return counts(s, rank) && !(s->worker[rank] && s->worker[rank]->waits);
 }
 
+/* As many as there are, not counting backups. */
+static uint32_t
+wanted(const gp_shard *s, const gp_chunk *c)
+{
+    uint32_t all = s->elastic ? gp_shard_members_here(s) : (uint32_t)s->size;
+    uint32_t backups = c->tensor->mode.backups;
+
+    return all > backups ? all - backups : 1;
+}
+
 /* Pushes that make a step: fewer when not so many can come any more. */
 static uint32_t
 needed(const gp_shard *s, const gp_chunk *c)
@@ -43,7 +54,23 @@ needed(const gp_shard *s, const gp_chunk *c)
     for (int64_t r = 0; r < s->size; r++)
         possible += c->entry[r].joined <= c->version &&
                     (comes(s, r) || c->entry[r].pending);
-    return GP_MIN((uint32_t)s->size - c->tensor->mode.backups, possible);
+    return GP_MIN(wanted(s, c), possible);
+}
+
+/* What ssp compares. */
+static uint64_t
+clock_of(const gp_entry *e)
+{
+    return e->next_step + e->ahead;
+}
+
+/* Whether there is nothing yet that a newcomer could begin with: whoever began
+ * the job has not said what the parameters are. */
+static bool
+is_unborn(const gp_chunk *c)
+{
+    return !c->initialized && !c->rows &&
+           c->version == c->tensor->spec->first_step;
 }
 
 bool
@@ -53,10 +80,11 @@ gp_chunk_is_due(const gp_chunk *c, const gp_entry *e)
 
     if (!c->tensor->arrives)
         return e->answer_version <= c->version;
-    if (e->pending || e->joined > c->version)
+    if (e->pending || e->joined > c->version || (e->fresh && is_unborn(c)))
         return false;
-    return m->kind != GP_MODE_SSP || e->answer_version <= c->slowest ||
-           e->answer_version - c->slowest <= m->staleness;
+    return m->kind != GP_MODE_SSP ||
+           e->answer_version + e->ahead <= c->slowest ||
+           e->answer_version + e->ahead - c->slowest <= m->staleness;
 }
 
 bool
@@ -66,7 +94,7 @@ gp_chunk_lacks(const gp_shard *s, const gp_chunk *c, uint32_t rank)
 
     if (!counts(s, rank) || e->pending)
         return false;
-    return c->tensor->mode.kind == GP_MODE_SSP ? e->next_step == c->slowest
+    return c->tensor->mode.kind == GP_MODE_SSP ? clock_of(e) == c->slowest
                                                : e->joined <= c->version;
 }
 
@@ -94,8 +122,34 @@ find_slowest(const gp_shard *s, gp_chunk *c)
 
     for (int64_t r = 0; r < s->size; r++)
         if (counts(s, r))
-            least = GP_MIN(least, c->entry[r].next_step);
+            least = GP_MIN(least, clock_of(&c->entry[r]));
     c->slowest = least;
+}
+
+/* Where nobody counts, as far as anybody has come. */
+static uint64_t
+clock_to_join(const gp_shard *s, const gp_chunk *c, const gp_entry *e)
+{
+    uint64_t least = UINT64_MAX, most = 0;
+
+    for (int64_t r = 0; r < s->size; r++) {
+        const gp_entry *other = &c->entry[r];
+
+        most = GP_MAX(most, clock_of(other));
+        if (other != e && counts(s, r))
+            least = GP_MIN(least, clock_of(other));
+    }
+    return GP_MIN(least, most);
+}
+
+void
+gp_entry_restart(const gp_shard *s, gp_chunk *c, gp_entry *e, bool late)
+{
+    uint64_t first = c->tensor->spec->first_step;
+
+    e->ahead = clock_to_join(s, c, e) - first;
+    e->next_step = first;
+    e->fresh = late;
 }
 
 /* Sends what is due, and notes whether somebody waits. */

@@ -115,8 +115,12 @@ typedef struct gp_entry {
     double weight;         /* of the pending push */
     uint32_t rows, wanted; /* of one with rows: how many of both */
     /* When pushes are folded as they arrive: */
-    uint64_t joined;             /* first version with its last push in it */
-    uint64_t given;              /* version that its worker was given last */
+    uint64_t joined; /* first version with its last push in it */
+    uint64_t given;  /* version that its worker was given last */
+    /* Its process counts its pushes anew; what its rank had before, or would
+     * have, had it been there from the beginning. */
+    uint64_t ahead;
+    bool fresh;                  /* it has come to a job under way */
     uint64_t arrival;            /* order of those that wait */
     uint16_t shots[SHARD_SHOTS]; /* in_flight, by what they are sent from */
     struct gp_chunk *chunk;
@@ -236,6 +240,7 @@ struct gp_shard {
     uint32_t least, most;      /* members that a step begins with */
     uint32_t members_epoch;    /* of those that take part; 0: nobody yet */
     bool members_changed;      /* since then */
+    bool apart;                /* no step of any tensor waits for all */
     bool members_ended;        /* the last of them has left in order */
     uint64_t members_since_ns; /* since when somebody waits for a step, or 0 */
     uint64_t deserted_ns;      /* when to give up waiting for anybody, or 0 */
@@ -391,6 +396,8 @@ bool gp_chunk_lacks(const gp_shard *s, const gp_chunk *c, uint32_t rank);
 void gp_chunk_pull(gp_shard *s, gp_chunk *c);
 /* Who counts has changed: a worker has left, or rests. */
 void gp_shard_recount(gp_shard *s);
+/* A rank has a new process, which is to be as far as the others are. */
+void gp_entry_restart(const gp_shard *s, gp_chunk *c, gp_entry *e, bool late);
 void gp_shard_rest(gp_shard *s, gp_peer *peer, const gp_msg *msg);
 
 /* shard_shot.c */

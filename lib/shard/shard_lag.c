@@ -38,8 +38,9 @@ gp_lag_note(gp_shard *s, gp_chunk *c, const gp_entry *e)
     gp_lag *lag = &s->lag[e - c->entry];
     bool apart = c->tensor->arrives && c->tensor->mode.backups == 0;
     uint64_t now = gp_clock_ns(), before;
-    uint32_t count = gp_lag_push(lag, c->front, c->fronts, e->msg.step, now,
-                                 s->chunks, &before);
+    uint32_t count =
+        gp_lag_push(lag, c->front, c->fronts, e->msg.step + e->ahead, now,
+                    s->chunks, &before);
 
     if (count == 0 || count != expected(s, c))
         return;

@@ -11,6 +11,10 @@
  * under way, so the versions of a tensor's chunks are equal, and a newcomer
  * goes on from there.
  *
+ * Where no tensor has steps that need all workers (async, ssp, backups), nobody
+ * waits for the others' questions: each is answered at once, and a newcomer is
+ * let in at any moment. Each chunk then decides by itself where it begins.
+ *
  * Who dies or leaves is known to each shard by itself, at any moment: its
  * pushes that are here count, and nobody waits for others. A rank is told from
  * its former life by the incarnation.
@@ -71,8 +75,9 @@ gp_member_check_fit(const shard_tensor *t)
 {
     const char *what = NULL;
 
-    if (t->mode.kind != GP_MODE_SYNC || t->mode.backups > 0)
-        what = "modes other than sync";
+    if (t->mode.kind == GP_MODE_LOCAL && !gp_updater_keeps(&t->updater))
+        what = "mode local and updater mean, which leaves parameters to the "
+               "workers: sgd:lr=1 does the same, and keeps them";
     else if (t->updater.ops->norms || gp_updater_clips(&t->updater))
         what = "updaters that need the norm of whole tensors";
     else if (t->proposes || gp_codec_set_differs(&t->push))
@@ -99,7 +104,7 @@ gp_members_joined(gp_shard *s, gp_peer *peer)
 /* What the rank has left here of a former life makes room for this one. A push
  * of the open step that is in its sum already stays its part of it. */
 static void
-admit_to_chunk(gp_shard *s, gp_chunk *c, uint32_t rank)
+admit_to_chunk(gp_shard *s, gp_chunk *c, uint32_t rank, bool late)
 {
     gp_entry *e = &c->entry[rank];
     uint64_t open = c->version + (c->next_rank == s->size);
@@ -107,23 +112,28 @@ admit_to_chunk(gp_shard *s, gp_chunk *c, uint32_t rank)
     if (e->pending)
         gp_entry_free(s, NULL, e);
     e->pending = false;
+    if (c->tensor->arrives) {
+        gp_entry_restart(s, c, e, late);
+        return;
+    }
     e->next_step = GP_MAX(e->next_step, open);
     if (e->next_step == c->version)
         c->next_rank = GP_MIN(c->next_rank, rank);
 }
 
+/* @param late  the job has begun without it. */
 static void
-admit(gp_shard *s, gp_peer *peer)
+admit(gp_shard *s, gp_peer *peer, bool late)
 {
     GP_INFO("shard %lld: worker %u takes part", (long long)s->index,
             peer->rank);
-    peer->member = true;
     s->barrier[peer->rank] = s->barrier_count;
     for (uint32_t i = 0; i < s->chunks; i++)
-        admit_to_chunk(s, &s->chunk[i], peer->rank);
+        admit_to_chunk(s, &s->chunk[i], peer->rank, late);
+    peer->member = true;
 }
 
-/* To all who have asked. */
+/* To all who have asked and take part. */
 static gp_status
 tell_members(gp_shard *s)
 {
@@ -144,7 +154,7 @@ tell_members(gp_shard *s)
                 (gp_life){(uint32_t)r, s->worker[r]->incarnation};
     gp_member_list_encode(&list, bytes);
     for (int64_t r = 0; r < s->size; r++) {
-        if (!is_member(s->worker[r]))
+        if (!is_member(s->worker[r]) || !s->worker[r]->asks)
             continue;
         s->worker[r]->asks = false;
         msg.payload = gp_member_list_bytes(here);
@@ -160,15 +170,18 @@ tell_members(gp_shard *s)
 static bool
 may_begin(const gp_shard *s)
 {
-    uint32_t asking = 0;
+    uint32_t asking = 0, all = 0;
 
     for (int64_t r = 0; r < s->size; r++) {
-        if (is_member(s->worker[r]) && !s->worker[r]->asks)
+        bool asks = s->worker[r] && s->worker[r]->asks;
+
+        if (is_member(s->worker[r]) && !asks && !s->apart)
             return false;
-        asking += s->worker[r] && s->worker[r]->asks;
+        asking += asks;
+        all += asks || is_member(s->worker[r]);
     }
     return asking > 0 &&
-           (s->members_ended || asking >= GP_MIN(s->least, (uint32_t)s->size));
+           (s->members_ended || all >= GP_MIN(s->least, (uint32_t)s->size));
 }
 
 /* How many may still be let in. */
@@ -213,7 +226,7 @@ begin(gp_shard *s)
 
         if (!peer || !peer->asks || peer->member || places == 0)
             continue;
-        admit(s, peer);
+        admit(s, peer, s->members_epoch > 0);
         places--;
         s->members_changed = true;
     }
@@ -237,6 +250,7 @@ gp_members_gone(gp_shard *s, bool in_order)
     }
     for (uint32_t i = 0; i < s->chunks && s->fault == GP_OK; i++)
         gp_chunk_advance(s, &s->chunk[i]);
+    gp_shard_recount(s);
     gp_barrier_advance(s);
     begin(s);
 }
@@ -311,7 +325,7 @@ follow(gp_shard *s, const gp_member_list *list)
         if (!peer || peer->state != PEER_READY)
             continue;
         if (is_listed(list, peer) && !peer->member)
-            admit(s, peer);
+            admit(s, peer, list->epoch > 1);
     }
     for (int64_t r = 0; r < s->size; r++)
         if (is_member(s->worker[r]) && !is_listed(list, s->worker[r]))

@@ -113,6 +113,8 @@ gp_chunk_initialize(gp_shard *s, gp_chunk *c)
     for (int64_t r = 0; r < s->size; r++)
         if (c->entry[r].answer == ANSWER_RESULT && c->entry[r].init_answer)
             gp_entry_settle(s, c, (uint32_t)r);
+    if (c->tensor->arrives)
+        gp_chunk_pull(s, c);
 }
 
 /* After results were sent: a step may have waited for that. */

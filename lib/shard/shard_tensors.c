@@ -109,6 +109,9 @@ open_tensors(gp_shard *s)
         if (status != GP_OK)
             return status;
     }
+    s->apart = s->list.count > 0;
+    for (uint32_t i = 0; i < s->list.count; i++)
+        s->apart &= s->tensor[i].arrives;
     return GP_OK;
 }
 

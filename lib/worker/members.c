@@ -127,7 +127,7 @@ gp_membership_catch_up(gp_tensor *t, uint64_t version)
 {
     gp_worker *w = t->worker;
 
-    if (!w->membership.elastic)
+    if (!w->membership.elastic || gp_mode_arrives(&t->mode))
         return;
     pthread_mutex_lock(&w->submit_lock);
     if (t->steps < version)

@@ -82,6 +82,13 @@ subtract_from_anchor(const gp_tensor *t, uint8_t *params)
     }
 }
 
+/* Whether a pull gives a newcomer what the others have. */
+static bool
+begins(const gp_tensor *t)
+{
+    return t->worker->membership.elastic && t->keeps && !t->anchored;
+}
+
 void
 gp_local_end(gp_request *r)
 {
@@ -90,12 +97,13 @@ gp_local_end(gp_request *r)
     bool round = r->kind == OP_PUSH_PULL;
     const uint8_t *values = r->kind == OP_INIT_PUSH ? r->grad : r->out;
 
-    if (r->kind == OP_PUSH || r->kind == OP_PULL)
+    if (r->kind == OP_PUSH || (r->kind == OP_PULL && !begins(t)))
         return;
     if (r->status == GP_OK && round && !t->keeps)
         subtract_from_anchor(t, r->out);
     if (r->status == GP_OK)
         memcpy(t->anchor, values, gp_tensor_bytes(t));
+    t->anchored |= r->status == GP_OK;
     if (!round)
         return;
     pthread_mutex_lock(&w->submit_lock);

@@ -215,6 +215,7 @@ struct gp_tensor {
     gp_mode mode;
     bool keeps;      /* results are parameters, which shards hold */
     uint8_t *anchor; /* local: parameters at the round's begin, owned */
+    bool anchored;   /* ... is known */
     /* Shared, under submit_lock. */
     uint32_t local_calls;                      /* of this round */
     double local_weight;                       /* likewise */

@@ -147,6 +147,8 @@ raw_send(raw *w, gp_msg *msg, const void *payload)
 {
     if (!msg->job)
         msg->job = w->job;
+    if (!msg->incarnation)
+        msg->incarnation = w->life;
     job_check(w->ops->post(w->ep, msg, payload, NULL, 0));
     job_check(w->ops->flush(w->ep));
 }

@@ -29,6 +29,7 @@ typedef struct raw {
     uint32_t shards;
     uint8_t restored; /* it says that it will restore a history */
     uint64_t job;
+    uint32_t life; /* incarnation */
     gp_grant grant;
     uint64_t credits; /* slots that came back since the last look */
     bool connected, closed;

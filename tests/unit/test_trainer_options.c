@@ -411,7 +411,7 @@ workers_that_come_and_go(void **state)
     static const struct {
         const char *option, *value, *says;
     } cases[] = {
-        {"--mode", "async", "a --mode other than sync"},
+        {"--mode", "allreduce", "--mode allreduce: a ring of workers"},
         {"--parallel", "tensor=2", "--parallel tensor"},
         {"--update", "worker", "--update worker"},
         {"--checkpoint", "folder", "--checkpoint and --resume"},
@@ -439,6 +439,36 @@ workers_that_come_and_go(void **state)
     }
 }
 
+/* Of local rounds the parameters must be on the shards. */
+static void
+modes_of_workers_that_come_and_go(void **state)
+{
+    static const struct {
+        const char *mode;
+        gt_update update;
+        uint32_t period;
+    } cases[] = {
+        {"async", GT_UPDATE_SHARD, 1},
+        {"ssp:4", GT_UPDATE_SHARD, 1},
+        {"sync:N-1", GT_UPDATE_SHARD, 1},
+        {"local:16", GT_UPDATE_WORKER, 16},
+    };
+    const char *words[] = {"gradpush-train", "--min-workers", "2",   "--mode",
+                           "local:4",        "--outer",       "mean"};
+    gt_options o = {0};
+
+    (void)state;
+    assert_int_equal(gt_options_parse(7, (char **)words, &o), GT_ACTION_USAGE);
+    assert_non_null(strstr(gt_last_error(), "--outer mean"));
+    for (size_t i = 0; i < GT_COUNT_OF(cases); i++) {
+        words[4] = cases[i].mode;
+        assert_int_equal(gt_options_parse(5, (char **)words, &o),
+                         GT_ACTION_TRAIN);
+        assert_int_equal(o.update, cases[i].update);
+        assert_int_equal(gt_options_period(&o), cases[i].period);
+    }
+}
+
 int
 main(void)
 {
@@ -455,6 +485,7 @@ main(void)
         cmocka_unit_test(report_has_the_documented_keys),
         cmocka_unit_test(modes_choose_where_updates_are),
         cmocka_unit_test(workers_that_come_and_go),
+        cmocka_unit_test(modes_of_workers_that_come_and_go),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
