@@ -118,6 +118,11 @@ open_rig(const gp_device_bench *b, rig *r)
                            .messages = r->chunks * b->workers,
                            .elements = (size_t)b->count};
     status = gp_coder_open(b->device, b->pipeline, &r->coder);
+    if (status == GP_OK && gp_coder_whole_bytes(r->coder, b->count))
+        status = gp_fail(GP_ERR_UNSUPPORTED,
+                         "codec %s looks at tensors as a whole, which is not "
+                         "measured on devices: use --device cpu",
+                         gp_pipeline_name(b->pipeline));
     if (status == GP_OK)
         status = gp_coder_reserve(r->coder, &room);
     if (status == GP_OK)

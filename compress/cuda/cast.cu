@@ -7,6 +7,7 @@
  * of a block handles elements 4i to 4i + 3 of each run of four times the
  * block's size, so that loads and stores of a warp are whole lines.
  */
+#include "compress/cuda/half.cuh"
 #include "compress/cuda/philox.cuh"
 
 #define CAST_TILE 8192u /* elements of a block of the grid */
@@ -15,39 +16,6 @@
 
 /* What is encoded, the word that launches carry. */
 enum { CAST_NONE = 0, CAST_FP16 = 1, CAST_BF16 = 2 };
-
-static __device__ __forceinline__ uint32_t
-half_from_float(float x)
-{
-    uint32_t b = __float_as_uint(x), a = b & GP_FP32_MAGNITUDE;
-    uint32_t sign = b >> 16 & 0x8000u;
-
-    if (a > GP_FP32_INFINITY)
-        return sign | 0x7e00u | (a >> 13 & 0x3ffu);
-    if (a == GP_FP32_INFINITY)
-        return sign | 0x7c00u;
-    if (a > 0x477fe000u)
-        return sign | 0x7bffu;
-    if (a < 0x38800000u) /* below 2^-14: adding 0.5 rounds to 2^-24 */
-        return sign | (__float_as_uint(__fadd_rn(__uint_as_float(a), 0.5f)) -
-                       0x3f000000u);
-    a += 0xc8000fffu + (a >> 13 & 1u);
-    return sign | a >> 13;
-}
-
-static __device__ __forceinline__ float
-float_from_half(uint32_t h)
-{
-    uint32_t sign = (h & 0x8000u) << 16, m = h & 0x3ffu;
-
-    if ((h & 0x7c00u) == 0x7c00u)
-        return __uint_as_float(sign | GP_FP32_INFINITY | m << 13 |
-                               (m ? 0x00400000u : 0u));
-    if ((h & 0x7c00u) == 0u)
-        return __uint_as_float(
-            sign | __float_as_uint(__fmul_rn(__uint2float_rn(m), 0x1p-24f)));
-    return __uint_as_float(sign | (((h & 0x7fffu) << 13) + (112u << 23)));
-}
 
 static __device__ __forceinline__ uint32_t
 bf16_from_float(float x)
@@ -65,14 +33,15 @@ template <int format>
 static __device__ __forceinline__ uint32_t
 to_half(float x)
 {
-    return format == CAST_FP16 ? half_from_float(x) : bf16_from_float(x);
+    return format == CAST_FP16 ? gp_half_from_float(x) : bf16_from_float(x);
 }
 
 template <int format>
 static __device__ __forceinline__ float
 from_half(uint32_t h)
 {
-    return format == CAST_FP16 ? float_from_half(h) : __uint_as_float(h << 16);
+    return format == CAST_FP16 ? gp_float_from_half(h)
+                               : __uint_as_float(h << 16);
 }
 
 /* One element: its code, and in place of it what it leaves. */

@@ -33,6 +33,7 @@ typedef struct gp_cuda_part {
     uint64_t length;                /* decode: of the message */
     uint64_t *encoded;              /* receives the length; NULL: it is fixed */
     void *space;                    /* what the codec asked for, or NULL */
+    void *whole;                    /* what was found of the whole tensor */
     uint64_t chosen;                /* selections: how many */
     gp_cuda_stream random;
     uint32_t first_block; /* of the launch's blocks */

@@ -186,6 +186,8 @@ gp_coder_open(gp_device *device, const gp_pipeline *pipeline, gp_coder **out)
     c->device = device;
     c->pipeline = pipeline;
     status = gp_coder_find_plan(pipeline, &c->plan);
+    if (status == GP_OK && c->plan.rounds)
+        status = device->ops->multiplies(device);
     if (status == GP_OK)
         status = gp_coder_reserve(c, &room);
     if (status != GP_OK) {
@@ -216,7 +218,7 @@ gp_coder_bound(const gp_coder *c, size_t count)
 bool
 gp_coder_fixed(const gp_coder *c)
 {
-    return !gp_coder_selects(c);
+    return !gp_coder_selects(c) && !c->plan.varies;
 }
 
 size_t

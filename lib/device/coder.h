@@ -27,6 +27,7 @@ typedef struct gp_coder_part {
     size_t count;             /* elements */
     const float *source;      /* encode */
     float *residual;          /* encode: error feedback; NULL: without */
+    void *whole;              /* encode: what gp_coder_prepare() left */
     float *target;            /* decode */
     /* Decode without `add`: what becomes of the elements of sums. Of a vote
      * the majority, 1 where there is none; of others a multiple, 0 being 1. */
@@ -41,6 +42,17 @@ typedef struct gp_coder_part {
      * is then unspecified. At once, or once the work is done. */
     uint32_t *status;
 } gp_coder_part;
+
+/* A tensor that its pipeline looks at whole, before its chunks are encoded; all
+ * of it in the device's memory. */
+typedef struct gp_coder_whole {
+    gp_codec_context context; /* of offset 0 */
+    size_t count;
+    const float *source;
+    float *residual; /* the source is added to it; NULL: without */
+    float *state;    /* what the codec remembers, or NULL */
+    void *whole;     /* gp_coder_whole_bytes(), 256-byte aligned */
+} gp_coder_whole;
 
 /* Messages of workers and the elements that are their sum. */
 typedef struct gp_coder_sum {
@@ -83,13 +95,20 @@ size_t gp_coder_bound(const gp_coder *coder, size_t count);
 bool gp_coder_fixed(const gp_coder *coder);
 size_t gp_coder_length(const gp_coder *coder, size_t count);
 
+/* What is kept of a tensor between gp_coder_prepare() and the encoding of its
+ * chunks; 0: these need no such call. Otherwise the call adds the source to the
+ * residual, which is what is encoded. */
+size_t gp_coder_whole_bytes(const gp_coder *coder, size_t count);
+
 /* Whether it can decode at all; gp_coder_decode() says what it lacks. */
 bool gp_coder_decodes(const gp_coder *coder);
 
-/* All three: GP_OK, GP_AGAIN when all slots are in use (nothing is queued: call
- * again later), GP_ERR_TOO_LARGE for more than there is room for,
+/* All of these: GP_OK, GP_AGAIN when all slots are in use (nothing is queued:
+ * call again later), GP_ERR_TOO_LARGE for more than there is room for,
  * GP_ERR_INVALID, GP_ERR_UNSUPPORTED for what the pipeline cannot do or when a
  * graph is being captured from the stream, or what the device says. */
+gp_status gp_coder_prepare(gp_coder *coder, const gp_coder_whole *tensors,
+                           size_t n, void *stream);
 gp_status gp_coder_encode(gp_coder *coder, const gp_coder_part *parts, size_t n,
                           void *stream);
 /* With `add` the decoded elements are added to the targets. */

@@ -69,6 +69,21 @@ size_t gp_coder_rotation_bytes(const gp_coder *c, size_t count);
 gp_status gp_coder_begin(gp_coder *c, const gp_coder_kernel *kernel,
                          const char *what, size_t n, void *stream,
                          gp_coder_batch *out);
+/* Random numbers of a part. */
+gp_cuda_stream gp_coder_random(const gp_coder *c,
+                               const gp_codec_context *context);
+/* Where the next part goes, told of its share of the grid; with `heads` also
+ * where there are no elements. */
+gp_cuda_part *gp_coder_place(gp_coder_batch *b, size_t i,
+                             const gp_coder_kernel *kernel, bool heads,
+                             size_t count);
+/* Queues one kernel over the parts of the call. */
+gp_status gp_coder_launch_one(gp_coder *c, const gp_coder_batch *b,
+                              const gp_coder_kernel *kernel, bool add,
+                              void *stream);
+/* coder_lowrank.c: and all of a tensor's. */
+gp_status gp_coder_launch_whole(gp_coder *c, const gp_coder_batch *b,
+                                void *stream);
 /* Queues the call. */
 gp_status gp_coder_finish(gp_coder *c, gp_coder_batch *b,
                           const gp_coder_kernel *kernel, bool add,

@@ -16,8 +16,8 @@ blocks_of(const gp_coder_kernel *kernel, uint64_t count)
     return count / kernel->tile + (count % kernel->tile != 0);
 }
 
-static gp_cuda_stream
-random_of(const gp_coder *c, const gp_codec_context *context)
+gp_cuda_stream
+gp_coder_random(const gp_coder *c, const gp_codec_context *context)
 {
     gp_cuda_stream out = {.shift = 0};
     gp_stream s;
@@ -31,10 +31,9 @@ random_of(const gp_coder *c, const gp_codec_context *context)
     return out;
 }
 
-/* Where the next part goes, told of its share of the grid. */
-static gp_cuda_part *
-place(gp_coder_batch *b, size_t i, const gp_coder_kernel *kernel, bool heads,
-      size_t count)
+gp_cuda_part *
+gp_coder_place(gp_coder_batch *b, size_t i, const gp_coder_kernel *kernel,
+               bool heads, size_t count)
 {
     b->parts[i] =
         (gp_cuda_part){.count = count, .first_block = (uint32_t)b->blocks};
@@ -57,7 +56,7 @@ place_selection(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
                 const gp_coder_part *p)
 {
     gp_cuda_part values = {.offset = p->context.offset,
-                           .random = random_of(c, &p->context)};
+                           .random = gp_coder_random(c, &p->context)};
     gp_select *s = &b->selects[i];
 
     (void)gp_coder_lay_select(c->pipeline, &c->plan, p->context.step, p->count,
@@ -92,7 +91,7 @@ place_rotation(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
                            .bytes = p->bytes,
                            .count = p->count,
                            .offset = p->context.offset,
-                           .random = random_of(c, &p->context),
+                           .random = gp_coder_random(c, &p->context),
                            .space = space + own,
                            .status = (uint32_t *)(space + own - 64)};
     gp_cuda_part *all = &b->parts[i];
@@ -129,6 +128,8 @@ take_space(const gp_coder *c, gp_coder_batch *b, size_t i,
         place_selection(c, b, i, space, p);
     else if (c->plan.rotated)
         place_rotation(c, b, i, space, p);
+    else if (!b->parts[i].status) /* of its own message, which is fed back */
+        b->parts[i].status = (uint32_t *)(space + bytes - 64);
     b->space += bytes;
     return GP_OK;
 }
@@ -150,25 +151,32 @@ gp_status
 gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
 {
     const gp_coder_kernel *kernel = encoder_of(c);
+    bool whole = c->plan.whole[0].tile; /* then it was done before */
     gp_status status;
     gp_coder_batch b;
 
     status = gp_coder_begin(c, kernel, "encode", n, stream, &b);
     for (size_t i = 0; i < n && status == GP_OK; i++) {
         const gp_coder_part *p = &parts[i];
-        gp_cuda_part *to = place(&b, i, kernel, c->plan.heads, p->count);
+        gp_cuda_part *to =
+            gp_coder_place(&b, i, kernel, c->plan.heads, p->count);
 
         to->source = p->source;
         to->residual = p->residual;
+        to->whole = p->whole;
         to->bytes = p->bytes;
         to->offset = p->context.offset;
         to->encoded = p->encoded;
-        to->random = random_of(c, &p->context);
+        to->random = gp_coder_random(c, &p->context);
         to->scale = c->plan.decay;
-        b.fades = b.fades || (p->residual && c->plan.decay != 1);
+        b.fades = b.fades || (p->residual && c->plan.decay != 1 && !whole);
         if (p->encoded && gp_coder_fixed(c))
             *p->encoded = gp_coder_length(c, p->count);
         status = gp_coder_check_bytes(p->bytes);
+        if (status == GP_OK && whole && !p->whole && p->count > 1)
+            status = gp_fail(GP_ERR_INVALID,
+                             "codec %s: the tensor was not looked at",
+                             c->pipeline->name);
         if (status == GP_OK)
             status = take_space(c, &b, i, p);
     }
@@ -202,8 +210,8 @@ gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
     for (size_t i = 0; i < n && status == GP_OK; i++) {
         const gp_coder_part *p = &parts[i];
         bool right = length_right(c, p->length, p->count);
-        gp_cuda_part *to =
-            place(&b, i, kernel, c->plan.heads && right, right ? p->count : 0);
+        gp_cuda_part *to = gp_coder_place(&b, i, kernel, c->plan.heads && right,
+                                          right ? p->count : 0);
 
         if (!right)
             *p->status = 1;
@@ -211,13 +219,13 @@ gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
         to->bytes = p->bytes;
         to->offset = p->context.offset;
         to->length = right ? p->length : 0;
-        to->random = random_of(c, &p->context);
+        to->random = gp_coder_random(c, &p->context);
         to->status = p->status;
         to->signs = p->signs;
         to->scale = p->scale != 0 ? p->scale : 1;
         b.ends = b.ends || p->signs || to->scale != 1;
         status = gp_coder_check_bytes(p->bytes);
-        if (status == GP_OK && gp_coder_around(c))
+        if (status == GP_OK && (gp_coder_around(c) || c->plan.reads))
             status = take_space(c, &b, i, p);
         if (gp_coder_around(c))
             b.sent[i].status = p->status;
@@ -243,7 +251,7 @@ list_messages(const gp_coder *c, gp_coder_batch *b, const gp_coder_sum *sum,
         b->messages[b->message_count++] =
             (gp_cuda_message){.bytes = in->bytes,
                               .length = in->length,
-                              .random = random_of(c, in->context)};
+                              .random = gp_coder_random(c, in->context)};
     }
     to->message = (const gp_cuda_message *)(b->slot->block + before);
     to->messages = (uint32_t)sum->inputs;
@@ -283,7 +291,8 @@ gp_coder_fold(gp_coder *c, const gp_coder_sum *sums, size_t n, bool add,
         if (status != GP_OK)
             break;
         if (list_messages(c, &b, &sums[i], &none)) {
-            gp_cuda_part *to = place(&b, i, kernel, false, sums[i].count);
+            gp_cuda_part *to =
+                gp_coder_place(&b, i, kernel, false, sums[i].count);
 
             to->message = none.message;
             to->messages = none.messages;
@@ -292,7 +301,7 @@ gp_coder_fold(gp_coder *c, const gp_coder_sum *sums, size_t n, bool add,
             to->status = sums[i].status;
         } else {
             *sums[i].status = 1;
-            (void)place(&b, i, kernel, false, 0);
+            (void)gp_coder_place(&b, i, kernel, false, 0);
         }
     }
     return status == GP_OK ? gp_coder_finish(c, &b, kernel, add, stream)

@@ -273,16 +273,27 @@ static const struct codec {
     /* GP_ERR_UNSUPPORTED says what there is no kernel for. */
     gp_status (*plan)(const gp_pipeline *pipeline, gp_coder_plan *plan);
 } codecs[] = {
-    {&gp_codec_none, plan_cast},          {&gp_codec_fp16, plan_cast},
-    {&gp_codec_bf16, plan_cast},          {&gp_codec_q8, plan_q8},
-    {&gp_codec_q4, plan_blocks},          {&gp_codec_q2, plan_blocks},
-    {&gp_codec_fp8, plan_blocks},         {&gp_codec_mxfp8, plan_blocks},
-    {&gp_codec_mxfp6, plan_blocks},       {&gp_codec_mxfp4, plan_blocks},
-    {&gp_codec_mxint8, plan_blocks},      {&gp_codec_sign, plan_sign},
-    {&gp_codec_onebit, plan_onebit},      {&gp_codec_vote, plan_vote},
-    {&gp_codec_qsgd, plan_qsgd},          {&gp_codec_natural_dither, plan_qsgd},
-    {&gp_codec_terngrad, plan_terngrad},  {&gp_codec_drive, gp_coder_plan_eden},
-    {&gp_codec_eden, gp_coder_plan_eden}, {NULL, NULL},
+    {&gp_codec_none, plan_cast},
+    {&gp_codec_fp16, plan_cast},
+    {&gp_codec_bf16, plan_cast},
+    {&gp_codec_q8, plan_q8},
+    {&gp_codec_q4, plan_blocks},
+    {&gp_codec_q2, plan_blocks},
+    {&gp_codec_fp8, plan_blocks},
+    {&gp_codec_mxfp8, plan_blocks},
+    {&gp_codec_mxfp6, plan_blocks},
+    {&gp_codec_mxfp4, plan_blocks},
+    {&gp_codec_mxint8, plan_blocks},
+    {&gp_codec_sign, plan_sign},
+    {&gp_codec_onebit, plan_onebit},
+    {&gp_codec_vote, plan_vote},
+    {&gp_codec_qsgd, plan_qsgd},
+    {&gp_codec_natural_dither, plan_qsgd},
+    {&gp_codec_terngrad, plan_terngrad},
+    {&gp_codec_drive, gp_coder_plan_eden},
+    {&gp_codec_eden, gp_coder_plan_eden},
+    {&gp_codec_powersgd, gp_coder_plan_powersgd},
+    {NULL, NULL},
 };
 
 static gp_status

@@ -53,8 +53,13 @@ typedef struct gp_coder_plan {
     uint32_t rotated; /* block of a transform; 0: there is none */
     /* Both: ahead of the array stage's decoder, and behind it. */
     gp_coder_kernel open[GP_CODER_AROUND], undo[GP_CODER_STEPS];
-    float decay; /* of residuals, at each step */
-    bool draws;  /* what is selected follows from random numbers */
+    /* One after the other, ahead of all chunks: begin, add, Q, P, end. */
+    gp_coder_kernel whole[GP_CODER_STEPS];
+    uint32_t rounds; /* of Q and P */
+    bool varies;     /* lengths follow from elements */
+    bool reads;      /* decoding takes space */
+    float decay;     /* of residuals, at each step */
+    bool draws;      /* what is selected follows from random numbers */
 } gp_coder_plan;
 
 /* Which kernels take a pipeline. GP_ERR_UNSUPPORTED names the stage, or the
@@ -68,6 +73,10 @@ gp_status gp_coder_check_bytes(const void *bytes);
 gp_status gp_coder_plan_rotation(const gp_pipeline *pipeline,
                                  gp_coder_plan *plan);
 gp_status gp_coder_plan_eden(const gp_pipeline *pipeline, gp_coder_plan *plan);
+
+/* coder_lowrank.c */
+gp_status gp_coder_plan_powersgd(const gp_pipeline *pipeline,
+                                 gp_coder_plan *plan);
 
 /* coder_select.c: adds the select and the index stage of a pipeline. */
 gp_status gp_coder_plan_select(const gp_pipeline *pipeline,

@@ -116,6 +116,13 @@ launch_all(gp_coder *c, const gp_coder_batch *b, const part_list *over,
     return status;
 }
 
+gp_status
+gp_coder_launch_one(gp_coder *c, const gp_coder_batch *b,
+                    const gp_coder_kernel *kernel, bool add, void *stream)
+{
+    return launch(c, b, &(part_list){0, b->blocks, false}, kernel, add, stream);
+}
+
 /* Selections: choose, encode what was chosen, and make a message of both.
  * Transforms: there, encode, and back. */
 static gp_status
@@ -188,6 +195,8 @@ queue(gp_coder *c, const gp_coder_batch *b, const gp_coder_kernel *kernel,
         status = launch_each(c, b, GP_KERNEL_gp_cuda_decay, kernel, stream);
     if (status != GP_OK)
         return status;
+    if (kernel == &c->plan.whole[1])
+        return gp_coder_launch_whole(c, b, stream);
     if (kernel == c->plan.undo)
         return launch_undo(c, b, add, stream);
     return gp_coder_around(c)

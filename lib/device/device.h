@@ -75,6 +75,16 @@ typedef struct gp_launch {
     void **args;          /* pointers to the arguments, copied by the call */
 } gp_launch;
 
+/* c (m x n) = op(a) (m x k) op(b) (k x n) of fp32, all by columns, `ld` apart,
+ * at multiples of 16 bytes. */
+typedef struct gp_product {
+    bool ta, tb; /* the factor is transposed */
+    size_t m, n, k;
+    const float *a, *b;
+    float *c;
+    size_t lda, ldb, ldc;
+} gp_product;
+
 /* One kind of device. No member that an open device can be used with is NULL.
  * `device` is one that this kind's open
  * returned; pointers named `device_*` came from its alloc (or lie inside such a
@@ -160,6 +170,13 @@ typedef struct gp_device_ops {
     /* GP_ERR_NOT_FOUND: this build has no such kernel for the device. */
     gp_status (*launch)(gp_device *device, const gp_launch *launch,
                         void *stream);
+
+    /* Whether there is a library for products, which is loaded. Else
+     * GP_ERR_UNSUPPORTED says what to install. */
+    gp_status (*multiplies)(gp_device *device);
+    /* Queues a product, in fp32 throughout: the same bits in every run. */
+    gp_status (*multiply)(gp_device *device, const gp_product *product,
+                          void *stream);
 
     /* A file descriptor that stands for memory of the device, which a network
      * card registers; the caller closes it. Both ends of the range are those of

@@ -99,6 +99,7 @@ cuda_close(gp_device *device)
 {
     if (!device)
         return;
+    gp_cuda_blas_close(gp_cuda_of(device));
     for (size_t i = 0; i < GP_CUDA_IMAGES; i++)
         if (gp_cuda_of(device)->module[i] && gp_cuda_enter(device) == GP_OK)
             (void)gp_cuda_leave(
@@ -271,6 +272,8 @@ const gp_device_ops gp_device_cuda = {
     .event_wait = gp_cuda_event_wait,
     .wait_value = gp_cuda_wait_value,
     .launch = gp_cuda_launch,
+    .multiplies = gp_cuda_multiplies,
+    .multiply = gp_cuda_multiply,
     .export_range = gp_cuda_export_range,
     .flush_writes = gp_cuda_flush_writes,
 };

@@ -204,6 +204,21 @@ host_export_range(gp_device *device, void *base, size_t bytes, int *fd)
                    "memory of the host needs no export: register it");
 }
 
+static gp_status
+host_multiplies(gp_device *device)
+{
+    (void)device;
+    return gp_fail(GP_ERR_UNSUPPORTED, "the host multiplies by itself");
+}
+
+static gp_status
+host_multiply(gp_device *device, const gp_product *product, void *stream)
+{
+    (void)product;
+    (void)stream;
+    return host_multiplies(device);
+}
+
 const gp_device_ops gp_device_host = {
     .kind = "host",
     .count = host_count,
@@ -232,6 +247,8 @@ const gp_device_ops gp_device_host = {
     .event_wait = host_event_record,
     .wait_value = host_wait_value,
     .launch = host_launch,
+    .multiplies = host_multiplies,
+    .multiply = host_multiply,
     .export_range = host_export_range,
     .flush_writes = host_synchronize,
 };

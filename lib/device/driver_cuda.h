@@ -87,6 +87,7 @@ typedef struct gp_cuda_device {
     pthread_mutex_t lock;            /* for what launches load */
     CUmodule module[GP_CUDA_IMAGES]; /* NULL: not loaded */
     CUfunction function[GP_KERNEL_COUNT];
+    struct gp_cuda_blas *blas; /* under the lock; NULL: not loaded */
 } gp_cuda_device;
 
 static inline gp_cuda_device *
@@ -138,6 +139,12 @@ gp_status gp_cuda_wait_value(gp_device *device, const uint32_t *pinned,
                              uint32_t value, void *stream);
 gp_status gp_cuda_launch(gp_device *device, const gp_launch *launch,
                          void *stream);
+
+/* blas_cuda.c */
+gp_status gp_cuda_multiplies(gp_device *device);
+gp_status gp_cuda_multiply(gp_device *device, const gp_product *product,
+                           void *stream);
+void gp_cuda_blas_close(gp_cuda_device *d);
 
 /* direct_cuda.c */
 gp_status gp_cuda_range_of(gp_device *device, const void *pointer,

@@ -24,16 +24,24 @@
 typedef struct gp_devcoder {
     struct gp_devcoder *next;
     gp_pipeline *pipeline;
-    gp_coder *coder; /* NULL: there are no kernels */
+    uint64_t columns; /* of tensors, where that matters */
+    gp_coder *coder;  /* NULL: there are no kernels */
 } gp_devcoder;
 
+/* What an encoder remembers, by the names of gp_codec_memory_field(). */
+enum { RESIDUAL, VELOCITY, HISTORY, STATE, FIELDS };
+static const char *const field_names[FIELDS] = {"residual", "velocity",
+                                                "history", "state"};
+
 struct gp_devcode {
-    gp_coder *coder;   /* of pushes; NULL: the host encodes */
-    gp_coder *results; /* of what is pulled; NULL: the host decodes */
-    float *residual;   /* on the device, or NULL */
-    uint64_t step;     /* the next to be encoded */
-    bool packs;        /* pushes have byte stages, which the host does */
-    bool unpacks;      /* results likewise */
+    gp_coder *coder;      /* of pushes; NULL: the host encodes */
+    gp_coder *results;    /* of what is pulled; NULL: the host decodes */
+    float *field[FIELDS]; /* on the device, or NULL */
+    void *whole;          /* what was found of the tensor as a whole, or NULL */
+    uint64_t looked;      /* steps of which that is so */
+    uint64_t step;        /* the next to be encoded */
+    bool packs;           /* pushes have byte stages, which the host does */
+    bool unpacks;         /* results likewise */
 };
 
 /* In front of a message, in pinned memory. */
@@ -47,20 +55,38 @@ typedef struct head {
 
 _Static_assert(sizeof(head) <= GP_ARENA_ALIGN, "heads take one unit");
 
-/* What kernels may be asked for: a pipeline that is always the same, and whose
- * chunks are apart. */
+static int
+field_of(const char *name)
+{
+    for (int i = 0; i < FIELDS; i++)
+        if (strcmp(field_names[i], name) == 0)
+            return i;
+    return -1;
+}
+
+/* Whether everything that is remembered has a place on the device. */
+static bool
+could_remember(const gp_tensor *t)
+{
+    const char *name;
+    float *values;
+
+    for (size_t i = 0; gp_codec_memory_field(t->memory[0], i, &name, &values);
+         i++)
+        if (field_of(name) < 0)
+            return false;
+    return true;
+}
+
+/* What kernels may be asked for: a pipeline that is always the same, and asks
+ * no other worker. */
 static bool
 could_encode(const gp_tensor *t)
 {
     const gp_pipeline *p = t->push.pipeline[0];
-    const char *name;
-    float *values;
-    bool more = gp_codec_memory_field(t->memory[0], 1, &name, &values) > 0;
 
     return t->push.count == 1 && t->direct < 0 && t->spec.dtype == GP_FP32 &&
-           !(gp_pipeline_needs(p) &
-             (GP_PIPELINE_PREPARES | GP_PIPELINE_PROPOSES)) &&
-           !more && (!t->memory[0] || gp_memory_residual(t));
+           !(gp_pipeline_needs(p) & GP_PIPELINE_PROPOSES) && could_remember(t);
 }
 
 static bool
@@ -97,21 +123,40 @@ probe(const gp_tensor *t, gp_coder *coder)
     return status;
 }
 
+/* A block of the device, zeros. */
 static gp_status
-open_residual(const gp_tensor *t, gp_devcode *c)
+take_zeros(const gp_tensor *t, size_t bytes, void **out)
 {
     gp_staging *s = t->stage;
-    size_t bytes = t->spec.count * sizeof(float);
-    void *block;
-    gp_status status;
+    void *block = NULL;
+    gp_status status = gp_device_arena_take(s->memory, bytes, &block);
 
-    if (!t->memory[0])
-        return GP_OK;
-    status = gp_device_arena_take(s->memory, bytes, &block);
     if (status != GP_OK)
         return status;
-    c->residual = block;
+    *out = block;
     return s->device->ops->fill(s->device, block, 0, bytes);
+}
+
+static gp_status
+open_fields(const gp_tensor *t, gp_devcode *c)
+{
+    size_t whole = gp_coder_whole_bytes(c->coder, t->spec.count), count;
+    gp_status status = GP_OK;
+    const char *name;
+    float *values;
+
+    for (size_t i = 0; status == GP_OK; i++) {
+        void *block = NULL;
+
+        count = gp_codec_memory_field(t->memory[0], i, &name, &values);
+        if (!count)
+            break;
+        status = take_zeros(t, count * sizeof(float), &block);
+        c->field[field_of(name)] = block;
+    }
+    if (status == GP_OK && whole)
+        status = take_zeros(t, whole, &c->whole);
+    return status;
 }
 
 void
@@ -146,20 +191,25 @@ open_coder(const gp_tensor *t, gp_devcoder *d)
     d->coder = NULL;
 }
 
+/* Coders of pipelines that look at rows are those of one length of rows. */
 static gp_status
-find_named(const gp_tensor *t, const char *text, gp_coder **out)
+find_named(const gp_tensor *t, const char *text, uint64_t columns,
+           gp_coder **out)
 {
+    const gp_codec_shape shape = {t->spec.count, columns};
     gp_staging *s = t->stage;
     gp_devcoder *d = s->coders;
     gp_status status;
 
-    while (d && strcmp(gp_pipeline_name(d->pipeline), text) != 0)
+    while (d && (d->columns != columns ||
+                 strcmp(gp_pipeline_name(d->pipeline), text) != 0))
         d = d->next;
     if (!d) {
         d = calloc(1, sizeof(*d));
         if (!d)
             return gp_fail(GP_ERR_NO_MEMORY, "tensor '%.60s'", t->spec.name);
-        status = gp_pipeline_parse(text, &d->pipeline);
+        d->columns = columns;
+        status = gp_pipeline_open(text, columns ? &shape : NULL, &d->pipeline);
         if (status != GP_OK) {
             free(d);
             return status;
@@ -185,7 +235,9 @@ find_coder(const gp_tensor *t, const gp_pipeline *p, bool *packs,
     for (size_t i = gp_pipeline_tail(p); i > 0; i--)
         *strrchr(text, '+') = '\0';
     *packs = gp_pipeline_tail(p) > 0;
-    status = find_named(t, text, out);
+    status = find_named(
+        t, text,
+        gp_pipeline_needs(p) & GP_PIPELINE_PREPARES ? t->spec.columns : 0, out);
     free(text);
     return status;
 }
@@ -211,18 +263,21 @@ gp_devcode_open(gp_tensor *t)
         return gp_fail(GP_ERR_NO_MEMORY, "tensor '%.60s'", t->spec.name);
     c->coder = coder;
     c->results = results;
-    c->step = t->spec.first_step;
+    c->step = c->looked = t->spec.first_step;
     c->packs = packs;
     c->unpacks = unpacks;
     t->devcode = c;
-    return coder ? open_residual(t, c) : GP_OK;
+    return coder ? open_fields(t, c) : GP_OK;
 }
 
 void
 gp_devcode_close(gp_tensor *t)
 {
-    if (t->devcode)
-        gp_device_arena_give(t->stage->memory, t->devcode->residual);
+    if (!t->devcode)
+        return;
+    for (int i = 0; i < FIELDS; i++)
+        gp_device_arena_give(t->stage->memory, t->devcode->field[i]);
+    gp_device_arena_give(t->stage->memory, t->devcode->whole);
     free(t->devcode);
     t->devcode = NULL;
 }
@@ -306,26 +361,68 @@ gp_devcode_encoder(const gp_op *op)
                                           : NULL;
 }
 
+static gp_codec_context
+context_of(const gp_request *r, uint64_t offset)
+{
+    const gp_tensor *t = r->tensor;
+
+    return (gp_codec_context){.seed = t->worker->seed,
+                              .tensor = t->index,
+                              .offset = offset,
+                              .step = r->step,
+                              .rank = t->worker->rank,
+                              .size = t->worker->size};
+}
+
+static float *
+at(float *field, uint64_t offset)
+{
+    return field ? field + offset : NULL;
+}
+
 static gp_coder_part
 push_part(const gp_op *op)
 {
     const gp_request *r = op->request;
-    const gp_tensor *t = r->tensor;
+    const gp_devcode *c = r->tensor->devcode;
     const gp_chunk_info *info = gp_op_info(op);
-    float *residual = t->devcode->residual;
 
     return (gp_coder_part){
-        .context = {.seed = t->worker->seed,
-                    .tensor = t->index,
-                    .offset = info->offset,
-                    .step = r->step,
-                    .rank = t->worker->rank,
-                    .size = t->worker->size},
+        .context = context_of(r, info->offset),
         .count = info->count,
         .source = (const void *)(r->staged->grad + gp_op_plain_offset(op)),
-        .residual = residual ? residual + info->offset : NULL,
+        .residual = at(c->field[RESIDUAL], info->offset),
+        .whole = c->whole,
         .encoded = &head_of(op)->encoded,
         .bytes = op->from_device ? gp_direct_message(op) : message_of(op)};
+}
+
+/* The first of a step's chunks finds out what all of them need. */
+static gp_status
+look_at_whole(const gp_request *r)
+{
+    const gp_tensor *t = r->tensor;
+    gp_devcode *c = t->devcode;
+    const gp_coder_whole whole = {.context = context_of(r, 0),
+                                  .count = t->spec.count,
+                                  .source = (const void *)r->staged->grad,
+                                  .residual = c->field[RESIDUAL],
+                                  .state = c->field[STATE],
+                                  .whole = c->whole};
+    gp_status status;
+
+    if (!c->whole || c->looked > r->step)
+        return GP_OK;
+    status = gp_coder_prepare(c->coder, &whole, 1, t->stage->in);
+    if (status == GP_OK)
+        c->looked = r->step + 1;
+    return status;
+}
+
+bool
+gp_devcode_is_whole(const gp_tensor *t)
+{
+    return t->devcode && t->devcode->whole;
 }
 
 gp_status
@@ -333,10 +430,15 @@ gp_devcode_encode(gp_op *const *ops, size_t n)
 {
     const gp_tensor *t = ops[0]->request->tensor;
     gp_coder_part parts[STAGE_PARTS];
+    gp_status status = GP_OK;
 
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && status == GP_OK; i++) {
+        status = look_at_whole(ops[i]->request);
         parts[i] = push_part(ops[i]);
-    return gp_coder_encode(t->devcode->coder, parts, n, t->stage->in);
+    }
+    return status == GP_OK
+               ? gp_coder_encode(t->devcode->coder, parts, n, t->stage->in)
+               : status;
 }
 
 const void *
@@ -433,26 +535,40 @@ gp_devcode_check(const gp_request *r)
 
 /* --- checkpoints --- */
 
+/* All of a tensor's fields between the device and the worker's own copy. */
+static gp_status
+copy_fields(const gp_tensor *t, bool out)
+{
+    const gp_staging *s = t->stage;
+    gp_status status = GP_OK;
+    const char *name;
+    float *values;
+    size_t count;
+
+    if (!t->devcode || !t->devcode->coder)
+        return GP_OK;
+    for (size_t i = 0; status == GP_OK; i++) {
+        float *field;
+
+        count = gp_codec_memory_field(t->memory[0], i, &name, &values);
+        if (!count)
+            break;
+        field = t->devcode->field[field_of(name)];
+        count *= sizeof(float);
+        status = out ? s->device->ops->copy_out(s->device, values, field, count)
+                     : s->device->ops->copy_in(s->device, field, values, count);
+    }
+    return status;
+}
+
 gp_status
 gp_devcode_fetch(gp_tensor *t)
 {
-    const gp_staging *s = t->stage;
-
-    if (!t->devcode || !t->devcode->residual)
-        return GP_OK;
-    return s->device->ops->copy_out(s->device, gp_memory_residual(t),
-                                    t->devcode->residual,
-                                    t->spec.count * sizeof(float));
+    return copy_fields(t, true);
 }
 
 gp_status
 gp_devcode_store(gp_tensor *t)
 {
-    const gp_staging *s = t->stage;
-
-    if (!t->devcode || !t->devcode->residual)
-        return GP_OK;
-    return s->device->ops->copy_in(s->device, t->devcode->residual,
-                                   gp_memory_residual(t),
-                                   t->spec.count * sizeof(float));
+    return copy_fields(t, false);
 }

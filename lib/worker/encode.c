@@ -49,6 +49,8 @@ read_values(const gp_request *r, uint64_t offset, uint64_t count,
 bool
 gp_encode_is_whole(const gp_tensor *t)
 {
+    if (gp_devcode_is_whole(t))
+        return false;
     for (uint32_t i = 0; i < t->push.count; i++)
         if (gp_pipeline_needs(t->push.pipeline[i]) & GP_PIPELINE_PREPARES)
             return true;
@@ -78,7 +80,8 @@ begin_step(gp_request *r)
         status = gp_memory_use(t, r->codec);
     t->flushing =
         dense && t->owes && t->holder != r->codec && gp_memory_residual(t);
-    if (status == GP_OK && gp_pipeline_needs(p) & GP_PIPELINE_PREPARES) {
+    if (status == GP_OK && gp_pipeline_needs(p) & GP_PIPELINE_PREPARES &&
+        !gp_devcode_pushes(r)) {
         status = read_values(r, 0, t->spec.count, &values);
         if (status == GP_OK)
             status = gp_pipeline_prepare(p, &context, t->memory[r->codec],

@@ -260,11 +260,17 @@ take_arrived(gp_staging *s)
     return done;
 }
 
+/* Whether an operation has to come behind some: of the same chunk, or of a
+ * tensor that is looked at as a whole, in another step. */
 static bool
-has_chunk(gp_op *const *ops, size_t n, uint32_t chunk)
+comes_behind(gp_op *const *ops, size_t n, const gp_op *op)
 {
+    bool whole = gp_devcode_is_whole(op->request->tensor);
+
     for (size_t i = 0; i < n; i++)
-        if (ops[i]->chunk == chunk)
+        if (ops[i]->chunk == op->chunk ||
+            (whole && ops[i]->request->tensor == op->request->tensor &&
+             ops[i]->request != op->request))
             return true;
     return false;
 }
@@ -287,7 +293,7 @@ gather(const gp_list *from, const gp_coder *(*coder_of)(const gp_op *op),
             continue;
         bytes += gp_op_plain_bytes(op);
         if (n == STAGE_PARTS || (n && bytes > STAGE_BATCH) ||
-            has_chunk(out, n, op->chunk))
+            comes_behind(out, n, op))
             break;
         out[n++] = op;
     }

@@ -147,6 +147,8 @@ void gp_devcoders_close(gp_staging *s);
 size_t gp_devcode_stride(const gp_tensor *t);
 /* Whether messages, not gradients, come to pinned memory. */
 bool gp_devcode_pushes(const gp_request *r);
+/* Whether it looks at the tensor as a whole before each step. */
+bool gp_devcode_is_whole(const gp_tensor *t);
 /* Whether byte stages come behind what the device has encoded. */
 bool gp_devcode_packs(const gp_tensor *t);
 /* The same of results. */

@@ -48,21 +48,6 @@ GP_CUDA_OPTIONAL(EXPORT)
 EXPORT(cuCtxSetCurrent)
 EXPORT(cuEventSynchronize)
 
-/* Queues a call on a stream, for libraries of the device's own. */
-EXPORTED int gp_sim_cuda_call(void *stream, void (*call)(void *), void *with);
-
-int
-gp_sim_cuda_call(void *stream, void (*call)(void *), void *with)
-{
-    sim_work *w = sim_work_new(WORK_CALL);
-
-    if (!w)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    w->call = call;
-    w->to = with;
-    return (int)sim_queue(stream, w);
-}
-
 static unsigned
 number_of(const char *text, const char *key, unsigned otherwise)
 {

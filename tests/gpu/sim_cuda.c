@@ -692,6 +692,7 @@ gp_sim_cuda_install(const gp_sim_cuda_options *o)
     options = *o;
     sim_delay_us = o->delay_us;
     gp_cuda_resolve = resolve;
+    gp_sim_cublas_install(false); /* none of the machine's own */
 }
 
 void

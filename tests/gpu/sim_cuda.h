@@ -14,6 +14,7 @@
 #define GP_SIM_CUDA_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* What the simulated devices say of themselves. */
@@ -41,6 +42,13 @@ int gp_sim_cuda_pushed(void);
 /* Whether memory of a device is there. Any thread. */
 bool gp_sim_cuda_owns(const void *pointer);
 
+/* Whether a range lies in one block of a device's memory. */
+bool gp_sim_cuda_holds(const void *at, size_t bytes);
+
+/* Queues a call on a stream, for libraries of the device's own; not 0: why
+ * not. */
+int gp_sim_cuda_call(void *stream, void (*call)(void *), void *with);
+
 /* Calls of cuFlushGPUDirectRDMAWrites so far. */
 uint64_t gp_sim_cuda_flushes(void);
 
@@ -58,5 +66,12 @@ void gp_sim_cuda_capture(void *stream, bool capturing);
 /* Work that has gone into captures, and calls that have broken one. */
 uint32_t gp_sim_cuda_captured(void);
 uint32_t gp_sim_cuda_broken(void);
+
+/* cuBLAS on this driver (sim_cublas_cuda.c), or none. The nth call of the
+ * function fails, 0: every one; handles that are open; products so far. */
+void gp_sim_cublas_install(bool there);
+void gp_sim_cublas_fail(const char *function, unsigned n, int result);
+int gp_sim_cublas_handles(void);
+uint64_t gp_sim_cublas_products(void);
 
 #endif

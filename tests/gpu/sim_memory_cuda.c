@@ -123,3 +123,13 @@ gp_sim_cuda_owns(const void *pointer)
 {
     return sim_block_find((uintptr_t)pointer).device >= 0;
 }
+
+bool
+gp_sim_cuda_holds(const void *at, size_t bytes)
+{
+    uintptr_t p = (uintptr_t)at;
+    sim_block b = sim_block_find(p);
+
+    return b.device >= 0 && p - (uintptr_t)b.base <= b.bytes &&
+           b.bytes - (p - (uintptr_t)b.base) >= bytes;
+}

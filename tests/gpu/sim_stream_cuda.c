@@ -244,3 +244,15 @@ gp_sim_cuda_captured(void)
     pthread_mutex_unlock(&sim_lock);
     return out;
 }
+
+int
+gp_sim_cuda_call(void *stream, void (*call)(void *), void *with)
+{
+    sim_work *w = sim_work_new(WORK_CALL);
+
+    if (!w)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    w->call = call;
+    w->to = with;
+    return (int)sim_queue(stream, w);
+}

@@ -73,11 +73,12 @@ what_cannot_be_done_is_left_out(void **state)
 static void
 errors_are_passed_on(void **state)
 {
-    static float values[4];
+    static float values[64];
+    const gp_codec_shape shape = {64, 32};
     gp_device_figures figures;
     gp_device_bench bench = {.values = values,
-                             .count = 4,
-                             .chunk = 4,
+                             .count = 64,
+                             .chunk = 64,
                              .workers = 1,
                              .iterations = 1,
                              .fresh_bytes = 4096};
@@ -85,7 +86,11 @@ errors_are_passed_on(void **state)
 
     (void)state;
     check(gp_device_open("cuda", &bench.device));
-    check(gp_pipeline_parse("natural", &pipeline));
+    check(gp_pipeline_parse("thc", &pipeline));
+    bench.pipeline = pipeline;
+    assert_int_equal(gp_bench_device(&bench, &figures), GP_ERR_UNSUPPORTED);
+    gp_pipeline_destroy(pipeline);
+    check(gp_pipeline_open("powersgd", &shape, &pipeline));
     bench.pipeline = pipeline;
     assert_int_equal(gp_bench_device(&bench, &figures), GP_ERR_UNSUPPORTED);
     gp_pipeline_destroy(pipeline);

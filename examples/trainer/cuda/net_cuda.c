@@ -415,8 +415,8 @@ static gp_status
 multiply_forward(gt_gpu *g, size_t l, const void *x)
 {
     const gt_layer *layer = &g->mlp->layer[l];
-    gt_product p = {.ta = GT_CUBLAS_T,
-                    .tb = GT_CUBLAS_N,
+    gt_product p = {.ta = GP_CUBLAS_T,
+                    .tb = GP_CUBLAS_N,
                     .m = layer->out,
                     .n = g->rows,
                     .k = layer->in,
@@ -525,8 +525,8 @@ static gp_status
 multiply_weight(gt_gpu *g, size_t l, const void *x, const void *delta)
 {
     const gt_layer *layer = &g->mlp->layer[l];
-    gt_product p = {.ta = GT_CUBLAS_N,
-                    .tb = GT_CUBLAS_T,
+    gt_product p = {.ta = GP_CUBLAS_N,
+                    .tb = GP_CUBLAS_T,
                     .m = layer->in,
                     .n = layer->out,
                     .k = g->rows,
@@ -545,8 +545,8 @@ static gp_status
 multiply_below(gt_gpu *g, size_t l, const void *delta, void *below)
 {
     const gt_layer *layer = &g->mlp->layer[l];
-    gt_product p = {.ta = GT_CUBLAS_N,
-                    .tb = GT_CUBLAS_N,
+    gt_product p = {.ta = GP_CUBLAS_N,
+                    .tb = GP_CUBLAS_N,
                     .m = layer->in,
                     .n = g->rows,
                     .k = layer->out,

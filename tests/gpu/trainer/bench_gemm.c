@@ -149,8 +149,8 @@ run_step(bench *b)
 
     for (size_t l = 0; l < b->layers; l++) {
         size_t in = b->width[l], out = b->width[l + 1];
-        gt_product p = {GT_CUBLAS_T,
-                        GT_CUBLAS_N,
+        gt_product p = {GP_CUBLAS_T,
+                        GP_CUBLAS_N,
                         out,
                         b->batch,
                         in,
@@ -166,8 +166,8 @@ run_step(bench *b)
     }
     for (size_t l = b->layers; l-- > 0;) {
         size_t in = b->width[l], out = b->width[l + 1];
-        gt_product weight = {GT_CUBLAS_N,
-                             GT_CUBLAS_T,
+        gt_product weight = {GP_CUBLAS_N,
+                             GP_CUBLAS_T,
                              in,
                              out,
                              b->batch,
@@ -178,7 +178,7 @@ run_step(bench *b)
                              stride_of(out),
                              in,
                              false};
-        gt_product below = {GT_CUBLAS_N,     GT_CUBLAS_N,   in,
+        gt_product below = {GP_CUBLAS_N,     GP_CUBLAS_N,   in,
                             b->batch,        out,           b->weight[l],
                             b->delta[l + 1], b->delta[l],   in,
                             stride_of(out),  stride_of(in), half};

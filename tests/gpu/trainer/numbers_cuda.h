@@ -10,15 +10,15 @@
 
 #if __has_include(<cublas_api.h>)
 #include <cublas_api.h>
-_Static_assert((int)CUBLAS_STATUS_SUCCESS == GT_CUBLAS_OK, "");
-_Static_assert((int)CUBLAS_STATUS_ALLOC_FAILED == GT_CUBLAS_NO_MEMORY, "");
-_Static_assert((int)CUBLAS_OP_N == GT_CUBLAS_N, "");
-_Static_assert((int)CUBLAS_OP_T == GT_CUBLAS_T, "");
-_Static_assert((int)CUDA_R_32F == GT_CUBLAS_FP32, "");
-_Static_assert((int)CUDA_R_16BF == GT_CUBLAS_BF16, "");
-_Static_assert((int)CUBLAS_COMPUTE_32F == GT_CUBLAS_COMPUTE_FP32, "");
-_Static_assert((int)CUBLAS_COMPUTE_32F_FAST_TF32 == GT_CUBLAS_COMPUTE_TF32, "");
-_Static_assert((int)CUBLAS_GEMM_DEFAULT == GT_CUBLAS_ANY_ALGORITHM, "");
+_Static_assert((int)CUBLAS_STATUS_SUCCESS == GP_CUBLAS_OK, "");
+_Static_assert((int)CUBLAS_STATUS_ALLOC_FAILED == GP_CUBLAS_NO_MEMORY, "");
+_Static_assert((int)CUBLAS_OP_N == GP_CUBLAS_N, "");
+_Static_assert((int)CUBLAS_OP_T == GP_CUBLAS_T, "");
+_Static_assert((int)CUDA_R_32F == GP_CUBLAS_FP32, "");
+_Static_assert((int)CUDA_R_16BF == GP_CUBLAS_BF16, "");
+_Static_assert((int)CUBLAS_COMPUTE_32F == GP_CUBLAS_COMPUTE_FP32, "");
+_Static_assert((int)CUBLAS_COMPUTE_32F_FAST_TF32 == GP_CUBLAS_COMPUTE_TF32, "");
+_Static_assert((int)CUBLAS_GEMM_DEFAULT == GP_CUBLAS_ANY_ALGORITHM, "");
 _Static_assert((int)CUBLAS_ATOMICS_ALLOWED == 1, "");
 #endif
 

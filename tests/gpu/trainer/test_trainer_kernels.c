@@ -542,9 +542,9 @@ products_of_all_precisions(void **state)
 
         check(gt_blas_open(cuda, precision, precision != GT_TF32, &blas));
         assert_true(gt_blas_version(blas) > 0);
-        try_product(blas, precision, GT_CUBLAS_T, GT_CUBLAS_N);
-        try_product(blas, precision, GT_CUBLAS_N, GT_CUBLAS_T);
-        try_product(blas, precision, GT_CUBLAS_N, GT_CUBLAS_N);
+        try_product(blas, precision, GP_CUBLAS_T, GP_CUBLAS_N);
+        try_product(blas, precision, GP_CUBLAS_N, GP_CUBLAS_T);
+        try_product(blas, precision, GP_CUBLAS_N, GP_CUBLAS_N);
         gt_blas_close(blas);
     }
 }
