@@ -119,16 +119,20 @@ for name in os.listdir(folder):
     seconds = sum(e["seconds"] for e in report["epochs"])
     runs[int(batch), codec, overlap].append(
         (1e3 * seconds / report["final"]["steps"],
-         report["final"]["hidden_share"]))
+         report["final"]["hidden_share"],
+         report["final"]["hidden_share_bound"]))
 env = report["environment"]
 print("# Communication hidden behind computation\n")
 print(textwrap.fill(
     "`%s` on %s, %s cores, Linux %s. %s workers and as many shards on hosts of "
-    "their own, links of %s, --hidden %s, chunks of %s. Medians." % (
+    "their own, links of %s, --hidden %s, chunks of %s. Medians. At most: the "
+    "time to compute a step by that to communicate, meanwhile: no more can be "
+    "hidden behind what is computed." % (
         command, env.get("cpu", "an unknown processor"), os.cpu_count(),
         platform.release(), workers, rate, hidden, chunk), 80, break_on_hyphens=False))
 print("\n| batch | codec | ms a step, pushed after backward | while it goes on "
-      "| of communication hidden, after | meanwhile |\n" + "|---" * 6 + "|")
+      "| of communication hidden, after | meanwhile | at most |\n" +
+      "|---" * 7 + "|")
 
 
 def median(key, which):
@@ -137,9 +141,9 @@ def median(key, which):
 
 for batch, codec in sorted({key[:2] for key in runs}):
     off, on = (batch, codec, "off"), (batch, codec, "on")
-    print("| %d | `%s` | %.1f | %.1f | %.0f %% | %.0f %% |" % (
+    print("| %d | `%s` | %.1f | %.1f | %.0f %% | %.0f %% | %.0f %% |" % (
         batch, codec, median(off, 0), median(on, 0), 100 * median(off, 1),
-        100 * median(on, 1)))
+        100 * median(on, 1), 100 * median(on, 2)))
 PY
 cat "$work/table"
 keep_table "$work/table" "${store:+$store-overlap}"

@@ -61,6 +61,19 @@ hidden_share(const gt_trainer *t)
     return waited < open ? 1 - waited / open : 0;
 }
 
+/* Were all that workers compute in a step hidden behind its communication, or
+ * the other way round: computing by communication, at most 1. */
+static double
+hidden_share_bound(const gt_trainer *t)
+{
+    double open = (double)t->stats.open_ns * 1e-9 / (double)t->size;
+    double busy = -(double)t->stats.waited_ns * 1e-9 / (double)t->size;
+
+    for (uint32_t i = 0; i < t->epoch_count; i++)
+        busy += t->epochs[i].seconds;
+    return busy <= 0 ? 0 : busy < open ? busy / open : 1;
+}
+
 void
 gt_report_foot(FILE *out, const gt_trainer *t)
 {
@@ -304,6 +317,7 @@ final_of(const gt_trainer *t)
         set_real(f, "communication_seconds",
                  (double)t->stats.open_ns * 1e-9 / (double)t->size);
         set_real(f, "hidden_share", hidden_share(t));
+        set_real(f, "hidden_share_bound", hidden_share_bound(t));
     }
     json_object_set_new(f, "codecs", codecs_of(t));
     set_text(f, "params_sha256", t->digest);
