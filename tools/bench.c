@@ -9,6 +9,7 @@ static const gp_command benches[] = {
      "payload rate or latency between two processes"},
     {"pushpull", gp_bench_pushpull_main,
      "W workers push, shards add, all pull"},
+    {"rows", gp_bench_rows_main, "pushes and pulls of an embedding's rows"},
     {"allreduce", gp_bench_allreduce_main,
      "workers reduce, all get the result"},
     {"reducescatter", gp_bench_reducescatter_main,

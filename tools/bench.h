@@ -61,6 +61,8 @@ typedef struct gp_bench_result {
     double median_us, p99_us, min_us, max_us, mean_us;
     double algbw, busbw; /* GB/s */
     uint64_t wire_bytes, errors;
+    uint64_t rows; /* of a call, of a benchmark of rows; 0: of another one */
+    double rows_per_s, distinct;
 } gp_bench_result;
 
 /* Sorts the samples (microseconds, at least one) and takes their figures. */

@@ -3,26 +3,16 @@
  * bench_collective.c - `gradpush bench allreduce` and its relatives: options,
  * starting the workers, and the closing table.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "bench_collective.h"
 
-enum {
-    KEY_WORKERS = 300,
-    KEY_TRANSPORT,
-    KEY_CODEC,
-    KEY_ALGORITHM,
-    KEY_IN_PLACE,
-    KEY_NETNS
-};
+enum { KEY_CODEC = 300, KEY_ALGORITHM, KEY_IN_PLACE };
 
 static const gp_option options[] = {
-    {"workers", KEY_WORKERS, "N", "default 2"},
-    {"transport", KEY_TRANSPORT, "NAME",
-     "default tcp; a transport within one process runs all as threads"},
+    GP_CREW_OPTIONS,
     {"codec", KEY_CODEC, "SPEC", "pipeline of all-reduce (default none)"},
     {"algorithm", KEY_ALGORITHM, "NAME",
      "direct, halving, ring, shards or auto, of all-reduce; all: each, and "
@@ -31,8 +21,6 @@ static const gp_option options[] = {
     {"datatype", 'd', "NAME", "float (default), half or bfloat16"},
     {"root", 'r', "RANK", "of broadcast (default 0)"},
     {"in-place", KEY_IN_PLACE, NULL, "input and output are the same memory"},
-    {"netns", KEY_NETNS, "A,B,...",
-     "network namespaces for the workers in turn; as root"},
     GP_BENCH_OPTIONS,
     {NULL, 0, NULL, NULL},
 };
@@ -92,11 +80,6 @@ apply(void *user, int key, const char *value)
     gp_collective_bench *bench = user;
 
     switch (key) {
-    case KEY_WORKERS:
-        return gp_parse_int("--workers", value, 1, 256, &bench->workers);
-    case KEY_TRANSPORT:
-        bench->transport = value;
-        return true;
     case KEY_CODEC:
         bench->codec = value;
         return true;
@@ -105,16 +88,13 @@ apply(void *user, int key, const char *value)
     case KEY_IN_PLACE:
         bench->in_place = true;
         return true;
-    case KEY_NETNS:
-        bench->team.netns = value;
-        return true;
     case 'o':
     case 'd':
         return apply_kind(bench, key, value);
     case 'r':
         return gp_parse_int("--root", value, 0, 255, &bench->root);
     default:
-        return gp_bench_apply(&bench->common, key, value);
+        return gp_crew_apply(&bench->crew, &bench->common, key, value);
     }
 }
 
@@ -157,9 +137,10 @@ read_options(gp_collective_bench *bench, int argc, char **argv)
     rc = gp_options_parse(&usage, argc, argv, apply, bench);
     if (rc != GP_EXIT_NONE)
         return rc;
-    if (bench->root >= bench->workers)
+    if (bench->root >= bench->crew.workers)
         return gp_say_usage("--root %lld of %lld workers",
-                            (long long)bench->root, (long long)bench->workers);
+                            (long long)bench->root,
+                            (long long)bench->crew.workers);
     if (bench->what != WHAT_ALLREDUCE &&
         (bench->algorithms > 1 || strcmp(bench->algorithm[0], "auto") != 0 ||
          strcmp(bench->codec, "none") != 0))
@@ -169,25 +150,21 @@ read_options(gp_collective_bench *bench, int argc, char **argv)
         return gp_say_usage("--in-place is for allreduce and alltoall");
     if (!check_codec(bench))
         return gp_say_usage("%s", gp_last_error());
-    bench->ops = gp_transport_find(bench->transport);
-    if (!bench->ops)
-        return gp_say_usage("'%s' is not a transport; see gradpush info "
-                            "--transports",
-                            bench->transport);
-    rc = gp_team_listen(&bench->team, bench->ops, bench->transport);
+    rc = gp_crew_prepare(&bench->crew);
     if (rc != GP_EXIT_NONE)
         return rc;
     return gp_bench_prepare(&bench->common, gp_dtype_bytes(bench->dtype) *
-                                                (uint64_t)bench->workers);
+                                                (uint64_t)bench->crew.workers);
 }
 
 static gp_status
 run_member(void *user, uint32_t number)
 {
+    const gp_collective_bench *bench = user;
     gp_status status = gp_collective_bench_worker(user, number);
 
     if (status != GP_OK)
-        gp_say("worker %u: %s", number, gp_last_error());
+        gp_crew_say(&bench->crew, number);
     return status;
 }
 
@@ -195,7 +172,7 @@ static void
 print_header(const gp_collective_bench *bench)
 {
     printf("# gradpush bench %s: %lld workers, %s, codec %s%s\n", bench->name,
-           (long long)bench->workers, bench->transport, bench->codec,
+           (long long)bench->crew.workers, bench->crew.transport, bench->codec,
            bench->in_place ? ", in place" : "");
     printf("#       size         count      type   redop    root  algorithm "
            "     time       p99       min   algbw   busbw        wire  "
@@ -210,8 +187,7 @@ document(const gp_collective_bench *bench)
     gp_json *config;
     gp_json *doc = gp_bench_document(&bench->common, bench->name, &config);
 
-    gp_json_int(config, "workers", bench->workers);
-    gp_json_text(config, "transport", bench->transport);
+    gp_crew_document(&bench->crew, config);
     gp_json_text(config, "codec", bench->codec);
     gp_json_text(config, "algorithm",
                  bench->algorithms > 1 ? "all" : bench->algorithm[0]);
@@ -219,8 +195,6 @@ document(const gp_collective_bench *bench)
     gp_json_text(config, "datatype", bench->dtype_name);
     gp_json_bool(config, "in_place", bench->in_place);
     gp_json_int(config, "root", bench->root);
-    if (bench->team.netns)
-        gp_json_text(config, "netns", bench->team.netns);
     return doc;
 }
 
@@ -247,25 +221,19 @@ static int
 run(gp_collective_bench *bench)
 {
     size_t bytes =
-        sizeof(*bench->shared) + (size_t)bench->workers *
+        sizeof(*bench->shared) + (size_t)bench->crew.workers *
                                      gp_collective_bench_iterations(bench) *
                                      sizeof(bench->shared->stamps[0]);
     int rc = GP_EXIT_FAILURE;
     gp_json *doc;
 
-    bench->shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                         MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (bench->shared == MAP_FAILED || gp_team_token(&bench->team) != GP_OK) {
-        gp_say("cannot prepare: %m");
+    bench->shared = gp_crew_open(&bench->crew, bytes);
+    if (!bench->shared)
         return GP_EXIT_FAILURE;
-    }
-    signal(SIGPIPE, SIG_IGN);
     doc = document(bench);
     if (gp_bench_table(&bench->common))
         print_header(bench);
-    bench->team.run = run_member;
-    bench->team.user = bench;
-    if (gp_team_run(&bench->team, (uint32_t)bench->workers)) {
+    if (gp_crew_run(&bench->crew, run_member, bench)) {
         print_fastest(bench);
         rc = gp_bench_finish(&bench->common, doc, bench->shared->results,
                              bench->common.size_count * bench->algorithms);
@@ -278,18 +246,18 @@ run(gp_collective_bench *bench)
 static int
 bench_main(gp_collective_what what, const char *name, int argc, char **argv)
 {
-    gp_collective_bench bench = {.common = GP_BENCH_INIT,
-                                 .what = what,
-                                 .name = name,
-                                 .workers = 2,
-                                 .transport = "tcp",
-                                 .codec = "none",
-                                 .algorithm = {"auto"},
-                                 .algorithms = 1,
-                                 .dtype = GP_FP32,
-                                 .dtype_name = "float",
-                                 .reduction = GP_SUM,
-                                 .reduction_name = "sum"};
+    gp_collective_bench bench = {
+        .common = GP_BENCH_INIT,
+        .what = what,
+        .name = name,
+        .crew = {.workers = 2, .colocated = true, .transport = "tcp"},
+        .codec = "none",
+        .algorithm = {"auto"},
+        .algorithms = 1,
+        .dtype = GP_FP32,
+        .dtype_name = "float",
+        .reduction = GP_SUM,
+        .reduction_name = "sum"};
     int rc = read_options(&bench, argc, argv);
 
     return rc == GP_EXIT_NONE ? run(&bench) : rc;

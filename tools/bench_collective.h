@@ -12,8 +12,7 @@
 #include <gradpush/transport.h>
 
 #include "base/base.h"
-#include "bench.h"
-#include "bench_team.h"
+#include "bench_crew.h"
 
 typedef enum gp_collective_what {
     WHAT_ALLREDUCE,
@@ -25,25 +24,21 @@ typedef enum gp_collective_what {
 
 #define GP_COLLECTIVE_ALGORITHMS 4 /* of `--algorithm all` */
 
-/* When one worker began and ended one iteration (gp_clock_ns). */
-typedef struct gp_collective_stamp {
-    uint64_t start, end;
-} gp_collective_stamp;
-
 /* In memory that all processes share. Rows are sizes, and of each size the
  * algorithms that are tried. */
 typedef struct gp_collective_shared {
     gp_bench_result results[GP_BENCH_SIZES_MAX * GP_COLLECTIVE_ALGORITHMS];
     _Atomic uint64_t errors[GP_BENCH_SIZES_MAX * GP_COLLECTIVE_ALGORITHMS];
-    gp_collective_stamp stamps[]; /* [rank][iteration] of the present row */
+    gp_crew_stamp stamps[]; /* [rank][iteration] of the present row */
 } gp_collective_shared;
 
 typedef struct gp_collective_bench {
     gp_bench common;
     gp_collective_what what;
     const char *name;
-    int64_t workers, root;
-    const char *transport, *codec;
+    gp_crew crew;
+    int64_t root;
+    const char *codec;
     const char *algorithm[GP_COLLECTIVE_ALGORITHMS];
     uint32_t algorithms;
     bool in_place;
@@ -51,8 +46,6 @@ typedef struct gp_collective_bench {
     gp_dtype dtype;
     gp_reduction reduction;
     const char *dtype_name, *reduction_name;
-    const gp_transport_ops *ops;
-    gp_team team;
     gp_collective_shared *shared;
 } gp_collective_bench;
 

@@ -28,35 +28,6 @@ typedef struct rig {
     size_t unit;
 } rig;
 
-static gp_status
-worker_config(const gp_collective_bench *bench, uint32_t rank, gp_config **out)
-{
-    bool local = bench->ops->caps & GP_CAP_LOCAL;
-    char size[16], number[16];
-    const char *texts[][2] = {{"store", bench->team.store},
-                              {"store_host", "off"},
-                              {"job", bench->team.job},
-                              {"token", bench->team.token},
-                              {"transport", bench->transport},
-                              {"listen", local ? "" : bench->team.listen},
-                              {"size", size},
-                              {"rank", number},
-                              {"colocated", "on"}};
-    gp_config *config = NULL;
-    gp_status status = gp_config_create(&config);
-
-    snprintf(size, sizeof(size), "%lld", (long long)bench->workers);
-    snprintf(number, sizeof(number), "%u", rank);
-    for (size_t i = 0; i < GP_COUNT_OF(texts) && status == GP_OK; i++)
-        status = gp_config_set(config, texts[i][0], texts[i][1]);
-    if (status != GP_OK) {
-        gp_config_destroy(config);
-        return status;
-    }
-    *out = config;
-    return GP_OK;
-}
-
 /* Bytes of input and output for a size, as nccl-tests counts. */
 static uint64_t
 in_bytes(const rig *r, uint64_t bytes)
@@ -248,7 +219,7 @@ call(const rig *r, gp_group *g, uint64_t bytes, gp_request **request)
 }
 
 static gp_status
-operate(const rig *r, gp_group *g, uint64_t bytes, gp_collective_stamp *stamp)
+operate(const rig *r, gp_group *g, uint64_t bytes, gp_crew_stamp *stamp)
 {
     gp_request *request = NULL;
     gp_status status;
@@ -268,12 +239,12 @@ gp_collective_bench_iterations(const gp_collective_bench *bench)
                   gp_bench_iterations(&bench->common, bench->common.sizes[0]));
 }
 
-static gp_collective_stamp *
-stamp_of(const rig *r, uint32_t rank, uint32_t iteration)
+static gp_crew_stamp *
+stamp_of(const rig *r, uint32_t iteration)
 {
     size_t row = gp_collective_bench_iterations(r->bench);
 
-    return &r->bench->shared->stamps[rank * row + iteration];
+    return &r->bench->shared->stamps[r->rank * row + iteration];
 }
 
 static gp_status
@@ -286,7 +257,7 @@ run_iterations(const rig *r, gp_group *g, uint64_t bytes, uint32_t iterations,
         prepare(r, bytes, i);
         status = gp_group_barrier(g);
         if (status == GP_OK)
-            status = operate(r, g, bytes, stamp_of(r, r->rank, i));
+            status = operate(r, g, bytes, stamp_of(r, i));
         if (status == GP_OK)
             *errors += check_marks(r, bytes, i);
     }
@@ -298,7 +269,7 @@ run_checked(const rig *r, gp_group *g, uint64_t bytes, uint64_t *errors,
             uint64_t *wire)
 {
     uint64_t count = out_bytes(r, bytes) / r->unit;
-    gp_collective_stamp ignored;
+    gp_crew_stamp ignored;
     gp_stats before, after;
     gp_status status;
 
@@ -340,22 +311,17 @@ print_row(const rig *r, const gp_bench_result *row, const char *algorithm)
     fflush(stdout);
 }
 
-/* On rank 0: from the last start to the last end of each iteration. */
+/* On rank 0. */
 static void
 report(const rig *r, uint64_t bytes, uint32_t row, uint32_t iterations,
        uint64_t wire)
 {
     gp_bench_result *result = &r->bench->shared->results[row];
 
-    for (uint32_t i = 0; i < iterations; i++) {
-        uint64_t start = 0, end = 0;
-
-        for (uint32_t rank = 0; rank < r->size; rank++) {
-            start = GP_MAX(start, stamp_of(r, rank, i)->start);
-            end = GP_MAX(end, stamp_of(r, rank, i)->end);
-        }
-        r->samples[i] = (double)(end - start) / 1e3;
-    }
+    for (uint32_t i = 0; i < iterations; i++)
+        r->samples[i] =
+            gp_crew_time(&r->bench->crew, r->bench->shared->stamps,
+                         gp_collective_bench_iterations(r->bench), i);
     gp_bench_summarize(r->samples, iterations, result);
     result->bytes = bytes;
     result->iterations = iterations;
@@ -432,12 +398,12 @@ gp_collective_bench_worker(gp_collective_bench *bench, uint32_t rank)
 {
     rig r = {.bench = bench,
              .rank = rank,
-             .size = (uint32_t)bench->workers,
+             .size = (uint32_t)bench->crew.workers,
              .unit = gp_dtype_bytes(bench->dtype)};
     uint64_t largest = bench->common.sizes[bench->common.size_count - 1];
     gp_config *config = NULL;
     gp_buffer *buffer; /* ends with the worker */
-    gp_status status = worker_config(bench, rank, &config);
+    gp_status status = gp_crew_config(&bench->crew, rank, NULL, 0, &config);
 
     if (status == GP_OK)
         status = allocate(&r);

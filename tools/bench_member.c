@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_member.c - what one worker or shard of a push_pull benchmark does.
- *
- * The time of an iteration goes from the call of the last worker to the end of
- * the wait of the last worker: workers leave a barrier one after another, and
- * that is not the operation's time. All members are on one machine and read one
- * clock.
+ * bench_member.c - what one worker of a push_pull benchmark does.
  *
  * The first, middle and last element change with every iteration and are
  * checked after it; all elements are checked in an iteration of its own, which
@@ -15,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <gradpush/server.h>
 
 #include "bench_pushpull.h"
 
@@ -39,64 +32,14 @@ typedef struct gp_measure {
     uint32_t rank;
 } gp_measure;
 
-static gp_status
-set_number(gp_config *config, const char *name, int64_t value)
-{
-    char text[32];
-
-    snprintf(text, sizeof(text), "%lld", (long long)value);
-    return gp_config_set(config, name, text);
-}
-
-/* A configuration for a member; rank -1 for a shard. */
-static gp_status
-member_config(const gp_pushpull *bench, int64_t rank, gp_config **out)
-{
-    bool local = bench->ops->caps & GP_CAP_LOCAL;
-    const char *texts[][2] = {{"store", bench->team.store},
-                              {"store_host", "off"},
-                              {"job", bench->team.job},
-                              {"token", bench->team.token},
-                              {"transport", bench->transport},
-                              {"listen", local ? "" : bench->team.listen},
-                              {"codec", bench->codec},
-                              {"pull_codec", bench->pull_codec},
-                              {"updater", bench->updater},
-                              {"colocated", bench->colocated ? "on" : "off"}};
-    gp_config *config = NULL;
-    gp_status status = gp_config_create(&config);
-
-    for (size_t i = 0; i < GP_COUNT_OF(texts) && status == GP_OK; i++)
-        status = gp_config_set(config, texts[i][0], texts[i][1]);
-    if (status == GP_OK)
-        status = set_number(config, "size", bench->workers);
-    if (status == GP_OK)
-        status = set_number(config, "shards",
-                            bench->colocated ? bench->workers : bench->shards);
-    if (status == GP_OK && rank >= 0)
-        status = set_number(config, "rank", rank);
-    if (status != GP_OK) {
-        gp_config_destroy(config);
-        return status;
-    }
-    *out = config;
-    return GP_OK;
-}
-
 gp_status
-gp_pushpull_shard(gp_pushpull *bench)
+gp_pushpull_config(const gp_pushpull *bench, int64_t rank, gp_config **out)
 {
-    gp_config *config = NULL;
-    gp_server *server = NULL;
-    gp_status status = member_config(bench, -1, &config);
+    const char *const texts[][2] = {{"codec", bench->codec},
+                                    {"pull_codec", bench->pull_codec},
+                                    {"updater", bench->updater}};
 
-    if (status == GP_OK)
-        status = gp_server_create(config, &server);
-    if (status == GP_OK)
-        status = gp_server_wait(server, -1);
-    gp_server_destroy(server);
-    gp_config_destroy(config);
-    return status;
+    return gp_crew_config(&bench->crew, rank, texts, GP_COUNT_OF(texts), out);
 }
 
 /* One encode as the engine does it, without what earlier steps have left. */
@@ -187,7 +130,7 @@ pipeline_error(const char *texts, float factor, double *out)
 gp_status
 gp_pushpull_tolerance(const gp_pushpull *bench, double *out)
 {
-    double push = 0, pull = 0, workers = (double)bench->workers;
+    double push = 0, pull = 0, workers = (double)bench->crew.workers;
     gp_status status = pipeline_error(bench->codec, 1, &push);
 
     if (status == GP_OK)
@@ -205,7 +148,7 @@ element_wrong(const gp_measure *m, uint64_t index, uint64_t step)
 {
     double sum = 0;
 
-    for (uint32_t r = 0; r < (uint32_t)m->bench->workers; r++)
+    for (uint32_t r = 0; r < (uint32_t)m->bench->crew.workers; r++)
         sum += (double)gp_bench_pattern(index, step, r);
     /* Not "greater", so that NaN is wrong too. */
     return !isfinite(m->out[index]) ||
@@ -233,7 +176,7 @@ check_marks(const gp_measure *m, uint64_t count, uint64_t step)
 }
 
 static gp_status
-push_pull(const gp_measure *m, gp_tensor *tensor, gp_pushpull_stamp *stamp)
+push_pull(const gp_measure *m, gp_tensor *tensor, gp_crew_stamp *stamp)
 {
     gp_request *request = NULL;
     gp_status status;
@@ -253,27 +196,12 @@ gp_pushpull_iterations(const gp_pushpull *bench)
                   gp_bench_iterations(&bench->common, bench->common.sizes[0]));
 }
 
-static gp_pushpull_stamp *
-stamp_of(const gp_pushpull *bench, uint32_t rank, uint32_t iteration)
+static gp_crew_stamp *
+stamp_of(const gp_measure *m, uint32_t iteration)
 {
-    size_t row = gp_pushpull_iterations(bench);
+    size_t row = gp_pushpull_iterations(m->bench);
 
-    return &bench->shared->stamps[rank * row + iteration];
-}
-
-/* Microseconds from the last start to the last end. */
-static double
-iteration_time(const gp_pushpull *bench, uint32_t iteration)
-{
-    uint64_t start = 0, end = 0;
-
-    for (uint32_t r = 0; r < (uint32_t)bench->workers; r++) {
-        const gp_pushpull_stamp *stamp = stamp_of(bench, r, iteration);
-
-        start = GP_MAX(start, stamp->start);
-        end = GP_MAX(end, stamp->end);
-    }
-    return (double)(end - start) / 1e3;
+    return &m->bench->shared->stamps[m->rank * row + iteration];
 }
 
 static gp_status
@@ -287,8 +215,7 @@ run_iterations(const gp_measure *m, uint32_t index, uint32_t iterations,
         set_marks(m, count, i);
         status = gp_barrier(m->worker);
         if (status == GP_OK)
-            status =
-                push_pull(m, m->tensors[index], stamp_of(m->bench, m->rank, i));
+            status = push_pull(m, m->tensors[index], stamp_of(m, i));
         if (status != GP_OK)
             break;
         *errors += check_marks(m, count, i);
@@ -302,7 +229,7 @@ run_checked(const gp_measure *m, uint32_t index, uint64_t *errors,
             uint64_t *wire)
 {
     uint64_t count = m->bench->common.sizes[index] / sizeof(float);
-    gp_pushpull_stamp ignored;
+    gp_crew_stamp ignored;
     gp_stats before, after;
     gp_status status;
 
@@ -338,7 +265,8 @@ report(const gp_measure *m, uint32_t index, uint32_t iterations, uint64_t wire)
     gp_bench_result *r = &m->bench->shared->results[index];
 
     for (uint32_t i = 0; i < iterations; i++)
-        m->samples[i] = iteration_time(m->bench, i);
+        m->samples[i] = gp_crew_time(&m->bench->crew, m->bench->shared->stamps,
+                                     gp_pushpull_iterations(m->bench), i);
     gp_bench_summarize(m->samples, iterations, r);
     r->bytes = m->bench->common.sizes[index];
     r->iterations = iterations;
@@ -422,10 +350,10 @@ gp_pushpull_worker(gp_pushpull *bench, uint32_t rank)
     gp_measure m = {.bench = bench, .rank = rank, .scale = 1};
     gp_config *config = NULL;
     gp_buffer *buffer; /* ends with the worker */
-    gp_status status = member_config(bench, rank, &config);
+    gp_status status = gp_pushpull_config(bench, rank, &config);
 
     if (bench->updater[0] == 'm')
-        m.scale = 1.0 / (double)bench->workers;
+        m.scale = 1.0 / (double)bench->crew.workers;
     if (status == GP_OK)
         status = gp_pushpull_tolerance(bench, &m.tolerance);
     if (status == GP_OK)

@@ -158,6 +158,11 @@ add_result(gp_json *list, const gp_bench_result *r)
     gp_json_real(o, "busbw_GBps", r->busbw);
     gp_json_int(o, "wire_bytes", (int64_t)r->wire_bytes);
     gp_json_int(o, "errors", (int64_t)r->errors);
+    if (!r->rows)
+        return;
+    gp_json_int(o, "rows", (int64_t)r->rows);
+    gp_json_real(o, "rows_per_s", r->rows_per_s);
+    gp_json_real(o, "distinct", r->distinct);
 }
 
 int

@@ -12,28 +12,19 @@
 #include <gradpush/worker.h>
 
 #include "base/base.h"
-#include "bench.h"
-#include "bench_team.h"
-
-/* When one worker began and ended one iteration (gp_clock_ns). */
-typedef struct gp_pushpull_stamp {
-    uint64_t start, end;
-} gp_pushpull_stamp;
+#include "bench_crew.h"
 
 /* What members have in common; in memory that all processes share. */
 typedef struct gp_pushpull_shared {
     gp_bench_result results[GP_BENCH_SIZES_MAX]; /* by rank 0 */
     _Atomic uint64_t errors[GP_BENCH_SIZES_MAX]; /* of all ranks */
-    gp_pushpull_stamp stamps[]; /* [rank][iteration] of the present size */
+    gp_crew_stamp stamps[]; /* [rank][iteration] of the present size */
 } gp_pushpull_shared;
 
 typedef struct gp_pushpull {
     gp_bench common;
-    int64_t workers, shards; /* shards -1: as many as workers */
-    bool colocated;
-    const char *transport, *codec, *pull_codec, *updater;
-    const gp_transport_ops *ops;
-    gp_team team;
+    gp_crew crew;
+    const char *codec, *pull_codec, *updater;
     gp_pushpull_shared *shared;
 } gp_pushpull;
 
@@ -44,8 +35,9 @@ uint32_t gp_pushpull_iterations(const gp_pushpull *bench);
  * the rows. */
 gp_status gp_pushpull_worker(gp_pushpull *bench, uint32_t rank);
 
-/* One stand-alone shard, until the workers have left. */
-gp_status gp_pushpull_shard(gp_pushpull *bench);
+/* A configuration for a member; rank -1 for a shard. */
+gp_status gp_pushpull_config(const gp_pushpull *bench, int64_t rank,
+                             gp_config **out);
 
 /* How far an element may be off: 0 for pipelines that are exact on the
  * benchmark's small whole numbers, else from what the pipelines lose. */

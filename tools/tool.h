@@ -39,6 +39,7 @@ int gp_status_main(int argc, char **argv);
 int gp_bench_main(int argc, char **argv);
 int gp_bench_transport_main(int argc, char **argv);
 int gp_bench_pushpull_main(int argc, char **argv);
+int gp_bench_rows_main(int argc, char **argv);
 int gp_bench_allreduce_main(int argc, char **argv);
 int gp_bench_reducescatter_main(int argc, char **argv);
 int gp_bench_allgather_main(int argc, char **argv);

@@ -106,7 +106,51 @@ pushpull "what leaves elements out" --workers 2 --shards 1 --codec topk:0.1 \
     --pull-codec topk:0.1
 pushpull "q8" --workers 2 --shards 1 --codec q8 --pull-codec q8
 
+# Rows: every number of a step verified, for every arrangement.
+rows_of() { # WHAT ARGUMENT...
+    local what=$1
+    shift
+    run "$what" 0 bench rows --rows 1000 --dim 24 -b 1 -e 100K -f 300 -n 3 \
+        -w 1 "$@"
+    equals "$what: rows" "$(rows)" 3
+    equals "$what: wrong" "$(wrong_total)" 0
+}
+rows_of "rows: three workers, two shards" --workers 3
+rows_of "rows: co-located, often the same" --colocated --zipf 1.2
+rows_of "rows: threads, zipf 1" --transport loop --zipf 1
+rows_of "rows: q8 and fp16" --shards 1 --codec q8 --pull-codec fp16 --zipf 2
+run "rows: another updater" 0 bench rows --updater adagrad:lr=0.1 -c 0 \
+    --batch 7 --dim 5 -n 3
+equals "rows: one batch" "$(awk '!/^#/ { print $1, $2 }' "$out")" "140 7"
+run "rows: a codec that looks at all" 2 bench rows --codec topk:0.1
+says "rows: a codec that looks at all" "$err" "one by one"
+run "rows: unverified updater" 2 bench rows --updater adam
+says "rows: unverified updater" "$err" "-c 0"
+run "rows: too many" 2 bench rows --batch 1M --dim 64
+says "rows: too many" "$err" "--batch is '1M'"
+run "rows: too much" 2 bench rows -b 128M -e 128M
+says "rows: too much" "$err" "262144 rows of 64"
+run "rows: no such exponent" 2 bench rows --zipf 9
+says "rows: no such exponent" "$err" "--zipf"
+
 if "$gradpush" info --json - >"$work/json" 2>"$err"; then
+    run "rows --json" 0 bench rows --zipf 1.1 --batch 512 --rows 1M -n 3 \
+        --json -
+    equals "rows --json" "$(python3 - "$out" <<'PYTHON'
+import json, sys
+d = json.load(open(sys.argv[1]))
+assert d["schema"] == "gradpush.bench/1" and d["what"] == "rows"
+c = d["config"]
+assert (c["rows"], c["dim"], c["distribution"]) == (1 << 20, 64, "zipf")
+assert c["zipf"] == 1.1 and c["workers"] == 2 and c["pull_codec"] == "none"
+r, = d["results"]
+assert r["bytes"] == 512 * 64 * 4 and r["rows"] == 512 and r["errors"] == 0
+assert 0 < r["distinct"] < 1 and r["iterations"] == 3
+assert abs(r["rows_per_s"] * r["median_us"] / 1e6 - 1024) < 1e-3
+assert abs(r["algbw_GBps"] * r["median_us"] * 1e3 - r["bytes"]) < 1
+print("good")
+PYTHON
+    )" good
     run "--json" 0 bench pushpull -b 1M -e 1M -n 3 --workers 2 --shards 1 \
         --json -
     equals "--json" "$(python3 - "$out" <<'PYTHON'

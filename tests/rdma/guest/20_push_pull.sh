@@ -14,6 +14,14 @@ push_pull --workers 1 --shards 1 -b 1 -e 1M -f 37
 push_pull --workers 2 --shards 2 -b 4K -e 512K -f 8
 push_pull --workers 2 --colocated -b 100 -e 300K -f 50 --codec q8+lz4
 
+# rows OPTION...: rows of a table, whose payloads and results have any length.
+rows() {
+    timeout 60 gradpush bench rows --transport "$transport" --rows 10K -n 5 \
+        -w 1 "$@" || fail "bench rows $*"
+}
+rows --workers 2 --shards 2 --dim 17 -b 1 -e 256K -f 60 --zipf 1.1
+rows --workers 2 --colocated --batch 600 --codec q8 --pull-codec fp16
+
 # example NAME SHARDS
 example() {
     timeout 60 gradpush run -w 2 -s "$2" \
