@@ -28,6 +28,9 @@ static const gp_option options[] = {
     {"listen", 'l', "HOST:PORT",
      "where to listen; port 0 or no port takes a free one; with several shards "
      "they take consecutive ports (default: all interfaces, any port)"},
+    {"device", 'd', "DEVICE",
+     "where the shards add and update: cpu, cuda, cuda:N or auto (default: "
+     "GRADPUSH_SHARD_DEVICE, else cpu)"},
     {"quiet", 'q', NULL, "print errors only, not the addresses"},
     {NULL, 0, NULL, NULL},
 };
@@ -49,7 +52,9 @@ static bool
 apply(void *user, int key, const char *value)
 {
     gp_server_options *server = user;
-    const char *name = key == 's' ? "local_shards" : "listen";
+    const char *name = key == 's'   ? "local_shards"
+                       : key == 'd' ? "shard_device"
+                                    : "listen";
 
     if (key == 'q') {
         server->quiet = true;

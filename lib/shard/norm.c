@@ -65,17 +65,28 @@ add_double(gp_norm *n, double value)
     n->digit[at + 2] += high;
 }
 
+static void
+add_block(gp_norm *n, double sum)
+{
+    if (isfinite(sum))
+        add_double(n, sum);
+    else
+        n->special |= isnan(sum) ? 1u : 2u;
+}
+
 void
 gp_norm_add(gp_norm *n, const float *values, size_t count)
 {
-    for (size_t at = 0; at < count; at += GP_NORM_BLOCK) {
-        double sum = block_sum(values + at, GP_MIN(count - at, GP_NORM_BLOCK));
+    for (size_t at = 0; at < count; at += GP_NORM_BLOCK)
+        add_block(n, block_sum(values + at, GP_MIN(count - at, GP_NORM_BLOCK)));
+    carry(n);
+}
 
-        if (isfinite(sum))
-            add_double(n, sum);
-        else
-            n->special |= isnan(sum) ? 1u : 2u;
-    }
+void
+gp_norm_add_sums(gp_norm *n, const double *sums, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        add_block(n, sums[i]);
     carry(n);
 }
 

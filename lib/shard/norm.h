@@ -24,6 +24,8 @@ typedef struct gp_norm {
 
 /* Adds the squares of elements, of which the first begins a block. */
 void gp_norm_add(gp_norm *n, const float *values, size_t count);
+/* The same of blocks that were summed elsewhere, in gp_norm_add()'s order. */
+void gp_norm_add_sums(gp_norm *n, const double *sums, size_t count);
 void gp_norm_merge(gp_norm *n, const gp_norm *other);
 
 double gp_norm_sum(const gp_norm *n);

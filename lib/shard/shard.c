@@ -139,6 +139,8 @@ shard_poll(void *self)
         if (now >= s->report_ns)
             gp_shard_report(s, now);
     }
+    if (s->device)
+        done += gp_shard_device_turn(s);
     flush_peers(s);
     gp_shard_bury(s);
     finish(s);
@@ -150,6 +152,8 @@ shard_arm(void *self)
 {
     gp_shard *s = self;
 
+    if (s->device && gp_shard_device_is_busy(s))
+        return false;
     for (int i = 0; i < s->links; i++)
         if (s->link[i].ops->arm(s->link[i].domain) != GP_OK)
             return false;
@@ -338,7 +342,9 @@ gp_shard_create(const gp_config *config, const gp_shard_options *options,
     if (!s)
         return gp_fail(GP_ERR_NO_MEMORY, "shard");
     configure(s, config, options);
-    status = open_links(s, config, options);
+    status = gp_shard_device_open(s, config);
+    if (status == GP_OK)
+        status = open_links(s, config, options);
     if (status != GP_OK) {
         gp_shard_destroy(s);
         return status;
@@ -353,12 +359,14 @@ gp_shard_destroy(gp_shard *s)
     if (!s)
         return;
     s->finished = true;
+    gp_shard_device_settle(s);
     while (!gp_list_empty(&s->peers))
         gp_shard_drop(s, GP_CONTAINER_OF(s->peers.next, gp_peer, link), GP_OK);
     gp_shard_bury(s);
     gp_shard_forget(s); /* memory that domains know goes before they do */
     for (int i = 0; i < s->links; i++)
         s->link[i].ops->close(s->link[i].domain);
+    gp_shard_device_close(s);
     free(s->worker);
     free(s->left);
     free(s->barrier);

@@ -25,7 +25,7 @@ send_ack(gp_shard *s, gp_peer *peer, gp_entry *e)
     gp_msg msg = {
         .type = GP_MSG_ACK, .chunk = e->chunk->number, .cookie = e->cookie};
 
-    if (e->pending && !e->stash && !lies_in_slot(s, peer, e)) {
+    if (e->pending && !e->stash && !e->queued && !lies_in_slot(s, peer, e)) {
         gp_status status = gp_entry_stash(s, peer, e);
 
         if (status != GP_OK)
@@ -280,7 +280,7 @@ gp_shard_orphan(gp_shard *s, gp_peer *peer)
         e->answer = ANSWER_NONE;
         if (c->initializer == e)
             c->initializer = NULL;
-        if (e->pending && !e->stash && !keep_push(s, peer, e))
+        if (e->pending && !e->stash && !e->queued && !keep_push(s, peer, e))
             e->pending = false;
         gp_chunk_resume(s, c);
     }

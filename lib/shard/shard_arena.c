@@ -88,7 +88,7 @@ gp_arena_open(gp_shard *s)
 
     if (status != GP_OK || s->chunks == 0)
         return status;
-    s->arena = gp_alloc_aligned(s->arena_bytes);
+    s->arena = gp_shard_take(s, s->arena_bytes);
     if (!s->arena)
         return gp_fail(GP_ERR_NO_MEMORY, "shard of %zu bytes", s->arena_bytes);
     status = lay_out(s, s->arena, &s->arena_bytes);
@@ -110,7 +110,7 @@ gp_arena_close(gp_shard *s)
             s->link[i].ops->mem_dereg(s->arena_mem[i]);
         s->arena_mem[i] = NULL;
     }
-    free(s->arena);
+    gp_shard_give(s, s->arena);
     s->arena = NULL;
     s->arena_bytes = 0;
 }

@@ -107,7 +107,8 @@ check_weight(const gp_chunk *c, const gp_msg *m)
 {
     if (!(m->flags & GP_MSG_WEIGHT))
         return GP_OK;
-    if (m->flags & GP_MSG_INIT || c->history || c->rows)
+    if (m->flags & GP_MSG_INIT || c->rows ||
+        gp_codec_set_differs(&c->tensor->push))
         return gp_fail(GP_ERR_PROTOCOL, "push of chunk %u with a weight",
                        m->chunk);
     if (!gp_weight_is_valid(gp_bits_double(m->credits)))
@@ -232,7 +233,7 @@ gp_shard_relieve(gp_shard *s, gp_peer *peer)
         gp_chunk *c = &s->chunk[i];
         gp_entry *e = entry_of(c, peer);
 
-        if (!e->pending || e->stash)
+        if (!e->pending || e->stash || e->queued)
             continue;
         if (gp_entry_stash(s, peer, e) != GP_OK) {
             gp_shard_fail(s, GP_ERR_NO_MEMORY, "%s", gp_last_error());

@@ -462,6 +462,30 @@ settle_results(gp_shard *s, gp_chunk *c, bool local)
             gp_entry_settle(s, c, (uint32_t)r);
 }
 
+void
+gp_chunk_begin_next(gp_chunk *c)
+{
+    c->version++;
+    c->next_rank = c->folded = 0;
+    c->weight = 0;
+    c->weighted = c->scaled = false;
+    c->encoded_valid = c->encoded_is_sum = c->summed;
+    c->summed = false;
+    c->crc_valid = false;
+    c->since_ns = 0;
+}
+
+void
+gp_chunk_settle_step(gp_shard *s, gp_chunk *c)
+{
+    for (int64_t r = 0; r < s->size; r++)
+        if (!c->since_ns &&
+            (is_next(c, (uint32_t)r) || c->entry[r].answer == ANSWER_AGREE))
+            c->since_ns = gp_clock_ns();
+    settle_results(s, c, false);
+    settle_results(s, c, true);
+}
+
 /* False when it has to wait for norms. */
 static bool
 complete(gp_shard *s, gp_chunk *c)
@@ -475,22 +499,10 @@ complete(gp_shard *s, gp_chunk *c)
     if (c->sum == s->hot)
         c->sum = c->value;
     take_sum(c);
-    c->version++;
-    c->next_rank = c->folded = 0;
-    c->weight = 0;
-    c->weighted = c->scaled = false;
-    c->encoded_valid = c->encoded_is_sum = c->summed;
-    c->summed = false;
-    c->crc_valid = false;
-    c->since_ns = 0;
+    gp_chunk_begin_next(c);
     if (hot && gp_chunk_encode(s, c, s->hot) != GP_OK)
         return true;
-    for (int64_t r = 0; r < s->size; r++)
-        if (!c->since_ns &&
-            (is_next(c, (uint32_t)r) || c->entry[r].answer == ANSWER_AGREE))
-            c->since_ns = gp_clock_ns();
-    settle_results(s, c, false);
-    settle_results(s, c, true);
+    gp_chunk_settle_step(s, c);
     return true;
 }
 
@@ -513,10 +525,35 @@ skip_absent(const gp_shard *s, gp_chunk *c)
         c->next_rank++;
 }
 
+uint32_t
+gp_chunk_run(const gp_shard *s, gp_chunk *c)
+{
+    skip_absent(s, c);
+    return c->next_rank < s->size && is_next(c, c->next_rank)
+               ? run_length(s, c, c->next_rank)
+               : 0;
+}
+
+bool
+gp_chunk_is_whole(const gp_shard *s, const gp_chunk *c)
+{
+    return c->next_rank == s->size && c->folded > 0 && c->sending == 0;
+}
+
+float
+gp_chunk_scale(const gp_shard *s, const gp_chunk *c)
+{
+    return scale_of(s, c);
+}
+
 /* Folds what can be folded, completes the step when all ranks are in. */
 void
 gp_chunk_advance(gp_shard *s, gp_chunk *c)
 {
+    if (c->device) {
+        gp_chunk_device_advance(s, c);
+        return;
+    }
     if (c->tensor->arrives) {
         gp_chunk_arrive(s, c);
         return;

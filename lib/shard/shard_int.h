@@ -83,7 +83,8 @@ typedef struct gp_peer {
     bool asks;   /* ... and is at the beginning of one */
     bool waits;  /* it pushes nothing before it is answered */
     bool flush;
-    bool dead; /* waits to be freed at the end of the turn */
+    bool dead;        /* waits to be freed at the end of the turn */
+    uint32_t reading; /* pushes here, and questions, that a device works on */
 } gp_peer;
 
 typedef enum answer_kind {
@@ -124,6 +125,11 @@ typedef struct gp_entry {
     uint64_t arrival;            /* order of those that wait */
     uint16_t shots[SHARD_SHOTS]; /* in_flight, by what they are sent from */
     struct gp_chunk *chunk;
+    /* Of a chunk on a device: the push is where kernels can read it, as fp32
+     * if the host has decoded it; it is being added; the peer whose slots it
+     * is read from. */
+    bool prepared, decoded, queued;
+    gp_peer *reader;
 } gp_entry;
 
 /* A copy of the parameters, as it is sent. */
@@ -140,6 +146,10 @@ typedef struct gp_shot {
 
 typedef struct norm_group norm_group;
 typedef struct gp_row_store gp_row_store; /* shard_rows.h */
+/* shard_device.h; NULL where it is in the host's memory. */
+typedef struct gp_shard_device gp_shard_device;
+typedef struct gp_tensor_device gp_tensor_device;
+typedef struct gp_chunk_device gp_chunk_device;
 
 typedef struct shard_tensor {
     gp_tensor_spec *spec;
@@ -156,6 +166,7 @@ typedef struct shard_tensor {
     gp_updater updater;
     bool pull_dense;                 /* payload bytes are fp32 as they lie */
     gp_row_codec row_push, row_pull; /* of rows */
+    gp_tensor_device *device;
 } shard_tensor;
 
 typedef struct gp_chunk {
@@ -205,6 +216,7 @@ typedef struct gp_chunk {
     void *shot_bytes;   /* in the arena, of all of them */
     gp_entry *entry;    /* one per worker */
     gp_row_store *rows; /* of a tensor of rows; NULL: dense */
+    gp_chunk_device *device;
 } gp_chunk;
 
 typedef struct shard_link {
@@ -218,6 +230,7 @@ typedef struct shard_link {
 struct gp_shard {
     shard_link link[SHARD_LINKS];
     int links;
+    gp_shard_device *device;
     char address[GP_ADDRESS_MAX];
     char token[256];
     char job_name[128];
@@ -386,6 +399,17 @@ bool gp_entry_fold(gp_shard *s, gp_chunk *c, uint32_t rank, bool add);
 /* Puts the result through the pull pipeline. A failure ends the job. */
 gp_status gp_chunk_encode(gp_shard *s, gp_chunk *c, const float *values);
 
+/* The pushes of neighbours, from c->next_rank on, that are there and went
+ * through one pipeline. */
+uint32_t gp_chunk_run(const gp_shard *s, gp_chunk *c);
+/* Whether all pushes of the step are in. */
+bool gp_chunk_is_whole(const gp_shard *s, const gp_chunk *c);
+/* What the sum of a step is multiplied with. */
+float gp_chunk_scale(const gp_shard *s, const gp_chunk *c);
+/* The next step begins; the result of this one is answered. */
+void gp_chunk_begin_next(gp_chunk *c);
+void gp_chunk_settle_step(gp_shard *s, gp_chunk *c);
+
 /* shard_arrive.c: chunks whose pushes are folded as they arrive. */
 void gp_chunk_arrive(gp_shard *s, gp_chunk *c);
 /* Whether the result that an entry is owed may be sent. */
@@ -465,6 +489,43 @@ void gp_entry_disown(gp_entry *e);
 void gp_entry_posted(gp_peer *peer, gp_entry *e, uint64_t bytes);
 void gp_entry_sent(gp_peer *peer, gp_entry *e);
 void gp_shard_send_due(gp_shard *s, gp_peer *peer);
+
+/* What is kept, to worker 0; values NULL with a status that says why not. */
+void gp_shard_give_kept(gp_shard *s, gp_peer *peer, const gp_msg *m,
+                        gp_status status, const float *values);
+
+/* shard_device*.c: chunks on a device. All is fine for a shard without. */
+gp_status gp_shard_device_open(gp_shard *s, const gp_config *config);
+/* Waits until the device has done what it was told. */
+void gp_shard_device_settle(gp_shard *s);
+void gp_shard_device_close(gp_shard *s);
+/* Does what can be done now; returns how much that was. */
+int gp_shard_device_turn(gp_shard *s);
+bool gp_shard_device_is_busy(const gp_shard *s);
+void gp_shard_device_describe(const gp_shard *s, gp_json_text *j);
+/* Memory that payloads lie in, which the device reaches. NULL: no memory. */
+void *gp_shard_take(gp_shard *s, size_t bytes);
+void gp_shard_give(gp_shard *s, void *block);
+/* Whether the tensor's chunks go there, which must be possible if so. */
+gp_status gp_tensor_device_open(gp_shard *s, shard_tensor *t);
+void gp_tensor_device_close(shard_tensor *t);
+gp_status gp_chunk_device_open(gp_shard *s, gp_chunk *c);
+void gp_chunk_device_close(gp_shard *s, gp_chunk *c);
+/* Pushes may be folded, or the step completed. */
+void gp_chunk_device_advance(gp_shard *s, gp_chunk *c);
+/* Whether c->value and c->encoded are about to change. */
+bool gp_chunk_device_moves(const gp_chunk *c);
+/* c->value has been given: it becomes that of the device. */
+void gp_chunk_device_upload(gp_shard *s, gp_chunk *c);
+/* The sum times a factor; its squares added to a norm. */
+void gp_chunk_device_clip(gp_shard *s, gp_chunk *c, float factor);
+void gp_chunk_device_measured(const gp_chunk *c, void *norm);
+/* As find_kept() in shard_kept.c, of the device. */
+float *gp_chunk_device_kept(gp_chunk *c, uint32_t which);
+void gp_chunk_device_restore(gp_shard *s, gp_chunk *c, const gp_msg *m,
+                             float *to, const void *from);
+void gp_chunk_device_recall(gp_shard *s, gp_peer *peer, gp_chunk *c,
+                            const gp_msg *m, const float *from);
 
 /* shard_answer.c */
 void gp_shard_sent(gp_shard *s, gp_peer *peer, uint64_t cookie);

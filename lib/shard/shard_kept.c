@@ -26,7 +26,7 @@ gp_chunk_is_restored(const gp_chunk *c)
 
 /* An array with an element for each of the chunk's, or NULL. */
 static float *
-find_kept(const gp_chunk *c, uint32_t which)
+find_kept(gp_chunk *c, uint32_t which)
 {
     const char *wanted = which == GP_KEPT_RESIDUAL ? "residual" : "velocity";
     const char *name;
@@ -35,6 +35,8 @@ find_kept(const gp_chunk *c, uint32_t which)
 
     if (c->rows)
         return NULL;
+    if (c->device && (values = gp_chunk_device_kept(c, which)))
+        return values;
     if (which == GP_KEPT_HISTORY)
         return c->history;
     if (which == GP_KEPT_PARAMETERS)
@@ -82,9 +84,9 @@ offend(gp_shard *s, gp_peer *peer, const char *what)
     gp_shard_drop(s, peer, GP_ERR_PROTOCOL);
 }
 
-static void
-answer(gp_shard *s, gp_peer *peer, const gp_msg *m, gp_status status,
-       const float *values)
+void
+gp_shard_give_kept(gp_shard *s, gp_peer *peer, const gp_msg *m,
+                   gp_status status, const float *values)
 {
     gp_msg msg = {.type = GP_MSG_KEPT,
                   .dtype = m->dtype,
@@ -139,11 +141,14 @@ gp_shard_restore(gp_shard *s, gp_peer *peer, const gp_event *event)
         offend(s, peer, "restores");
         return;
     }
-    memcpy(values, event->payload, m->payload);
+    if (c->device)
+        gp_chunk_device_restore(s, c, m, values, event->payload);
+    else
+        memcpy(values, event->payload, m->payload);
     if (m->pipeline == GP_KEPT_HISTORY)
         c->restored = GP_MAX(c->restored, m->aux + m->elements);
     c->returned |= m->pipeline == GP_KEPT_PARAMETERS;
-    answer(s, peer, m, GP_OK, NULL);
+    gp_shard_give_kept(s, peer, m, GP_OK, NULL);
 }
 
 /* Worker 0 is between two steps, but the shard may have to wait for others
@@ -168,7 +173,9 @@ gp_shard_recall(gp_shard *s, gp_peer *peer, const gp_msg *m)
     }
     steps = c->tensor->arrives ? c->entry[0].next_step : c->version;
     if (m->step > steps)
-        answer(s, peer, m, GP_ERR_STATE, NULL);
+        gp_shard_give_kept(s, peer, m, GP_ERR_STATE, NULL);
+    else if (c->device)
+        gp_chunk_device_recall(s, peer, c, m, values);
     else
-        answer(s, peer, m, GP_OK, values);
+        gp_shard_give_kept(s, peer, m, GP_OK, values);
 }

@@ -177,7 +177,10 @@ static bool
 enter_clip(gp_shard *s, gp_chunk *c)
 {
     c->stage = STAGE_CLIP;
-    gp_norm_add(&s->norm[0]->sum[0], c->sum, c->info->count);
+    if (c->device)
+        gp_chunk_device_measured(c, &s->norm[0]->sum[0]);
+    else
+        gp_norm_add(&s->norm[0]->sum[0], c->sum, c->info->count);
     return enter(s, s->norm[0], c);
 }
 
@@ -208,7 +211,9 @@ gp_chunk_measure(gp_shard *s, gp_chunk *c)
         return false;
     if (c->stage == STAGE_CLIPPED) {
         factor = gp_updater_clip(u, sqrt(s->norm[0]->total[0]));
-        if (factor != 1.0f)
+        if (factor != 1.0f && c->device)
+            gp_chunk_device_clip(s, c, factor);
+        else if (factor != 1.0f)
             gp_fold_scale(c->sum, c->sum, factor, c->info->count);
         c->stage = STAGE_NONE;
     }

@@ -121,14 +121,15 @@ retire(gp_shard *s, gp_peer *peer)
 void
 gp_shard_bury(gp_shard *s)
 {
-    gp_list *item;
-
-    while ((item = gp_list_pop(&s->graves))) {
+    GP_LIST_EACH (item, &s->graves) {
         gp_peer *peer = GP_CONTAINER_OF(item, gp_peer, link);
 
+        if (peer->reading > 0) /* a device still does */
+            continue;
+        gp_list_remove(item);
         if (peer->slot_mem)
             peer->ops->mem_dereg(peer->slot_mem);
-        free(peer->slot_memory);
+        gp_shard_give(s, peer->slot_memory);
         free(peer);
     }
 }
@@ -388,7 +389,7 @@ grant_slots(gp_shard *s, gp_peer *peer)
         return GP_OK;
     if (!gp_mul(s->slots, s->slot_bytes, &bytes) || !gp_add(bytes, shift, &all))
         return gp_fail(GP_ERR_TOO_LARGE, "landing slots");
-    peer->slot_memory = gp_alloc_aligned(all);
+    peer->slot_memory = gp_shard_take(s, all);
     if (!peer->slot_memory)
         return gp_fail(GP_ERR_NO_MEMORY, "landing slots of %zu bytes", bytes);
     peer->slots = (uint8_t *)peer->slot_memory + shift;

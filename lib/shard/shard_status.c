@@ -194,6 +194,7 @@ gp_shard_describe(const gp_shard *s, gp_json_text *j)
     }
     if (s->fault != GP_OK)
         gp_json_put_text(j, "fault", s->fault_text);
+    gp_shard_device_describe(s, j);
     put_chunks(s, j);
     put_rows(s, j);
     if (gp_shard_waits(s, now, 0, text, sizeof(text), &waited)) {

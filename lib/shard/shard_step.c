@@ -14,7 +14,7 @@ gp_entry_free(gp_shard *s, gp_peer *peer, gp_entry *e)
     uint64_t slots;
 
     if (e->stash) {
-        free(e->stash);
+        gp_shard_give(s, e->stash);
         e->stash = NULL;
     } else if (peer) {
         peer->ops->release(peer->ep, &e->msg, e->payload);
@@ -31,7 +31,7 @@ gp_entry_free(gp_shard *s, gp_peer *peer, gp_entry *e)
 gp_status
 gp_entry_stash(gp_shard *s, gp_peer *peer, gp_entry *e)
 {
-    void *copy = malloc(GP_MAX(e->length, 1));
+    void *copy = gp_shard_take(s, e->length);
 
     if (!copy)
         return gp_fail(GP_ERR_NO_MEMORY, "push of %zu bytes", e->length);
@@ -58,6 +58,8 @@ gp_entry_settle(gp_shard *s, gp_chunk *c, uint32_t rank)
     if (!peer || e->answer == ANSWER_NONE || !gp_list_empty(&e->due))
         return;
     if (e->answer == ANSWER_RESULT) {
+        if (c->device && gp_chunk_device_moves(c))
+            return;
         if (e->init_answer ? !c->initialized : !gp_chunk_is_due(c, e))
             return;
     }
@@ -106,6 +108,8 @@ gp_chunk_initialize(gp_shard *s, gp_chunk *c)
         gp_shard_fail(s, status, "worker %u broadcast damaged values", rank);
         return;
     }
+    if (c->device && !c->returned)
+        gp_chunk_device_upload(s, c);
     c->initialized = true;
     c->encoded_valid = c->crc_valid = false;
     gp_shots_forget(c);

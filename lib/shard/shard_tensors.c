@@ -92,6 +92,10 @@ open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
         if (status != GP_OK)
             return status;
     }
+    if (s->device)
+        status = gp_tensor_device_open(s, t);
+    if (status != GP_OK)
+        return status;
     if (s->elastic)
         return gp_member_check_fit(t);
     return gp_codec_set_check_sum(&t->push, t->summed, (uint32_t)s->size);
@@ -137,9 +141,9 @@ open_chunk(gp_shard *s, gp_chunk *c)
 
     c->sum = keeps && !rows ? gp_alloc_aligned(bytes) : c->value;
     c->entry = calloc((size_t)s->size, sizeof(*c->entry));
-    c->history = differs ? calloc(1, bytes) : NULL;
-    if (!c->sum || !c->entry || (differs && !c->history) ||
-        (!rows && gp_chunk_open_arrays(c) != GP_OK))
+    c->history = differs && !t->device ? calloc(1, bytes) : NULL;
+    if (!c->sum || !c->entry || (differs && !t->device && !c->history) ||
+        (!rows && !t->device && gp_chunk_open_arrays(c) != GP_OK))
         return gp_fail(GP_ERR_NO_MEMORY, "chunk of %zu bytes", bytes);
     c->version = t->spec->first_step;
     c->restored = differs && t->spec->restored ? 0 : c->info->count;
@@ -154,7 +158,9 @@ open_chunk(gp_shard *s, gp_chunk *c)
     status = rows ? gp_rows_open(s, c) : gp_shots_open(c);
     if (status == GP_OK)
         status = gp_lags_open(c);
-    return status != GP_OK || t->pull_dense ? status : open_pull_memory(c);
+    if (status == GP_OK && !t->pull_dense)
+        status = open_pull_memory(c);
+    return status == GP_OK && t->device ? gp_chunk_device_open(s, c) : status;
 }
 
 static void
@@ -328,8 +334,9 @@ gp_shard_agree(gp_shard *s, gp_tensor_list *list, uint32_t rank)
 static void
 close_chunk(gp_shard *s, gp_chunk *c)
 {
+    gp_chunk_device_close(s, c);
     for (int64_t r = 0; c->entry && r < s->size; r++)
-        free(c->entry[r].stash);
+        gp_shard_give(s, c->entry[r].stash);
     if (gp_updater_keeps(&c->tensor->updater) && !c->tensor->spec->rows)
         free(c->sum);
     gp_rows_close(c);
@@ -344,6 +351,7 @@ close_chunk(gp_shard *s, gp_chunk *c)
 void
 gp_shard_forget(gp_shard *s)
 {
+    gp_shard_device_settle(s);
     for (uint32_t i = 0; s->chunk && i < s->chunks; i++)
         if (s->chunk[i].tensor)
             close_chunk(s, &s->chunk[i]);
@@ -353,6 +361,7 @@ gp_shard_forget(gp_shard *s)
         gp_codec_set_close(&s->tensor[i].push);
         gp_pipeline_destroy(s->tensor[i].pull);
         gp_pipeline_destroy(s->tensor[i].native);
+        gp_tensor_device_close(&s->tensor[i]);
     }
     gp_norms_close(s);
     free(s->chunk);

@@ -358,8 +358,8 @@ gp_updater_clip(const gp_updater *u, double norm)
     return most > 0 && !(factor >= 1.0) ? (float)factor : 1.0f;
 }
 
-static void
-fill_in(const gp_updater *u, gp_updater_step *step)
+void
+gp_updater_fill(const gp_updater *u, gp_updater_step *step)
 {
     step->lr = gp_updater_lr(u, step->number - 1);
     step->values = u->value;
@@ -370,7 +370,7 @@ gp_updater_apply(const gp_updater *u, gp_updater_step *step,
                  const float *gradient, float *parameters, float *const *arrays,
                  size_t count)
 {
-    fill_in(u, step);
+    gp_updater_fill(u, step);
     if (count > 0)
         u->ops->apply(u->instance, step, gradient, parameters, arrays, count);
 }
@@ -379,7 +379,7 @@ void
 gp_updater_direct(const gp_updater *u, gp_updater_step *step, float *gradient,
                   const float *parameters, float *const *arrays, size_t count)
 {
-    fill_in(u, step);
+    gp_updater_fill(u, step);
     if (count > 0 && u->ops->direction)
         u->ops->direction(u->instance, step, gradient, parameters, arrays,
                           count);

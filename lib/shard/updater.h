@@ -84,6 +84,9 @@ gp_updater_clips(const gp_updater *u)
  * together is `norm`; as torch.nn.utils.clip_grad_norm_. */
 float gp_updater_clip(const gp_updater *u, double norm);
 
+/* Sets what gp_updater_apply() fills in. */
+void gp_updater_fill(const gp_updater *u, gp_updater_step *step);
+
 /* One update. `arrays` has GP_UPDATER_ARRAYS pointers, in the table's order,
  * NULL for those that are not there; `step` needs a number, an offset and, with
  * ops->norms, the norms: the rest is filled in. */
@@ -102,6 +105,36 @@ double gp_updater_power(double base, uint64_t exponent);
 /* updater_schedule.c: whether the keys make sense together, or words that say
  * why not. */
 const char *gp_schedule_fault(const gp_updater *u);
+
+/* What the loops of updaters need as fp32, rounded once from double. */
+typedef struct gp_sgd_factors {
+    float lr, mu;
+    float fresh; /* of what enters the velocity */
+    float decay;
+    uint32_t nesterov;
+} gp_sgd_factors;
+
+typedef struct gp_adam_factors {
+    float beta1, fresh1, beta2, fresh2, eps;
+    float rate;   /* lr / (1 - beta1^n) */
+    float root;   /* sqrt(1 - beta2^n) */
+    float decay;  /* added to the gradient */
+    float shrink; /* multiplied with the parameter first */
+} gp_adam_factors;
+
+typedef struct gp_adagrad_factors {
+    float lr, initial, decay, eps;
+} gp_adagrad_factors;
+
+typedef struct gp_rmsprop_factors {
+    float lr, alpha, fresh, decay, eps, mu;
+} gp_rmsprop_factors;
+
+gp_sgd_factors gp_updater_sgd_factors(const gp_updater_step *step);
+gp_adam_factors gp_updater_adam_factors(const gp_updater_step *step,
+                                        bool decoupled);
+gp_adagrad_factors gp_updater_adagrad_factors(const gp_updater_step *step);
+gp_rmsprop_factors gp_updater_rmsprop_factors(const gp_updater_step *step);
 
 /* Built-in tables. */
 extern const gp_updater_ops gp_updater_sum, gp_updater_mean, gp_updater_sgd,

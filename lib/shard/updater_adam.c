@@ -62,23 +62,14 @@ adam_arrays_of(const double *v)
            (v[AMSGRAD] != 0 ? 1u << MAX_EXP_AVG_SQ : 0);
 }
 
-/* What the loops need as fp32, rounded once from double. */
-typedef struct factors {
-    float beta1, fresh1, beta2, fresh2, eps;
-    float rate;   /* lr / (1 - beta1^n) */
-    float root;   /* sqrt(1 - beta2^n) */
-    float decay;  /* added to the gradient */
-    float shrink; /* multiplied with the parameter first */
-} factors;
-
-static factors
-factors_of(const gp_updater_step *step, bool decoupled)
+gp_adam_factors
+gp_updater_adam_factors(const gp_updater_step *step, bool decoupled)
 {
     const double *v = step->values;
     double bias1 = 1.0 - gp_updater_power(v[BETA1], step->number);
     double bias2 = 1.0 - gp_updater_power(v[BETA2], step->number);
 
-    return (factors){
+    return (gp_adam_factors){
         .beta1 = (float)v[BETA1],
         .fresh1 = (float)(1.0 - v[BETA1]),
         .beta2 = (float)v[BETA2],
@@ -92,7 +83,7 @@ factors_of(const gp_updater_step *step, bool decoupled)
 }
 
 static inline void
-loop(factors f, const float *restrict gradient, float *restrict value,
+loop(gp_adam_factors f, const float *restrict gradient, float *restrict value,
      float *restrict mean, float *restrict square, float *restrict most,
      size_t count, bool amsgrad)
 {
@@ -116,7 +107,7 @@ static void
 update(const gp_updater_step *step, bool decoupled, const float *gradient,
        float *parameters, float *const *state, size_t count)
 {
-    factors f = factors_of(step, decoupled);
+    gp_adam_factors f = gp_updater_adam_factors(step, decoupled);
 
     if (state[MAX_EXP_AVG_SQ])
         loop(f, gradient, parameters, state[EXP_AVG], state[EXP_AVG_SQ],
@@ -143,7 +134,7 @@ adamw_apply(void *instance, const gp_updater_step *step, const float *gradient,
 }
 
 static void
-lamb_loop(factors f, float decay, float bias1, float *restrict gradient,
+lamb_loop(gp_adam_factors f, float decay, float bias1, float *restrict gradient,
           const float *restrict value, float *restrict mean,
           float *restrict square, size_t count)
 {
@@ -167,8 +158,9 @@ lamb_direction(void *instance, const gp_updater_step *step, float *gradient,
     float bias1 = (float)(1.0 - gp_updater_power(v[BETA1], step->number));
 
     (void)instance;
-    lamb_loop(factors_of(step, true), (float)v[WEIGHT_DECAY], bias1, gradient,
-              parameters, state[EXP_AVG], state[EXP_AVG_SQ], count);
+    lamb_loop(gp_updater_adam_factors(step, true), (float)v[WEIGHT_DECAY],
+              bias1, gradient, parameters, state[EXP_AVG], state[EXP_AVG_SQ],
+              count);
 }
 
 static void

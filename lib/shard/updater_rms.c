@@ -34,19 +34,29 @@ static const gp_updater_param adagrad_params[] = {
 };
 static const char *const adagrad_arrays[] = {"sum", NULL};
 
-static void
-adagrad_loop(const double *v, float lr, float initial,
-             const float *restrict gradient, float *restrict value,
-             float *restrict sum, size_t count)
+gp_adagrad_factors
+gp_updater_adagrad_factors(const gp_updater_step *step)
 {
-    const float decay = (float)v[A_WEIGHT_DECAY], eps = (float)v[A_EPS];
+    const double *v = step->values;
+    double before = (double)(step->number - 1);
 
+    return (gp_adagrad_factors){
+        .lr = (float)(step->lr / (1.0 + before * v[A_LR_DECAY])),
+        .initial = step->number == 1 ? (float)v[A_INITIAL] : 0.0f,
+        .decay = (float)v[A_WEIGHT_DECAY],
+        .eps = (float)v[A_EPS]};
+}
+
+static void
+adagrad_loop(gp_adagrad_factors f, const float *restrict gradient,
+             float *restrict value, float *restrict sum, size_t count)
+{
     for (size_t i = 0; i < count; i++) {
-        float g = gradient[i] + decay * value[i];
-        float s = sum[i] + initial + g * g;
+        float g = gradient[i] + f.decay * value[i];
+        float s = sum[i] + f.initial + g * g;
 
         sum[i] = s;
-        value[i] -= lr * g / (sqrtf(s) + eps);
+        value[i] -= f.lr * g / (sqrtf(s) + f.eps);
     }
 }
 
@@ -55,13 +65,9 @@ adagrad_apply(void *instance, const gp_updater_step *step,
               const float *gradient, float *parameters, float *const *state,
               size_t count)
 {
-    const double *v = step->values;
-    double before = (double)(step->number - 1);
-    float lr = (float)(step->lr / (1.0 + before * v[A_LR_DECAY]));
-    float initial = step->number == 1 ? (float)v[A_INITIAL] : 0.0f;
-
     (void)instance;
-    adagrad_loop(v, lr, initial, gradient, parameters, state[0], count);
+    adagrad_loop(gp_updater_adagrad_factors(step), gradient, parameters,
+                 state[0], count);
 }
 
 const gp_updater_ops gp_updater_adagrad = {
@@ -95,30 +101,39 @@ rmsprop_arrays_of(const double *v)
            (v[R_MOMENTUM] != 0 ? 1u << MOMENTUM_BUFFER : 0);
 }
 
+gp_rmsprop_factors
+gp_updater_rmsprop_factors(const gp_updater_step *step)
+{
+    const double *v = step->values;
+
+    return (gp_rmsprop_factors){.lr = (float)step->lr,
+                                .alpha = (float)v[R_ALPHA],
+                                .fresh = (float)(1.0 - v[R_ALPHA]),
+                                .decay = (float)v[R_WEIGHT_DECAY],
+                                .eps = (float)v[R_EPS],
+                                .mu = (float)v[R_MOMENTUM]};
+}
+
 static inline void
-rmsprop_loop(const double *v, float lr, const float *restrict gradient,
+rmsprop_loop(gp_rmsprop_factors f, const float *restrict gradient,
              float *restrict value, float *restrict square,
              float *restrict mean, float *restrict velocity, size_t count,
              bool centered, bool momentum)
 {
-    const float alpha = (float)v[R_ALPHA], fresh = (float)(1.0 - v[R_ALPHA]);
-    const float decay = (float)v[R_WEIGHT_DECAY], eps = (float)v[R_EPS];
-    const float mu = (float)v[R_MOMENTUM];
-
     for (size_t i = 0; i < count; i++) {
-        float g = gradient[i] + decay * value[i];
-        float s = alpha * square[i] + fresh * g * g;
+        float g = gradient[i] + f.decay * value[i];
+        float s = f.alpha * square[i] + f.fresh * g * g;
 
         square[i] = s;
         if (centered) {
-            mean[i] = alpha * mean[i] + fresh * g;
+            mean[i] = f.alpha * mean[i] + f.fresh * g;
             s = s - mean[i] * mean[i];
         }
         if (momentum) {
-            velocity[i] = mu * velocity[i] + g / (sqrtf(s) + eps);
-            value[i] -= lr * velocity[i];
+            velocity[i] = f.mu * velocity[i] + g / (sqrtf(s) + f.eps);
+            value[i] -= f.lr * velocity[i];
         } else {
-            value[i] -= lr * g / (sqrtf(s) + eps);
+            value[i] -= f.lr * g / (sqrtf(s) + f.eps);
         }
     }
 }
@@ -128,24 +143,23 @@ rmsprop_apply(void *instance, const gp_updater_step *step,
               const float *gradient, float *parameters, float *const *state,
               size_t count)
 {
-    const double *v = step->values;
-    const float lr = (float)step->lr;
+    gp_rmsprop_factors f = gp_updater_rmsprop_factors(step);
     float *square = state[SQUARE_AVG], *mean = state[GRAD_AVG];
     float *velocity = state[MOMENTUM_BUFFER];
 
     (void)instance;
     if (mean && velocity)
-        rmsprop_loop(v, lr, gradient, parameters, square, mean, velocity, count,
+        rmsprop_loop(f, gradient, parameters, square, mean, velocity, count,
                      true, true);
     else if (mean)
-        rmsprop_loop(v, lr, gradient, parameters, square, mean, NULL, count,
-                     true, false);
+        rmsprop_loop(f, gradient, parameters, square, mean, NULL, count, true,
+                     false);
     else if (velocity)
-        rmsprop_loop(v, lr, gradient, parameters, square, NULL, velocity, count,
+        rmsprop_loop(f, gradient, parameters, square, NULL, velocity, count,
                      false, true);
     else
-        rmsprop_loop(v, lr, gradient, parameters, square, NULL, NULL, count,
-                     false, false);
+        rmsprop_loop(f, gradient, parameters, square, NULL, NULL, count, false,
+                     false);
 }
 
 const gp_updater_ops gp_updater_rmsprop = {

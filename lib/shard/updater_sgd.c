@@ -42,24 +42,34 @@ arrays_of(const double *v)
     return v[MOMENTUM] != 0;
 }
 
+gp_sgd_factors
+gp_updater_sgd_factors(const gp_updater_step *step)
+{
+    const double *v = step->values;
+
+    return (gp_sgd_factors){
+        .lr = (float)step->lr,
+        .mu = (float)v[MOMENTUM],
+        .fresh = step->number == 1 ? 1.0f : (float)(1.0 - v[DAMPENING]),
+        .decay = (float)v[WEIGHT_DECAY],
+        .nesterov = v[NESTEROV] != 0};
+}
+
 /* One pass; the branches on constants leave the loop when inlined. */
 static inline void
-loop(const double *v, float lr, float fresh, const float *restrict gradient,
-     float *restrict value, float *restrict velocity, size_t count,
-     bool momentum, bool nesterov)
+loop(gp_sgd_factors f, const float *restrict gradient, float *restrict value,
+     float *restrict velocity, size_t count, bool momentum, bool nesterov)
 {
-    const float mu = (float)v[MOMENTUM], decay = (float)v[WEIGHT_DECAY];
-
     for (size_t i = 0; i < count; i++) {
-        float g = gradient[i] + decay * value[i];
+        float g = gradient[i] + f.decay * value[i];
 
         if (momentum) {
-            float u = mu * velocity[i] + fresh * g;
+            float u = f.mu * velocity[i] + f.fresh * g;
 
             velocity[i] = u;
-            g = nesterov ? g + mu * u : u;
+            g = nesterov ? g + f.mu * u : u;
         }
-        value[i] -= lr * g;
+        value[i] -= f.lr * g;
     }
 }
 
@@ -67,17 +77,15 @@ static void
 apply(void *instance, const gp_updater_step *step, const float *gradient,
       float *parameters, float *const *state, size_t count)
 {
-    const double *v = step->values;
-    float lr = (float)step->lr;
-    float fresh = step->number == 1 ? 1.0f : (float)(1.0 - v[DAMPENING]);
+    gp_sgd_factors f = gp_updater_sgd_factors(step);
 
     (void)instance;
-    if (v[MOMENTUM] == 0)
-        loop(v, lr, fresh, gradient, parameters, NULL, count, false, false);
-    else if (v[NESTEROV] != 0)
-        loop(v, lr, fresh, gradient, parameters, state[0], count, true, true);
+    if (!state[0])
+        loop(f, gradient, parameters, NULL, count, false, false);
+    else if (f.nesterov)
+        loop(f, gradient, parameters, state[0], count, true, true);
     else
-        loop(v, lr, fresh, gradient, parameters, state[0], count, true, false);
+        loop(f, gradient, parameters, state[0], count, true, false);
 }
 
 const gp_updater_ops gp_updater_sgd = {

@@ -308,6 +308,7 @@ call_with(void (*kernel)(A...), void **args)
 #include "compress/cuda/select.cu"
 #include "compress/cuda/sign.cu"
 #include "compress/cuda/unselect.cu"
+#include "compress/cuda/update.cu"
 #include "examples/trainer/cuda/kernels.cu"
 
 template <typename... A>

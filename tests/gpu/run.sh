@@ -68,6 +68,7 @@ fi
 tests="test_kernels_sim test_coder_sim test_codecs_sim test_select_sim"
 tests="$tests test_lowrank_sim"
 tests="$tests test_export_sim test_trainer_kernels test_trainer_device"
+tests="$tests test_shard_sim"
 # shellcheck disable=SC2086
 step build cmake --build "$build" --target gradpush gradpush-train bench_gemm \
     $tests
@@ -99,7 +100,7 @@ done
 if command -v compute-sanitizer >/dev/null 2>&1; then
     for tool in memcheck racecheck; do
         for test in test_codecs_sim test_select_sim test_lowrank_sim \
-            test_trainer_kernels test_trainer_device; do
+            test_trainer_kernels test_trainer_device test_shard_sim; do
             step "$tool $test" compute-sanitizer --tool $tool \
                 --error-exitcode 1 "$bin/$test"
         done
@@ -139,6 +140,32 @@ case $? in
     failed=1
     ;;
 esac
+# Shards on the GPU: the same parameters as in the host's memory, and the time.
+train="$(find "$build" -name gradpush-train -type f -perm -u+x | head -n 1)"
+hash_of() {
+    GRADPUSH_SHARD_DEVICE=$1 "$train" --device cpu --workers 2 --shards 1 \
+        --optimizer adamw --lr 0.001 --codec q8 --epochs 2 --json "$2" &&
+        sed -n 's/.*"params_sha256": *"\([0-9a-f]*\)".*/\1/p' "$2"
+}
+shards_alike() {
+    host=$(hash_of cpu "$base-shard.json" | tail -n 1)
+    device=$(hash_of cuda "$base-shard.json" | tail -n 1)
+    rm -f "$base-shard.json"
+    echo "cpu $host, cuda $device"
+    [ -n "$host" ] && [ "$host" = "$device" ]
+}
+step "shards on the GPU, parameters" shards_alike
+most=64M
+[ -z "$quick" ] || most=4M
+for where in cpu cuda; do
+    for codec in none q8; do
+        step "shards on $where, pushpull of $codec" \
+            env GRADPUSH_SHARD_DEVICE=$where "$gradpush" bench pushpull \
+            --workers 4 --shards 1 --codec $codec -b 1M -e $most -f 4 \
+            --json "$base-gpu-shards-$where-$codec.json"
+    done
+done
+
 # The trainer: as the CPU, and against cuBLAS, PyTorch and no communication.
 hidden=8192,8192,8192
 [ -z "$quick" ] || hidden=1024,1024
