@@ -219,7 +219,8 @@ gp_entry_answer(gp_shard *s, gp_peer *peer, gp_entry *e)
 
     if (status != GP_OK)
         return status;
-    if (e->answer == ANSWER_RESULT && peer->local && c->lent) {
+    if (e->answer == ANSWER_RESULT && c->lent &&
+        (peer->local || c->slot_payload)) {
         c->lent = NULL;
         c->spent = true;
     }
@@ -251,7 +252,8 @@ gp_shard_sent(gp_shard *s, gp_peer *peer, uint64_t cookie)
     c->entry[peer->rank].in_flight--;
     if (c->rows)
         return; /* a buffer of its own: nobody waited for it */
-    c->sending--;
+    if (--c->sending == 0)
+        gp_chunk_leave_slot(s, peer, c);
     gp_chunk_resume(s, c);
 }
 
@@ -276,6 +278,7 @@ gp_shard_orphan(gp_shard *s, gp_peer *peer)
         e->unsent = 0;
         c->sending -= c->rows ? 0 : e->in_flight;
         e->in_flight = 0;
+        gp_chunk_leave_slot(s, peer, c);
         gp_shots_orphan(c, e);
         e->answer = ANSWER_NONE;
         if (c->initializer == e)

@@ -120,5 +120,8 @@ gp_arena_find(const gp_shard *s, const gp_peer *peer, const void *payload)
 {
     size_t offset = (uintptr_t)payload - (uintptr_t)s->arena;
 
-    return offset < s->arena_bytes ? s->arena_mem[peer->link_number] : NULL;
+    if (offset < s->arena_bytes)
+        return s->arena_mem[peer->link_number];
+    offset = (uintptr_t)payload - (uintptr_t)peer->slots;
+    return offset < s->slots * s->slot_bytes ? peer->slot_mem : NULL;
 }

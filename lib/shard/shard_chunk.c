@@ -135,7 +135,7 @@ check_slot(const gp_shard *s, const gp_peer *peer, const gp_msg *m)
 
     if (!slots || m->region != peer->region ||
         m->offset != m->slot * s->slot_bytes ||
-        ((peer->held | peer->free_credits) & slots))
+        ((peer->held | peer->free_credits | peer->idle_credits) & slots))
         return gp_fail(GP_ERR_PROTOCOL,
                        "push of %llu bytes into slot %u, which it does not "
                        "own",
@@ -363,7 +363,10 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
     } else if (m->step < e->next_step) {
         /* Applied already: answered again, never applied again. */
         gp_entry_free(s, peer, e);
-        gp_entry_settle(s, c, peer->rank);
+        if (e->answer == ANSWER_RESULT && c->spent)
+            e->answer = ANSWER_NONE; /* every worker has it */
+        else
+            gp_entry_settle(s, c, peer->rank);
     } else {
         take_pending(s, peer, c, e);
     }

@@ -111,7 +111,10 @@ begin_step(gp_shard *s, gp_chunk *c)
         return true;
     c->sum = c->value;
     if (all_next(s, c)) {
-        float *target = c->sending == 0 ? lendable(s, c) : NULL;
+        float *target = c->sending == 0 ? gp_chunk_slot_sum(s, c) : NULL;
+
+        if (c->sending == 0 && !target)
+            target = lendable(s, c);
 
         if (!c->tensor->pull_dense && c->info->count <= s->hot_count)
             target = s->hot;
@@ -386,8 +389,13 @@ static void
 folded(gp_shard *s, gp_chunk *c, uint32_t rank)
 {
     gp_entry *e = &c->entry[rank];
+    bool in_slot =
+        e->payload && c->sum == e->payload && !gp_shard_is_local(s, rank);
 
-    gp_entry_free(s, s->worker[rank], e);
+    if (in_slot)
+        gp_chunk_keep_slot(c);
+    else
+        gp_entry_free(s, s->worker[rank], e);
     e->pending = false;
     e->next_step = c->version + 1;
     c->weight += e->weight;

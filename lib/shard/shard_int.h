@@ -71,6 +71,7 @@ typedef struct gp_peer {
     gp_mem *slot_mem;
     uint32_t region;
     uint64_t free_credits;  /* slots to hand back with the next message */
+    uint64_t idle_credits;  /* ... for which no message is sent */
     uint64_t held;          /* slots that hold a push; bit set */
     uint64_t full_since_ns; /* since when a large push finds no room, or 0 */
     int link_number;        /* in gp_shard.link */
@@ -193,10 +194,12 @@ typedef struct gp_chunk {
     void *initial; /* what a broadcast gave, where `value` is something else */
     size_t initial_length; /* 0: not there yet */
     gp_entry *initializer; /* a broadcast that waits for results to leave */
-    float *lent;    /* the result, when formed in the local worker's memory */
+    float *lent; /* the result, when formed in memory that a worker has lent */
     bool local_due; /* the local worker's answer waits for the others' */
     bool spent;     /* the result was lent, and is gone */
-    void *encoded;  /* value through the pull pipeline */
+    const void *slot_payload; /* a push that is the result, in its slot */
+    gp_msg slot_msg;
+    void *encoded; /* value through the pull pipeline */
     size_t encoded_length;
     bool encoded_valid;
     bool encoded_is_sum;     /* the workers' messages, summed */
@@ -378,11 +381,19 @@ void gp_chunk_initialize(gp_shard *s, gp_chunk *c);
 void gp_chunk_resume(gp_shard *s, gp_chunk *c);
 bool gp_shard_is_local(const gp_shard *s, int64_t rank);
 
+/* shard_slot.c: results that leave from the slot of their push. */
+/* The pending push, when it may become the result where it lies, or NULL. */
+float *gp_chunk_slot_sum(const gp_shard *s, const gp_chunk *c);
+/* Instead of gp_entry_free(): it has become that. */
+void gp_chunk_keep_slot(gp_chunk *c);
+/* The result was sent, or there is nobody to send it to. */
+void gp_chunk_leave_slot(gp_shard *s, gp_peer *peer, gp_chunk *c);
+
 /* shard_arena.c */
 /* Gives the chunks their memory; the values are zeros. */
 gp_status gp_arena_open(gp_shard *s);
 void gp_arena_close(gp_shard *s);
-/* What a payload for a peer lies in; NULL: not in the arena. */
+/* What a payload for a peer lies in, the arena or its slots; or NULL. */
 gp_mem *gp_arena_find(const gp_shard *s, const gp_peer *peer,
                       const void *payload);
 

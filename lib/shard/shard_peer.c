@@ -26,11 +26,11 @@ gp_peer_post(gp_shard *s, gp_peer *peer, gp_msg *msg, const void *payload,
     msg->job = s->job;
     msg->worker = s->index < 0 ? 0 : (uint32_t)s->index;
     msg->epoch = s->epoch;
-    msg->credits = peer->free_credits;
+    msg->credits = peer->free_credits | peer->idle_credits;
     status = peer->ops->post(peer->ep, msg, payload, mem, cookie);
     if (status != GP_OK)
         return status;
-    peer->free_credits = 0;
+    peer->free_credits = peer->idle_credits = 0;
     if (gp_msg_is_work(msg, SHARD_FLUSH_BYTES))
         (void)peer->ops->flush(peer->ep);
     else

@@ -18,7 +18,7 @@
 #include "tests/sim/sim.h"
 
 #define STEPS   3
-#define WORKERS 2
+#define WORKERS 2u
 
 static const reference_tensor tensors[] = {
     {"one", GP_FP32, 1, NULL, NULL, "sum", -1},
@@ -35,11 +35,11 @@ static const reference_tensor tensors[] = {
 
 /* Shards 0: co-located. */
 static void
-run_on(const gp_sim_options *fabric, reference_plan *p, uint32_t shards,
-       const char *queue)
+run_workers(const gp_sim_options *fabric, reference_plan *p, uint32_t workers,
+            uint32_t shards, const char *queue)
 {
     job j = {.transport = "verbs",
-             .workers = WORKERS,
+             .workers = workers,
              .shards = shards,
              .colocated = shards == 0,
              .settings = {"chunk_bytes", "16K", "ib_queue", queue, "ib_notify",
@@ -54,6 +54,13 @@ run_on(const gp_sim_options *fabric, reference_plan *p, uint32_t shards,
     assert_true(gp_sim_stats_now(sim).write_imms == 0 ||
                 !fabric->device->iwarp);
     assert_int_equal(gp_sim_finish(sim), 0);
+}
+
+static void
+run_on(const gp_sim_options *fabric, reference_plan *p, uint32_t shards,
+       const char *queue)
+{
+    run_workers(fabric, p, WORKERS, shards, queue);
 }
 
 static void
@@ -100,12 +107,33 @@ over_a_bare_device(void **state)
     run_all(&bare);
 }
 
+/* Results leave from where their pushes landed. */
+static void
+of_one_worker(void **state)
+{
+    static const gp_sim_device device = {.iwarp = false};
+    gp_sim_options late = {.seed = 3,
+                           .device = &device,
+                           .devices = 1,
+                           .shuffle = true,
+                           .late_acks = true,
+                           .ignore_buffers = true};
+    reference_plan p = {tensors, TENSORS, STEPS,
+                        reference_make(tensors, TENSORS, 1, STEPS)};
+
+    (void)state;
+    run_workers(&late, &p, 1, 1, "256");
+    run_workers(&late, &p, 1, 3, "32");
+    reference_free(p.expected);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(over_iwarp),
         cmocka_unit_test(over_a_bare_device),
+        cmocka_unit_test(of_one_worker),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
