@@ -168,6 +168,23 @@ gp_device_look(gp_shard *s)
     return done;
 }
 
+void
+gp_shard_device_drain(gp_shard *s)
+{
+    gp_shard_device *d = s->device;
+    uint64_t deadline = gp_deadline(ROOM_SECONDS);
+
+    if (!d || s->fault != GP_OK)
+        return;
+    gp_device_seal(s);
+    while (d->used > 0 && s->fault == GP_OK && !gp_expired(deadline))
+        if (gp_device_look(s) == 0)
+            sched_yield();
+    if (d->used > 0 && s->fault == GP_OK)
+        gp_shard_fail(s, GP_ERR_TIMEOUT, "%s does nothing for %.0f seconds",
+                      d->name, ROOM_SECONDS);
+}
+
 device_item *
 gp_device_await_item(gp_shard *s, item_kind kind, gp_chunk *c)
 {

@@ -513,6 +513,8 @@ void gp_shard_device_close(gp_shard *s);
 /* Does what can be done now; returns how much that was. */
 int gp_shard_device_turn(gp_shard *s);
 bool gp_shard_device_is_busy(const gp_shard *s);
+/* Waits until nothing is under way, not long; what follows from it happens. */
+void gp_shard_device_drain(gp_shard *s);
 void gp_shard_device_describe(const gp_shard *s, gp_json_text *j);
 /* Memory that payloads lie in, which the device reaches. NULL: no memory. */
 void *gp_shard_take(gp_shard *s, size_t bytes);

@@ -128,6 +128,7 @@ admit(gp_shard *s, gp_peer *peer, bool late)
     GP_INFO("shard %lld: worker %u takes part", (long long)s->index,
             peer->rank);
     s->barrier[peer->rank] = s->barrier_count;
+    gp_shard_device_drain(s); /* no push of its former life is being added */
     for (uint32_t i = 0; i < s->chunks; i++)
         admit_to_chunk(s, &s->chunk[i], peer->rank, late);
     peer->member = true;
