@@ -72,6 +72,22 @@ gp_remainder_of(float u, float d)
     return gp_is_finite(r) ? r : 0.0f;
 }
 
+/* What ef21 holds of an element that decodes to d. */
+static __device__ __forceinline__ float
+gp_kept_of(float h, float d)
+{
+    float sum = __fadd_rn(h, d);
+
+    return gp_is_finite(sum) ? sum : h;
+}
+
+static __device__ __forceinline__ float4
+gp_keep4(float4 h, float4 d)
+{
+    return make_float4(gp_kept_of(h.x, d.x), gp_kept_of(h.y, d.y),
+                       gp_kept_of(h.z, d.z), gp_kept_of(h.w, d.w));
+}
+
 static __device__ __forceinline__ float4
 gp_add4(float4 a, float4 b)
 {

@@ -7,6 +7,10 @@
 
 #include <stdint.h>
 
+/* Of momentum. */
+#define GP_REMEMBER_NESTEROV 1u
+#define GP_REMEMBER_MASK     2u
+
 /* Philox: the key of a stream and the step, and what stratified rounding adds
  * to its numbers. */
 typedef struct gp_cuda_stream {
@@ -26,6 +30,8 @@ typedef struct gp_cuda_part {
     const float *source;            /* encode */
     float *residual;                /* encode; NULL: without feedback */
     float *target;                  /* decode, fold */
+    const float *gradient;          /* encode: what `source` is made of */
+    float *velocity, *history;      /* encode; NULL: without */
     uint8_t *bytes;                 /* the message; 16-byte aligned */
     const gp_cuda_message *message; /* fold: instead */
     uint64_t count;                 /* elements */
@@ -38,7 +44,7 @@ typedef struct gp_cuda_part {
     gp_cuda_stream random;
     uint32_t first_block; /* of the launch's blocks */
     uint32_t messages;    /* of a fold */
-    uint32_t signs;       /* finish.cu */
+    uint32_t signs;       /* finish.cu; encode: GP_REMEMBER_* */
     float scale;
     uint32_t *status; /* decode: becomes not 0 for a damaged message */
 } gp_cuda_part;

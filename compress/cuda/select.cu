@@ -678,12 +678,19 @@ gp_cuda_select_feed_back(const gp_cuda_part *part, uint32_t parts)
     uint64_t j =
         (uint64_t)(blockIdx.x - mine->first_block) * blockDim.x + threadIdx.x;
 
-    if (!mine->residual)
+    if (!mine->residual && !mine->history)
         return;
     for (; j < n; j += threads) {
         uint64_t i = s->state->all ? j : s->chosen_at[j];
-        float u = mine->residual[i], d = s->undone[j];
+        float d = s->undone[j], u;
 
+        if (mine->history) {
+            mine->history[i] = gp_kept_of(mine->history[i], d);
+            continue;
+        }
+        u = mine->residual[i];
+        if (mine->signs & GP_REMEMBER_MASK && !s->state->all)
+            mine->velocity[i] = 0;
         mine->residual[i] = gp_remainder_of(u, d);
         if (!gp_is_finite(u) || !gp_is_finite(d))
             s->state->nonfinite = 1;

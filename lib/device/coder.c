@@ -22,7 +22,7 @@ list_bytes(const gp_coder *c, const gp_coder_room *room, size_t *out)
 {
     size_t each = sizeof(gp_cuda_part), parts, messages;
 
-    if (gp_coder_around(c))
+    if (gp_coder_around(c) || gp_coder_remembers(c))
         each += 2 * sizeof(gp_cuda_part) + sizeof(gp_select);
     if (!gp_mul(room->parts, each, &parts) ||
         !gp_mul(room->messages, sizeof(gp_cuda_message), &messages) ||
@@ -39,12 +39,20 @@ gp_coder_rotation_bytes(const gp_coder *c, size_t count)
 }
 
 size_t
+gp_coder_memory_bytes(const gp_coder *c, size_t count)
+{
+    return gp_coder_remembers(c) ? (count * sizeof(float) + 127) / 64 * 64 : 0;
+}
+
+size_t
 gp_coder_space_of(const gp_coder *c, size_t count)
 {
+    size_t memory = gp_coder_memory_bytes(c, count);
+
     if (gp_coder_selects(c))
-        return gp_coder_lay_select(c->pipeline, &c->plan, 0, count, NULL, NULL,
-                                   NULL);
-    return gp_coder_rotation_bytes(c, count) +
+        return memory + gp_coder_lay_select(c->pipeline, &c->plan, 0, count,
+                                            NULL, NULL, NULL);
+    return memory + gp_coder_rotation_bytes(c, count) +
            (c->plan.space ? (c->plan.space(c->pipeline, count) + 63) / 64 * 64
                           : 0);
 }

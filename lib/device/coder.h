@@ -28,7 +28,10 @@ typedef struct gp_coder_part {
     const float *source;      /* encode */
     float *residual;          /* encode: error feedback; NULL: without */
     void *whole;              /* encode: what gp_coder_prepare() left */
-    float *target;            /* decode */
+    /* Encode: what momentum and ef21 remember; NULL: as if it were 0, and is
+     * forgotten. */
+    float *velocity, *history;
+    float *target; /* decode */
     /* Decode without `add`: what becomes of the elements of sums. Of a vote
      * the majority, 1 where there is none; of others a multiple, 0 being 1. */
     bool signs;

@@ -40,6 +40,7 @@ typedef struct gp_coder_batch {
     bool back;  /* selections: something is fed back */
     bool ends;  /* sums have to be finished */
     bool fades; /* there are residuals that decay */
+    bool keeps; /* what was sent goes to a history */
     size_t n;
     uint64_t blocks;
     size_t space; /* bytes of the coder's that are taken */
@@ -58,12 +59,22 @@ gp_coder_around(const gp_coder *c)
     return gp_coder_selects(c) || c->plan.rotated;
 }
 
+/* Whether more is made of gradients than the sum with a residual. */
+static inline bool
+gp_coder_remembers(const gp_coder *c)
+{
+    return c->plan.memory == GP_MEMORY_EF21 ||
+           c->plan.memory == GP_MEMORY_MOMENTUM;
+}
+
 /* Bytes of the device that a part of `count` elements takes, and those of all
  * that a coder has room for; false where they cannot be counted. */
 size_t gp_coder_space_of(const gp_coder *c, size_t count);
 bool gp_coder_space(const gp_coder *c, const gp_coder_room *room, size_t *out);
 /* Elements behind a transform, and a status that nobody reads. */
 size_t gp_coder_rotation_bytes(const gp_coder *c, size_t count);
+/* What is encoded in place of gradients, and such a status. */
+size_t gp_coder_memory_bytes(const gp_coder *c, size_t count);
 
 /* coder_launch.c: takes a free slot for a call of `n` parts. */
 gp_status gp_coder_begin(gp_coder *c, const gp_coder_kernel *kernel,

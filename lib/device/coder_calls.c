@@ -75,7 +75,7 @@ place_selection(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
     s->values = as_device(b, &b->values[i]);
     s->sent = as_device(b, &b->sent[i]);
     b->parts[i].space = as_device(b, s);
-    b->back = b->back || p->residual;
+    b->back = b->back || p->residual || p->history;
 }
 
 /* A part behind a transform: what is in its space is encoded, and decoded to
@@ -107,10 +107,37 @@ place_rotation(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
     b->back = b->back || p->residual;
 }
 
+/* What is made of a gradient is encoded in its place. What ef21 has sent is
+ * decoded to there afterwards; selections have it anyway. */
+static void
+place_memory(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
+             const gp_coder_part *p)
+{
+    size_t own = gp_coder_memory_bytes(c, p->count);
+    gp_cuda_part *to = &b->parts[i];
+
+    to->gradient = p->source;
+    to->source = to->target = (float *)space;
+    to->velocity = p->velocity;
+    to->history = p->history;
+    to->scale = c->plan.factor;
+    to->signs = p->velocity ? c->plan.remember : 0;
+    if (gp_coder_selects(c) || c->plan.memory != GP_MEMORY_EF21)
+        return;
+    b->keeps = b->keeps || p->history;
+    if (c->plan.rotated)
+        return;
+    b->sent[i] = *to;
+    b->sent[i].length = gp_coder_length(c, p->count);
+    b->sent[i].status = (uint32_t *)(space + own - 64);
+    b->sent[i].first_block = (uint32_t)b->sent_blocks;
+    b->sent_blocks += blocks_of(c->plan.decode, p->count);
+}
+
 /* What the codec asked for, behind that of the parts before. */
 static gp_status
 take_space(const gp_coder *c, gp_coder_batch *b, size_t i,
-           const gp_coder_part *p)
+           const gp_coder_part *p, bool encodes)
 {
     size_t total = 0, bytes = gp_coder_space_of(c, p->count);
     uint8_t *space;
@@ -123,13 +150,17 @@ take_space(const gp_coder *c, gp_coder_batch *b, size_t i,
                        "room for %zu elements in a call: reserve more",
                        c->room.elements);
     space = c->space + b->space;
+    if (encodes && gp_coder_remembers(c)) {
+        place_memory(c, b, i, space, p);
+        space += gp_coder_memory_bytes(c, p->count);
+    }
     b->parts[i].space = space;
     if (gp_coder_selects(c))
         place_selection(c, b, i, space, p);
     else if (c->plan.rotated)
         place_rotation(c, b, i, space, p);
     else if (!b->parts[i].status) /* of its own message, which is fed back */
-        b->parts[i].status = (uint32_t *)(space + bytes - 64);
+        b->parts[i].status = (uint32_t *)(c->space + b->space + bytes - 64);
     b->space += bytes;
     return GP_OK;
 }
@@ -178,7 +209,7 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
                              "codec %s: the tensor was not looked at",
                              c->pipeline->name);
         if (status == GP_OK)
-            status = take_space(c, &b, i, p);
+            status = take_space(c, &b, i, p, true);
     }
     return status == GP_OK ? gp_coder_finish(c, &b, kernel, false, stream)
                            : status;
@@ -226,7 +257,7 @@ gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
         b.ends = b.ends || p->signs || to->scale != 1;
         status = gp_coder_check_bytes(p->bytes);
         if (status == GP_OK && (gp_coder_around(c) || c->plan.reads))
-            status = take_space(c, &b, i, p);
+            status = take_space(c, &b, i, p, false);
         if (gp_coder_around(c))
             b.sent[i].status = p->status;
     }

@@ -310,8 +310,12 @@ check_stages(const gp_pipeline *p)
 {
     if (p->fake)
         return refuse(p, "fake");
-    if (p->memory && p->memory->ops != &gp_codec_ef)
+    if (p->memory && p->memory->ops != &gp_codec_ef &&
+        p->array->ops == &gp_codec_powersgd)
         return refuse(p, p->memory->ops->name);
+    if (p->memory && p->memory->ops == &gp_codec_momentum &&
+        p->memory->values[3] != 0)
+        return no_kernel(p, "clip");
     if (p->zeros)
         return refuse(p, p->zeros->ops->name);
     if (p->values.count)
@@ -321,6 +325,27 @@ check_stages(const gp_pipeline *p)
     return GP_OK;
 }
 
+static void
+plan_memory(const gp_pipeline *p, gp_coder_plan *plan)
+{
+    const double *v = p->memory ? p->memory->values : NULL;
+
+    plan->decay = 1;
+    if (!v)
+        return;
+    if (p->memory->ops == &gp_codec_ef) {
+        plan->memory = GP_MEMORY_EF;
+        plan->decay = (float)v[0];
+    } else if (p->memory->ops == &gp_codec_ef21) {
+        plan->memory = GP_MEMORY_EF21;
+    } else {
+        plan->memory = GP_MEMORY_MOMENTUM;
+        plan->factor = (float)v[0];
+        plan->remember = (v[1] != 0 ? GP_REMEMBER_NESTEROV : 0) |
+                         (v[2] != 0 && p->select ? GP_REMEMBER_MASK : 0);
+    }
+}
+
 gp_status
 gp_coder_find_plan(const gp_pipeline *p, gp_coder_plan *plan)
 {
@@ -328,7 +353,7 @@ gp_coder_find_plan(const gp_pipeline *p, gp_coder_plan *plan)
 
     if (status != GP_OK)
         return status;
-    plan->decay = p->memory ? (float)p->memory->values[0] : 1;
+    plan_memory(p, plan);
     for (const struct codec *k = codecs; k->ops; k++)
         if (k->ops == p->array->ops) {
             status = k->plan(p, plan);

@@ -58,8 +58,11 @@ typedef struct gp_coder_plan {
     uint32_t rounds; /* of Q and P */
     bool varies;     /* lengths follow from elements */
     bool reads;      /* decoding takes space */
-    float decay;     /* of residuals, at each step */
-    bool draws;      /* what is selected follows from random numbers */
+    gp_memory_kind memory;
+    uint32_t remember; /* GP_REMEMBER_* */
+    /* Of residuals, or of velocities, at each step. */
+    float decay, factor;
+    bool draws; /* what is selected follows from random numbers */
 } gp_coder_plan;
 
 /* Which kernels take a pipeline. GP_ERR_UNSUPPORTED names the stage, or the

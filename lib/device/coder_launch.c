@@ -177,6 +177,12 @@ launch_each(gp_coder *c, const gp_coder_batch *b, gp_kernel_id id,
     return launch(c, b, &(part_list){0, b->blocks, true}, &k, false, stream);
 }
 
+static bool
+is_encoder(const gp_coder *c, const gp_coder_kernel *kernel)
+{
+    return kernel == c->plan.before || kernel == c->plan.encode;
+}
+
 /* What the device reads, and then the kernels. */
 static gp_status
 queue(gp_coder *c, const gp_coder_batch *b, const gp_coder_kernel *kernel,
@@ -186,13 +192,15 @@ queue(gp_coder *c, const gp_coder_batch *b, const gp_coder_kernel *kernel,
     const part_list all = {0, b->blocks, false};
     gp_status status;
 
-    if (gp_coder_around(c))
+    if (gp_coder_around(c) || b->keeps)
         end = (uint8_t *)(b->selects + b->n);
     status =
         c->device->ops->copy_async(c->device, b->slot->block, b->slot->pinned,
                                    (size_t)(end - b->slot->pinned), stream);
     if (status == GP_OK && b->fades)
         status = launch_each(c, b, GP_KERNEL_gp_cuda_decay, kernel, stream);
+    if (status == GP_OK && gp_coder_remembers(c) && is_encoder(c, kernel))
+        status = launch_each(c, b, GP_KERNEL_gp_cuda_remember, kernel, stream);
     if (status != GP_OK)
         return status;
     if (kernel == &c->plan.whole[1])
@@ -215,6 +223,24 @@ wait_for_space(gp_coder *c, const gp_coder_batch *b, void *stream)
     return c->device->ops->event_wait(c->device, c->last->event, stream);
 }
 
+/* What was sent, decoded, and kept. */
+static gp_status
+launch_keep(gp_coder *c, const gp_coder_batch *b, const gp_coder_kernel *kernel,
+            void *stream)
+{
+    const part_list all = {0, b->blocks, true};
+    const part_list sent = {2 * b->n, b->sent_blocks, false};
+    gp_status status =
+        launch_all(c, b, &sent, c->plan.decode, GP_CODER_STEPS, false, stream);
+
+    if (status == GP_OK && c->plan.rotated)
+        status =
+            launch_all(c, b, &all, c->plan.undo, GP_CODER_STEPS, false, stream);
+    return status == GP_OK
+               ? launch_each(c, b, GP_KERNEL_gp_cuda_keep, kernel, stream)
+               : status;
+}
+
 gp_status
 gp_coder_finish(gp_coder *c, gp_coder_batch *b, const gp_coder_kernel *kernel,
                 bool add, void *stream)
@@ -231,6 +257,8 @@ gp_coder_finish(gp_coder *c, gp_coder_batch *b, const gp_coder_kernel *kernel,
     if (status != GP_OK)
         return status;
     status = queue(c, b, kernel, add, stream);
+    if (status == GP_OK && b->keeps)
+        status = launch_keep(c, b, kernel, stream);
     if (status == GP_OK && b->ends)
         status = launch_each(c, b, GP_KERNEL_gp_cuda_finish, kernel, stream);
     recorded = c->device->ops->event_record(c->device, b->slot->event, stream);

@@ -392,6 +392,8 @@ push_part(const gp_op *op)
         .count = info->count,
         .source = (const void *)(r->staged->grad + gp_op_plain_offset(op)),
         .residual = at(c->field[RESIDUAL], info->offset),
+        .velocity = at(c->field[VELOCITY], info->offset),
+        .history = at(c->field[HISTORY], info->offset),
         .whole = c->whole,
         .encoded = &head_of(op)->encoded,
         .bytes = op->from_device ? gp_direct_message(op) : message_of(op)};

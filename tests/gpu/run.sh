@@ -66,7 +66,7 @@ if [ ! -f "$build/CMakeCache.txt" ]; then
         -DCMAKE_BUILD_TYPE=Release -DGRADPUSH_KERNELS=ON
 fi
 tests="test_kernels_sim test_coder_sim test_codecs_sim test_select_sim"
-tests="$tests test_lowrank_sim"
+tests="$tests test_lowrank_sim test_memory_sim"
 tests="$tests test_export_sim test_trainer_kernels test_trainer_device"
 tests="$tests test_shard_sim"
 # shellcheck disable=SC2086
@@ -100,7 +100,8 @@ done
 if command -v compute-sanitizer >/dev/null 2>&1; then
     for tool in memcheck racecheck; do
         for test in test_codecs_sim test_select_sim test_lowrank_sim \
-            test_trainer_kernels test_trainer_device test_shard_sim; do
+            test_memory_sim test_trainer_kernels test_trainer_device \
+            test_shard_sim; do
             step "$tool $test" compute-sanitizer --tool $tool \
                 --error-exitcode 1 "$bin/$test"
         done

@@ -191,7 +191,8 @@ what_has_no_kernel_is_refused_by_name(void **state)
 
     (void)state;
     refuse("fake+q8", "fake");
-    refuse("ef21+q8", "ef21");
+    refuse("momentum:clip=1+q8", "clip");
+    refuse("momentum+powersgd", "momentum");
     refuse("zeros+q8", "zeros");
     refuse("hadamard:block=16384+q8", "hadamard");
     refuse("hadamard+vote", "hadamard");

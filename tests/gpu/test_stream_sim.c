@@ -204,6 +204,7 @@ static void
 same_as_on_host(const char *transport, uint32_t workers, uint32_t on_device)
 {
     plan host = {0}, device = {0};
+    uint32_t remembered;
     uint64_t launches;
 
     for (uint32_t r = 0; r < on_device; r++)
@@ -212,9 +213,12 @@ same_as_on_host(const char *transport, uint32_t workers, uint32_t on_device)
     open_plan(&device);
     run_plan(&host, transport, workers);
     launches = gp_sim_cuda_launches();
+    remembered = gp_sim_cuda_launches_of("gp_cuda_remember");
     run_plan(&device, transport, workers);
     /* Each chunk of two tensors, besides what is tried at first. */
     assert_true(gp_sim_cuda_launches() - launches >= on_device * STEPS * 3);
+    remembered = gp_sim_cuda_launches_of("gp_cuda_remember") - remembered;
+    assert_true(remembered >= on_device * STEPS * 2);
     compare(&host, &device, workers);
     close_plan(&host);
     close_plan(&device);
