@@ -13,7 +13,8 @@ Usage: bench/shaped.sh [options] RATE -- CMD [ARGUMENT ...]
 
 Starts M shards (`gradpush server`) and W copies of CMD as workers, each on a
 host of its own, with the GRADPUSH_ variables set. RATE is per host and
-direction, as tc has it: 100mbit, 1gbit, 10gbit.
+direction, as tc has it: 100mbit, 1gbit, 10gbit; or a list for the hosts in turn,
+shards' first: 1gbit,250mbit (the last is that of all that follow).
 
   --workers W     default 2
   --shards M      default W; 0: each worker hosts a shard
@@ -60,15 +61,21 @@ while [ $# -gt 0 ]; do
     *) break ;;
     esac
 done
-rate=${1:-}
-[[ $rate =~ ^([1-9][0-9]*)([kmg])bit$ ]] ||
-    die "RATE is '$rate': it takes a number with kbit, mbit or gbit" 2
-bits=${BASH_REMATCH[1]}
-case ${BASH_REMATCH[2]} in
-k) bits=$((bits * 1000)) ;;
-m) bits=$((bits * 1000000)) ;;
-g) bits=$((bits * 1000000000)) ;;
-esac
+IFS=, read -r -a rates <<<"${1:-}"
+bits_of() { # RATE: sets bits
+    [[ $1 =~ ^([1-9][0-9]*)([kmg])bit$ ]] ||
+        die "RATE is '$1': it takes a number with kbit, mbit or gbit" 2
+    bits=${BASH_REMATCH[1]}
+    case ${BASH_REMATCH[2]} in
+    k) bits=$((bits * 1000)) ;;
+    m) bits=$((bits * 1000000)) ;;
+    g) bits=$((bits * 1000000000)) ;;
+    esac
+}
+[ ${#rates[@]} -gt 0 ] || rates=("")
+for rate in "${rates[@]}"; do
+    bits_of "$rate"
+done
 shift
 [ "${1:-}" = -- ] && shift
 [ $# -gt 0 ] || die "no command; see --help" 2
@@ -112,14 +119,16 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # A bucket of a millisecond, and of one large segment at least.
-burst=$((bits / 8000))
-[ "$burst" -ge 65536 ] || burst=65536
-shape() { # NAMESPACE DEVICE
-    ip netns exec "$1" tc qdisc add dev "$2" root tbf rate "$rate" \
+shape() { # NAMESPACE DEVICE RATE
+    local bits burst
+    bits_of "$3"
+    burst=$((bits / 8000))
+    [ "$burst" -ge 65536 ] || burst=65536
+    ip netns exec "$1" tc qdisc add dev "$2" root tbf rate "$3" \
         burst "$burst" latency 50ms
 }
 add_host() { # INDEX
-    local space=$name-$1
+    local space=$name-$1 rate=${rates[$1]:-${rates[-1]}}
     spaces+=("$space")
     ip netns add "$space"
     ip link add "h$1" netns "$space" type veth peer name "p$1" netns "$hub"
@@ -127,8 +136,8 @@ add_host() { # INDEX
     ip -n "$space" link set lo up
     ip -n "$space" link set "h$1" up
     ip -n "$hub" link set "p$1" master bridge up
-    shape "$space" "h$1"
-    shape "$hub" "p$1"
+    shape "$space" "h$1" "$rate"
+    shape "$hub" "p$1" "$rate"
 }
 make_network() {
     local i

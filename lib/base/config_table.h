@@ -29,8 +29,9 @@
     X(colocated, ENUM, "auto", "auto|on|off", 0, 0, 0,                         \
       "host a shard in each worker; auto: when no stand-alone ones exist")     \
     X(shard_weights, STRING, "equal", NULL, 0, 0, 0,                           \
-      "shares of the shards: equal, auto (by the rates of links), or a "       \
-      "number for each, such as 4,4,1")                                        \
+      "shares of the shards: equal, auto (by the rates of links), measured "   \
+      "(by rates that a job measures when it begins), or a number for each, "  \
+      "such as 4,4,1")                                                         \
     X(link_mbits, INT, "0", NULL, 0, 100000000, 0,                             \
       "Mbit/s of this process's link, for shard_weights=auto; 0: as its "      \
       "interface says")                                                        \

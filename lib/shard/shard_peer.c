@@ -461,6 +461,22 @@ gp_barrier_advance(gp_shard *s)
     }
 }
 
+/* Bytes, so that the worker learns how fast they come. */
+static void
+on_probe(gp_shard *s, gp_peer *peer, const gp_event *event)
+{
+    static const uint8_t zeros[GP_PROBE_BYTES];
+    gp_msg msg = {.type = GP_MSG_PROBE, .payload = event->msg.elements};
+
+    if (msg.payload == 0 || msg.payload > GP_PROBE_BYTES) {
+        GP_ERROR("worker %u asked for %llu bytes of a probe", peer->rank,
+                 (unsigned long long)msg.payload);
+        gp_shard_drop(s, peer, GP_ERR_PROTOCOL);
+        return;
+    }
+    (void)gp_peer_post(s, peer, &msg, zeros, 0);
+}
+
 static void
 on_bye(gp_shard *s, gp_peer *peer)
 {
@@ -514,6 +530,8 @@ gp_shard_control(gp_shard *s, gp_peer *peer, const gp_event *event)
         on_hello(s, peer, event);
     else if (peer->state == PEER_JOINED && msg->type == GP_MSG_TENSORS)
         on_tensors(s, peer, event);
+    else if (peer->state == PEER_JOINED && msg->type == GP_MSG_PROBE)
+        on_probe(s, peer, event);
     else if (peer->state == PEER_READY && msg->type == GP_MSG_PULL)
         gp_shard_pull(s, peer, msg);
     else if (peer->state == PEER_READY && msg->type == GP_MSG_PROPOSE)

@@ -15,7 +15,8 @@ bad(const char *text, uint32_t shards)
 {
     return gp_fail(GP_ERR_CONFIG,
                    "GRADPUSH_SHARD_WEIGHTS is '%.60s': takes 'equal', 'auto', "
-                   "or a whole number from 0 to %u for each of %u shards, such "
+                   "'measured', or a whole number from 0 to %u for each of %u "
+                   "shards, such "
                    "as 4,4,1, not all 0",
                    text, GP_WEIGHT_TOP, shards);
 }

@@ -44,7 +44,8 @@ enum gp_msg_type {
                             other shards */
     GP_MSG_LAG = 26,     /* shard 0: how far you are behind, and who is most */
     GP_MSG_LOOKUP = 27,  /* worker: rows that I want; data, see wire/rows.h */
-    GP_MSG_TYPE_MAX = 27
+    GP_MSG_PROBE = 28, /* worker: send me so many bytes; shard: here they are */
+    GP_MSG_TYPE_MAX = 28
 };
 
 /* Why there will be no push, in gp_msg.aux of REST. */
@@ -66,6 +67,9 @@ enum gp_kept {
     GP_KEPT_COUNT = 8,
     GP_KEPT_ROWS = 8 /* of a tensor of rows: records, see wire/rows.h */
 };
+
+/* Most bytes of an answer to PROBE. */
+#define GP_PROBE_BYTES 65536u
 
 /* Most elements of one RESTORE, RECALL or KEPT. */
 #define GP_KEPT_PART 65536u

@@ -273,6 +273,8 @@ on_message(gp_conn *conn, const gp_event *event)
         gp_kept_answer(conn, event);
     else if (msg->type == GP_MSG_NORM && conn->state == CONN_AGREED)
         gp_worker_norm(conn, event);
+    else if (msg->type == GP_MSG_PROBE && conn->state == CONN_STARTED)
+        gp_probe_answer(conn, msg);
     else if (msg->type == GP_MSG_CREDIT)
         return;
     else if (msg->type == GP_MSG_MEMBERS && conn->shard == 0)

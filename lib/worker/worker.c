@@ -410,8 +410,10 @@ join(gp_worker *w)
     (void)gp_driver_wait(w->driver, all_started, w, deadline);
     w->joined = atomic_load(&w->started) == w->shards;
     if (w->joined) {
-        gp_worker_report(w);
-        return GP_OK;
+        status = gp_worker_weigh_measured(w); /* the store is its own so far */
+        if (status == GP_OK)
+            gp_worker_report(w);
+        return status;
     }
     status = gp_worker_fault(w);
     return status == GP_OK ? nobody_came(w, seconds) : status;

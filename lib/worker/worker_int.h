@@ -270,6 +270,14 @@ typedef struct gp_membership {
     uint32_t *rank; /* room for all; the caller's between two calls */
 } gp_membership;
 
+/* What a shard's link gives this worker, as it is being measured. */
+typedef struct gp_probe {
+    gp_conn *conn; /* NULL: nothing is */
+    uint32_t open; /* answers under way */
+    uint64_t bytes, begun_ns, first_ns, last_ns;
+    atomic_bool done; /* shared */
+} gp_probe;
+
 struct gp_worker {
     gp_config *config;
     gp_job job;
@@ -326,6 +334,7 @@ struct gp_worker {
     gp_staging *stages;  /* devices that tensors are on */
     pthread_mutex_t mesh_lock; /* one gp_group_create() at a time */
     bool leaving;
+    gp_probe probe;
     gp_membership membership; /* of a job whose workers come and go */
     /* Shared. */
     pthread_mutex_t submit_lock;
@@ -649,6 +658,14 @@ gp_status gp_request_finished(gp_tensor *t, gp_request **request);
 
 /* weights.c: what the configuration, or worker 0 for all, says of them. */
 gp_status gp_worker_weigh(gp_worker *w, uint64_t deadline);
+/* ... when they are to be measured: after all have joined. */
+gp_status gp_worker_weigh_measured(gp_worker *w);
+
+/* probe.c */
+/* @param rate  Mbit/s of all shards, zeros on entry; worker 0's are the sums
+ *              over the workers, 0 where nobody knows. */
+gp_status gp_worker_probe(gp_worker *w, double *rate);
+void gp_probe_answer(gp_conn *conn, const gp_msg *msg);
 
 /* parts.c: a request before it is handed over. */
 void gp_parts_open(gp_request *r);

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "job_harness.h"
+#include "job_raw.h"
 #include "shard/map.h"
 #include "shard/weights.h"
 #include "wire/proto.h"
@@ -228,6 +229,78 @@ co_located_ones_agree_by_rates(void **state)
     job_log_stop();
 }
 
+/* What comes out belongs to the machine; that all have it, and train, does not.
+ */
+static void
+rates_are_measured(void **state)
+{
+    job j = {.transport = "tcp",
+             .workers = 3,
+             .colocated = true,
+             .settings = {"shard_weights", "measured", "log", "info"},
+             .body = sum_body};
+
+    (void)state;
+    job_log_start();
+    assert_int_equal(run_job(&j), GP_OK);
+    for (uint32_t r = 0; r < j.workers; r++)
+        assert_int_equal(j.ended[r], GP_OK);
+    assert_true(job_log_has("link of shard 0, measured: "));
+    assert_true(job_log_has("link of shard 2, measured: "));
+    assert_false(job_log_has("measured: 0 Mbit/s"));
+    assert_true(job_log_has("weights of shards: "));
+    job_log_stop();
+}
+
+static void
+measuring_needs_all(void **state)
+{
+    job j = {.transport = "tcp",
+             .workers = 1,
+             .shards = 2,
+             .settings = {"shard_weights", "measured", "elastic", "on"},
+             .body = sum_body};
+
+    (void)state;
+    (void)run_job(&j);
+    assert_int_equal(j.created[0], GP_ERR_CONFIG);
+    job_expect_text(j.message[0], "needs all workers at the beginning");
+}
+
+/* Bytes are for the asking: as many as one may ask for, and before tensors are
+ * agreed on. */
+static void
+probes_have_a_limit(void **state)
+{
+    static const uint64_t bytes[] = {0, GP_PROBE_BYTES + 1, UINT64_MAX, 64};
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(bytes); i++) {
+        job j = {.transport = "tcp", .workers = 1, .shards = 1};
+        gp_msg fine = {.type = GP_MSG_PROBE, .elements = 1000, .payload = 0};
+        gp_msg bad = {.type = GP_MSG_PROBE, .elements = bytes[i]};
+        raw w;
+
+        job_log_start();
+        job_start_servers(&j);
+        raw_connect(&w, j.transport, j.servers, 0, 1);
+        raw_join(&w);
+        raw_expect(&w, GP_MSG_START);
+        raw_send(&w, &fine, NULL);
+        raw_expect(&w, GP_MSG_PROBE);
+        assert_int_equal(w.last.payload, 1000);
+        if (bytes[i] == 64) /* late */
+            raw_register(&w);
+        raw_send(&w, &bad, NULL);
+        raw_expect_closed(&w);
+        job_log_stop();
+        assert_true(job_log_has(bytes[i] == 64 ? "message type 28 out of turn"
+                                               : "bytes of a probe"));
+        raw_close(&w);
+        job_stop_servers(&j);
+    }
+}
+
 static void
 others_are_refused(void **state)
 {
@@ -258,6 +331,9 @@ auto_needs_a_store(void **state)
     job_set(config, "shard_weights", "auto");
     assert_int_equal(gp_worker_create(config, &w), GP_ERR_CONFIG);
     job_expect_text(gp_last_error(), "needs a store");
+    job_set(config, "shard_weights", "measured");
+    assert_int_equal(gp_worker_create(config, &w), GP_ERR_CONFIG);
+    job_expect_text(gp_last_error(), "=measured needs a store");
     job_set(config, "shard_weights", "1,2,3");
     assert_int_equal(gp_worker_create(config, &w), GP_ERR_CONFIG);
     job_expect_text(gp_last_error(), "for each of 2 shards");
@@ -276,6 +352,9 @@ main(void)
         cmocka_unit_test(lists_carry_them),
         cmocka_unit_test(given_weights_are_used),
         cmocka_unit_test(co_located_ones_agree_by_rates),
+        cmocka_unit_test(rates_are_measured),
+        cmocka_unit_test(measuring_needs_all),
+        cmocka_unit_test(probes_have_a_limit),
         cmocka_unit_test(others_are_refused),
         cmocka_unit_test(auto_needs_a_store),
     };
