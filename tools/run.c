@@ -518,13 +518,22 @@ others_work(const gp_run *run)
     return false;
 }
 
+/* Elastic trainers leave when they are asked to. */
+static bool
+has_left(const gp_child *child)
+{
+    return child->exit.si_code == CLD_KILLED &&
+           child->exit.si_status == SIGTERM;
+}
+
 /* Whether the job goes on in spite of a worker's failure. */
 static bool
 is_tolerated(gp_run *run, gp_child *child, const char *text)
 {
     if (!run->least || child->is_shard || run->phase == PHASE_SETTLING)
         return false;
-    if (run->succeeded || (run->restarts == 0 && others_work(run))) {
+    if (run->succeeded ||
+        ((run->restarts == 0 || has_left(child)) && others_work(run))) {
         gp_say("%s; the job goes on without it", text);
         return true;
     }

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "leave.h"
+
 #define TENSORS_MAX (2 * GT_LAYERS_MAX)
 #define DIGITS      6 /* of 12 bits: 72 bits */
 #define DIGIT_BITS  12
@@ -428,7 +430,7 @@ gt_comm_start(gt_comm *comm)
     if (comm->elastic) {
         do /* beyond --max-workers, for a place */
             status = gp_worker_members(comm->worker, &comm->members);
-        while (status == GP_ERR_TIMEOUT && comm->waits);
+        while (status == GP_ERR_TIMEOUT && comm->waits && !gt_leave_asked());
         comm->begun = true;
     }
     if (status == GP_OK && comm->elastic && comm->members.late)

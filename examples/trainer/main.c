@@ -7,6 +7,7 @@
 
 #include "data_find.h"
 #include "launch.h"
+#include "leave.h"
 #include "report.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_WRONG_USAGE = 2 };
@@ -38,7 +39,7 @@ train(gt_trainer *t)
     if (table)
         gt_report_head(table, t);
     status = gt_trainer_run(t, print_epoch);
-    if (status != GP_OK || t->rank != 0)
+    if (status != GP_OK || t->rank != 0 || t->left)
         return status;
     if (table)
         gt_report_foot(table, t);
@@ -61,13 +62,20 @@ work(const gt_options *options, bool distributed)
 {
     gt_trainer trainer;
     int rc = EXIT_OK;
-    gp_status status = gt_trainer_create(options, distributed, &trainer);
+    bool left;
+    gp_status status;
 
+    if (distributed && options->min_workers)
+        gt_leave_watch();
+    status = gt_trainer_create(options, distributed, &trainer);
     if (status == GP_OK)
         status = train(&trainer);
     if (status != GP_OK)
         rc = fail(&trainer);
+    left = status == GP_OK && trainer.left;
     gt_trainer_free(&trainer);
+    if (left)
+        gt_leave_end();
     return rc;
 }
 

@@ -52,6 +52,7 @@ enum key {
     KEY_RESUME,
     KEY_JSON,
     KEY_LOGDIR,
+    KEY_STEPS_FILE,
     KEY_DUMP,
     KEY_DUMP_EVERY,
     KEY_PROGRESS,
@@ -146,6 +147,8 @@ static const struct row {
     {"resume", KEY_RESUME, NULL, "continue from the latest in --checkpoint"},
     {"json", KEY_JSON, "FILE", "write the report there; - is standard output"},
     {"logdir", KEY_LOGDIR, "DIR", "write TensorBoard event files there"},
+    {"steps-file", KEY_STEPS_FILE, "FILE",
+     "every worker keeps the number of its steps in FILE.RANK, for scripts"},
     {"dump-gradients", KEY_DUMP, "DIR",
      "write rank 0's gradients there, one .npy per tensor and step"},
     {"dump-every", KEY_DUMP_EVERY, "N", "steps between them (100)"},
@@ -504,6 +507,9 @@ apply_output(int key, const char *name, const char *text, gt_options *o)
         return GP_OK;
     case KEY_LOGDIR:
         o->logdir = text;
+        return GP_OK;
+    case KEY_STEPS_FILE:
+        o->steps_file = text;
         return GP_OK;
     case KEY_DUMP:
         o->dump = text;

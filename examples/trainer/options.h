@@ -77,6 +77,7 @@ typedef struct gt_options {
     const char *dump;    /* folder for gradients, or NULL */
     uint32_t dump_every; /* steps */
     bool quiet;
+    const char *steps_file; /* FILE of --steps-file, or NULL */
     gt_progress_when progress;
     gt_progress_when overlap; /* of pushes with backward */
 } gt_options;

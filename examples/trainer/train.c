@@ -20,6 +20,7 @@
 #include "cut.h"
 #include "dump.h"
 #include "launch.h"
+#include "leave.h"
 #include "parts.h"
 #include "pipeline.h"
 
@@ -261,6 +262,9 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
         status = gt_events_open(options->logdir, &t->events);
     if (status == GP_OK && t->rank == 0 && options->dump)
         status = gt_dump_open(options->dump);
+    if (status == GP_OK && options->steps_file)
+        status =
+            gt_steps_file_open(options->steps_file, t->rank, &t->steps_file);
     if (status == GP_OK && t->rank == 0)
         gt_progress_open(options->quiet ? GT_PROGRESS_OFF : options->progress,
                          &t->progress);
@@ -271,6 +275,7 @@ void
 gt_trainer_free(gt_trainer *t)
 {
     gt_progress_close(&t->progress);
+    gt_steps_file_close(&t->steps_file);
     gt_events_close(&t->events);
     /* First of all: requests may still write into the buffers below. */
     gt_comm_destroy(t->comm);
@@ -452,6 +457,7 @@ gt_trainer_step(gt_trainer *t, size_t step, gt_score *score)
     else
         status = run_passes(t, score);
     t->steps++;
+    gt_steps_file_note(&t->steps_file, t->steps);
     slow_down(t, gt_now() - start - t->waited);
     return status;
 }
@@ -564,8 +570,11 @@ set_goal(gt_trainer *t)
 }
 
 static bool
-goes_on(const gt_trainer *t, size_t steps)
+goes_on(gt_trainer *t, size_t steps)
 {
+    t->left |= is_elastic(t) && gt_leave_asked();
+    if (t->left)
+        return false;
     return shares_work(t) ? gt_comm_version(t->comm) < t->goal
                           : steps < t->loader.steps;
 }
@@ -630,6 +639,8 @@ train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
         if (status == GP_OK)
             status = show_progress(t, s + 1, score);
     }
+    if (status == GP_OK && t->left)
+        return gt_trainer_settle(t);
     if (status == GP_OK)
         status = end_steps(t);
     if (status == GP_OK && t->gpu) /* waits for the steps */
@@ -645,7 +656,7 @@ run_epoch(gt_trainer *t, gt_epoch *out)
     gt_score train = {0}, test = {0};
     gp_status status = train_steps(t, &train, out);
 
-    if (status != GP_OK)
+    if (status != GP_OK || t->left)
         return status;
     t->epoch++;
     t->step_seconds += out->seconds;
@@ -736,7 +747,7 @@ gt_trainer_run(gt_trainer *t, gt_epoch_hook report)
 
         status = run_epoch(t, epoch);
         gt_progress_clear(&t->progress);
-        if (status != GP_OK)
+        if (status != GP_OK || t->left)
             break;
         t->epoch_count++;
         if (report)
@@ -746,6 +757,8 @@ gt_trainer_run(gt_trainer *t, gt_epoch_hook report)
             status = save(t);
     }
     t->total_seconds = gt_now() - start;
+    if (t->left)
+        return status;
     if (status == GP_OK)
         status = sum_stats(t);
     return status == GP_OK && t->options->json ? digest(t) : status;

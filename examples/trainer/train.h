@@ -15,6 +15,7 @@
 #include "loader.h"
 #include "options.h"
 #include "progress.h"
+#include "steps_file.h"
 #include "tensorboard.h"
 
 typedef struct gt_epoch {
@@ -55,6 +56,8 @@ typedef struct gt_trainer {
     uint32_t epoch;    /* epochs done, since the very start */
     uint64_t steps;    /* steps done, since the very start */
     bool told_unsaved; /* that checkpoints do not have everything */
+    bool left;         /* before the end, because it was asked to */
+    gt_steps_file steps_file;
     gt_progress progress;
     gt_events events; /* rank 0 with --logdir */
     gt_epoch *epochs; /* of this run */

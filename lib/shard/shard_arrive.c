@@ -27,6 +27,13 @@ counts(const gp_shard *s, int64_t rank)
     return !peer || !peer->rests || peer->pushed > peer->rest_after;
 }
 
+/* ... and it is known how far it is. */
+static bool
+is_placed(const gp_shard *s, int64_t rank)
+{
+    return counts(s, rank) && (!s->elastic || s->worker[rank]->placed);
+}
+
 /* With backup workers, one that waits for a step of another chunk does not come
  * either; it could wait for those who wait here. */
 static bool
@@ -92,7 +99,7 @@ gp_chunk_lacks(const gp_shard *s, const gp_chunk *c, uint32_t rank)
 {
     const gp_entry *e = &c->entry[rank];
 
-    if (!counts(s, rank) || e->pending)
+    if (!is_placed(s, rank) || e->pending)
         return false;
     return c->tensor->mode.kind == GP_MODE_SSP ? clock_of(e) == c->slowest
                                                : e->joined <= c->version;
@@ -121,35 +128,52 @@ find_slowest(const gp_shard *s, gp_chunk *c)
     uint64_t least = UINT64_MAX;
 
     for (int64_t r = 0; r < s->size; r++)
-        if (counts(s, r))
+        if (is_placed(s, r))
             least = GP_MIN(least, clock_of(&c->entry[r]));
     c->slowest = least;
 }
 
-/* Where nobody counts, as far as anybody has come. */
+/* Steps since the job's first. */
 static uint64_t
-clock_to_join(const gp_shard *s, const gp_chunk *c, const gp_entry *e)
+steps_of(const gp_chunk *c, const gp_entry *e)
 {
-    uint64_t least = UINT64_MAX, most = 0;
+    return clock_of(e) - c->tensor->spec->first_step;
+}
 
-    for (int64_t r = 0; r < s->size; r++) {
-        const gp_entry *other = &c->entry[r];
+uint64_t
+gp_shard_slowest(const gp_shard *s, uint32_t joiner)
+{
+    uint64_t least = UINT64_MAX;
 
-        most = GP_MAX(most, clock_of(other));
-        if (other != e && counts(s, r))
-            least = GP_MIN(least, clock_of(other));
+    for (uint32_t i = 0; i < s->chunks; i++) {
+        const gp_chunk *c = &s->chunk[i];
+
+        if (c->tensor->mode.kind != GP_MODE_SSP)
+            continue;
+        for (uint32_t r = 0; r < (uint32_t)s->size; r++)
+            if (r != joiner && is_placed(s, r))
+                least = GP_MIN(least, steps_of(c, &c->entry[r]));
     }
-    return GP_MIN(least, most);
+    /* Where nobody counts, as far as anybody has come. */
+    return GP_MIN(least, s->furthest);
 }
 
 void
-gp_entry_restart(const gp_shard *s, gp_chunk *c, gp_entry *e, bool late)
+gp_entry_restart(gp_chunk *c, gp_entry *e, bool late)
 {
-    uint64_t first = c->tensor->spec->first_step;
-
-    e->ahead = clock_to_join(s, c, e) - first;
-    e->next_step = first;
+    e->ahead = 0;
+    e->next_step = c->tensor->spec->first_step;
     e->fresh = late;
+}
+
+void
+gp_shard_place(gp_shard *s, gp_peer *peer, uint64_t ahead)
+{
+    peer->ahead = ahead;
+    peer->placed = true;
+    for (uint32_t i = 0; i < s->chunks; i++)
+        if (s->chunk[i].tensor->arrives)
+            s->chunk[i].entry[peer->rank].ahead = ahead;
 }
 
 /* Sends what is due, and notes whether somebody waits. */
@@ -225,6 +249,7 @@ update_once(gp_shard *s, gp_chunk *c, gp_entry *e)
         return false;
     e->joined = ++c->version;
     finish_push(s, c, e);
+    s->furthest = GP_MAX(s->furthest, steps_of(c, e));
     return true;
 }
 

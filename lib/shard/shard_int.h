@@ -82,6 +82,11 @@ typedef struct gp_peer {
     bool rests;
     bool member; /* elastic: it takes part in steps */
     bool asks;   /* ... and is at the beginning of one */
+    /* What ssp adds to the number of its pushes, which it counts from its own
+     * beginning. The same for all chunks of all shards, or workers could wait
+     * for each other; shard 0 chooses it. */
+    uint64_t ahead;
+    bool placed; /* ... and this shard knows it */
     bool waits;  /* it pushes nothing before it is answered */
     bool flush;
     bool dead;        /* waits to be freed at the end of the turn */
@@ -117,13 +122,11 @@ typedef struct gp_entry {
     double weight;         /* of the pending push */
     uint32_t rows, wanted; /* of one with rows: how many of both */
     /* When pushes are folded as they arrive: */
-    uint64_t joined; /* first version with its last push in it */
-    uint64_t given;  /* version that its worker was given last */
-    /* Its process counts its pushes anew; what its rank had before, or would
-     * have, had it been there from the beginning. */
-    uint64_t ahead;
-    bool fresh;                  /* it has come to a job under way */
-    uint64_t arrival;            /* order of those that wait */
+    uint64_t joined;  /* first version with its last push in it */
+    uint64_t given;   /* version that its worker was given last */
+    uint64_t ahead;   /* of what its process has counted; see its peer */
+    bool fresh;       /* it has come to a job under way */
+    uint64_t arrival; /* order of those that wait */
     uint16_t shots[SHARD_SHOTS]; /* in_flight, by what they are sent from */
     struct gp_chunk *chunk;
     /* Of a chunk on a device: the push is where kernels can read it, as fp32
@@ -257,6 +260,7 @@ struct gp_shard {
     uint32_t members_epoch;    /* of those that take part; 0: nobody yet */
     bool members_changed;      /* since then */
     bool apart;                /* no step of any tensor waits for all */
+    uint64_t furthest;         /* pushes that any worker has made, with that */
     bool members_ended;        /* the last of them has left in order */
     uint64_t members_since_ns; /* since when somebody waits for a step, or 0 */
     uint64_t deserted_ns;      /* when to give up waiting for anybody, or 0 */
@@ -431,8 +435,11 @@ bool gp_chunk_lacks(const gp_shard *s, const gp_chunk *c, uint32_t rank);
 void gp_chunk_pull(gp_shard *s, gp_chunk *c);
 /* Who counts has changed: a worker has left, or rests. */
 void gp_shard_recount(gp_shard *s);
-/* A rank has a new process, which is to be as far as the others are. */
-void gp_entry_restart(const gp_shard *s, gp_chunk *c, gp_entry *e, bool late);
+/* A rank has a new process. */
+void gp_entry_restart(gp_chunk *c, gp_entry *e, bool late);
+/* By how much that would have to count on to be as far as the slowest is. */
+uint64_t gp_shard_slowest(const gp_shard *s, uint32_t joiner);
+void gp_shard_place(gp_shard *s, gp_peer *peer, uint64_t ahead);
 void gp_shard_rest(gp_shard *s, gp_peer *peer, const gp_msg *msg);
 
 /* shard_shot.c */

@@ -13,7 +13,8 @@
  *
  * Where no tensor has steps that need all workers (async, ssp, backups), nobody
  * waits for the others' questions: each is answered at once, and a newcomer is
- * let in at any moment. Each chunk then decides by itself where it begins.
+ * let in at any moment, as if it had made as many steps as the slowest. How
+ * many that is, shard 0 says to it, and it to the others.
  *
  * Who dies or leaves is known to each shard by itself, at any moment: its
  * pushes that are here count, and nobody waits for others. A rank is told from
@@ -23,6 +24,8 @@
 #include <stdlib.h>
 
 #include "shard/shard_int.h"
+
+#define AHEAD_MAX (UINT64_MAX / 4)
 
 static bool
 is_member(const gp_peer *peer)
@@ -113,7 +116,7 @@ admit_to_chunk(gp_shard *s, gp_chunk *c, uint32_t rank, bool late)
         gp_entry_free(s, NULL, e);
     e->pending = false;
     if (c->tensor->arrives) {
-        gp_entry_restart(s, c, e, late);
+        gp_entry_restart(c, e, late);
         return;
     }
     e->next_step = GP_MAX(e->next_step, open);
@@ -158,6 +161,7 @@ tell_members(gp_shard *s)
         if (!is_member(s->worker[r]) || !s->worker[r]->asks)
             continue;
         s->worker[r]->asks = false;
+        msg.step = s->worker[r]->ahead;
         msg.payload = gp_member_list_bytes(here);
         (void)gp_peer_post(s, s->worker[r], &msg, bytes, 0);
     }
@@ -228,6 +232,7 @@ begin(gp_shard *s)
         if (!peer || !peer->asks || peer->member || places == 0)
             continue;
         admit(s, peer, s->members_epoch > 0);
+        gp_shard_place(s, peer, gp_shard_slowest(s, peer->rank));
         places--;
         s->members_changed = true;
     }
@@ -334,7 +339,7 @@ follow(gp_shard *s, const gp_member_list *list)
 }
 
 static gp_status
-take_list(gp_shard *s, const gp_peer *peer, const gp_event *event)
+take_list(gp_shard *s, gp_peer *peer, const gp_event *event)
 {
     gp_member_list list;
     gp_status status;
@@ -347,8 +352,13 @@ take_list(gp_shard *s, const gp_peer *peer, const gp_event *event)
         return status;
     if (!is_listed(&list, peer))
         status = gp_fail(GP_ERR_PROTOCOL, "list of members without itself");
+    else if (event->msg.step > AHEAD_MAX)
+        status = gp_fail(GP_ERR_PROTOCOL, "%llu steps ahead",
+                         (unsigned long long)event->msg.step);
     else if (list.epoch > s->members_epoch)
         follow(s, &list);
+    if (status == GP_OK && peer->member && !peer->placed)
+        gp_shard_place(s, peer, event->msg.step);
     free(list.member);
     return status;
 }

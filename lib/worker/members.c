@@ -68,7 +68,9 @@ pass_on(gp_worker *w, const gp_event *event)
     gp_status status = GP_OK;
 
     for (uint32_t i = 1; i < w->shards && status == GP_OK; i++) {
-        gp_msg msg = {.type = GP_MSG_MEMBERS, .payload = event->msg.payload};
+        gp_msg msg = {.type = GP_MSG_MEMBERS,
+                      .step = event->msg.step,
+                      .payload = event->msg.payload};
 
         status = gp_conn_post(&w->conn[i], &msg, event->payload, NULL, 0);
     }

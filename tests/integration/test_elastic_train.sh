@@ -9,7 +9,7 @@ if [ ! -x "$trainer" ]; then
     echo "skipped: $trainer is not built"
     exit 77
 fi
-rounds=${ELASTIC_ROUNDS:-10}
+rounds=${ELASTIC_ROUNDS:-5}
 RANDOM=7
 
 train() { # REPORT OPTION...
