@@ -258,8 +258,8 @@ context_of_sum(const gp_collective *c, uint32_t rank, uint64_t piece)
     return context;
 }
 
-static uint64_t
-elements_of(const gp_collective *c, uint64_t piece)
+uint64_t
+gp_coded_elements(const gp_collective *c, uint64_t piece)
 {
     const gp_coded *d = c->group->coded;
 
@@ -282,10 +282,10 @@ encode_all(gp_collective *c, const float *source)
     for (uint64_t p = 0; status == GP_OK && p < gp_coded_pieces(c); p++) {
         gp_codec_context context = context_of(c, rank, p);
 
-        status = gp_pipeline_encode(d->pipeline, &context, d->now->memory,
-                                    source + p * d->piece, elements_of(c, p),
-                                    d->bytes + p * d->bound, d->bound,
-                                    &d->length[p], d->workspace);
+        status = gp_pipeline_encode(
+            d->pipeline, &context, d->now->memory, source + p * d->piece,
+            gp_coded_elements(c, p), d->bytes + p * d->bound, d->bound,
+            &d->length[p], d->workspace);
     }
     return status;
 }
@@ -371,7 +371,7 @@ round_piece(gp_collective *c, uint64_t piece)
         cast_of(c->call.dtype)
             ->encode(values_of(c, piece),
                      c->out + piece * c->group->coded->piece * sizeof(uint16_t),
-                     elements_of(c, piece));
+                     gp_coded_elements(c, piece));
 }
 
 gp_status
@@ -380,9 +380,9 @@ gp_coded_place(gp_collective *c, uint32_t rank, uint64_t piece,
 {
     gp_coded *d = c->group->coded;
     gp_codec_context context = context_of_sum(c, rank, piece);
-    gp_status status = gp_pipeline_decode(d->pipeline, &context, message,
-                                          length, values_of(c, piece),
-                                          elements_of(c, piece), d->workspace);
+    gp_status status = gp_pipeline_decode(
+        d->pipeline, &context, message, length, values_of(c, piece),
+        gp_coded_elements(c, piece), d->workspace);
 
     if (status == GP_OK)
         round_piece(c, piece);
@@ -398,10 +398,10 @@ encode_sum(gp_collective *c, uint64_t piece)
     gp_codec_context context = context_of_sum(c, rank, piece);
     uint64_t at = piece - gp_coded_first(c, rank);
     uint8_t *message = d->again + at * d->bound;
-    gp_status status =
-        gp_pipeline_encode(d->pipeline, &context, d->now->second,
-                           values_of(c, piece), elements_of(c, piece), message,
-                           d->bound, &d->again_length[at], d->workspace);
+    gp_status status = gp_pipeline_encode(
+        d->pipeline, &context, d->now->second, values_of(c, piece),
+        gp_coded_elements(c, piece), message, d->bound, &d->again_length[at],
+        d->workspace);
 
     if (status != GP_OK)
         return status;
@@ -416,7 +416,7 @@ finish_piece(gp_collective *c, uint64_t piece)
 
     if (c->call.reduction == GP_MEAN)
         gp_fold_scale(sum, sum, 1.0f / (float)c->group->size,
-                      elements_of(c, piece));
+                      gp_coded_elements(c, piece));
     if (c->algorithm == ALGORITHM_CODED_SHARDS)
         return encode_sum(c, piece);
     round_piece(c, piece);
@@ -430,7 +430,7 @@ gp_coded_add(gp_collective *c, uint32_t rank, uint64_t piece,
     gp_coded *d = c->group->coded;
     gp_codec_context context = context_of(c, rank, piece);
     float *sum = values_of(c, piece);
-    uint64_t n = elements_of(c, piece);
+    uint64_t n = gp_coded_elements(c, piece);
     gp_status status;
 
     if (rank == 0)

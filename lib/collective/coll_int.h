@@ -248,15 +248,6 @@ struct gp_mesh {
 };
 
 /* mesh.c */
-/* What a message's payload would be as fp32. */
-static inline uint64_t
-gp_dense_bytes(const gp_msg *msg)
-{
-    if (msg->type != GP_MSG_PIECE)
-        return 0;
-    return gp_dtype_bytes((gp_dtype)msg->dtype) == 2 ? 2 * msg->payload
-                                                     : msg->payload;
-}
 void gp_mesh_init(gp_mesh *mesh, gp_worker *w);
 gp_status gp_mesh_open(gp_worker *w, gp_mesh **out);
 gp_status gp_mesh_find(gp_mesh *mesh, uint32_t rank, uint64_t deadline);
@@ -371,6 +362,7 @@ const char *gp_coded_name(const gp_coded *d);
 gp_status gp_coded_begin(gp_collective *c);
 void gp_coded_end(gp_collective *c);
 uint64_t gp_coded_pieces(const gp_collective *c);
+uint64_t gp_coded_elements(const gp_collective *c, uint64_t piece);
 /* What this member sends of a piece: of its own vector, or `again` of the sum
  * that it is the shard of. */
 const uint8_t *gp_coded_message(const gp_collective *c, bool again,

@@ -78,6 +78,19 @@ coded_piece(const gp_hop *hop)
     return hop->first + hop->done / GP_UNIT;
 }
 
+/* A piece is sent or was received: what it would have been as fp32. */
+static void
+count_dense(const gp_collective *c, const gp_hop *hop, uint64_t length)
+{
+    size_t unit = gp_dtype_bytes((gp_dtype)c->call.dtype);
+    uint64_t bytes = unit == 2 ? 2 * length : length;
+
+    if (hop->coded)
+        bytes = gp_coded_elements(c, coded_piece(hop)) * sizeof(float);
+    atomic_fetch_add_explicit(&c->group->mesh->worker->dense_bytes, bytes,
+                              memory_order_relaxed);
+}
+
 static const uint8_t *
 source_of(const gp_collective *c, const gp_hop *hop)
 {
@@ -173,6 +186,7 @@ gp_exec_post(gp_collective *c, gp_hop *hop, gp_member *m, uint64_t length,
     }
     m->freed = 0;
     count_post(c, m, piece);
+    count_dense(c, hop, length);
     hop->done += hop->coded ? GP_UNIT : length;
     return GP_OK;
 }
@@ -423,12 +437,13 @@ receive_hop(gp_collective *c, gp_hop *hop)
             (void)gp_mate_usable(c->group, m->mate);
         if (!a || !fits(c, hop, m, &a->msg))
             break;
+        if (!hop->coded && hop->done + a->msg.payload > limit_of(c, hop))
+            break;
+        count_dense(c, hop, a->msg.payload);
         if (hop->coded) {
             if (!take_coded(c, hop, a->payload, a->msg.payload))
                 break;
         } else {
-            if (hop->done + a->msg.payload > limit_of(c, hop))
-                break;
             apply(c, hop, a->payload, a->msg.payload);
             hop->done += a->msg.payload;
         }
@@ -532,8 +547,10 @@ gp_exec_direct(gp_member *m, const gp_msg *msg)
     if (!hop || hop->coded || offset >= hop->bytes || !fits(c, hop, m, msg))
         return;
     unit = gp_direct_unit(hop->bytes);
-    if (offset % unit == 0 && msg->payload == GP_MIN(unit, hop->bytes - offset))
-        hop->arrived |= 1ull << offset / unit;
+    if (offset % unit || msg->payload != GP_MIN(unit, hop->bytes - offset))
+        return;
+    hop->arrived |= 1ull << offset / unit;
+    count_dense(c, hop, msg->payload);
 }
 
 /* --- life of an operation

@@ -542,8 +542,6 @@ on_message(gp_mate *mate, const gp_event *event)
     atomic_fetch_add_explicit(&w->bytes_pulled,
                               event->msg.payload + GP_MSG_BYTES,
                               memory_order_relaxed);
-    atomic_fetch_add_explicit(&w->dense_bytes, gp_dense_bytes(&event->msg),
-                              memory_order_relaxed);
     if (mate->rank == UINT32_MAX && type == GP_MSG_HELLO)
         on_hello(mate, event);
     else if (mate->rank == UINT32_MAX)

@@ -212,8 +212,6 @@ gp_mate_post(gp_mate *mate, gp_msg *msg, const void *payload, gp_mem *mem,
     atomic_fetch_add_explicit(&w->messages_sent, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&w->bytes_pushed, msg->payload + GP_MSG_BYTES,
                               memory_order_relaxed);
-    atomic_fetch_add_explicit(&w->dense_bytes, gp_dense_bytes(msg),
-                              memory_order_relaxed);
     if (msg->payload >= FLUSH_BYTES)
         (void)mate->via->ops->flush(mate->ep);
     else

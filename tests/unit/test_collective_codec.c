@@ -151,6 +151,52 @@ test_halves(void **state)
     assert_int_equal(run_job(&j), GP_OK);
 }
 
+/* Statistics say what fp32 would have been, both directions, whatever the type
+ * and the codec. */
+static void
+count_dense(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_group *g = coded_group(w, "q8");
+    float *in = own_values(rank);
+    gp_stats before, after;
+    gp_request *request;
+
+    (void)j;
+    gp_worker_stats(w, &before);
+    reduce(g, 1, in, in);
+    gp_worker_stats(w, &after);
+    job_require(
+        after.dense_bytes - before.dense_bytes == 2 * COUNT * sizeof(float),
+        "%llu", (unsigned long long)(after.dense_bytes - before.dense_bytes));
+    job_require(after.bytes_pushed - before.bytes_pushed < 2 * COUNT);
+    before = after;
+    job_check(gp_allreduce(g, in, in, 5000, GP_BF16, GP_SUM, &request));
+    job_finish(&request);
+    gp_worker_stats(w, &after);
+    job_require(after.dense_bytes - before.dense_bytes ==
+                2 * 5000 * sizeof(float));
+    before = after;
+    job_check(gp_allreduce(g, in, in, 5000, GP_BF16, GP_LARGEST, &request));
+    job_finish(&request);
+    gp_worker_stats(w, &after);
+    job_require(after.dense_bytes - before.dense_bytes ==
+                2 * 5000 * sizeof(float));
+    free(in);
+    gp_group_destroy(g);
+}
+
+static void
+test_dense_bytes(void **state)
+{
+    job j = {.transport = "loop",
+             .workers = 2,
+             .colocated = true,
+             .body = count_dense};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+}
+
 /* --- what is remembered
  * --------------------------------------------------------- */
 
@@ -384,6 +430,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_feedback),
         cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_dense_bytes),
         cmocka_unit_test(test_kept),
         cmocka_unit_test(test_shards_lose_no_more),
         cmocka_unit_test(test_kept_of_sums),
