@@ -219,6 +219,9 @@ struct gp_group {
     size_t temporary_bytes;
     uint64_t tickets; /* numbers of gp_recv() calls */
     gp_coded *coded;  /* with a codec */
+    gp_call last;     /* collective that has ended, for who is still in it */
+    uint64_t last_signature;
+    uint64_t ended; /* collectives that have */
     bool dirty, failed, closing;
     atomic_uint sending; /* shared: payloads that are not SENT */
     atomic_int fault;    /* shared; the text is written before it is set */
@@ -320,6 +323,8 @@ void gp_exec_sent(gp_member *m, uint64_t number);
 void gp_exec_into(gp_member *m, const gp_msg *msg);
 void gp_exec_direct(gp_member *m, const gp_msg *msg);
 void gp_exec_check(gp_member *m, const gp_msg *msg);
+/* Whether a piece is of an operation that has ended here; fails the group. */
+bool gp_exec_is_stale(const gp_member *m, const gp_msg *msg);
 void gp_exec_end(gp_collective *c, gp_status status);
 /* Posts the next `length` bytes of a hop. */
 gp_status gp_exec_post(gp_collective *c, gp_hop *hop, gp_member *m,

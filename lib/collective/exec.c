@@ -312,31 +312,65 @@ send_hop(gp_collective *c, gp_hop *hop)
     return sent;
 }
 
-static bool
-fits(const gp_collective *c, const gp_hop *hop, const gp_member *m,
-     const gp_msg *msg)
+/* @param own  what this worker has called there; NULL: that is forgotten */
+static void
+say_mismatch(const gp_member *m, const gp_msg *msg, const gp_call *own)
 {
-    char name[192], mine[160], theirs[160];
+    gp_group *g = m->group;
+    char name[192], mine[160] = "something else", theirs[160];
     gp_call other = {.kind = (uint8_t)(msg->aux >> 56),
                      .reduction = (uint8_t)(msg->aux >> 48),
                      .dtype = msg->dtype,
                      .root = (uint32_t)msg->aux,
                      .count = msg->elements};
 
+    if (own)
+        gp_collective_describe(own, mine, sizeof(mine));
+    gp_collective_describe(&other, theirs, sizeof(theirs));
+    gp_group_fail(g, GP_ERR_MISMATCH, true,
+                  "group '%s', operation %llu: %s calls %s where worker %u "
+                  "calls %s",
+                  g->name, (unsigned long long)msg->step,
+                  gp_mate_name(g->mesh, m->mate->rank, name, sizeof(name)),
+                  theirs, g->mesh->worker->rank, mine);
+}
+
+static bool
+fits(const gp_collective *c, const gp_hop *hop, const gp_member *m,
+     const gp_msg *msg)
+{
     if (msg->aux == signature(c) && msg->elements == c->call.count &&
         msg->dtype == c->call.dtype &&
         (hop->coded || msg->payload <= hop->bytes - hop->done))
         return true;
-    gp_collective_describe(&c->call, mine, sizeof(mine));
-    gp_collective_describe(&other, theirs, sizeof(theirs));
-    gp_group_fail(
-        c->group, GP_ERR_MISMATCH, true,
-        "group '%s', operation %llu: %s calls %s where worker %u "
-        "calls %s",
-        c->group->name, (unsigned long long)c->seq,
-        gp_mate_name(c->group->mesh, m->mate->rank, name, sizeof(name)), theirs,
-        c->group->mesh->worker->rank, mine);
+    say_mismatch(m, msg, &c->call);
     return false;
+}
+
+/* An operation ends when all pieces of it are here: one more is of a member
+ * that has called another. */
+bool
+gp_exec_is_stale(const gp_member *m, const gp_msg *msg)
+{
+    const gp_group *g = m->group;
+
+    if (msg->step & GP_POINT_BIT || msg->step >= g->ended)
+        return false;
+    say_mismatch(m, msg, msg->step + 1 == g->ended ? &g->last : NULL);
+    return true;
+}
+
+/* Likewise those that were here before. */
+static void
+look_for_stale(gp_group *g)
+{
+    for (uint32_t i = 0; i < g->size && !g->failed; i++) {
+        const gp_member *m = g->member[i];
+
+        for (uint64_t left = m ? m->held : 0; left; left &= left - 1)
+            if (gp_exec_is_stale(m, &m->arrival[__builtin_ctzll(left)].msg))
+                break;
+    }
 }
 
 static float
@@ -641,6 +675,11 @@ gp_exec_end(gp_collective *c, gp_status status)
         withdraw(c);
     if (c->started && c->algorithm >= ALGORITHM_CODED && status == GP_OK)
         gp_coded_end(c);
+    if (c->call.kind != COLL_SEND && c->call.kind != COLL_RECV) {
+        g->last = c->call;
+        g->last_signature = signature(c);
+        g->ended = c->seq + 1;
+    }
     gp_memory_forget(c);
     gp_list_remove(&c->link);
     c->started = false;
@@ -712,6 +751,7 @@ gp_group_turn(gp_group *g)
         if (g->failed || c->incomplete || c->sending)
             break;
         gp_exec_end(c, GP_OK);
+        look_for_stale(g);
     }
     if (!g->failed)
         done += gp_points_turn(g);
@@ -729,11 +769,16 @@ gp_group_turn(gp_group *g)
 void
 gp_exec_check(gp_member *m, const gp_msg *msg)
 {
-    gp_collective *c = active(m->group);
+    const gp_group *g = m->group;
+    gp_collective *c = active(g);
     gp_hop any = {.bytes = UINT64_MAX};
 
     if (c && c->started && c->seq == msg->step)
         (void)fits(c, &any, m, msg);
+    else if (msg->step + 1 == g->ended &&
+             (msg->aux != g->last_signature || msg->dtype != g->last.dtype ||
+              msg->elements != g->last.count))
+        say_mismatch(m, msg, &g->last);
 }
 
 /* Says what this worker waits in, so that others can tell a mistake. */

@@ -200,6 +200,10 @@ gp_landing_event(gp_member *m, const gp_event *event)
             msg->slot);
         return;
     }
+    if (gp_exec_is_stale(m, msg)) {
+        m->mate->via->ops->release(m->mate->ep, msg, event->payload);
+        return;
+    }
     m->occupied |= slots;
     m->held |= 1ull << msg->slot;
     m->arrival[msg->slot] = (gp_arrival){*msg, event->payload};

@@ -81,6 +81,28 @@ other_root(gp_group *g, uint32_t rank, float *values, gp_request **request)
     return gp_bcast(g, values, 400, rank == 0 ? 1 : 0, request);
 }
 
+/* All send, and are done with that: what comes is for nobody. */
+static gp_status
+all_roots(gp_group *g, uint32_t rank, float *values, gp_request **request)
+{
+    return gp_bcast(g, values, 400, rank, request);
+}
+
+/* One has nothing to send nor to wait for. */
+static gp_status
+nothing_of_it(gp_group *g, uint32_t rank, float *values, gp_request **request)
+{
+    return gp_allreduce(g, values, values, rank == 2 ? 0 : 100, GP_FP32, GP_SUM,
+                        request);
+}
+
+/* Likewise, and it does not hear of the others either. */
+static gp_status
+nothing_of_root(gp_group *g, uint32_t rank, float *values, gp_request **request)
+{
+    return gp_bcast(g, values, rank == 0 ? 0 : 400, 0, request);
+}
+
 static void
 disagree(job *j, gp_worker *w, uint32_t rank)
 {
@@ -90,6 +112,8 @@ disagree(job *j, gp_worker *w, uint32_t rank)
     gp_group *g;
 
     job_check(gp_group_create(w, NULL, &g));
+    job_check(gp_group_barrier(g)); /* from here on all can send to all */
+    job_check(gp_barrier(w));       /* the next may fail the group */
     note(j, rank, call(g, rank, values, &request), &request);
     /* The root of a broadcast is done when it has sent. */
     if (j->ended[rank] == GP_OK)
@@ -109,11 +133,10 @@ test_disagreement(void **state)
     static const struct {
         caller call;
         const char *said;
-    } cases[] = {{other_count, "101"},
-                 {other_type, "bf16"},
-                 {other_reduction, "largest"},
-                 {other_operation, "gp_bcast"},
-                 {other_root, "from member"}};
+    } cases[] = {{other_count, "101"},         {other_type, "bf16"},
+                 {other_reduction, "largest"}, {other_operation, "gp_bcast"},
+                 {other_root, "from member"},  {all_roots, "from member"},
+                 {nothing_of_it, "of 0 fp32"}, {nothing_of_root, "of 0 bytes"}};
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
