@@ -33,7 +33,7 @@ piece_bytes(const gp_shard *s, const gp_chunk *c, piece_kind kind)
     if (kind == PIECE_SHOTS)
         return t->shots * gp_shot_bytes(c);
     if (kind == PIECE_VALUE ||
-        (kind == PIECE_SPARE && !gp_updater_keeps(&t->updater)))
+        (kind == PIECE_SPARE && !gp_updater_keeps(&t->updater) && !t->device))
         bytes = count * sizeof(float);
     else if (kind == PIECE_INITIAL && gp_chunk_rounds(c))
         bytes = gp_pipeline_bound(t->native, count);

@@ -35,6 +35,21 @@ open_job(gp_shard_device *d)
                                  : NULL;
 }
 
+uint32_t
+gp_device_room(const gp_shard_device *d)
+{
+    if (d->used == DEVICE_JOBS)
+        return 0;
+    return DEVICE_ITEMS - d->job[(d->first + d->used) % DEVICE_JOBS].count;
+}
+
+void
+gp_device_take_back(gp_shard_device *d, uint32_t items)
+{
+    open_job(d)->count -= items;
+    d->blocked = true;
+}
+
 device_item *
 gp_device_item(gp_shard_device *d, item_kind kind, gp_chunk *c)
 {
@@ -97,30 +112,9 @@ measured(gp_shard *s, device_item *it)
     size_t blocks = (c->info->count + GP_NORM_BLOCK - 1) / GP_NORM_BLOCK;
 
     memset(&c->device->norm, 0, sizeof(c->device->norm));
-    gp_norm_add_sums(&c->device->norm, it->block, blocks);
+    gp_norm_add_sums(&c->device->norm, c->device->squares, blocks);
     c->device->measured = true;
     c->device->phase = DEVICE_FOLDS;
-    gp_chunk_device_advance(s, c);
-}
-
-static void
-published(gp_shard *s, device_item *it)
-{
-    gp_chunk *c = it->chunk;
-    bool encoded = c->tensor->device->pull != NULL;
-
-    c->device->phase = DEVICE_FOLDS;
-    c->device->finished = c->device->measured = false;
-    gp_chunk_begin_next(c);
-    if (encoded) {
-        c->encoded_valid = true;
-        c->encoded_length = it->note->encoded;
-        c->encoded_shared = 0;
-    }
-    gp_chunk_settle_step(s, c);
-    for (int64_t r = 0; r < s->size; r++)
-        if (c->entry[r].answer == ANSWER_RESULT && c->entry[r].init_answer)
-            gp_entry_settle(s, c, (uint32_t)r);
     gp_chunk_device_advance(s, c);
 }
 
@@ -135,7 +129,7 @@ finish_item(gp_shard *s, device_item *it)
         measured(s, it);
         break;
     case ITEM_PUBLISH:
-        published(s, it);
+        gp_device_published(s, it);
         break;
     case ITEM_RECALL:
         gp_device_recalled(s, it);
@@ -225,18 +219,13 @@ static gp_status
 measure(gp_shard *s, gp_chunk *c)
 {
     gp_shard_device *d = s->device;
-    size_t n = c->info->count;
-    size_t bytes = (n + GP_NORM_BLOCK - 1) / GP_NORM_BLOCK * sizeof(double);
-    device_item *it = gp_device_item(d, ITEM_MEASURE, c);
-    gp_status status;
 
-    if (!it)
+    if (gp_device_room(d) <= d->group.count) /* which needs items, too */
         return GP_AGAIN;
-    status = gp_device_arena_take(d->pinned, bytes, &it->block);
-    if (status == GP_OK)
-        status = gp_device_squares(d, c->device->sum, n, it->block);
+    (void)gp_device_item(d, ITEM_MEASURE, c);
     c->device->phase = DEVICE_MEASURES;
-    return status;
+    return gp_device_squares(d, c->device->sum, c->info->count,
+                             c->device->squares);
 }
 
 /* From a whole sum to new parameters. GP_PENDING: not before the norm of all
@@ -264,57 +253,6 @@ update(gp_shard *s, gp_chunk *c)
     return gp_device_update(s->device, c);
 }
 
-static gp_status
-copy_value(gp_shard_device *d, gp_chunk *c, const float *from)
-{
-    return d->device->ops->copy_async(
-        d->device, c->value, from, c->info->count * sizeof(float), d->stream);
-}
-
-static gp_status
-encode_value(gp_shard *s, gp_chunk *c, const float *from, device_note *note)
-{
-    gp_shard_device *d = s->device;
-    gp_coder_part part = {
-        .context = gp_chunk_context(s, c, c->version + 1, GP_RANK_SHARD),
-        .count = c->info->count,
-        .source = from,
-        .residual = c->device->residual,
-        .bytes = c->encoded,
-        .encoded = &note->encoded};
-
-    part.context.shared = 0;
-    return gp_coder_encode(c->tensor->device->pull, &part, 1, d->stream);
-}
-
-/* The result goes to where answers are sent from. */
-static gp_status
-publish(gp_shard *s, gp_chunk *c)
-{
-    gp_shard_device *d = s->device;
-    const gp_tensor_device *t = c->tensor->device;
-    const float *from = gp_updater_keeps(&c->tensor->updater) ? c->device->value
-                                                              : c->device->sum;
-    device_item *it;
-    gp_status status = GP_OK;
-
-    if (c->sending > 0)
-        return GP_PENDING;
-    it = gp_device_item(d, ITEM_PUBLISH, c);
-    if (!it)
-        return GP_AGAIN;
-    if (t->pull)
-        status = encode_value(s, c, from, it->note);
-    if (status == GP_AGAIN) { /* it is the last item */
-        open_job(d)->count--;
-        return status;
-    }
-    if (status == GP_OK && (!t->pull || t->keeps_copy))
-        status = copy_value(d, c, from);
-    c->device->phase = DEVICE_PUBLISHES;
-    return status;
-}
-
 /* --- turns --- */
 
 /* GP_AGAIN: it has to come again when something is done. */
@@ -327,7 +265,7 @@ go_on(gp_shard *s, gp_chunk *c)
     if (x->phase == DEVICE_FOLDS && gp_chunk_is_whole(s, c))
         status = update(s, c);
     if (status == GP_OK && x->phase == DEVICE_UPDATED)
-        status = publish(s, c);
+        status = gp_device_publish(s, c);
     if (status != GP_OK && status != GP_AGAIN && status != GP_PENDING)
         gp_device_failed(s, c, status);
     return status;
@@ -349,6 +287,8 @@ go_on_all(gp_shard *s)
         if (d->blocked)
             gp_list_insert(&again, &x->ready);
     }
+    if (s->fault == GP_OK)
+        gp_device_publish_rest(s);
     while ((item = gp_list_pop(&again)))
         gp_list_insert(&d->ready, item);
 }

@@ -68,7 +68,7 @@ typedef struct device_coder {
 /* Work for one call of a coder. */
 typedef struct device_group {
     gp_coder *coder; /* NULL: nothing */
-    bool folds, adds, encodes;
+    bool folds, adds;
     uint32_t count, inputs;
     gp_chunk *chunk[DEVICE_ITEMS];
     device_item *item[DEVICE_ITEMS];
@@ -131,14 +131,20 @@ struct gp_chunk_device {
     device_phase phase;
     bool finished; /* the sum has been scaled */
     bool measured;
+    bool grouped; /* waits to be encoded with others */
     gp_norm norm;
     float *sum, *value, *history, *residual;
     float *array[GP_UPDATER_ARRAYS];
+    double *squares; /* pinned, of a sum that is clipped */
 };
 
 /* shard_device.c */
-/* The last of the job that is being filled; NULL: there is no room. */
+/* How many items the job that is being filled has room for. */
+uint32_t gp_device_room(const gp_shard_device *d);
+/* The last of it; NULL: there is no room. */
 device_item *gp_device_item(gp_shard_device *d, item_kind kind, gp_chunk *c);
+/* No work stands behind the last items: others have to be done first. */
+void gp_device_take_back(gp_shard_device *d, uint32_t items);
 /* Records an event behind what was queued. */
 void gp_device_seal(gp_shard *s);
 /* The driver refused something: ends the job, and says what and where. */
@@ -147,6 +153,14 @@ void gp_device_failed(gp_shard *s, const gp_chunk *c, gp_status status);
 int gp_device_look(gp_shard *s);
 /* Waits until there is room for an item, not long. */
 device_item *gp_device_await_item(gp_shard *s, item_kind kind, gp_chunk *c);
+
+/* shard_device_publish.c */
+/* The result goes to where answers are sent from: GP_PENDING while the last one
+ * leaves, GP_AGAIN when there is no room. */
+gp_status gp_device_publish(gp_shard *s, gp_chunk *c);
+/* Encodes the results that wait for others of their kind. */
+void gp_device_publish_rest(gp_shard *s);
+void gp_device_published(gp_shard *s, device_item *it);
 
 /* shard_device_open.c */
 /* shape NULL: of any tensor. */

@@ -230,14 +230,6 @@ gp_device_folded(gp_shard *s, device_item *it)
 
 /* --- calls --- */
 
-/* Items that no work stands behind: they are the last ones. */
-static void
-take_back(gp_shard_device *d, const device_group *g)
-{
-    d->job[(d->first + d->used) % DEVICE_JOBS].count -= g->count;
-    d->blocked = true;
-}
-
 static void
 flush(gp_shard *s)
 {
@@ -253,7 +245,7 @@ flush(gp_shard *s)
         status =
             gp_coder_decode(g->coder, g->part, g->count, g->adds, d->stream);
     if (status == GP_AGAIN)
-        take_back(d, g);
+        gp_device_take_back(d, g->count);
     else if (status != GP_OK)
         gp_device_failed(s, g->chunk[0], status);
     for (uint32_t i = 0; status == GP_OK && i < g->count; i++)
@@ -320,7 +312,7 @@ fold_weighted(gp_shard *s, gp_chunk *c, uint32_t rank)
     part.status = &it->note->status;
     status = gp_coder_decode(coder_of(s, c, e), &part, 1, false, d->stream);
     if (status == GP_AGAIN) {
-        take_back(d, &(device_group){.count = 1});
+        gp_device_take_back(d, 1);
         return;
     }
     if (status == GP_OK && add)

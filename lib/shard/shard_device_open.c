@@ -385,6 +385,8 @@ open_memory(gp_shard *s, gp_chunk *c)
     const shard_tensor *t = c->tensor;
     gp_chunk_device *x = c->device;
     size_t n = c->info->count;
+    size_t blocks = (n + GP_NORM_BLOCK - 1) / GP_NORM_BLOCK;
+    void *squares = NULL;
     gp_status status = take_zeros(d, n, &x->sum);
 
     if (status == GP_OK && gp_updater_keeps(&t->updater))
@@ -396,6 +398,10 @@ open_memory(gp_shard *s, gp_chunk *c)
     for (uint32_t i = 0; status == GP_OK && i < GP_UPDATER_ARRAYS; i++)
         if (t->updater.arrays >> i & 1)
             status = take_zeros(d, n, &x->array[i]);
+    if (status == GP_OK && gp_updater_clips(&t->updater))
+        status =
+            gp_device_arena_take(d->pinned, blocks * sizeof(double), &squares);
+    x->squares = squares;
     return status == GP_OK ? grow_scratch(d, n) : status;
 }
 
@@ -432,6 +438,7 @@ gp_chunk_device_close(gp_shard *s, gp_chunk *c)
     gp_device_arena_give(s->device->memory, x->residual);
     for (uint32_t i = 0; i < GP_UPDATER_ARRAYS; i++)
         gp_device_arena_give(s->device->memory, x->array[i]);
+    gp_device_arena_give(s->device->pinned, x->squares);
     free(x);
     c->device = NULL;
 }

@@ -92,6 +92,7 @@ typedef struct surrounds {
     const char *transport;
     uint32_t workers;
     bool colocated, weighted;
+    const char *chunk_bytes;
 } surrounds;
 
 static void
@@ -101,7 +102,9 @@ run_record(record *p, const surrounds *a, const char *device)
              .workers = a->workers,
              .shards = 2,
              .colocated = a->colocated,
-             .settings = {"chunk_bytes", "32K", "shard_device", device},
+             .settings = {"chunk_bytes",
+                          a->chunk_bytes ? a->chunk_bytes : "32K",
+                          "shard_device", device},
              .body = train,
              .data = p};
 
@@ -159,10 +162,10 @@ sums_are_those_of_the_host(void **state)
     uint32_t n = GP_COUNT_OF(sums);
 
     (void)state;
-    same_as_host(sums, n, (surrounds){"loop", 1, false, false});
-    same_as_host(sums, n, (surrounds){"tcp", 3, false, false});
-    same_as_host(sums, n, (surrounds){"tcp", 2, true, false});
-    same_as_host(sums, n - 3, (surrounds){"tcp", 2, false, true});
+    same_as_host(sums, n, (surrounds){"loop", 1, false, false, NULL});
+    same_as_host(sums, n, (surrounds){"tcp", 3, false, false, NULL});
+    same_as_host(sums, n, (surrounds){"tcp", 2, true, false, NULL});
+    same_as_host(sums, n - 3, (surrounds){"tcp", 2, false, true, NULL});
 }
 
 static void
@@ -188,8 +191,10 @@ updates_are_those_of_the_host(void **state)
     };
 
     (void)state;
-    same_as_host(all, GP_COUNT_OF(all), (surrounds){"loop", 1, false, false});
-    same_as_host(all, GP_COUNT_OF(all), (surrounds){"tcp", 3, false, false});
+    same_as_host(all, GP_COUNT_OF(all),
+                 (surrounds){"loop", 1, false, false, NULL});
+    same_as_host(all, GP_COUNT_OF(all),
+                 (surrounds){"tcp", 3, false, false, NULL});
 }
 
 /* All that is clipped together, over two shards and both kinds of memory. */
@@ -204,8 +209,23 @@ norms_are_those_of_the_host(void **state)
     };
 
     (void)state;
-    same_as_host(clipped, 4, (surrounds){"loop", 1, false, false});
-    same_as_host(clipped, 4, (surrounds){"tcp", 3, false, false});
+    same_as_host(clipped, 4, (surrounds){"loop", 1, false, false, NULL});
+    same_as_host(clipped, 4, (surrounds){"tcp", 3, false, false, NULL});
+}
+
+/* More than a turn has room for, and a coder has slots for. */
+static void
+many_chunks_take_turns(void **state)
+{
+    static const kind many[] = {
+        {"coded", GP_FP32, 120001, 0, "q8", "q8", "mean", 0},
+        {"plain", GP_FP32, 120001, 0, NULL, NULL, "sgd:lr=0.5,clip=1", 0},
+    };
+    surrounds a = {"tcp", 2, false, false, NULL};
+
+    (void)state;
+    a.chunk_bytes = "16K";
+    same_as_host(many, 2, a);
 }
 
 int
@@ -215,6 +235,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_those_of_the_host),
         cmocka_unit_test(updates_are_those_of_the_host),
+        cmocka_unit_test(many_chunks_take_turns),
         cmocka_unit_test(norms_are_those_of_the_host),
     };
 
