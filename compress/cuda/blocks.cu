@@ -7,23 +7,33 @@
  * has one block, and reads it a second time, from a cache, when it is longer
  * than 256. The loops are the ones of blocks_body.h, operation for operation.
  */
-#include "compress/cuda/eight.cuh"
+#include "compress/cuda/largest.cuh"
 #include "compress/cuda/philox.cuh"
 
 #define BLOCKS_WARPS 8u /* of a block of the grid */
 #define ROUNDER      12582912.0f
 #define ROUNDER_BITS 0x4b400000u
 #define E8M0_NAN     0xffu
+#define E4M3_NAN     0x7fu
+
+#define BLOCKS_TILE         8192u /* where all of a part is scanned first */
+#define BLOCKS_FP4_LARGEST  6.0f
+#define BLOCKS_E4M3_LARGEST 448.0f
+#define BLOCKS_HEADER_LEAST 0x1p-117f
+#define BLOCKS_HEADER_MOST \
+    (0x1.fffffp127f / (BLOCKS_FP4_LARGEST * BLOCKS_E4M3_LARGEST))
 
 /* gp_round and gp_scale of blocks.h. */
 enum { NEAREST = 0, STOCHASTIC = 1, STRATIFIED = 2, DITHER = 3 };
-enum { SCALE_FP32 = 0, SCALE_BF16 = 1, SCALE_E8M0 = 2 };
+enum { SCALE_FP32 = 0, SCALE_BF16 = 1, SCALE_E8M0 = 2, SCALE_E4M3 = 3 };
 
 /* gp_blocks, as launches carry it. */
 struct blocks_format {
     uint32_t block, round, scale, mantissa, forbidden, tiny, largest;
     int least, top, unit;
     float levels;
+    float header; /* SCALE_E4M3: what scales are multiples of */
+    bool aside;   /* codes go to the part's space */
 };
 
 #define FORMAT_WORDS                                                       \
@@ -32,7 +42,7 @@ struct blocks_format {
 #define FORMAT                                                               \
     {                                                                        \
         block, kinds & 15u, kinds >> 4 & 15u, kinds >> 8 & 15u, kinds >> 16, \
-            tiny, largest, least, top, unit, levels                          \
+            tiny, largest, least, top, unit, levels, 0, false                \
     }
 
 static __device__ __forceinline__ uint32_t
@@ -41,7 +51,40 @@ blocks_scale_width(const blocks_format &f)
     return f.scale == SCALE_FP32 ? 4 : f.scale == SCALE_BF16 ? 2 : 1;
 }
 
+/* A header is in front of the scales. */
+static __device__ __forceinline__ uint32_t
+blocks_head(const blocks_format &f)
+{
+    return f.scale == SCALE_E4M3 ? 4 : 0;
+}
+
+/* Five codes of three values share a byte: their digits stand for 0, 1, -1. */
+#define BLOCKS_DENSE 0
+
 /* ---- scales ---- */
+
+static __device__ __forceinline__ float
+blocks_e4m3_value(uint32_t code)
+{
+    uint32_t e = code >> 3 > 1 ? (code >> 3) - 1 : 0;
+
+    return __fmul_rn(__int2float_rn((int)(code - (e << 3))),
+                     __uint_as_float((e + 118) << 23));
+}
+
+/* Nearest even, or up; t is in [0, 448]. */
+static __device__ __forceinline__ uint32_t
+blocks_e4m3_code(float t, bool up)
+{
+    uint32_t b = __float_as_uint(t), e = b >> 23 > 121 ? b >> 23 : 121, c, k;
+    float sum;
+
+    c = (e + 20) << 23;
+    sum = __fadd_rn(t, __uint_as_float(c));
+    k = __float_as_uint(sum) - c;
+    k += up && __fsub_rn(sum, __uint_as_float(c)) < t;
+    return ((e - 121) << 3) + k;
+}
 
 /* The scale of a block, as bits to store, as a factor, and its inverse. */
 struct blocks_scale {
@@ -81,6 +124,22 @@ blocks_float_scale(const blocks_format &f, uint32_t absmax)
     return {f.scale == SCALE_FP32 ? s : s >> 16, __uint_as_float(s), inverse};
 }
 
+/* fine_scale() of blocks.c. */
+static __device__ __forceinline__ blocks_scale
+blocks_fine_scale(const blocks_format &f, uint32_t absmax)
+{
+    float t = 0, s;
+    uint32_t code;
+
+    if (f.header > 0)
+        t = __fdiv_rn(__uint_as_float(absmax),
+                      __fmul_rn(BLOCKS_FP4_LARGEST, f.header));
+    t = t < BLOCKS_E4M3_LARGEST ? t : BLOCKS_E4M3_LARGEST;
+    code = blocks_e4m3_code(t, f.round != NEAREST);
+    s = __fmul_rn(blocks_e4m3_value(code), f.header);
+    return {code, s, s > 0 ? __fdiv_rn(1.0f, s) : 0.0f};
+}
+
 static __device__ __forceinline__ blocks_scale
 blocks_scale_of(const blocks_format &f, uint32_t absmax)
 {
@@ -89,8 +148,11 @@ blocks_scale_of(const blocks_format &f, uint32_t absmax)
     if (absmax >= GP_FP32_INFINITY)
         return {f.scale == SCALE_FP32   ? GP_FP32_NAN
                 : f.scale == SCALE_BF16 ? GP_FP32_NAN >> 16
+                : f.scale == SCALE_E4M3 ? E4M3_NAN
                                         : E8M0_NAN,
                 nan, 0.0f};
+    if (f.scale == SCALE_E4M3)
+        return blocks_fine_scale(f, absmax);
     if (absmax < f.tiny)
         return {0, 0.0f, 0.0f};
     return f.scale == SCALE_E8M0 ? blocks_power(f, absmax)
@@ -125,6 +187,12 @@ blocks_get_scale(const blocks_format &f, const uint8_t *scales, uint64_t at,
                   : s == E8M0_NAN ? __uint_as_float(GP_FP32_NAN)
                                   : __uint_as_float((s - f.unit) << 23);
         return s == 0 || s == E8M0_NAN || (e >= -126 && e + f.top <= 127);
+    }
+    if (f.scale == SCALE_E4M3) {
+        s = scales[at];
+        *factor = s == E4M3_NAN ? __uint_as_float(GP_FP32_NAN)
+                                : __fmul_rn(blocks_e4m3_value(s), f.header);
+        return s <= E4M3_NAN;
     }
     s = f.scale == SCALE_FP32 ? ((const uint32_t *)scales)[at]
                               : (uint32_t)((const uint16_t *)scales)[at] << 16;
@@ -313,14 +381,16 @@ blocks_encode_run(const gp_cuda_part *part, const blocks_format &f,
         gp_gather8(part->source, part->residual, i, left, x);
         s = blocks_scale_of(f, gp_group_max(gp_most8(x), run.lanes));
         if (left && lane % run.lanes == 0)
-            blocks_put_scale(f, part->bytes, gp_over(i, f.block), s.stored);
+            blocks_put_scale(f, part->bytes + blocks_head(f),
+                             gp_over(i, f.block), s.stored);
         if (left)
             blocks_encode_eight<bits, integer>(part, f, s, i, left, codes, x);
         return;
     }
     s = blocks_scale_of(f, blocks_scan(part, run));
     if (lane == 0)
-        blocks_put_scale(f, part->bytes, gp_over(i, f.block), s.stored);
+        blocks_put_scale(f, part->bytes + blocks_head(f), gp_over(i, f.block),
+                         s.stored);
     for (; i < run.end; i += 256) {
         left = gp_left8(i, run.end);
         gp_load8((part->residual ? part->residual : part->source) + i, left, x);
@@ -338,8 +408,11 @@ blocks_encode(const gp_cuda_part *part, uint32_t parts, const blocks_format &f)
     uint64_t first = (uint64_t)(blockIdx.x - mine->first_block) * each;
     uint64_t count = mine->count,
              blocks = gp_over(count + f.block - 1, f.block);
-    uint8_t *codes = mine->bytes + blocks * blocks_scale_width(f);
+    uint8_t *codes =
+        mine->bytes + blocks_head(f) + blocks * blocks_scale_width(f);
 
+    if (f.aside)
+        codes = (uint8_t *)mine->space;
     for (uint32_t n = 0; n < each; n++) {
         blocks_run run;
 
@@ -354,6 +427,36 @@ blocks_encode(const gp_cuda_part *part, uint32_t parts, const blocks_format &f)
 
 /* ---- decode ---- */
 
+/* Up to eight codes of two bits from digits; false for bytes, or digits behind
+ * the last element, that no encoder writes. */
+static __device__ __forceinline__ bool
+blocks_digits(const uint8_t *codes, uint64_t count, uint64_t i, uint32_t left,
+              uint64_t *packed)
+{
+    uint64_t at = gp_over(i, 5);
+    uint32_t r = (uint32_t)(i - 5 * at), byte = codes[at], out = 0;
+    bool good = byte <= 242;
+
+    for (uint32_t skip = 0; skip < r; skip++)
+        byte /= 3;
+    GP_UNROLL(8)
+    for (uint32_t j = 0; j < 8; j++) {
+        uint32_t digit = byte % 3;
+
+        if (j >= left)
+            break;
+        out |= (digit == 2 ? 3 : digit) << 2 * j;
+        byte /= 3;
+        if (++r == 5 && j + 1 < left) {
+            byte = codes[++at];
+            good = good && byte <= 242;
+            r = 0;
+        }
+    }
+    *packed = out;
+    return good && (i + left < count || byte == 0);
+}
+
 /* Eight elements of a message; false for codes, scales or bits behind the last
  * code that no encoder writes. */
 template <int bits, bool integer>
@@ -362,23 +465,27 @@ blocks_decode_eight(const blocks_format &f, const uint8_t *bytes,
                     const gp_cuda_stream *random, uint64_t count,
                     uint64_t offset, uint64_t i, float x[8])
 {
-    uint64_t blocks = gp_over(count + f.block - 1, f.block);
-    const uint8_t *codes = bytes + blocks * blocks_scale_width(f);
+    constexpr int width = bits == BLOCKS_DENSE ? 2 : bits;
+    uint64_t blocks = gp_over(count + f.block - 1, f.block), packed;
+    const uint8_t *scales = bytes + blocks_head(f);
+    const uint8_t *codes = scales + blocks * blocks_scale_width(f);
     uint32_t left = gp_left8(i, count);
-    uint64_t packed =
-        gp_load_bytes(codes + i / 8 * bits, (left * bits + 7) / 8);
     float factor, u[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-    bool good = blocks_get_scale(f, bytes, gp_over(i, f.block), &factor);
+    bool good = blocks_get_scale(f, scales, gp_over(i, f.block), &factor);
 
+    if (bits == BLOCKS_DENSE)
+        good = blocks_digits(codes, count, i, left, &packed) && good;
+    else
+        packed = gp_load_bytes(codes + i / 8 * width, (left * width + 7) / 8);
     blocks_units(random, offset + i, f.round == DITHER, u);
     GP_UNROLL(8)
     for (int j = 0; j < 8; j++) {
-        uint32_t code = blocks_code_at<bits>(packed, j);
+        uint32_t code = blocks_code_at<width>(packed, j);
 
         good = good &&
-               ((uint32_t)j < left ? blocks_code_valid<bits, integer>(f, code)
+               ((uint32_t)j < left ? blocks_code_valid<width, integer>(f, code)
                                    : code == 0);
-        x[j] = blocks_value<bits, integer>(f, code, factor, u[j]);
+        x[j] = blocks_value<width, integer>(f, code, factor, u[j]);
     }
     return good;
 }
@@ -395,15 +502,18 @@ template <int bits, bool integer> struct blocks_decoder {
     }
 };
 
-#define BLOCKS_KERNELS(name, bits, integer)                                \
-    extern "C" __global__ void gp_cuda_##name##_encode(                    \
-        const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)            \
-    {                                                                      \
-        const blocks_format f = FORMAT;                                    \
-                                                                           \
-        (void)add;                                                         \
-        blocks_encode<bits, integer>(part, parts, f);                      \
-    }                                                                      \
+#define BLOCKS_KERNELS(name, bits, integer)                     \
+    extern "C" __global__ void gp_cuda_##name##_encode(         \
+        const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS) \
+    {                                                           \
+        const blocks_format f = FORMAT;                         \
+                                                                \
+        (void)add;                                              \
+        blocks_encode<bits, integer>(part, parts, f);           \
+    }                                                           \
+    BLOCKS_DECODERS(name, bits, integer)
+
+#define BLOCKS_DECODERS(name, bits, integer)                               \
     extern "C" __global__ void gp_cuda_##name##_decode(                    \
         const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)            \
     {                                                                      \
@@ -423,4 +533,126 @@ BLOCKS_KERNELS(int8, 8, true)
 BLOCKS_KERNELS(int4, 4, true)
 BLOCKS_KERNELS(int2, 2, true)
 BLOCKS_KERNELS(fp8, 8, false)
+BLOCKS_KERNELS(fp6, 6, false)
 BLOCKS_KERNELS(fp4, 4, false)
+
+/* ---- five codes in a byte ---- */
+
+/* Scales, and codes of two bits in the space. */
+extern "C" __global__ void
+gp_cuda_dense_codes(const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)
+{
+    blocks_format f = FORMAT;
+
+    (void)add;
+    f.aside = true;
+    blocks_encode<2, true>(part, parts, f);
+}
+
+static __device__ __forceinline__ uint32_t
+blocks_digit(const uint8_t *codes, uint64_t i, uint64_t count)
+{
+    uint32_t code = i < count ? codes[i >> 2] >> 2 * (i & 3u) & 3u : 0;
+
+    return code - (code >> 1);
+}
+
+/* The bytes whose first element is in this block's part of the grid. */
+extern "C" __global__ void
+gp_cuda_dense_pack(const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)
+{
+    const blocks_format f = FORMAT;
+    const gp_cuda_part *mine = gp_find_part(part, parts);
+    uint64_t count = mine->count, blocks = gp_over(count + block - 1, block);
+    uint32_t size = 256 % block == 0 ? 256 : block;
+    uint64_t tile =
+        (uint64_t)size * BLOCKS_WARPS * (size < 1024 ? 1024 / size : 1);
+    uint64_t begin = (uint64_t)(blockIdx.x - mine->first_block) * tile;
+    uint64_t end = begin + tile < count ? begin + tile : count;
+    const uint8_t *codes = (const uint8_t *)mine->space;
+    uint8_t *to = mine->bytes + blocks * blocks_scale_width(f);
+
+    (void)add;
+    for (uint64_t k = gp_over(begin + 4, 5) + threadIdx.x; 5 * k < end;
+         k += blockDim.x) {
+        uint32_t byte = 0;
+
+        GP_UNROLL(5)
+        for (int j = 4; j >= 0; j--)
+            byte = 3 * byte + blocks_digit(codes, 5 * k + j, count);
+        to[k] = (uint8_t)byte;
+    }
+}
+
+BLOCKS_DECODERS(dense, BLOCKS_DENSE, true)
+
+/* ---- scales of a scale ---- */
+
+extern "C" __global__ void
+gp_cuda_fine_scan(const gp_cuda_part *part, uint32_t parts)
+{
+    gp_scan_largest(part, parts, BLOCKS_TILE);
+}
+
+/* header_of() of blocks.c. */
+extern "C" __global__ void
+gp_cuda_fine_settle(const gp_cuda_part *part, uint32_t parts)
+{
+    const gp_cuda_part *mine = part + blockIdx.x;
+    uint32_t most = gp_part_largest(mine, BLOCKS_TILE);
+    float g = __fdiv_rn(__uint_as_float(most),
+                        BLOCKS_FP4_LARGEST * BLOCKS_E4M3_LARGEST);
+
+    (void)parts;
+    if (threadIdx.x != 0 || !mine->count)
+        return;
+    g = g < BLOCKS_HEADER_LEAST  ? 0.0f
+        : g < BLOCKS_HEADER_MOST ? g
+                                 : BLOCKS_HEADER_MOST;
+    *(float *)mine->space = g;
+    *(float *)mine->bytes = g;
+}
+
+extern "C" __global__ void
+gp_cuda_fine_encode(const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)
+{
+    blocks_format f = FORMAT;
+
+    (void)add;
+    f.header = *(const float *)gp_find_part(part, parts)->space;
+    blocks_encode<4, false>(part, parts, f);
+}
+
+struct fine_decoder {
+    const blocks_format &f;
+
+    __device__ __forceinline__ bool
+    eight(const gp_cuda_part &part, const gp_cuda_message &message, uint64_t i,
+          float x[8]) const
+    {
+        blocks_format g = f;
+
+        g.header = *(const float *)message.bytes;
+        return blocks_decode_eight<4, false>(g, message.bytes, &message.random,
+                                             part.count, part.offset, i, x) &&
+               (__float_as_uint(g.header) == 0 ||
+                (g.header >= BLOCKS_HEADER_LEAST &&
+                 g.header <= BLOCKS_HEADER_MOST));
+    }
+};
+
+extern "C" __global__ void
+gp_cuda_fine_decode(const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)
+{
+    const blocks_format f = FORMAT;
+
+    gp_decode_all(part, parts, add, fine_decoder{f});
+}
+
+extern "C" __global__ void
+gp_cuda_fine_fold(const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)
+{
+    const blocks_format f = FORMAT;
+
+    gp_fold_all(part, parts, add, fine_decoder{f});
+}

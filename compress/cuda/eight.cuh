@@ -80,6 +80,21 @@ gp_most8(const float x[8])
     return most;
 }
 
+/* Of those that are finite. */
+static __device__ __forceinline__ uint32_t
+gp_most_finite8(const float x[8])
+{
+    uint32_t most = 0;
+
+    GP_UNROLL(8)
+    for (int j = 0; j < 8; j++) {
+        uint32_t m = gp_magnitude(x[j]);
+
+        most = m > most && m < GP_FP32_INFINITY ? m : most;
+    }
+    return most;
+}
+
 /* The largest of a group of `lanes` lanes, a power of two. */
 static __device__ __forceinline__ uint32_t
 gp_group_max(uint32_t value, uint32_t lanes)
@@ -92,6 +107,22 @@ gp_group_max(uint32_t value, uint32_t lanes)
         value = other > value ? other : value;
     }
     return value;
+}
+
+/* The largest magnitude that any thread of a block of the grid has. */
+static __device__ __forceinline__ uint32_t
+gp_block_max(uint32_t most)
+{
+    __shared__ uint32_t warp[32];
+
+    most = gp_warp_max(most);
+    __syncthreads();
+    if (threadIdx.x % 32u == 0)
+        warp[threadIdx.x / 32u] = most;
+    __syncthreads();
+    for (uint32_t w = 0; w < blockDim.x / 32u; w++)
+        most = warp[w] > most ? warp[w] : most;
+    return most;
 }
 
 /* How many of eight elements from i on are there. */
@@ -110,6 +141,10 @@ gp_load_bytes(const uint8_t *at, uint32_t bytes)
     if (bytes == 8 && ((uintptr_t)at & 3u) == 0)
         return ((const uint32_t *)at)[0] | (uint64_t)((const uint32_t *)at)[1]
                                                << 32;
+    if (bytes == 6 && ((uintptr_t)at & 1u) == 0)
+        return ((const uint16_t *)at)[0] |
+               (uint64_t)((const uint16_t *)at)[1] << 16 |
+               (uint64_t)((const uint16_t *)at)[2] << 32;
     if (bytes == 4 && ((uintptr_t)at & 3u) == 0)
         return *(const uint32_t *)at;
     if (bytes == 2 && ((uintptr_t)at & 1u) == 0)
@@ -127,6 +162,12 @@ gp_store_bytes(uint8_t *at, uint32_t bytes, uint64_t word)
     if (bytes == 8 && ((uintptr_t)at & 3u) == 0) {
         ((uint32_t *)at)[0] = (uint32_t)word;
         ((uint32_t *)at)[1] = (uint32_t)(word >> 32);
+        return;
+    }
+    if (bytes == 6 && ((uintptr_t)at & 1u) == 0) {
+        ((uint16_t *)at)[0] = (uint16_t)word;
+        ((uint16_t *)at)[1] = (uint16_t)(word >> 16);
+        ((uint16_t *)at)[2] = (uint16_t)(word >> 32);
         return;
     }
     if (bytes == 4 && ((uintptr_t)at & 3u) == 0) {

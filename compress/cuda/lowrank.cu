@@ -8,6 +8,7 @@
  * what everybody else misses.
  */
 #include "compress/cuda/half.cuh"
+#include "compress/cuda/largest.cuh"
 #include "compress/cuda/lowrank.h"
 #include "compress/cuda/philox.cuh"
 
@@ -89,8 +90,6 @@ lowrank_power(int n)
     return __uint_as_float((uint32_t)(n + 127) << 23);
 }
 
-/* ---- sums of a block of the grid ---- */
-
 static __device__ __forceinline__ double
 lowrank_total(double x)
 {
@@ -109,28 +108,6 @@ lowrank_total(double x)
     return sum;
 }
 
-static __device__ __forceinline__ uint32_t
-lowrank_most(uint32_t x)
-{
-    __shared__ uint32_t warp[32];
-    uint32_t warps = blockDim.x / 32u, most = 0;
-
-    x = gp_warp_max(x);
-    __syncthreads();
-    if (threadIdx.x % 32u == 0)
-        warp[threadIdx.x / 32u] = x;
-    __syncthreads();
-    for (uint32_t w = 0; w < warps; w++)
-        most = warp[w] > most ? warp[w] : most;
-    return most;
-}
-
-static __device__ __forceinline__ uint32_t
-lowrank_magnitude(float x)
-{
-    return __float_as_uint(x) & GP_FP32_MAGNITUDE;
-}
-
 /* The largest of `rank` columns. */
 static __device__ uint32_t
 lowrank_most_of(const float *x, uint64_t stride, uint64_t n, uint32_t rank)
@@ -139,11 +116,11 @@ lowrank_most_of(const float *x, uint64_t stride, uint64_t n, uint32_t rank)
 
     for (uint32_t k = 0; k < rank; k++)
         for (uint64_t i = threadIdx.x; i < n; i += blockDim.x) {
-            uint32_t m = lowrank_magnitude(x[k * stride + i]);
+            uint32_t m = gp_magnitude(x[k * stride + i]);
 
             most = m > most ? m : most;
         }
-    return lowrank_most(most);
+    return gp_block_max(most);
 }
 
 /* ---- orthonormal columns ---- */
@@ -246,16 +223,16 @@ gp_cuda_lowrank_add(const gp_cuda_part *part, uint32_t parts, uint32_t columns,
             x = gp_add4(gp_load4(mine->residual + i, left), x);
             gp_store4(mine->residual + i, x, left);
         }
-        a = lowrank_magnitude(x.x);
-        b = lowrank_magnitude(x.y);
+        a = gp_magnitude(x.x);
+        b = gp_magnitude(x.y);
         most = a > most ? a : most;
         most = b > most ? b : most;
-        a = lowrank_magnitude(x.z);
-        b = lowrank_magnitude(x.w);
+        a = gp_magnitude(x.z);
+        b = gp_magnitude(x.w);
         most = a > most ? a : most;
         most = b > most ? b : most;
     }
-    most = lowrank_most(most);
+    most = gp_block_max(most);
     if (threadIdx.x == 0)
         atomicMax(&((gp_lowrank_head *)mine->whole)->most, most);
 }

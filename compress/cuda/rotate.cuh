@@ -96,22 +96,6 @@ gp_butterflies(float *s, uint32_t from, uint32_t size)
     __syncthreads();
 }
 
-/* The largest magnitude that any thread of the block has. */
-static __device__ __forceinline__ uint32_t
-gp_block_max(uint32_t most)
-{
-    __shared__ uint32_t warp[32];
-
-    most = gp_warp_max(most);
-    __syncthreads();
-    if (threadIdx.x % 32u == 0)
-        warp[threadIdx.x / 32u] = most;
-    __syncthreads();
-    for (uint32_t w = 0; w < blockDim.x / 32u; w++)
-        most = warp[w] > most ? warp[w] : most;
-    return most;
-}
-
 static __device__ __forceinline__ float
 gp_enlarge(float x)
 {

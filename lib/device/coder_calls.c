@@ -128,6 +128,7 @@ place_memory(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
     if (c->plan.rotated)
         return;
     b->sent[i] = *to;
+    b->sent[i].space = space + own;
     b->sent[i].length = gp_coder_length(c, p->count);
     b->sent[i].status = (uint32_t *)(space + own - 64);
     b->sent[i].first_block = (uint32_t)b->sent_blocks;

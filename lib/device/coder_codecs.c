@@ -15,6 +15,8 @@
 #define THREADS   256u
 #define CAST_TILE 8192u
 #define FOLD_TILE 4096u
+/* Of formats whose largest number is found first. */
+#define LARGEST_TILE 8192u
 /* sums.cuh: elements whose sums a block of the grid writes, and their size. */
 #define STATS_TILE 16384u
 #define STATS      32u
@@ -87,6 +89,68 @@ blocks_tile(const gp_blocks *f)
         plan->fold[0] = kernel(GP_KERNEL_gp_cuda_##name##_fold, FOLD_TILE); \
     } while (0)
 
+/* Numbers of two bits, where five of three values go to a byte afterwards. */
+static size_t
+dense_space(const gp_pipeline *p, size_t count)
+{
+    (void)p;
+    return count / 4 + 64;
+}
+
+static void
+plan_dense(const gp_blocks *f, gp_coder_plan *plan)
+{
+    plan->space = dense_space;
+    plan->layout.bits = 0;
+    plan->encode[0] = kernel(GP_KERNEL_gp_cuda_dense_codes, blocks_tile(f));
+    plan->encode[1] = kernel(GP_KERNEL_gp_cuda_dense_pack, blocks_tile(f));
+    plan->decode[0] = kernel(GP_KERNEL_gp_cuda_dense_decode, FOLD_TILE);
+    plan->fold[0] = kernel(GP_KERNEL_gp_cuda_dense_fold, FOLD_TILE);
+}
+
+/* largest.cuh: of all, and of each tile. */
+static size_t
+largest_space(const gp_pipeline *p, size_t count)
+{
+    (void)p;
+    return 4 * (3 + count / LARGEST_TILE);
+}
+
+static gp_coder_kernel
+largest(gp_kernel_id id, bool per_part)
+{
+    return (gp_coder_kernel){id, LARGEST_TILE, THREADS, per_part, 0, 0};
+}
+
+/* Scales that are multiples of a number for all of a message. */
+static void
+plan_fine(gp_coder_plan *plan)
+{
+    plan->space = largest_space;
+    plan->layout.bits = 0;
+    plan->encode[0] = largest(GP_KERNEL_gp_cuda_fine_scan, false);
+    plan->encode[1] = largest(GP_KERNEL_gp_cuda_fine_settle, true);
+    plan->encode[2] = largest(GP_KERNEL_gp_cuda_fine_encode, false);
+    plan->decode[0] = kernel(GP_KERNEL_gp_cuda_fine_decode, FOLD_TILE);
+    plan->fold[0] = kernel(GP_KERNEL_gp_cuda_fine_fold, FOLD_TILE);
+}
+
+static gp_status
+plan_natural(const gp_pipeline *p, gp_coder_plan *plan)
+{
+    (void)p;
+    plan->use = GP_USE_ROUNDING;
+    plan->space = largest_space;
+    plan->heads = plan->reads = true;
+    plan->encode[0] = largest(GP_KERNEL_gp_cuda_natural_scan, false);
+    plan->encode[1] = largest(GP_KERNEL_gp_cuda_natural_settle, true);
+    plan->encode[2] = largest(GP_KERNEL_gp_cuda_natural_encode, false);
+    plan->decode[0] = largest(GP_KERNEL_gp_cuda_natural_begin, true);
+    plan->decode[1] = largest(GP_KERNEL_gp_cuda_natural_decode, false);
+    plan->decode[2] = largest(GP_KERNEL_gp_cuda_natural_check, true);
+    return GP_OK;
+}
+
 static gp_status
 plan_blocks(const gp_pipeline *p, gp_coder_plan *plan)
 {
@@ -115,11 +179,14 @@ plan_blocks(const gp_pipeline *p, gp_coder_plan *plan)
         PLAN_BLOCKS(int2);
     else if (f->bits == 8)
         PLAN_BLOCKS(fp8);
-    else if (f->bits == 4)
-        PLAN_BLOCKS(fp4);
+    else if (f->bits == GP_BLOCKS_DENSE)
+        plan_dense(f, plan);
+    else if (f->bits == 6)
+        PLAN_BLOCKS(fp6);
+    else if (f->scale == GP_SCALE_E4M3)
+        plan_fine(plan);
     else
-        return no_kernel(p, f->bits == GP_BLOCKS_DENSE ? "dense=1"
-                                                       : "codes of 6 bits");
+        PLAN_BLOCKS(fp4);
     return GP_OK;
 }
 
@@ -283,6 +350,8 @@ static const struct codec {
     {&gp_codec_mxfp8, plan_blocks},
     {&gp_codec_mxfp6, plan_blocks},
     {&gp_codec_mxfp4, plan_blocks},
+    {&gp_codec_nvfp4, plan_blocks},
+    {&gp_codec_natural, plan_natural},
     {&gp_codec_mxint8, plan_blocks},
     {&gp_codec_sign, plan_sign},
     {&gp_codec_onebit, plan_onebit},

@@ -36,6 +36,7 @@ blocks_are_those_of_the_host(void **state)
         "mxfp4",
         "mxfp4:round=stochastic",
         "mxint8",
+        "mxfp6:format=e3m2,round=stochastic",
     };
 
     (void)state;
@@ -44,6 +45,21 @@ blocks_are_those_of_the_host(void **state)
         if (i % 3 == 0)
             compare_fold(texts[i], i % 2);
     }
+}
+
+/* Codes that share bytes, and numbers that all of a message share. */
+static void
+odd_formats_are_those_of_the_host(void **state)
+{
+    (void)state;
+    compare_all("q2:dense=1", true);
+    compare("q2:block=96,dense=1,round=dither", true, false);
+    compare("q2:block=4096,dense=1,round=stochastic,scale=bf16", false, true);
+    compare_all("mxfp6", true);
+    compare_all("nvfp4", true);
+    compare("nvfp4:round=stochastic", true, false);
+    compare_all("natural", false);
+    compare("ef:decay=0.5+natural", true, false);
 }
 
 static void
@@ -240,6 +256,10 @@ damage_is_seen_as_on_the_host(void **state)
         "fp8:format=e5m2",
         "mxfp8",
         "mxint8",
+        "q2:dense=1",
+        "mxfp6",
+        "nvfp4",
+        "natural",
     };
 
     (void)state;
@@ -296,6 +316,7 @@ main(void)
         cmocka_unit_test(casts_are_those_of_the_host),
         cmocka_unit_test(q8_is_that_of_the_host),
         cmocka_unit_test(blocks_are_those_of_the_host),
+        cmocka_unit_test(odd_formats_are_those_of_the_host),
         cmocka_unit_test(signs_are_those_of_the_host),
         cmocka_unit_test(levels_are_those_of_the_host),
         cmocka_unit_test(rotations_are_those_of_the_host),

@@ -199,10 +199,10 @@ what_has_no_kernel_is_refused_by_name(void **state)
     refuse("randk:0.01+vote", "behind a selection");
     refuse("topk:0.01,scope=tensor+q8", "scope");
     refuse("threshold:0.1,relative=1", "relative");
-    refuse("natural", "natural");
+    refuse("uq", "uq");
     refuse("q8+shuffle", "shuffle");
-    refuse("q2:dense=1", "dense");
-    refuse("mxfp6", "6 bits");
+    refuse("topk:0.01+q2:dense=1", "behind a selection");
+    refuse("hadamard+nvfp4", "hadamard");
     check(gp_device_open("cpu", &host));
     check(gp_pipeline_parse("q8", &p));
     assert_int_equal(gp_coder_open(host, p, &c), GP_ERR_UNSUPPORTED);

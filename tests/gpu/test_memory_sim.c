@@ -159,6 +159,7 @@ differences_are_those_of_the_host(void **state)
         "ef21+sign:block=64",
         "ef21+hadamard+q4",
         "ef21+randk:0.3",
+        "ef21+nvfp4",
     };
 
     (void)state;
