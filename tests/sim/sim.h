@@ -215,6 +215,9 @@ void gp_sim_break_qp(gp_sim *sim, const gp_sim_break *how);
 void gp_sim_link(gp_sim *sim, unsigned device, unsigned port, bool up);
 /* DEVICE_FATAL on all its contexts, all its queue pairs die silently. */
 void gp_sim_device_fatal(gp_sim *sim, unsigned device);
+/* The connection manager says of all its ids that it is removed; nothing else
+ * happens to it, the rest is for who hears of it. */
+void gp_sim_device_removal(gp_sim *sim, unsigned device);
 /* Nothing passes between two addresses; NULL, NULL heals everything. */
 void gp_sim_partition(gp_sim *sim, const char *one, const char *other);
 /* Nothing moves for a while: simulated time in step mode. */

@@ -146,6 +146,20 @@ gp_sim_device_fatal(gp_sim *s, unsigned device)
 }
 
 void
+gp_sim_device_removal(gp_sim *s, unsigned device)
+{
+    pthread_mutex_lock(&s->lock);
+    for (sim_object *o = s->of_kind[GP_SIM_ID]; o; o = o->next_of_kind) {
+        sim_id *id = o->self;
+
+        if (device < s->devices && id->device == &s->device[device])
+            sim_event_push(s, id, RDMA_CM_EVENT_DEVICE_REMOVAL, 0, NULL);
+    }
+    sim_wake(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void
 gp_sim_partition(gp_sim *s, const char *one, const char *other)
 {
     sim_partition cut;

@@ -287,24 +287,65 @@ asynchronous_events(void **state)
     world_close(&w);
 }
 
+/* Two ways to hear of it: from the device, and from the connection manager. */
 static void
-device_that_dies(void **state)
+lose_device(void (*how)(gp_sim *, unsigned), const char *said)
 {
     static const char *const settings[] = {"ib_reconnect", "600", NULL};
     side *sides[2];
     world w;
 
-    (void)state;
     gp_log_set_level(GP_LOG_NONE);
     world_connected(&w, NULL, settings);
     sides[0] = &w.r.a;
     sides[1] = &w.r.b;
-    gp_sim_device_fatal(w.sim, 0);
+    how(w.sim, 0);
     for (size_t k = 0; k < 2; k++) {
         assert_int_equal(status_of(&w, sides[k]), GP_ERR_SYSTEM);
         assert_non_null(strstr(sides[k]->ep->why, "sim0"));
-        assert_non_null(strstr(sides[k]->ep->why, "failed or was removed"));
+        assert_non_null(strstr(sides[k]->ep->why, said));
     }
+    world_close(&w);
+    gp_log_set_level(GP_LOG_WARN);
+}
+
+static void
+device_that_dies(void **state)
+{
+    (void)state;
+    lose_device(gp_sim_device_fatal, "failed or was removed");
+}
+
+static void
+device_that_is_removed(void **state)
+{
+    (void)state;
+    lose_device(gp_sim_device_removal, "the device was removed");
+}
+
+/* ... before there is a queue pair on it: there may be another way, or it may
+ * come back, so the endpoint goes on trying as long as it has time. */
+static void
+device_removed_while_connecting(void **state)
+{
+    gp_endpoint *ep = NULL;
+    world w;
+
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    world_open(&w, &(gp_sim_options){.step = true}, NULL);
+    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
+                                     sizeof(w.r.bound)),
+                     GP_OK);
+    assert_int_equal(
+        w.r.ops->connect(w.r.a.domain, w.r.bound, test_deadline(), &ep), GP_OK);
+    (void)gp_sim_settle(w.sim); /* the address is found, and nobody knows yet */
+    assert_null(ep->lane[0]->device);
+    gp_sim_device_removal(w.sim, 0);
+    await(&w.r, &w.r.a, GP_EVENT_CONNECTED, 1);
+    await(&w.r, &w.r.b, GP_EVENT_ACCEPTED, 1);
+    assert_true(gp_sim_calls(w.sim, "rdma_resolve_addr") == 2);
+    exchange(&w, 5);
     world_close(&w);
     gp_log_set_level(GP_LOG_WARN);
 }
@@ -464,7 +505,8 @@ a_dead_device_of_two(void **state)
 {
     (void)state;
     gp_log_set_level(GP_LOG_NONE);
-    for (unsigned dead = 0; dead < 2; dead++) {
+    for (unsigned k = 0; k < 4; k++) {
+        unsigned dead = k & 1;
         area from, to;
         world w;
 
@@ -479,7 +521,8 @@ a_dead_device_of_two(void **state)
             push(&w, &from, &to, i * (LENGTH / 16), LENGTH / 16, i + 1);
             send_control(&w.r, &w.r.a, i);
             if (i == 7)
-                gp_sim_device_fatal(w.sim, dead);
+                (k & 2 ? gp_sim_device_removal : gp_sim_device_fatal)(w.sim,
+                                                                      dead);
         }
         await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 32);
         await(&w.r, &w.r.a, GP_EVENT_SENT, 16);
@@ -591,6 +634,8 @@ main(void)
         cmocka_unit_test(always_broken),
         cmocka_unit_test(asynchronous_events),
         cmocka_unit_test(device_that_dies),
+        cmocka_unit_test(device_that_is_removed),
+        cmocka_unit_test(device_removed_while_connecting),
         cmocka_unit_test(another_token),
         cmocka_unit_test(rail_that_dies),
         cmocka_unit_test(a_dead_rail_holds_nothing_up),

@@ -82,12 +82,13 @@ heap_buffer(gp_vb_lane *lane, size_t bytes)
 }
 
 /* The buffers are posted again when the lane comes back, maybe before these
- * frames are delivered. Without memory for a copy a frame and all after it
- * have not arrived, as far as the peer will hear. */
-void
+ * frames are delivered. Without memory for a copy a frame stays where it is,
+ * and the lane cannot come back before it is delivered: the peer's device has
+ * said that it arrived, so it would not come again. */
+bool
 gp_vb_received_keep(gp_vb_lane *lane)
 {
-    bool full = false;
+    bool all = true;
 
     GP_LIST_EACH (item, &lane->ep->received) {
         gp_vb_received *f = GP_CONTAINER_OF(item, gp_vb_received, link);
@@ -95,21 +96,28 @@ gp_vb_received_keep(gp_vb_lane *lane)
 
         if (f->lane != lane || f->heap)
             continue;
-        copy = full ? NULL : heap_buffer(lane, f->bytes);
-        if (copy) {
-            memcpy((uint8_t *)(copy + 1), f->records, f->bytes);
-            copy->at = f->at;
-            copy->number = f->number;
-            copy->brief = f->brief;
-            gp_list_insert(&f->link, &copy->link);
-        } else if (!full) {
-            full = true;
-            lane->expected = f->number;
+        copy = heap_buffer(lane, f->bytes);
+        if (!copy) {
+            all = false;
+            continue;
         }
+        memcpy((uint8_t *)(copy + 1), f->records, f->bytes);
+        copy->at = f->at;
+        copy->number = f->number;
+        copy->brief = f->brief;
+        gp_list_insert(&f->link, &copy->link);
         gp_list_remove(&f->link);
     }
-    for (uint32_t i = 0; i < lane->rx_frames; i++)
+    for (uint32_t i = 0; lane->buffers && i < lane->rx_frames; i++)
         lane->buffers[i].gone = true;
+    return all;
+}
+
+/* A copy of it is in its place. */
+static bool
+is_elsewhere(const gp_vb_received *f)
+{
+    return gp_list_empty(&f->link);
 }
 
 static void
@@ -350,7 +358,7 @@ on_sync(gp_vb_received *f)
     gp_vb_lane *lane = f->lane;
 
     drop_assembly(lane);
-    if (f->heap)
+    if (f->heap || f->gone)
         return; /* said on a queue pair that is gone */
     lane->synced = true;
     if (lane->state == GP_VB_LANE_SYNCING)
@@ -395,7 +403,8 @@ on_region(gp_vb_received *f, const gp_vb_piece *r)
 
     if (r->kind == GP_VB_RECORD_UNEXPOSE)
         status = gp_vb_remote_clear(lane->ep, r->bytes, r->length);
-    else if (!f->heap) /* else the key was one of a queue pair that is gone */
+    else if (!f->heap &&
+             !f->gone) /* else the key was one of a queue pair that is gone */
         status = gp_vb_remote_set(lane, r->flags, r->bytes, r->length);
     gp_vb_ready(lane->ep);
     return status == GP_OK ||
@@ -492,7 +501,7 @@ deliver_brief(gp_vb_received *f, gp_vb_out *out)
 
     if (out->count == out->max || others_first(f, &r))
         return false;
-    return on_short(f, out) && !f->gone;
+    return on_short(f, out) && !is_elsewhere(f);
 }
 
 /* True when all its records are delivered. A record may end its lane; what is
@@ -513,7 +522,7 @@ deliver_frame(gp_vb_received *f, gp_vb_out *out)
             others_first(f, &r))
             return false;
         f->at = (uint32_t)at;
-        if (!on_record(f, &r, out) || f->gone)
+        if (!on_record(f, &r, out) || is_elsewhere(f))
             return false;
     }
     return true;
@@ -540,10 +549,10 @@ heed(gp_vb_received *f)
            gp_vb_record_next(f->records, f->bytes, &at, &r)) {
         f->at = (uint32_t)at;
         if (r.kind == GP_VB_RECORD_REACHED &&
-            (!on_reached(f->lane, &r) || f->gone))
+            (!on_reached(f->lane, &r) || is_elsewhere(f)))
             break;
     }
-    return !f->gone;
+    return !is_elsewhere(f);
 }
 
 void
@@ -568,7 +577,7 @@ gp_vb_hand_over(gp_endpoint *ep, gp_vb_out *out)
 
         if (deliver_frame(f, out))
             finish(f);
-        else if (f->gone || ep->received.next == &f->link)
+        else if (is_elsewhere(f) || ep->received.next == &f->link)
             break;
     }
 }

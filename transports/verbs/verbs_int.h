@@ -697,8 +697,9 @@ void gp_vb_break(gp_vb_lane *lane, bool fatal, gp_status status,
                  const char *format, ...) GP_PRINTF(4, 5);
 
 /* verbs_deliver.c */
-/* A fenced lane's undelivered frames leave its buffers. */
-void gp_vb_received_keep(gp_vb_lane *lane);
+/* A fenced lane's undelivered frames leave its buffers; false when there is no
+ * memory for that. */
+bool gp_vb_received_keep(gp_vb_lane *lane);
 /* A lane ends: nothing it received stays. */
 void gp_vb_received_drop(gp_vb_lane *lane);
 /* Delivers received frames of an endpoint as events, and says that their

@@ -186,6 +186,8 @@ place_frames(gp_vb_lane *lane)
     gp_domain *d = ep->domain;
     uint32_t limit = (uint32_t)lane->device->attr.max_qp_wr;
 
+    if (!gp_vb_received_keep(lane))
+        return gp_fail(GP_AGAIN, "no memory for what came before");
     lane->sq_depth = GP_MIN(d->queue, limit);
     lane->rx_frames = GP_MIN(d->frames, limit);
     lane->tx_frames = GP_MIN(d->frames, lane->sq_depth / 2);
@@ -487,7 +489,7 @@ gp_vb_lane_fence(gp_vb_lane *lane)
         gp_vb_windows_drop(lane);
         d->api->rdma_destroy_qp(lane->id);
         lane->qp = NULL; /* completions that come late find nobody */
-        gp_vb_received_keep(lane);
+        (void)gp_vb_received_keep(lane);
     }
     if (lane->cq) {
         gp_vb_cq_leave(lane->cq, lane->cq_reserved);
