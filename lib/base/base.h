@@ -107,8 +107,8 @@ gp_add(size_t a, size_t b, size_t *out)
     return !__builtin_add_overflow(a, b, out);
 }
 
-/* 64-byte aligned memory, for slabs, slots and arenas; free() releases it.
- * NULL when out of memory. */
+/* 64-byte aligned memory, from 16 KiB on aligned to pages of 4 KiB, for slabs,
+ * slots and arenas; free() releases it. NULL when out of memory. */
 void *gp_alloc_aligned(size_t bytes);
 
 /* 16 hex digits worth of identity from text: FNV-1a 64 then a finalizer. Not

@@ -8,14 +8,19 @@
 #include <sys/types.h>
 
 #define ALIGNMENT 64u
+#define PAGE      4096u
 
+/* What is long begins with a page: devices move it in packets of a page at
+ * most, which would otherwise each lie in two. */
 void *
 gp_alloc_aligned(size_t bytes)
 {
-    if (bytes > PTRDIFF_MAX - ALIGNMENT) /* no object is larger */
+    size_t alignment = bytes < 4 * PAGE ? ALIGNMENT : PAGE;
+
+    if (bytes > PTRDIFF_MAX - PAGE) /* no object is larger */
         return NULL;
-    bytes = (GP_MAX(bytes, 1) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    return aligned_alloc(ALIGNMENT, bytes);
+    bytes = (GP_MAX(bytes, 1) + alignment - 1) / alignment * alignment;
+    return aligned_alloc(alignment, bytes);
 }
 
 uint64_t
