@@ -8,6 +8,7 @@
 #include "data_find.h"
 #include "launch.h"
 #include "leave.h"
+#include "outputs.h"
 #include "report.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_WRONG_USAGE = 2 };
@@ -34,8 +35,10 @@ static gp_status
 train(gt_trainer *t)
 {
     FILE *table = t->rank == 0 ? table_of(t->options) : NULL;
-    gp_status status;
+    gp_status status = t->rank == 0 ? gt_outputs_check(t->options) : GP_OK;
 
+    if (status != GP_OK)
+        return status;
     if (table)
         gt_report_head(table, t);
     status = gt_trainer_run(t, print_epoch);
@@ -98,6 +101,7 @@ main(int argc, char **argv)
     if (role == GT_ROLE_LAUNCH) {
         /* Said once here, rather than by every worker. */
         if (gt_parts_exist(options.data.path) == GP_OK &&
+            gt_outputs_check(&options) == GP_OK &&
             (!options.cuda || gt_gpu_check(options.device) == GP_OK))
             gt_launch(&options, argc, argv);
         return fail(NULL);

@@ -73,6 +73,8 @@ settle_elastic(gt_options *o)
         with = "--shards 0 and fewer --workers than that";
     else if (o->max_workers && o->max_workers < o->min_workers)
         with = "fewer --max-workers than that";
+    else if (o->placed && o->max_workers > o->workers)
+        with = "more --max-workers than --workers, which are all there are";
     if (with)
         return gt_fail(GP_ERR_CONFIG, "--min-workers does not go with %s",
                        with);
@@ -97,6 +99,15 @@ gt_options_settle_mode(gt_options *o)
 {
     gp_status status = settle_kind(o);
 
+    if (status == GP_OK && o->outer_given && o->mode_kind != GT_MODE_LOCAL)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--outer is of --mode local:H: leave it out, or give "
+                       "--mode local:16");
+    if (status == GP_OK && o->placed && o->slow_factor > 0 &&
+        o->slow_rank >= o->workers)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--slow %u: the last of %u --workers is %u",
+                       o->slow_rank, o->workers, o->workers - 1);
     if (status == GP_OK && o->max_workers && !o->min_workers)
         return gt_fail(GP_ERR_CONFIG, "--max-workers needs --min-workers");
     return status == GP_OK && o->min_workers ? settle_elastic(o) : status;
@@ -154,6 +165,11 @@ check_cut(const gt_options *o)
         return gt_fail(GP_ERR_CONFIG,
                        "--dump-gradients writes whole gradients, and with "
                        "--parallel tensor and pipeline no worker has them");
+    if (o->layout.pipeline > o->hidden_count + 1)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--parallel pipeline=%u: the network has %zu layers; "
+                       "give more --hidden layers or use fewer stages",
+                       o->layout.pipeline, o->hidden_count + 1);
     if (o->micro_batches > o->batch)
         return gt_fail(GP_ERR_CONFIG,
                        "--micro-batches %u are more than the %zu samples of "

@@ -437,6 +437,7 @@ apply_training(int key, const char *name, const char *text, gt_options *o)
         return GP_OK;
     case KEY_OUTER:
         o->outer = text;
+        o->outer_given = true;
         return GP_OK;
     case KEY_MAX_WORKERS:
         return parse_count32(name, text, 1, 4096, &o->max_workers);

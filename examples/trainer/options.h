@@ -54,6 +54,7 @@ typedef struct gt_options {
     gt_layout layout;
     uint32_t micro_batches; /* of a pipeline; 0: not given */
     const char *outer;      /* updater of mode local:H */
+    bool outer_given;
     uint32_t slow_rank;
     double slow_factor;   /* 0: nobody is slowed */
     uint32_t max_workers; /* with min_workers: that take part at once, or 0 */

@@ -34,6 +34,7 @@ parse_item(const char *text, gt_layout *layout, const char **end)
     const char *const names[] = {"tensor", "pipeline", "data"};
     uint32_t *const values[] = {&layout->tensor, &layout->pipeline,
                                 &layout->data};
+    static const uint32_t unset[] = {1, 1, 0};
     size_t n = strcspn(text, "=,");
 
     for (size_t i = 0; i < GT_COUNT_OF(names); i++) {
@@ -43,6 +44,8 @@ parse_item(const char *text, gt_layout *layout, const char **end)
         if (strlen(names[i]) != n || strncmp(text, names[i], n) != 0)
             continue;
         *end = text + n;
+        if (*values[i] != unset[i]) /* said twice */
+            return false;
         if (text[n] == '=') {
             errno = 0;
             value = strtoul(text + n + 1, &stop, 10);

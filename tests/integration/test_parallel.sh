@@ -142,7 +142,7 @@ refused 2 "no worker has them" --parallel tensor=2 --dump-gradients "$work/d"
 refused 2 "are of --parallel pipeline" --micro-batches 2
 refused 2 "more than the 64 samples" --parallel pipeline=2 --micro-batches 65
 refused 2 "do not go together" --parallel pipeline=2,tensor=2
-refused 1 "the network has 2 layers" --parallel pipeline=3 --hidden 5
+refused 2 "the network has 2 layers" --parallel pipeline=3 --hidden 5
 refused 1 "outputs of layer 0 cannot be cut into 3" --parallel tensor=3 \
     --hidden 2
 finish

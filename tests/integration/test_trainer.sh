@@ -213,6 +213,9 @@ says "unknown option" "$err" "did you mean --workers?"
 train "missing data" 1 --data "$work/nothing.csv"
 says "missing data" "$err" "no such file or folder"
 equals "missing data is said once" "$(wc -l <"$err")" 1
+train "no place for the report" 1 --json "$work/none/report.json"
+says "no place for the report" "$err" "cannot write --json $work/none/report"
+equals "nothing is trained without that" "$(wc -l <"$out")" 0
 train "batch too large" 1 --batch 1000
 says "batch too large" "$err" "is more than the 1437 training samples"
 train "unknown codec" 2 --codec q9

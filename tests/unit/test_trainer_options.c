@@ -15,6 +15,7 @@
 
 #include "launch.h"
 #include "options.h"
+#include "outputs.h"
 #include "report.h"
 
 static gt_action
@@ -100,6 +101,9 @@ wrong_usage_is_told(void **state)
         {"--slow", "x:2", "a rank and a factor from 1 to 1000"},
         {"--parallel", "tensr", "it takes data, tensor=T"},
         {"--parallel", "tensor=2,pipeline=2", "do not go together"},
+        {"--parallel", "tensor=2,tensor=4", "it takes data, tensor=T"},
+        {"--parallel", "pipeline=4", "the network has 3 layers"},
+        {"--outer", "mean", "--outer is of --mode local:H"},
         {"--device", "cuda:", "--device 'cuda:': it takes: auto, cpu, cuda"},
         {"--precision", "bf16", "--precision bf16 needs --device cuda"},
         {"--precision", "fp64", "it takes: fp32, tf32, bf16"},
@@ -439,6 +443,55 @@ workers_that_come_and_go(void **state)
     }
 }
 
+static void
+workers_that_are_not_there(void **state)
+{
+    char *slow[] = {"gradpush-train", "--workers", "2", "--slow", "2:3"};
+    char *most[] = {"gradpush-train", "--workers", "2", "--min-workers", "1",
+                    "--max-workers",  "3"};
+    gt_options o = {0};
+
+    (void)state;
+    assert_int_equal(gt_options_parse(5, slow, &o), GT_ACTION_USAGE);
+    assert_non_null(strstr(gt_last_error(), "the last of 2 --workers is 1"));
+    slow[4] = "1:3";
+    assert_int_equal(gt_options_parse(5, slow, &o), GT_ACTION_TRAIN);
+    assert_int_equal(gt_options_parse(7, most, &o), GT_ACTION_USAGE);
+    assert_non_null(strstr(gt_last_error(), "more --max-workers"));
+    most[6] = "2";
+    assert_int_equal(gt_options_parse(7, most, &o), GT_ACTION_TRAIN);
+}
+
+/* What cannot be written is said before the training. */
+static void
+outputs_without_a_place(void **state)
+{
+    static const struct {
+        const char *json, *folder;
+        const char *says; /* NULL: nothing is wrong */
+    } cases[] = {
+        {"-", NULL, NULL},
+        {"/tmp/not-there.json", "/tmp/not-there", NULL},
+        {NULL, "/tmp", NULL},
+        {"/not-there/report.json", NULL, "--json /not-there/report.json"},
+        {"/tmp", NULL, "Is a directory"},
+        {"", NULL, "No such file"},
+        {NULL, "/not-there/folder", "--checkpoint /not-there/folder"},
+        {NULL, "/dev/null", "Not a directory"},
+        {NULL, "/dev/null/folder", "Not a directory"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GT_COUNT_OF(cases); i++) {
+        gt_options o = {.json = cases[i].json, .checkpoint = cases[i].folder};
+        gp_status status = gt_outputs_check(&o);
+
+        assert_int_equal(status, cases[i].says ? GP_ERR_SYSTEM : GP_OK);
+        if (cases[i].says)
+            assert_non_null(strstr(gt_last_error(), cases[i].says));
+    }
+}
+
 /* Of local rounds the parameters must be on the shards. */
 static void
 modes_of_workers_that_come_and_go(void **state)
@@ -486,6 +539,8 @@ main(void)
         cmocka_unit_test(modes_choose_where_updates_are),
         cmocka_unit_test(workers_that_come_and_go),
         cmocka_unit_test(modes_of_workers_that_come_and_go),
+        cmocka_unit_test(workers_that_are_not_there),
+        cmocka_unit_test(outputs_without_a_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
