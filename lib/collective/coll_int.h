@@ -322,14 +322,31 @@ void gp_exec_sent(gp_member *m, uint64_t number);
 
 void gp_exec_into(gp_member *m, const gp_msg *msg);
 void gp_exec_direct(gp_member *m, const gp_msg *msg);
-void gp_exec_check(gp_member *m, const gp_msg *msg);
-/* Whether a piece is of an operation that has ended here; fails the group. */
-bool gp_exec_is_stale(const gp_member *m, const gp_msg *msg);
 void gp_exec_end(gp_collective *c, gp_status status);
 /* Posts the next `length` bytes of a hop. */
 gp_status gp_exec_post(gp_collective *c, gp_hop *hop, gp_member *m,
                        uint64_t length, bool direct);
 int gp_exec_hop(gp_collective *c, gp_hop *hop);
+
+/* check.c: whether all have called the same */
+static inline gp_collective *
+gp_group_active(const gp_group *g)
+{
+    return gp_list_empty(&g->queue)
+               ? NULL
+               : GP_CONTAINER_OF(g->queue.next, gp_collective, link);
+}
+uint64_t gp_check_signature(const gp_collective *c);
+/* Whether a piece is of what this worker has called; else fails the group. */
+bool gp_check_fits(const gp_collective *c, const gp_hop *hop,
+                   const gp_member *m, const gp_msg *msg);
+/* Whether a piece is of an operation that has ended here; fails the group. */
+bool gp_check_is_stale(const gp_member *m, const gp_msg *msg);
+/* After an operation: none of it may be left. */
+void gp_check_leftovers(gp_group *g);
+/* Says what this worker waits in, so that others can tell a mistake. */
+void gp_check_ask(const gp_collective *c);
+void gp_check_answer(gp_member *m, const gp_msg *msg);
 
 /* points.c: send and receive */
 #define GP_POINT_BIT (UINT64_C(1) << 63) /* in numbers of operations */

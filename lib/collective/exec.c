@@ -11,23 +11,6 @@
 
 #include "collective/coll_int.h"
 
-static gp_collective *
-active(const gp_group *g)
-{
-    return gp_list_empty(&g->queue)
-               ? NULL
-               : GP_CONTAINER_OF(g->queue.next, gp_collective, link);
-}
-
-static uint64_t
-signature(const gp_collective *c)
-{
-    if (c->call.kind == COLL_RECV || c->call.kind == COLL_SEND)
-        return gp_coll_signature(COLL_SEND, 0, 0, 0);
-    return gp_coll_signature(c->call.kind, c->call.reduction,
-                             (uint8_t)c->algorithm, c->call.root);
-}
-
 /* --- sending ----------------------------------------------------------------
  */
 
@@ -136,7 +119,7 @@ describe(const gp_collective *c, const gp_hop *hop, const gp_member *m,
                     .pipeline = (uint32_t)(hop->done / GP_UNIT),
                     .elements = c->call.count,
                     .payload = length,
-                    .aux = signature(c),
+                    .aux = gp_check_signature(c),
                     .credits = m->freed};
 }
 
@@ -206,7 +189,7 @@ gp_exec_sent(gp_member *m, uint64_t number)
     atomic_fetch_sub_explicit(&g->mesh->sending, 1, memory_order_relaxed);
     if (atomic_fetch_sub(&g->sending, 1) == 1)
         gp_driver_signal(g->mesh->worker->driver);
-    c = number == GP_COOKIE_POINT ? point : active(g);
+    c = number == GP_COOKIE_POINT ? point : gp_group_active(g);
     if (number < GP_COOKIE_GROUP)
         gp_staging_give(m, (int)number);
     else if (c)
@@ -312,67 +295,6 @@ send_hop(gp_collective *c, gp_hop *hop)
     return sent;
 }
 
-/* @param own  what this worker has called there; NULL: that is forgotten */
-static void
-say_mismatch(const gp_member *m, const gp_msg *msg, const gp_call *own)
-{
-    gp_group *g = m->group;
-    char name[192], mine[160] = "something else", theirs[160];
-    gp_call other = {.kind = (uint8_t)(msg->aux >> 56),
-                     .reduction = (uint8_t)(msg->aux >> 48),
-                     .dtype = msg->dtype,
-                     .root = (uint32_t)msg->aux,
-                     .count = msg->elements};
-
-    if (own)
-        gp_collective_describe(own, mine, sizeof(mine));
-    gp_collective_describe(&other, theirs, sizeof(theirs));
-    gp_group_fail(g, GP_ERR_MISMATCH, true,
-                  "group '%s', operation %llu: %s calls %s where worker %u "
-                  "calls %s",
-                  g->name, (unsigned long long)msg->step,
-                  gp_mate_name(g->mesh, m->mate->rank, name, sizeof(name)),
-                  theirs, g->mesh->worker->rank, mine);
-}
-
-static bool
-fits(const gp_collective *c, const gp_hop *hop, const gp_member *m,
-     const gp_msg *msg)
-{
-    if (msg->aux == signature(c) && msg->elements == c->call.count &&
-        msg->dtype == c->call.dtype &&
-        (hop->coded || msg->payload <= hop->bytes - hop->done))
-        return true;
-    say_mismatch(m, msg, &c->call);
-    return false;
-}
-
-/* An operation ends when all pieces of it are here: one more is of a member
- * that has called another. */
-bool
-gp_exec_is_stale(const gp_member *m, const gp_msg *msg)
-{
-    const gp_group *g = m->group;
-
-    if (msg->step & GP_POINT_BIT || msg->step >= g->ended)
-        return false;
-    say_mismatch(m, msg, msg->step + 1 == g->ended ? &g->last : NULL);
-    return true;
-}
-
-/* Likewise those that were here before. */
-static void
-look_for_stale(gp_group *g)
-{
-    for (uint32_t i = 0; i < g->size && !g->failed; i++) {
-        const gp_member *m = g->member[i];
-
-        for (uint64_t left = m ? m->held : 0; left; left &= left - 1)
-            if (gp_exec_is_stale(m, &m->arrival[__builtin_ctzll(left)].msg))
-                break;
-    }
-}
-
 static float
 scale_of(const gp_collective *c, const gp_hop *hop)
 {
@@ -469,7 +391,7 @@ receive_hop(gp_collective *c, gp_hop *hop)
         a = gp_landing_take(m, c->seq, hop->tag, hop->done);
         if (!a && (m->mate->closed || m->mate->state == MATE_LOST))
             (void)gp_mate_usable(c->group, m->mate);
-        if (!a || !fits(c, hop, m, &a->msg))
+        if (!a || !gp_check_fits(c, hop, m, &a->msg))
             break;
         if (!hop->coded && hop->done + a->msg.payload > limit_of(c, hop))
             break;
@@ -569,7 +491,7 @@ void
 gp_exec_direct(gp_member *m, const gp_msg *msg)
 {
     gp_group *g = m->group;
-    gp_collective *c = active(g);
+    gp_collective *c = gp_group_active(g);
     uint64_t offset = (uint64_t)msg->pipeline * GP_UNIT, unit;
     gp_hop *hop;
 
@@ -578,7 +500,8 @@ gp_exec_direct(gp_member *m, const gp_msg *msg)
     if (!c || c->seq != msg->step)
         return;
     hop = find_hop(c, m, msg->chunk);
-    if (!hop || hop->coded || offset >= hop->bytes || !fits(c, hop, m, msg))
+    if (!hop || hop->coded || offset >= hop->bytes ||
+        !gp_check_fits(c, hop, m, msg))
         return;
     unit = gp_direct_unit(hop->bytes);
     if (offset % unit || msg->payload != GP_MIN(unit, hop->bytes - offset))
@@ -677,7 +600,7 @@ gp_exec_end(gp_collective *c, gp_status status)
         gp_coded_end(c);
     if (c->call.kind != COLL_SEND && c->call.kind != COLL_RECV) {
         g->last = c->call;
-        g->last_signature = signature(c);
+        g->last_signature = gp_check_signature(c);
         g->ended = c->seq + 1;
     }
     gp_memory_forget(c);
@@ -746,12 +669,12 @@ gp_group_turn(gp_group *g)
     int done = 0;
 
     g->dirty = false;
-    while (!g->failed && (c = active(g)) != NULL) {
+    while (!g->failed && (c = gp_group_active(g)) != NULL) {
         done += run(c);
         if (g->failed || c->incomplete || c->sending)
             break;
         gp_exec_end(c, GP_OK);
-        look_for_stale(g);
+        gp_check_leftovers(g);
     }
     if (!g->failed)
         done += gp_points_turn(g);
@@ -765,44 +688,6 @@ gp_group_turn(gp_group *g)
 
 /* --- when nothing moves
  * -------------------------------------------------------*/
-
-void
-gp_exec_check(gp_member *m, const gp_msg *msg)
-{
-    const gp_group *g = m->group;
-    gp_collective *c = active(g);
-    gp_hop any = {.bytes = UINT64_MAX};
-
-    if (c && c->started && c->seq == msg->step)
-        (void)fits(c, &any, m, msg);
-    else if (msg->step + 1 == g->ended &&
-             (msg->aux != g->last_signature || msg->dtype != g->last.dtype ||
-              msg->elements != g->last.count))
-        say_mismatch(m, msg, &g->last);
-}
-
-/* Says what this worker waits in, so that others can tell a mistake. */
-static void
-ask_members(gp_collective *c)
-{
-    gp_group *g = c->group;
-
-    for (uint32_t i = 0; i < g->size; i++) {
-        gp_mate *mate =
-            i == g->rank ? NULL : gp_mate_meet(g->mesh, g->ranks[i]);
-        gp_msg msg = {.type = GP_MSG_CHECK,
-                      .cookie = g->id,
-                      .step = c->seq,
-                      .dtype = c->call.dtype,
-                      .elements = c->call.count,
-                      .aux = signature(c)};
-
-        if (mate && mate->state == MATE_READY) {
-            (void)gp_mate_post(mate, &msg, NULL, NULL, 0);
-            (void)mate->via->ops->flush(mate->ep);
-        }
-    }
-}
 
 static void
 expire_ending(gp_collective *c, uint64_t now)
@@ -826,14 +711,14 @@ expire_ending(gp_collective *c, uint64_t now)
 void
 gp_group_expire(gp_group *g, uint64_t now)
 {
-    gp_collective *c = active(g);
+    gp_collective *c = gp_group_active(g);
 
     if (c && c->started && !g->failed) {
         if (!c->stamp_ns)
             c->stamp_ns = now;
         if (now - c->stamp_ns >= GP_STALL_NS) {
             c->stamp_ns = now;
-            ask_members(c);
+            gp_check_ask(c);
         }
         gp_mesh_wake_at(g->mesh, c->stamp_ns + GP_STALL_NS);
     }

@@ -200,7 +200,7 @@ gp_landing_event(gp_member *m, const gp_event *event)
             msg->slot);
         return;
     }
-    if (gp_exec_is_stale(m, msg)) {
+    if (gp_check_is_stale(m, msg)) {
         m->mate->via->ops->release(m->mate->ep, msg, event->payload);
         return;
     }

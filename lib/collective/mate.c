@@ -525,7 +525,7 @@ on_group(gp_mate *mate, const gp_event *event)
     else if (msg->type == GP_MSG_TICKET)
         gp_points_ticket(m, msg);
     else if (msg->type == GP_MSG_CHECK)
-        gp_exec_check(m, msg);
+        gp_check_answer(m, msg);
     else
         m->free |= msg->credits;
     return true;
