@@ -323,7 +323,8 @@ gp_shard_device_turn(gp_shard *s)
 bool
 gp_shard_device_is_busy(const gp_shard *s)
 {
-    return s->device->used > 0 && s->fault == GP_OK;
+    return (s->device->used > 0 || !gp_list_empty(&s->device->ready)) &&
+           s->fault == GP_OK;
 }
 
 void

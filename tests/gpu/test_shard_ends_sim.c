@@ -271,6 +271,52 @@ faults_end_the_step(void **state)
     job_log_stop();
 }
 
+/* Rank 1 is gone while kernels may read what it has pushed; its slots are not
+ * anybody's before they have. */
+static void
+vanish(job *j, gp_worker *w, uint32_t rank)
+{
+    static const kind coded_too = {"b",  GP_FP32, 70001,  0,
+                                   "q8", "q8",    "mean", 0};
+    static float values[2][2][70001]; /* workers outlive their bodies */
+    gp_tensor *t[2] = {add(w, &kinds[1], NULL), add(w, &coded_too, NULL)};
+    gp_request *r[2] = {NULL};
+    gp_status status = GP_OK;
+
+    (void)j;
+    for (uint32_t s = 0; s < 3 && status == GP_OK; s++) {
+        for (uint32_t i = 0; i < 2 && status == GP_OK; i++)
+            status =
+                gp_push_pull(t[i], values[rank][i], values[rank][i], &r[i]);
+        if (rank == 1 && s == 1)
+            return; /* and is destroyed */
+        if (status == GP_OK)
+            status = gp_wait_all(r, 2, -1);
+    }
+    job_require(rank == 1 || status == GP_OK || status == GP_ERR_PEER_LEFT ||
+                    status == GP_ERR_PEER_LOST || status == GP_ERR_CANCELED,
+                gp_last_error());
+}
+
+static void
+workers_may_vanish(void **state)
+{
+    (void)state;
+    job_log_start();
+    for (uint32_t i = 0; i < 4; i++) {
+        job j = {.transport = "tcp",
+                 .workers = 2,
+                 .shards = 2,
+                 .settings = {"shard_device", "cuda", "chunk_bytes", "16K"},
+                 .body = vanish};
+
+        (void)run_job(&j);
+        assert_int_equal(j.created[0], GP_OK);
+        assert_int_equal(gp_sim_cuda_objects(), 0);
+    }
+    job_log_stop();
+}
+
 /* Opening fails at each call in turn, and leaves nothing. */
 static void
 faults_at_the_start_are_told(void **state)
@@ -310,6 +356,7 @@ main(void)
         cmocka_unit_test(updaters_without_kernels_are_refused),
         cmocka_unit_test(jobs_go_on_where_others_ended),
         cmocka_unit_test(says_where_it_is),
+        cmocka_unit_test(workers_may_vanish),
         cmocka_unit_test(faults_end_the_step),
         cmocka_unit_test(faults_at_the_start_are_told),
     };
