@@ -16,7 +16,8 @@
 
 #include "bench_collective.h"
 
-#define MARKS 3
+#define MARKS    3
+#define NO_VALUE 30000.0f /* that no pattern, nor a sum of patterns, has */
 
 typedef struct rig {
     gp_collective_bench *bench;
@@ -167,6 +168,14 @@ fill(const rig *r, uint64_t bytes, uint64_t step)
         store(r, r->in, i, gp_bench_pattern(i, step, r->rank));
 }
 
+/* What an operation before has left must not pass for its result. */
+static void
+spoil(const rig *r, uint64_t first, uint64_t end, uint64_t by)
+{
+    for (uint64_t i = first; i < end && r->in != r->out; i += by)
+        store(r, r->out, i, NO_VALUE);
+}
+
 /* All of the input changes with the step where it is small or was overwritten;
  * else the elements that are looked at. */
 static void
@@ -174,7 +183,10 @@ prepare(const rig *r, uint64_t bytes, uint64_t step)
 {
     uint64_t count = in_count(r, bytes);
     uint64_t marks[MARKS] = {0, count / 2, count - 1};
+    uint64_t results = out_bytes(r, bytes) / r->unit;
 
+    spoil(r, 0, results, GP_MAX(results / 2, 1u));
+    spoil(r, results - 1, results, 1);
     if (r->in == r->out || r->bench->what != WHAT_ALLREDUCE) {
         if (r->in == r->out || step == 0)
             fill(r, bytes, 0);
@@ -274,6 +286,7 @@ run_checked(const rig *r, gp_group *g, uint64_t bytes, uint64_t *errors,
     gp_status status;
 
     fill(r, bytes, 0);
+    spoil(r, 0, count, 1);
     gp_worker_stats(r->worker, &before);
     status = operate(r, g, bytes, &ignored);
     gp_worker_stats(r->worker, &after);
