@@ -99,6 +99,13 @@ path_of(const gt_trainer *t, uint32_t epoch, int rank, char out[PATH_SIZE])
     return GP_OK;
 }
 
+/* Whose states: where any worker may write them, they are of none. */
+static int
+states_of(const gt_trainer *t)
+{
+    return gt_trainer_is_elastic(t) ? 0 : (int)t->rank;
+}
+
 static const char *
 part_name(size_t tensor)
 {
@@ -181,7 +188,7 @@ save_whole(const gt_trainer *t)
     gp_status status;
 
     if (!gt_layout_cuts(&t->layout))
-        return t->rank == 0 ? save_model(t) : GP_OK;
+        return gt_trainer_saves(t) ? save_model(t) : GP_OK;
     status = gt_cut_gather(t, &whole);
     if (status == GP_OK && t->rank == 0)
         status = save_model(&whole);
@@ -251,7 +258,7 @@ write_states(const gt_trainer *t, const states *s)
 {
     char path[PATH_SIZE];
     settings text = {0};
-    gp_status status = path_of(t, t->epoch, (int)t->rank, path);
+    gp_status status = path_of(t, t->epoch, states_of(t), path);
 
     if (status != GP_OK)
         return status;
@@ -283,7 +290,7 @@ save_states(const gt_trainer *t)
 
     if (!has_states(t)) {
         /* Of an earlier run with other codecs: not this one's. */
-        if (path_of(t, t->epoch, (int)t->rank, path) == GP_OK)
+        if (path_of(t, t->epoch, states_of(t), path) == GP_OK)
             unlink(path);
         return GP_OK;
     }
@@ -326,9 +333,10 @@ remove_old(const gt_trainer *t)
 
     if (t->epoch <= KEEP * every)
         return;
-    if (t->rank == 0 && path_of(t, t->epoch - KEEP * every, -1, path) == GP_OK)
+    if (gt_trainer_saves(t) &&
+        path_of(t, t->epoch - KEEP * every, -1, path) == GP_OK)
         unlink(path);
-    if (path_of(t, t->epoch - KEEP * every, (int)t->rank, path) == GP_OK)
+    if (path_of(t, t->epoch - KEEP * every, states_of(t), path) == GP_OK)
         unlink(path);
 }
 
@@ -337,7 +345,8 @@ meet(const gt_trainer *t)
 {
     uint64_t zero = 0;
 
-    return t->comm ? gt_comm_sum(t->comm, &zero, 1) : GP_OK;
+    return t->comm && !gt_trainer_is_elastic(t) ? gt_comm_sum(t->comm, &zero, 1)
+                                                : GP_OK;
 }
 
 gp_status
@@ -346,6 +355,8 @@ gt_checkpoint_save(gt_trainer *t)
     gp_status status;
 
     tell_unsaved(t);
+    if (gt_trainer_is_elastic(t) && !gt_trainer_saves(t))
+        return GP_OK;
     if (mkdir(t->options->checkpoint, 0777) != 0 && errno != EEXIST)
         return gt_fail_errno(GP_ERR_SYSTEM, errno,
                              "cannot create the checkpoint folder %s",
@@ -355,7 +366,7 @@ gt_checkpoint_save(gt_trainer *t)
         status = save_states(t);
     if (status == GP_OK)
         status = meet(t);
-    if (status == GP_OK && t->rank == 0)
+    if (status == GP_OK && gt_trainer_saves(t))
         status = point_latest(t);
     if (status == GP_OK)
         remove_old(t);
@@ -557,7 +568,7 @@ load_states(gt_trainer *t, bool *anew)
     uint8_t *bytes;
     size_t length;
     gt_st_file file;
-    gp_status status = path_of(t, t->epoch, (int)t->rank, path);
+    gp_status status = path_of(t, t->epoch, states_of(t), path);
 
     if (status == GP_OK)
         status = gt_file_read(path, FILE_MAX, &bytes, &length);
@@ -590,7 +601,7 @@ gt_checkpoint_load_states(gt_trainer *t)
     if (has_states(t))
         status = load_states(t, &anew);
     count = anew;
-    if (status == GP_OK)
+    if (status == GP_OK && !gt_trainer_is_elastic(t))
         status = gt_comm_sum(t->comm, &count, 1);
     if (status == GP_OK && count > 0 && t->rank == 0)
         fprintf(stderr,

@@ -644,13 +644,31 @@ gt_comm_codec(const gt_comm *comm, size_t tensor)
     return comm->parts ? "none" : gp_tensor_codec(comm->tensors[tensor]);
 }
 
+/* What a codec owes is one worker's, and lost where that may be another one the
+ * next time; what shards remember is not. */
+static bool
+is_own(const char *name)
+{
+    return strcmp(name, "residual") == 0 || strcmp(name, "velocity") == 0 ||
+           strcmp(name, "state") == 0;
+}
+
 gp_status
 gt_comm_state(gt_comm *comm, size_t tensor, size_t index, const char **name,
               uint64_t *count)
 {
+    gp_status status;
+
     if (comm->parts) /* nothing is coded */
         return GP_ERR_NOT_FOUND;
-    return gp_tensor_state(comm->tensors[tensor], index, name, count);
+    if (!comm->elastic)
+        return gp_tensor_state(comm->tensors[tensor], index, name, count);
+    for (size_t i = 0; (status = gp_tensor_state(comm->tensors[tensor], i, name,
+                                                 count)) == GP_OK;
+         i++)
+        if (!is_own(*name) && index-- == 0)
+            break;
+    return status;
 }
 
 gp_status

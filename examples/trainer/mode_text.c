@@ -63,8 +63,8 @@ settle_elastic(gt_options *o)
         with = "--parallel tensor and pipeline";
     else if (!local && o->update_given && o->update == GT_UPDATE_WORKER)
         with = "--update worker";
-    else if (o->checkpoint || o->resume)
-        with = "--checkpoint and --resume";
+    else if (o->checkpoint && o->mode_kind != GT_MODE_SYNC)
+        with = "--checkpoint in another --mode than sync";
     else if (o->dump)
         with = "--dump-gradients";
     else if (o->partition != GT_RANDOM)

@@ -110,19 +110,6 @@ join(gt_trainer *t)
     return GP_OK;
 }
 
-static gp_status
-resume(gt_trainer *t)
-{
-    gp_status status = gt_cut_load(t);
-
-    if (status == GP_OK && t->epoch >= t->options->epochs)
-        status = gt_fail(GP_ERR_CONFIG,
-                         "the checkpoint in %s is of epoch %u already; give "
-                         "more --epochs than that",
-                         t->options->checkpoint, t->epoch);
-    return status;
-}
-
 /* Whether workers go on until all of them together have done an epoch's work,
  * rather than each its part. */
 static bool
@@ -136,6 +123,34 @@ static bool
 is_elastic(const gt_trainer *t)
 {
     return t->comm && t->options->min_workers > 0;
+}
+
+bool
+gt_trainer_is_elastic(const gt_trainer *t)
+{
+    return is_elastic(t);
+}
+
+bool
+gt_trainer_saves(const gt_trainer *t)
+{
+    return (is_elastic(t) ? t->loader.rank : t->rank) == 0;
+}
+
+static gp_status
+resume(gt_trainer *t)
+{
+    gp_status status = gt_cut_load(t);
+
+    t->base_epoch = t->epoch;
+    t->base_steps = t->steps;
+    /* One that comes late may find that the others are done. */
+    if (status == GP_OK && t->epoch >= t->options->epochs && !is_elastic(t))
+        status = gt_fail(GP_ERR_CONFIG,
+                         "the checkpoint in %s is of epoch %u already; give "
+                         "more --epochs than that",
+                         t->options->checkpoint, t->epoch);
+    return status;
 }
 
 /* Steps of a tensor for one of the job: all workers' pushes are, or rounds of
@@ -153,7 +168,8 @@ static void
 catch_up(gt_trainer *t)
 {
     t->steps = to_steps(t, gt_comm_version(t->comm));
-    t->epoch = (uint32_t)(t->steps / t->loader.steps);
+    t->epoch = t->base_epoch +
+               (uint32_t)((t->steps - t->base_steps) / t->loader.steps);
     gt_loader_shuffle(&t->loader, t->epoch);
 }
 
@@ -626,11 +642,12 @@ train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
 {
     double start = gt_now();
     gp_status status = GP_OK;
-    bool joins = is_elastic(t) && !shares_work(t);
-    size_t begun = joins ? t->steps % t->loader.steps : 0, s = begun;
+    size_t begun = 0, s;
 
+    if (is_elastic(t) && !shares_work(t))
+        begun = (t->steps - t->base_steps) % t->loader.steps;
     set_goal(t);
-    for (; goes_on(t, s) && status == GP_OK; s++) {
+    for (s = begun; goes_on(t, s) && status == GP_OK; s++) {
         status = begin_lap(t, s);
         if (status == GP_OK && is_elastic(t))
             status = begin_step(t, s);

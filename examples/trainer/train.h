@@ -53,8 +53,11 @@ typedef struct gt_trainer {
     bool pending[GT_LAYERS_MAX]; /* gradients not applied yet */
     /* Of pending layers, elements of the weights that are. */
     size_t applied[GT_LAYERS_MAX];
-    uint32_t epoch;    /* epochs done, since the very start */
-    uint64_t steps;    /* steps done, since the very start */
+    uint32_t epoch; /* epochs done, since the very start */
+    uint64_t steps; /* steps done, since the very start */
+    /* Of both, at which a job of this many workers began. */
+    uint32_t base_epoch;
+    uint64_t base_steps;
     bool told_unsaved; /* that checkpoints do not have everything */
     bool left;         /* before the end, because it was asked to */
     gt_steps_file steps_file;
@@ -79,6 +82,10 @@ void gt_trainer_free(gt_trainer *trainer);
 
 /* Called after each epoch with its result. */
 typedef void (*gt_epoch_hook)(gt_trainer *trainer, const gt_epoch *epoch);
+/* Whether this worker writes the checkpoint: who does may be gone the next
+ * time, where workers come and go. */
+bool gt_trainer_saves(const gt_trainer *trainer);
+bool gt_trainer_is_elastic(const gt_trainer *trainer);
 gp_status gt_trainer_run(gt_trainer *trainer, gt_epoch_hook report);
 
 /* One step of the current epoch; adds to *score. */

@@ -517,10 +517,11 @@ GP_API void gp_worker_stats(const gp_worker *worker, gp_stats *out);
  * "history_of_W" of ef21 in a job of W workers. Of the alternatives of the push
  * pipeline it is the one that was used last, at first the last.
  *
- * Worker 0 also has what shards remember: "histories_of_W", the sum of what
- * ef21 sent; of pulls "pull_residual" and "pull_velocity"; of an optimizer its
- * arrays, such as "exp_avg" (docs/updaters.md), and, where pulls are rounded,
- * "parameters". So the states of two workers of one tensor may differ.
+ * Worker 0, or with elastic=on each, also has what shards remember:
+ * "histories_of_W", the sum of what ef21 sent; of pulls "pull_residual" and
+ * "pull_velocity"; of an optimizer its arrays, such as "exp_avg"
+ * (docs/updaters.md), and, where pulls are rounded, "parameters". So the states
+ * of two workers of one tensor may differ.
  *
  * A job that registers its tensors with the first_step where another one was
  * when all its workers saved all states, and that loads them all, has the same

@@ -60,7 +60,7 @@ find_part(gp_shard *s, gp_peer *peer, const gp_msg *m, gp_chunk **chunk)
     float *values = c ? find_kept(c, m->pipeline) : NULL;
     gp_status status = gp_push_check_sender(s, peer, m);
 
-    if (status == GP_OK && peer->rank != 0)
+    if (status == GP_OK && peer->rank != 0 && !s->elastic)
         status = gp_fail(GP_ERR_PROTOCOL, "worker 0 alone may do that");
     else if (status == GP_OK && !values)
         status = gp_fail(GP_ERR_PROTOCOL, "chunk %u here has no %u", m->chunk,
@@ -103,9 +103,8 @@ gp_shard_give_kept(gp_shard *s, gp_peer *peer, const gp_msg *m,
 
 /* Differences that were added cannot be differences to something else. */
 static gp_status
-check_restore(const gp_chunk *c, const gp_msg *m)
+check_restore(const gp_chunk *c, const gp_entry *e, const gp_msg *m)
 {
-    const gp_entry *e = &c->entry[0];
     bool history = m->pipeline == GP_KEPT_HISTORY;
 
     if (m->payload != m->elements * sizeof(float))
@@ -137,7 +136,11 @@ gp_shard_restore(gp_shard *s, gp_peer *peer, const gp_event *event)
         return;
     }
     values = find_part(s, peer, m, &c);
-    if (!values || check_restore(c, m) != GP_OK) {
+    if (values && s->members_epoch > 0) { /* what is here is newer */
+        gp_shard_give_kept(s, peer, m, GP_OK, NULL);
+        return;
+    }
+    if (!values || check_restore(c, &c->entry[peer->rank], m) != GP_OK) {
         offend(s, peer, "restores");
         return;
     }
@@ -171,7 +174,7 @@ gp_shard_recall(gp_shard *s, gp_peer *peer, const gp_msg *m)
         offend(s, peer, "asks what is kept");
         return;
     }
-    steps = c->tensor->arrives ? c->entry[0].next_step : c->version;
+    steps = c->tensor->arrives ? c->entry[peer->rank].next_step : c->version;
     if (m->step > steps)
         gp_shard_give_kept(s, peer, m, GP_ERR_STATE, NULL);
     else if (c->device)

@@ -50,7 +50,7 @@ check(gp_shard *s, gp_peer *peer, const gp_msg *m)
     const gp_chunk *c = gp_shard_find_chunk(s, m->chunk);
     gp_status status = gp_push_check_sender(s, peer, m);
 
-    if (status == GP_OK && peer->rank != 0)
+    if (status == GP_OK && peer->rank != 0 && !s->elastic)
         return gp_fail(GP_ERR_PROTOCOL, "worker 0 alone may do that");
     if (status == GP_OK && (!c || !c->rows))
         return gp_fail(GP_ERR_PROTOCOL, "chunk %u here has no rows", m->chunk);
@@ -97,9 +97,9 @@ gp_rows_recall(gp_shard *s, gp_peer *peer, const gp_msg *m)
 }
 
 static gp_status
-check_restore(const gp_shard *s, const gp_chunk *c, const gp_msg *m)
+check_restore(const gp_shard *s, const gp_chunk *c, const gp_entry *e,
+              const gp_msg *m)
 {
-    const gp_entry *e = &c->entry[0];
     size_t record = record_bytes(c->rows);
 
     (void)s;
@@ -145,7 +145,7 @@ gp_rows_restore(gp_shard *s, gp_peer *peer, const gp_event *event)
     gp_status status = check(s, peer, m);
 
     if (status == GP_OK)
-        status = check_restore(s, c, m);
+        status = check_restore(s, c, &c->entry[peer->rank], m);
     for (uint64_t i = 0; status == GP_OK && i < m->elements; i++)
         status = restore_row(s, c, p + i * record_bytes(c->rows));
     if (status == GP_ERR_NO_MEMORY)

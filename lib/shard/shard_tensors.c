@@ -296,12 +296,25 @@ build_map(gp_shard *s)
     return status;
 }
 
+/* Whoever comes later has perhaps a later checkpoint, or none: what is here is
+ * newer, and it hears where the others are when it pulls. */
+static void
+forgive(const gp_shard *s, gp_tensor_list *list)
+{
+    for (uint32_t i = 0; i < GP_MIN(list->count, s->list.count); i++) {
+        list->tensors[i].first_step = s->list.tensors[i].first_step;
+        list->tensors[i].restored = s->list.tensors[i].restored;
+    }
+}
+
 gp_status
 gp_shard_agree(gp_shard *s, gp_tensor_list *list, uint32_t rank)
 {
     gp_status status;
     char text[GP_TEXT_MAX];
 
+    if (s->agreed && s->elastic && !s->apart)
+        forgive(s, list);
     if (s->agreed) {
         bool differ = gp_tensor_list_differ(&s->list, s->first_rank, list, rank,
                                             text, sizeof(text));

@@ -8,6 +8,9 @@
  * first push of the job that goes on: no step is complete without that push, so
  * none is missing what was restored. It goes in parts, one at a time: that is
  * once per checkpoint, and needs no memory but the caller's.
+ *
+ * Where workers come and go any of them asks and gives back, all the same; what
+ * comes when the job is under way is ignored.
  */
 #include <math.h>
 #include <sched.h>
@@ -52,7 +55,7 @@ name_of(const gp_tensor *t, int which)
 static bool
 has(const gp_tensor *t, int which)
 {
-    if (t->worker->rank != 0)
+    if (t->worker->rank != 0 && !t->worker->membership.elastic)
         return false;
     if (which == GP_KEPT_HISTORY)
         return gp_codec_set_differs(&t->push);

@@ -418,7 +418,6 @@ workers_that_come_and_go(void **state)
         {"--mode", "allreduce", "--mode allreduce: a ring of workers"},
         {"--parallel", "tensor=2", "--parallel tensor"},
         {"--update", "worker", "--update worker"},
-        {"--checkpoint", "folder", "--checkpoint and --resume"},
         {"--dump-gradients", "folder", "--dump-gradients"},
         {"--partition", "contiguous", "--partition contiguous"},
         {"--shards", "0", "--shards 0"},
