@@ -353,6 +353,13 @@ gp_driver_focus(gp_driver *d, const void *self)
 }
 
 void
+gp_driver_wake(gp_driver *d)
+{
+    atomic_store(&d->kicked, true);
+    wake(d);
+}
+
+void
 gp_driver_hold(gp_driver *d)
 {
     atomic_fetch_add(&d->wanted, 1);

@@ -53,6 +53,10 @@ gp_status gp_driver_change(gp_driver *driver, const gp_driven *driven);
  * that whoever drives sees it. */
 void gp_driver_kick(gp_driver *driver);
 
+/* Makes sure that whoever drives sees it, and drives nothing itself: for
+ * threads that may not, such as those of a device's driver. */
+void gp_driver_wake(gp_driver *driver);
+
 /* Drives until `done(arg)` or the deadline; returns done's last value. Any
  * number of threads may wait at once; `done` is called with and without the
  * driver held, so it reads nothing but atomics. */

@@ -167,6 +167,11 @@ typedef struct gp_device_ops {
     gp_status (*wait_value)(gp_device *device, const uint32_t *pinned,
                             uint32_t value, void *stream);
 
+    /* Queues a call on the host, by a thread of the driver's, which must not
+     * use the device. GP_ERR_UNSUPPORTED. */
+    gp_status (*call_host)(gp_device *device, void (*call)(void *), void *with,
+                           void *stream);
+
     /* GP_ERR_NOT_FOUND: this build has no such kernel for the device. */
     gp_status (*launch)(gp_device *device, const gp_launch *launch,
                         void *stream);

@@ -185,6 +185,16 @@ host_wait_value(gp_device *device, const uint32_t *pinned, uint32_t value,
 }
 
 static gp_status
+host_call(gp_device *device, void (*call)(void *), void *with, void *stream)
+{
+    (void)device;
+    (void)call;
+    (void)with;
+    (void)stream;
+    return gp_fail(GP_ERR_UNSUPPORTED, "the host has no queue that calls");
+}
+
+static gp_status
 host_launch(gp_device *device, const gp_launch *launch, void *stream)
 {
     (void)device;
@@ -246,6 +256,7 @@ const gp_device_ops gp_device_host = {
     .event_query = host_event_query,
     .event_wait = host_event_record,
     .wait_value = host_wait_value,
+    .call_host = host_call,
     .launch = host_launch,
     .multiplies = host_multiplies,
     .multiply = host_multiply,

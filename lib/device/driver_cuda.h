@@ -58,6 +58,7 @@
 #define GP_CUDA_OPTIONAL(X)              \
     X(cuThreadExchangeStreamCaptureMode) \
     X(cuStreamWaitValue32)               \
+    X(cuLaunchHostFunc)                  \
     X(cuMemGetHandleForAddressRange)     \
     X(cuPointerSetAttribute)             \
     X(cuEventElapsedTime)                \
@@ -137,6 +138,8 @@ gp_status gp_cuda_event_wait(gp_device *device, gp_device_event *event,
                              void *stream);
 gp_status gp_cuda_wait_value(gp_device *device, const uint32_t *pinned,
                              uint32_t value, void *stream);
+gp_status gp_cuda_call_host(gp_device *device, void (*call)(void *), void *with,
+                            void *stream);
 gp_status gp_cuda_launch(gp_device *device, const gp_launch *launch,
                          void *stream);
 

@@ -197,6 +197,22 @@ gp_cuda_wait_value(gp_device *device, const uint32_t *pinned, uint32_t value,
         "cuStreamWaitValue32");
 }
 
+gp_status
+gp_cuda_call_host(gp_device *device, void (*call)(void *), void *with,
+                  void *stream)
+{
+    gp_status status;
+
+    if (!gp_cuda.cuLaunchHostFunc_)
+        return gp_fail(GP_ERR_UNSUPPORTED,
+                       "the CUDA driver has no cuLaunchHostFunc: update it");
+    status = gp_cuda_enter(device);
+    if (status != GP_OK)
+        return status;
+    return gp_cuda_leave(gp_cuda.cuLaunchHostFunc_(stream, call, with),
+                         "cuLaunchHostFunc");
+}
+
 /* A driver of tests has kernels of its own, and asks for no image. */
 static const void *
 image_at(size_t i)

@@ -185,19 +185,42 @@ gp_staging_check(const gp_tensor *t, const gp_on_stream *on, const void *grad,
 
 /* --- calls --- */
 
+/* Stagings are closed, with all that is queued done, before the driver. */
+static void
+wake_driver(void *staging)
+{
+    gp_driver_wake(((gp_staging *)staging)->worker->driver);
+}
+
+/* Whoever sleeps by then is woken; a call on the user's own stream would hold
+ * that up. Where it fails, or is late because another stream is, the driver
+ * asks for itself. */
+static void
+announce(gp_staging *s, gp_device_event *event)
+{
+    const gp_device_ops *ops = s->device->ops;
+
+    if (ops->event_wait(s->device, event, s->news) == GP_OK)
+        (void)!ops->call_host(s->device, wake_driver, s, s->news);
+}
+
 gp_status
 gp_staged_begin(gp_request *r, const gp_on_stream *on, const void *grad,
                 void *out)
 {
     gp_staged *s = r->staged;
     gp_device *device = s->stage->device;
+    gp_status status;
 
     s->grad = grad;
     s->out = out;
     s->stream = on->stream;
     s->detached = false;
     s->value++;
-    return device->ops->event_record(device, s->begun, on->stream);
+    status = device->ops->event_record(device, s->begun, on->stream);
+    if (status == GP_OK)
+        announce(s->stage, s->begun);
+    return status;
 }
 
 gp_status

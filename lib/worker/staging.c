@@ -31,6 +31,7 @@ close_stage(gp_staging *s)
     ops->event_destroy(s->device, s->settled);
     ops->stream_destroy(s->device, s->in);
     ops->stream_destroy(s->device, s->back);
+    ops->stream_destroy(s->device, s->news);
     gp_device_arena_close(s->pinned);
     gp_device_arena_close(s->memory);
     gp_device_close(s->device);
@@ -67,6 +68,8 @@ open_stage(gp_staging *s)
         status = ops->stream_create(s->device, &s->in);
     if (status == GP_OK)
         status = ops->stream_create(s->device, &s->back);
+    if (status == GP_OK)
+        status = ops->stream_create(s->device, &s->news);
     if (status == GP_OK)
         status = ops->event_create(s->device, &s->settled);
     for (uint32_t i = 0; status == GP_OK && i < STAGE_COPIES; i++)

@@ -50,6 +50,7 @@ struct gp_staging {
     gp_device_arena *pinned, *memory; /* of the host, and its own */
     size_t counted;  /* of the arena, in gp_worker.memory; under submit_lock */
     void *in, *back; /* streams: to the host, and from it */
+    void *news;      /* stream: behind users' streams, wakes the driver */
     gp_device_event *settled;
     struct gp_devcoder *coders; /* by pipeline */
     /* Memory that network devices reach: direct.c. */

@@ -529,6 +529,13 @@ sim_cuStreamWaitEvent(CUstream s, CUevent handle, unsigned flags)
 }
 
 static CUresult
+sim_cuLaunchHostFunc(CUstream stream, CUhostFn call, void *with)
+{
+    MAY_FAIL;
+    return (CUresult)gp_sim_cuda_call(stream, call, with);
+}
+
+static CUresult
 sim_cuStreamWaitValue32(CUstream s, CUdeviceptr address, uint32_t value,
                         unsigned flags)
 {

@@ -49,6 +49,9 @@ bool gp_sim_cuda_holds(const void *at, size_t bytes);
  * not. */
 int gp_sim_cuda_call(void *stream, void (*call)(void *), void *with);
 
+/* Calls that have been queued: of the host's, and products. */
+uint32_t gp_sim_cuda_host_calls(void);
+
 /* Calls of cuFlushGPUDirectRDMAWrites so far. */
 uint64_t gp_sim_cuda_flushes(void);
 

@@ -245,6 +245,8 @@ gp_sim_cuda_captured(void)
     return out;
 }
 
+static uint32_t calls;
+
 int
 gp_sim_cuda_call(void *stream, void (*call)(void *), void *with)
 {
@@ -254,5 +256,19 @@ gp_sim_cuda_call(void *stream, void (*call)(void *), void *with)
         return CUDA_ERROR_OUT_OF_MEMORY;
     w->call = call;
     w->to = with;
+    pthread_mutex_lock(&sim_lock);
+    calls++;
+    pthread_mutex_unlock(&sim_lock);
     return (int)sim_queue(stream, w);
+}
+
+uint32_t
+gp_sim_cuda_host_calls(void)
+{
+    uint32_t out;
+
+    pthread_mutex_lock(&sim_lock);
+    out = calls;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
 }

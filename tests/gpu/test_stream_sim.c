@@ -333,6 +333,7 @@ steps_keep_their_order(void **state)
         {"topk", GP_FP32, 2001, 0, "topk:0.05", NULL, "mean", 0},
     };
     uint64_t launches = gp_sim_cuda_launches();
+    uint32_t calls = gp_sim_cuda_host_calls();
 
     (void)state;
     for (size_t i = 0; i < 2; i++) {
@@ -345,6 +346,7 @@ steps_keep_their_order(void **state)
         assert_true(gp_sim_cuda_launches() - launches >= 3);
         launches = gp_sim_cuda_launches();
     }
+    assert_int_equal(gp_sim_cuda_host_calls() - calls, 4); /* one a push */
 }
 
 int
