@@ -93,7 +93,7 @@ link_fill(gp_link *link, uint64_t deadline)
 }
 
 /* It stays until the next one is taken. */
-static gp_status
+static inline __attribute__((always_inline)) gp_status
 link_take(gp_link *link, uint64_t deadline, const gp_event **out)
 {
     if (!link->count) {
@@ -153,7 +153,7 @@ gp_link_connect(gp_link *link, const char *address, double seconds)
 }
 
 gp_status
-gp_link_next(gp_link *link, gp_event *out)
+gp_link_next(gp_link *link, const gp_event **out)
 {
     const gp_event *event = NULL;
     gp_status status;
@@ -169,7 +169,7 @@ gp_link_next(gp_link *link, gp_event *out)
         }
         if (event->type == GP_EVENT_CLOSED)
             return link_closed(event);
-        *out = *event;
+        *out = event;
         return GP_OK;
     }
 }

@@ -32,9 +32,9 @@ gp_status gp_link_listen(gp_link *link, const char *address, char *bound,
 gp_status gp_link_accept(gp_link *link, double seconds);
 gp_status gp_link_connect(gp_link *link, const char *address, double seconds);
 
-/* The next event; a control payload in it is valid until the next call. A
- * closed connection is an error: GP_ERR_PEER_LOST, or the first cause. */
-gp_status gp_link_next(gp_link *link, gp_event *out);
+/* The next event, valid until the next call. A closed connection is an error:
+ * GP_ERR_PEER_LOST, or the first cause. */
+gp_status gp_link_next(gp_link *link, const gp_event **out);
 
 /* Posts and flushes a control message with `msg->payload` bytes of payload. */
 gp_status gp_link_say(gp_link *link, const gp_msg *msg, const void *payload);
