@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-#define INDEX_BITS      20u
+#define INDEX_BITS      GP_REGION_INDEX_BITS
 #define INDEX_MAX       ((1u << INDEX_BITS) - 1)
 #define GENERATION_LAST ((1u << (32 - INDEX_BITS)) - 1)
 

@@ -52,4 +52,23 @@ gp_status gp_regions_find(const gp_regions *regions, uint32_t token,
                           uint32_t *flags);
 void gp_regions_free(gp_regions *regions);
 
+#define GP_REGION_INDEX_BITS 20u
+
+/* The same of a range that exists; NULL: it takes a closer look. */
+static inline uint8_t *
+gp_regions_at(const gp_regions *regions, uint32_t token, uint64_t offset,
+              uint64_t length)
+{
+    uint32_t index = token & ((1u << GP_REGION_INDEX_BITS) - 1);
+    const gp_region *slot;
+
+    if (index >= regions->count)
+        return NULL;
+    slot = &regions->slots[index];
+    return slot->live && slot->generation == token >> GP_REGION_INDEX_BITS &&
+                   offset <= slot->bytes && length <= slot->bytes - offset
+               ? slot->base + offset
+               : NULL;
+}
+
 #endif

@@ -219,9 +219,11 @@ arrive(world *w, const uint8_t *frame, size_t length)
     uint32_t at = lane->imm ? lane->expected % FRAMES
                             : lane->order[lane->arrived % FRAMES];
 
+    uint32_t looks = 1;
+
     memcpy(w->rx + at * FRAME, frame, length);
     if (w->d.watched_count) /* sees it before its completion, if it is brief */
-        (void)gp_vb_look(lane);
+        (void)gp_vb_look(lane, &looks, NULL);
     next = (struct ibv_wc){.wr_id = gp_vb_wr_id(w->lane, GP_VB_WR_RECEIVE, at),
                            .byte_len = (uint32_t)length,
                            .wc_flags = w->lane->imm ? IBV_WC_WITH_IMM : 0,

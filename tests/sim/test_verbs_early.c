@@ -227,6 +227,42 @@ too_many_to_look_at(void **state)
     world_close(&w);
 }
 
+/* Short data lies where it belongs, all of it and nothing more, and is dropped
+ * when its region was withdrawn while it was under way. */
+static void
+data_of_any_length(void **state)
+{
+    static const gp_sim_options step = {.step = true};
+    area from, to;
+    world w;
+
+    (void)state;
+    world_connected(&w, &step, NULL);
+    area_make(&w, &from, &w.r.a, 512);
+    area_expose(&w, &to, &w.r.b, 512);
+    settle(&w.r);
+    for (size_t length = 0; length <= 256; length++) {
+        memset(to.bytes, 0xEE, 512);
+        fill_pattern(from.bytes + 100, length, length);
+        side_forget(&w.r.b);
+        push(&w, &from, &to, 100, length, 7);
+        arrived(&w, &w.r.b, 1);
+        assert_pattern(to.bytes + 100, length, length);
+        assert_int_equal(to.bytes[99], 0xEE);
+        assert_int_equal(to.bytes[100 + length], 0xEE);
+    }
+    memset(to.bytes, 0xEE, 512);
+    side_forget(&w.r.b);
+    push(&w, &from, &to, 0, 64, 0);
+    w.r.ops->unexpose(w.r.b.ep, to.token);
+    send_control(&w.r, &w.r.a, 9);
+    await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 1);
+    assert_true(side_nth(&w.r.b, GP_EVENT_MESSAGE, 0)->event.msg.aux == 9);
+    for (size_t i = 0; i < 512; i++)
+        assert_int_equal(to.bytes[i], 0xEE);
+    world_close(&w);
+}
+
 int
 main(void)
 {
@@ -236,6 +272,7 @@ main(void)
         cmocka_unit_test(before_the_completion),
         cmocka_unit_test(receives_come_back_late),
         cmocka_unit_test(a_lane_that_breaks_in_between),
+        cmocka_unit_test(data_of_any_length),
         cmocka_unit_test(too_many_to_look_at),
     };
 

@@ -28,8 +28,11 @@
 
 #define SKIP_MAX    64u
 #define EPOLL_BATCH 16
-#define LOOKS_MAX   4u
-#define LOOKS_EMPTY 8u
+/* Looks into memory, of all watched lanes: in each call; and at most, before
+ * anything else is done; and messages so found in a row. */
+#define LOOKS_EACH 8u
+#define LOOKS_MAX  8192u
+#define FOUND_MAX  16u
 /* What closing a domain waits for farewells to leave. */
 #define CLOSE_NS 50000000u
 
@@ -43,13 +46,6 @@ gp_vb_emit(gp_vb_out *out, gp_endpoint *ep, gp_event_type type)
     event->ep = ep;
     event->user = ep->user;
     return event;
-}
-
-void
-gp_vb_ready(gp_endpoint *ep)
-{
-    if (gp_list_empty(&ep->ready))
-        gp_list_insert(&ep->domain->ready, &ep->ready);
 }
 
 gp_status
@@ -476,37 +472,103 @@ serve_ready(gp_domain *d, gp_vb_out *out)
         serve(GP_CONTAINER_OF(item, gp_endpoint, ready), out);
 }
 
-/* All else that a call does takes longer than some looks: what arrives is seen
- * sooner when most of the time goes into these. */
+/* A turn in progress() would do nothing for it. */
 static bool
-look_for_a_while(const gp_domain *d, gp_vb_lane *lane)
+rests(const gp_endpoint *ep)
 {
-    for (uint32_t i = LOOKS_EMPTY; i > d->watched_count; i--)
-        if (gp_vb_look(lane))
-            return true;
-    return gp_vb_look(lane);
+    if (ep->state != GP_VB_OPEN || !ep->announced ||
+        !gp_list_empty(&ep->sent) || !gp_list_empty(&ep->received) ||
+        !gp_list_empty(&ep->control.waiting) ||
+        !gp_list_empty(&ep->data.waiting) || !gp_list_empty(&ep->notes))
+        return false;
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (ep->lane[i] && !gp_vb_lane_rests(ep->lane[i]))
+            return false;
+    return true;
 }
 
-/* A message that is seen in memory goes to the owner at once. What else there
- * is to do, for this endpoint too, waits for one of the next calls. */
+/* Nothing is due but what completions will say, and that may wait a little. */
 static bool
-serve_at_once(gp_domain *d, gp_vb_out *out)
+all_rest(const gp_domain *d)
 {
-    if (d->looks == LOOKS_MAX) {
-        d->looks = 0;
-        return false;
-    }
     for (uint32_t i = 0; i < d->watched_count; i++) {
         gp_endpoint *ep = d->watched[i]->ep;
 
-        if (look_for_a_while(d, d->watched[i]) && ep->state == GP_VB_OPEN &&
-            ep->announced && gp_list_empty(&d->broken))
-            gp_vb_hand_over(ep, out);
+        if (!rests(ep))
+            return false;
+        gp_list_remove(&ep->ready);
     }
-    if (out->count)
-        d->looks++;
-    else
-        d->looks = 0;
+    return !d->armed && gp_list_empty(&d->ready) && gp_list_empty(&d->opened) &&
+           gp_list_empty(&d->closed) && gp_list_empty(&d->broken);
+}
+
+/* The lane where a message has come, or NULL after so many looks, or when there
+ * is something that cannot be taken by looking. */
+static gp_vb_lane *
+look_around(gp_domain *d, uint32_t looks, gp_vb_out *out)
+{
+    uint32_t lanes = d->watched_count, each, i = 0;
+    gp_vb_seen seen = GP_VB_NOTHING;
+    gp_vb_lane *lane = NULL;
+
+    looks = GP_MAX(looks, lanes);
+    each = lanes > 1 ? 1 : looks;
+    while (looks && seen == GP_VB_NOTHING) {
+        uint32_t left = each;
+
+        lane = d->watched[i];
+        seen = gp_vb_look(lane, &left, out);
+        looks -= each - left;
+        d->looks += each - left;
+        i = i + 1 == lanes ? 0 : i + 1;
+    }
+    d->looks = GP_MIN(d->looks, LOOKS_MAX);
+    return seen == GP_VB_BRIEF ? lane : NULL;
+}
+
+/* How many looks the next message gets before anything else is done: twice as
+ * many as this one took; less again only slowly. */
+static void
+be_patient(gp_domain *d)
+{
+    uint32_t before = d->patience - d->patience / 8;
+
+    if (d->looks == LOOKS_MAX)
+        before = d->looks = d->patience / 4;
+    d->patience = GP_MIN(GP_MAX(2 * d->looks, before), LOOKS_MAX);
+    d->looks = 0;
+    d->waited = false;
+}
+
+/*
+ * A message that is seen in memory goes to the owner at once; what else there
+ * is to do, for this endpoint too, waits for one of the next calls. All of that
+ * takes much longer than a look. So where the last message was seen in memory,
+ * the next one is waited for a little before anything else is done.
+ */
+static bool
+serve_at_once(gp_domain *d, gp_vb_out *out)
+{
+    gp_vb_lane *lane;
+
+    if (!d->watched_count || d->found == FOUND_MAX) {
+        d->found = 0;
+        return false;
+    }
+    lane = look_around(d, LOOKS_EACH, out);
+    if (!lane && !d->waited && all_rest(d)) {
+        d->waited = true;
+        lane = look_around(d, d->patience, out);
+    }
+    if (!lane) {
+        d->found = 0;
+        return false;
+    }
+    be_patient(d);
+    d->found++;
+    if (!out->count && lane->ep->state == GP_VB_OPEN && lane->ep->announced &&
+        gp_list_empty(&d->broken))
+        gp_vb_hand_over(lane->ep, out);
     return out->count;
 }
 

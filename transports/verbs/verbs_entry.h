@@ -45,6 +45,46 @@ gp_vb_is_ordered(const gp_vb_entry *e)
     return gp_vb_is_control(e) || e->kind == GP_VB_RECORD_BYE;
 }
 
+/* Entries without a signal: they count against what post() takes. */
+#define GP_VB_UNSIGNALED 64u
+
+/* Requests without a signal. */
+static inline uint32_t
+gp_vb_unsignaled_max(const gp_vb_lane *lane)
+{
+    return GP_MIN(lane->sq_depth / 4, lane->tx_frames / 2);
+}
+
+/* Flags of the next ordered record, on this lane. */
+static inline uint8_t
+gp_vb_take_turn(const gp_vb_lane *lane)
+{
+    gp_endpoint *ep = lane->ep;
+
+    if (ep->turn_lane != lane->index) {
+        ep->turn_lane = lane->index;
+        ep->turn = (uint8_t)(ep->turn % 255 + 1);
+    }
+    return ep->turn;
+}
+
+/* A frame has been made. */
+static inline void
+gp_vb_next_frame(gp_vb_lane *lane)
+{
+    lane->next_frame++;
+    lane->sent_frames++;
+    if (++lane->tx_place == lane->tx_frames)
+        lane->tx_place = 0;
+}
+
+/* The device did not take a request: the lane breaks. */
+void gp_vb_post_failed(gp_vb_lane *lane, int error);
+
+/* verbs_short.c: sends the one short message that waits. False: there is more
+ * than that, or it must wait: it is to go the long way. */
+bool gp_vb_send_short(gp_endpoint *ep);
+
 /* Its frame arrived, or it need not be sent: SENT is due, or nothing. */
 void gp_vb_entry_done(gp_endpoint *ep, gp_vb_entry *e);
 

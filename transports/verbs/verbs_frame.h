@@ -6,7 +6,6 @@
 #ifndef GP_VERBS_FRAME_H
 #define GP_VERBS_FRAME_H
 
-#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -82,45 +81,5 @@ bool gp_vb_record_next(const uint8_t *records, size_t bytes, size_t *at,
 /* Writes the head of a record of `length` bytes; returns where these go. */
 uint8_t *gp_vb_record_begin(uint8_t *to, gp_vb_record kind, uint8_t flags,
                             size_t length);
-
-/*
- * A brief frame is one message, control or data by value, in few bytes:
- *
- *   0  u32  number of the frame
- *   4  u32  bits 0 to 22: words that follow; 24 to 31: flags, as in VALUE
- *   8  u16  receives posted so far, modulo 65536
- *  10  u16  0x8000, and bytes from 24 on
- *  12  u8 type, u8 dtype, u16 flags of the message
- *  16  u64  check over all other bytes
- *  24  words of the header that are not zero, then the payload; zeros up to a
- *      multiple of 8
- */
-#define GP_VB_BRIEF_PAYLOAD 256u
-#define GP_VB_BRIEF_MAX     376u /* with all words, and their 24 bytes */
-
-/* Returns its bytes. `out` is aligned to 8 and has 8 bytes more than that. */
-size_t gp_vb_brief_encode(uint32_t number, uint32_t granted, uint8_t turn,
-                          const gp_msg *msg, const void *payload, uint8_t *out);
-/* A device writes there while it is looked at, which no lock tells of. */
-#define GP_VB_UNWATCHED __attribute__((no_sanitize("thread")))
-typedef uint32_t __attribute__((may_alias)) gp_vb_half;
-
-/* Whether a frame of that number has begun to arrive. */
-GP_VB_UNWATCHED static inline bool
-gp_vb_brief_here(const uint8_t *from, uint32_t number)
-{
-    return *(const volatile gp_vb_half *)(const void *)from == htole32(number);
-}
-
-/* Copies a brief frame of at most `room` bytes from where it may be arriving;
- * its bytes, or 0: it is not whole, or not a brief one. Both aligned to 8. */
-size_t gp_vb_brief_take(const uint8_t *from, size_t room, uint8_t *to);
-bool gp_vb_brief_is(const uint8_t *bytes, size_t length);
-/* Of one that was taken. */
-void gp_vb_brief_head(const uint8_t *bytes, uint32_t *number,
-                      uint16_t *granted);
-uint8_t gp_vb_brief_turn(const uint8_t *bytes);
-bool gp_vb_brief_decode(const uint8_t *bytes, gp_msg *msg,
-                        const uint8_t **payload);
 
 #endif

@@ -30,10 +30,11 @@
  *   verbs_lane.c    a lane's queue pair and memory: open, fence, resume
  *   verbs_post.c    queues of what was posted, and what became of it
  *   verbs_send.c    frames, work requests
+ *   verbs_short.c   the same of one short message
  *   verbs_recv.c    completions, frames received
  *   verbs_deliver.c events of what was received
  *   verbs_frame.c   frames and records as bytes
- *   verbs_brief.c   frames of one short message, likewise
+ *   verbs_brief.h   frames of one short message, likewise
  *   verbs_mem.c     registered memory, exposed regions, windows
  *   verbs_remote.c  regions of the peer, the bounce buffer
  *   verbs_peer.c    memory of accelerators: see verbs_peer.h
@@ -51,6 +52,7 @@
 #include "base/list.h"
 #include "transports/region.h"
 #include "transports/verbs/verbs_api.h"
+#include "transports/verbs/verbs_brief.h"
 #include "transports/verbs/verbs_frame.h"
 #include "transports/verbs/verbs_hello.h"
 
@@ -267,6 +269,7 @@ struct gp_vb_lane {
     uint32_t sent_frames;            /* on this queue pair, against granted */
     uint8_t *tx;                     /* ring of frames: index number % count */
     uint32_t tx_frames;
+    uint32_t tx_place;       /* of the next frame in it */
     uint32_t *tx_end;        /* of each: position of its work request */
     gp_list notes;           /* waiting, for this queue pair only */
     gp_list data;            /* assigned to this lane, not wholly in frames */
@@ -439,7 +442,11 @@ struct gp_domain {
     uint32_t lane_slots;
     gp_vb_lane *watched[GP_VB_WATCHED];
     uint32_t watched_count;
-    uint32_t looks; /* calls in a row that only looked into memory */
+    uint32_t looks; /* into memory, since a message was found there; */
+    uint32_t
+        patience;   /* that the next one gets before anything else is done; */
+    bool waited;    /* and they are over */
+    uint32_t found; /* calls in a row that found one and did nothing else */
     gp_vb_pd **pds; /* by slot */
     uint32_t pd_slots;
     uint32_t generations; /* the last lane's */
@@ -463,7 +470,13 @@ typedef struct gp_vb_out {
 
 /* verbs.c */
 gp_event *gp_vb_emit(gp_vb_out *out, gp_endpoint *ep, gp_event_type type);
-void gp_vb_ready(gp_endpoint *ep);
+/* Something can be sent or delivered. */
+static inline void
+gp_vb_ready(gp_endpoint *ep)
+{
+    if (gp_list_empty(&ep->ready))
+        gp_list_insert(&ep->domain->ready, &ep->ready);
+}
 gp_status gp_vb_watch(gp_domain *d, int fd, void *what);
 void gp_vb_unwatch(gp_domain *d, int fd);
 void gp_vb_wake_at(gp_domain *d, uint64_t when_ns);
@@ -686,8 +699,16 @@ int gp_vb_poll_batch(gp_vb_cq *cq);
  * long as there are not too many such lanes. */
 void gp_vb_watch_lane(gp_vb_lane *lane);
 void gp_vb_unwatch_lane(gp_vb_lane *lane);
-/* Whether a frame was found there; it waits to be delivered. */
-bool gp_vb_look(gp_vb_lane *lane);
+typedef enum gp_vb_seen {
+    GP_VB_NOTHING,
+    GP_VB_BRIEF, /* it was delivered, or waits for that */
+    GP_VB_OTHER, /* something that only its completion will tell */
+} gp_vb_seen;
+/* Looks there up to *looks times; sets what is left of these. What it finds is
+ * delivered at once where that is so simple, unless `out` is NULL. */
+gp_vb_seen gp_vb_look(gp_vb_lane *lane, uint32_t *looks, gp_vb_out *out);
+/* Nothing waits to leave on it, and nobody for a WRITE. */
+bool gp_vb_lane_rests(const gp_vb_lane *lane);
 /* A lane's buffer is empty again: gives it to the queue pair. */
 gp_status gp_vb_receive_post(gp_vb_lane *lane, uint32_t buffer);
 /* The same for a buffer whose frame is done with; failing, the lane breaks. */
@@ -706,6 +727,10 @@ void gp_vb_received_drop(gp_vb_lane *lane);
  * buffers are free again; the first of the two alone. */
 void gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out);
 void gp_vb_hand_over(gp_endpoint *ep, gp_vb_out *out);
+/* Whether a brief frame that is seen early can go to the owner at once, and
+ * need not wait behind others; and that, of one that is in no list. */
+bool gp_vb_may_deliver(const gp_vb_lane *lane, const gp_vb_out *out);
+void gp_vb_deliver_now(gp_vb_received *f, gp_vb_out *out);
 bool gp_vb_has_received(const gp_endpoint *ep);
 /* Nobody is told any more: buffers go back, so that the peer can say what it
  * has posted. */

@@ -27,7 +27,7 @@ typedef struct chunk {
 
 /* --------------------------------------------------------------- entries */
 
-static gp_vb_entry *
+static inline gp_vb_entry *
 take_entry(gp_endpoint *ep)
 {
     gp_list *item = gp_list_pop(&ep->free_entries);
@@ -241,7 +241,7 @@ gp_vb_flush(gp_endpoint *ep)
     if (ep->state == GP_VB_CLOSED)
         return gp_fail(GP_ERR_PEER_LOST, "flush: %s: the connection is closed",
                        ep->peer);
-    if (ep->state == GP_VB_OPEN)
+    if (ep->state == GP_VB_OPEN && !gp_vb_send_short(ep))
         gp_vb_send(ep);
     return GP_OK;
 }
@@ -432,6 +432,7 @@ void
 gp_vb_requeue(gp_vb_lane *lane, uint32_t next)
 {
     lane->next_frame = lane->done_frame = next;
+    lane->tx_place = lane->tx_frames ? next % lane->tx_frames : 0;
     complete_flying(lane);
     lane->open = NULL;
     put_all_back(lane, &lane->data);

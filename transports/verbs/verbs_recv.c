@@ -22,6 +22,9 @@
 /* Batches of one queue before others' turn. */
 #define BATCHES 16
 
+/* Looks at a frame that has begun to arrive. */
+#define PARTLY 32u
+
 /* Windows that a device may fail to bind. */
 #define BIND_ERRORS 3u
 
@@ -187,11 +190,17 @@ admit(gp_vb_received *f, uint32_t number, uint32_t granted)
     f->number = number;
     f->at = 0;
     f->turned = false;
-    gp_list_insert(&lane->ep->received, &f->link);
-    gp_vb_ready(lane->ep);
     if (lane->state == GP_VB_LANE_CONNECTING && lane->ep->accepted)
         gp_vb_cm_established(lane);
     return true;
+}
+
+/* It waits to be delivered. */
+static void
+enqueue(gp_vb_received *f)
+{
+    gp_list_insert(&f->lane->ep->received, &f->link);
+    gp_vb_ready(f->lane->ep);
 }
 
 static void
@@ -203,7 +212,7 @@ not_admitted(gp_vb_lane *lane, gp_status status)
 }
 
 /* False: there is no brief frame, or not yet all of it. */
-static bool
+static inline __attribute__((always_inline)) bool
 take_brief(gp_vb_received *f)
 {
     gp_vb_lane *lane = f->lane;
@@ -220,12 +229,11 @@ take_brief(gp_vb_received *f)
 static bool
 admit_brief(gp_vb_received *f)
 {
-    uint32_t number, granted = f->lane->granted;
-    uint16_t low;
+    uint32_t granted = f->lane->granted;
 
-    gp_vb_brief_head(f->records, &number, &low);
-    granted += (uint32_t)(int16_t)(low - (uint16_t)granted);
-    return admit(f, number, granted);
+    granted += (uint32_t)(int16_t)(gp_vb_brief_granted(f->records) -
+                                   (uint16_t)granted);
+    return admit(f, gp_vb_brief_number(f->records), granted);
 }
 
 static gp_status
@@ -285,7 +293,9 @@ on_frame(gp_vb_lane *lane, const struct ibv_wc *wc, uint32_t buffer)
         status = gp_vb_brief_is(place_of(lane, buffer), wc->byte_len)
                      ? on_brief(f)
                      : on_records(f, wc->byte_len);
-    if (status != GP_OK)
+    if (status == GP_OK)
+        enqueue(f);
+    else
         not_admitted(lane, status);
 }
 
@@ -299,24 +309,54 @@ oldest(gp_vb_lane *lane)
 }
 
 /* Its completion follows: until then the buffer stays the device's. */
-bool
-gp_vb_look(gp_vb_lane *lane)
+static void
+take_early(gp_vb_received *f, gp_vb_out *out)
 {
-    gp_vb_received *f = lane->awaited;
+    gp_vb_lane *lane = f->lane;
 
-    if (!f) {
-        f = lane->awaited = oldest(lane);
-        if (!f)
-            return false;
-        lane->look_at = place_of(lane, f->buffer);
-    }
-    if (!gp_vb_brief_here(lane->look_at, lane->expected) ||
-        !gp_list_empty(&f->link) || !take_brief(f))
-        return false;
     f->early = lane->alive = true;
     if (!admit_brief(f))
         not_admitted(lane, GP_ERR_PROTOCOL);
-    return true;
+    else if (out)
+        gp_vb_deliver_now(f, out);
+    else
+        enqueue(f);
+}
+
+gp_vb_seen
+gp_vb_look(gp_vb_lane *lane, uint32_t *looks, gp_vb_out *out)
+{
+    gp_vb_received *f = lane->awaited;
+    uint32_t left = *looks, partly = PARTLY, number = lane->expected;
+
+    if (!f) {
+        f = lane->awaited = oldest(lane);
+        if (f)
+            lane->look_at = place_of(lane, f->buffer);
+    }
+    if (out && !gp_vb_may_deliver(lane, out))
+        out = NULL;
+    if (f && !gp_list_empty(&f->link)) /* not given back yet */
+        f = NULL;
+    while (left-- && f && partly)
+        if (gp_vb_brief_here(lane->look_at, number)) {
+            if (take_brief(f)) {
+                take_early(f, out);
+                *looks = left;
+                return GP_VB_BRIEF;
+            }
+            partly--;
+        }
+    *looks = 0;
+    return partly ? GP_VB_NOTHING : GP_VB_OTHER;
+}
+
+bool
+gp_vb_lane_rests(const gp_vb_lane *lane)
+{
+    return gp_list_empty(&lane->data) && gp_list_empty(&lane->notes) &&
+           lane->sq_posted - lane->written >=
+               lane->sq_posted - lane->sq_retired;
 }
 
 void

@@ -26,9 +26,6 @@
  * is slower gets less. */
 #define LANE_WINDOW (8u << 20)
 
-/* Entries without a signal: they count against what post() takes. */
-#define UNSIGNALED_ENTRIES 64u
-
 /* A frame that is being filled, and the requests before it. */
 typedef struct frame {
     gp_vb_lane *lane;
@@ -76,7 +73,7 @@ frame_open(frame *f, gp_vb_lane *lane, uint32_t reserve)
     f->list = &d->list;
     f->list->count = 0;
     f->limit = GP_MIN(places, GP_VB_LIST);
-    f->place = lane->next_frame % lane->tx_frames;
+    f->place = lane->tx_place;
     f->at = lane->tx + (size_t)f->place * d->frame_bytes;
     f->used = 0;
     f->room = lane->frame_limit - GP_VB_FRAME_HEADER;
@@ -109,6 +106,15 @@ taken_before(const gp_vb_list *list, const struct ibv_send_wr *bad)
     return 0;
 }
 
+void
+gp_vb_post_failed(gp_vb_lane *lane, int error)
+{
+    gp_vb_break(lane, false, GP_ERR_SYSTEM,
+                "posting to the send queue (%u of %u places used): %s",
+                lane->sq_posted - lane->sq_retired, lane->sq_depth,
+                strerror(error));
+}
+
 /* All or nothing as far as entries are concerned: when the device takes only a
  * part, the lane is lost, and what the peer got of it the peer will say. */
 static void
@@ -122,8 +128,7 @@ post_list(gp_vb_lane *lane, gp_vb_list *list, bool signal)
         list->wr[i].next = &list->wr[i + 1];
     last->next = NULL;
     lane->unsignaled += list->count;
-    if (signal ||
-        lane->unsignaled >= GP_MIN(lane->sq_depth / 4, lane->tx_frames / 2)) {
+    if (signal || lane->unsignaled >= gp_vb_unsignaled_max(lane)) {
         last->send_flags |= IBV_SEND_SIGNALED;
         lane->unsignaled = lane->unsignaled_entries = 0;
     }
@@ -131,10 +136,7 @@ post_list(gp_vb_lane *lane, gp_vb_list *list, bool signal)
     d->doorbells++;
     if (error) {
         list->count = taken_before(list, bad);
-        gp_vb_break(lane, false, GP_ERR_SYSTEM,
-                    "posting to the send queue (%u of %u places used): %s",
-                    lane->sq_posted - lane->sq_retired, lane->sq_depth,
-                    strerror(error));
+        gp_vb_post_failed(lane, error);
     }
     lane->sq_posted += list->count;
     d->work_requests += list->count;
@@ -184,8 +186,7 @@ add_frame(frame *f)
         wr->wr.rdma.rkey = lane->peer_ring_key;
     }
     lane->tx_end[f->place] = lane->sq_posted + f->list->count;
-    lane->next_frame++;
-    lane->sent_frames++;
+    gp_vb_next_frame(lane);
 }
 
 /* Posts what was collected; false when that is nothing. A lane that broke
@@ -238,7 +239,7 @@ fly(frame *f, gp_vb_entry *e)
     f->entries++;
     /* Who waits for the completion: an event, a borrowed payload, a close. */
     if (e->cookie || gp_vb_is_data(e) || e->kind == GP_VB_RECORD_BYE ||
-        ++lane->unsignaled_entries >= UNSIGNALED_ENTRIES)
+        ++lane->unsignaled_entries >= GP_VB_UNSIGNALED)
         f->signal = true;
 }
 
@@ -256,19 +257,6 @@ put_header(frame *f, gp_vb_entry *e, uint8_t *at)
 {
     put_crc(f->lane->ep->domain, e);
     gp_msg_encode(&e->msg, at);
-}
-
-/* Flags of the next ordered record, on this lane. */
-static uint8_t
-take_turn(const gp_vb_lane *lane)
-{
-    gp_endpoint *ep = lane->ep;
-
-    if (ep->turn_lane != lane->index) {
-        ep->turn_lane = lane->index;
-        ep->turn = (uint8_t)(ep->turn % 255 + 1);
-    }
-    return ep->turn;
 }
 
 /* A message, or the next part of one, by value. A message that fits a frame is
@@ -290,7 +278,8 @@ put_value(frame *f, gp_vb_entry *e)
     part = (size_t)GP_MIN(left, (uint64_t)(room - head));
     if (head) {
         at = add_record(f, GP_VB_RECORD_VALUE,
-                        gp_vb_is_control(e) ? take_turn(lane) : 0, head + part);
+                        gp_vb_is_control(e) ? gp_vb_take_turn(lane) : 0,
+                        head + part);
         put_header(f, e, at);
     } else {
         at = add_record(f, GP_VB_RECORD_MORE, 0, part);
@@ -363,7 +352,7 @@ put_note(frame *f, gp_vb_entry *e)
     if (e->kind == GP_VB_RECORD_BYE) {
         f->lane->flying_control++;
         e->begun = true;
-        e->flags = take_turn(f->lane);
+        e->flags = gp_vb_take_turn(f->lane);
         f->lane->ep->bye_sent = true;
     }
     memcpy(add_record(f, (gp_vb_record)e->kind, e->flags, length), e->small,
@@ -624,7 +613,7 @@ put_brief(frame *f, gp_vb_entry *e)
     bool control = gp_vb_is_control(e);
 
     f->brief = e;
-    e->flags = control ? take_turn(f->lane) : 0;
+    e->flags = control ? gp_vb_take_turn(f->lane) : 0;
     f->lane->flying_control += control;
     e->begun = true;
     e->sent = e->length;
@@ -694,34 +683,12 @@ send_lane(gp_vb_lane *lane, bool notes, bool control)
     }
 }
 
-/* The short way of one short message on the only lane, which is how requests
- * and answers that somebody waits for leave. False: it is to go the long one.
- */
-static bool
-send_at_once(gp_endpoint *ep)
-{
-    gp_vb_lane *lane = ep->lane[0];
-    gp_vb_entry *e;
-    frame f;
-
-    if (ep->lane_count > 1 || ep->state != GP_VB_OPEN || !lane->brief ||
-        lane->state != GP_VB_LANE_UP || !lane->qp ||
-        !gp_list_empty(&lane->broken))
-        return false;
-    assign_data(ep);
-    e = lone(lane, true, true);
-    if (!e || !frame_open(&f, lane, GP_VB_RESERVE))
-        return false;
-    put_brief(&f, e);
-    return frame_close(&f, false);
-}
-
 void
 gp_vb_send(gp_endpoint *ep)
 {
     uint32_t control = ep->control_lane;
 
-    if (send_at_once(ep) ||
+    if (gp_vb_send_short(ep) ||
         (ep->state != GP_VB_OPEN && ep->state != GP_VB_LINGERING))
         return;
     /* It stays while it can be used, so that order costs no wait. */

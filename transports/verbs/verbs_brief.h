@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * verbs_brief.h - brief frames: one short message, as few bytes as it has to
+ * say, and a check over all of them.
+ *
+ *   0  u32  number of the frame
+ *   4  u32  bits 0 to 11: words that follow; 24 to 31: flags, as in VALUE
+ *   8  u16  receives posted so far, modulo 65536
+ *  10  u16  0x8000, and bytes from 24 on
+ *  12  u8 type, u8 dtype, u16 flags of the message
+ *  16  u64  check over all other bytes
+ *  24  words of the header that are not zero, then the payload; zeros up to a
+ *      multiple of 8
+ *
+ * The check is what makes a brief frame different: memory in which it is whole
+ * holds the message, whatever order its bytes came in, so a receive buffer can
+ * be looked at before the device says that it is done. Nothing is believed but
+ * a copy. The check is 64 bits of mixing and not a CRC because it has to tell
+ * any mixture of a frame and what lay there before from the frame, for as many
+ * looks as there are; damage on the wire is the device's to find.
+ *
+ * Somebody waits for nearly every such message, and nothing else is done until
+ * it has left: each instruction here counts, and calls do too.
+ */
+#ifndef GP_VERBS_BRIEF_H
+#define GP_VERBS_BRIEF_H
+
+#include <endian.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include <gradpush/transport.h>
+
+#include "base/base.h"
+
+#define GP_VB_BRIEF_PAYLOAD 256u
+#define GP_VB_BRIEF_MAX     376u /* with all words, and their 24 bytes */
+
+/* A device writes there while it is looked at, which no lock tells of. */
+#define GP_VB_UNWATCHED __attribute__((no_sanitize("thread")))
+
+/* The head: three words of 8 bytes. */
+#define GP_VB_BRIEF_HEAD  3u
+#define GP_VB_BRIEF_CHECK 2u
+
+/* Set in the length, bits 16 to 31 of the second word: other frames have zero
+ * there. */
+#define GP_VB_BRIEF_MARK 0x8000u
+
+#define GP_VB_BRIEF_WORDS 12u
+/* Of these the first ones are looked at one by one, the others only when one
+ * of them is there. */
+#define GP_VB_BRIEF_USUAL 5u
+
+typedef uint64_t __attribute__((may_alias)) gp_vb_word;
+typedef uint32_t __attribute__((may_alias)) gp_vb_half;
+
+static inline uint64_t
+gp_vb_brief_two(uint32_t low, uint32_t high)
+{
+    return low | (uint64_t)high << 32;
+}
+
+static inline void
+gp_vb_brief_put(gp_vb_word **to, uint32_t *mask, uint32_t i, uint64_t value)
+{
+    bool some = value != 0;
+
+    **to = htole64(value);
+    *to += some;
+    *mask |= (uint32_t)some << i;
+}
+
+/* Writes those that are not zero, and maybe one word behind; returns where they
+ * end. */
+static inline gp_vb_word *
+gp_vb_brief_put_words(const gp_msg *msg, gp_vb_word *to, uint32_t *out)
+{
+    uint64_t members = gp_vb_brief_two(msg->worker, msg->incarnation);
+    uint64_t answer = gp_vb_brief_two(msg->slot, (uint32_t)msg->status);
+    uint32_t mask = 0;
+
+    gp_vb_brief_put(&to, &mask, 0, gp_vb_brief_two(msg->pipeline, msg->region));
+    gp_vb_brief_put(&to, &mask, 1, msg->offset);
+    gp_vb_brief_put(&to, &mask, 2, msg->step);
+    gp_vb_brief_put(&to, &mask, 3, gp_vb_brief_two(msg->epoch, msg->chunk));
+    gp_vb_brief_put(&to, &mask, 4, msg->cookie);
+    if (msg->credits | msg->elements | msg->job | msg->aux | members | answer |
+        msg->payload_crc) {
+        gp_vb_brief_put(&to, &mask, 5, msg->credits);
+        gp_vb_brief_put(&to, &mask, 6, msg->elements);
+        gp_vb_brief_put(&to, &mask, 7, msg->job);
+        gp_vb_brief_put(&to, &mask, 8, msg->aux);
+        gp_vb_brief_put(&to, &mask, 9, members);
+        gp_vb_brief_put(&to, &mask, 10, answer);
+        gp_vb_brief_put(&to, &mask, 11, msg->payload_crc);
+    }
+    *out = mask;
+    return to;
+}
+
+static inline uint64_t
+gp_vb_brief_get(const gp_vb_word **from, uint32_t mask, uint32_t i)
+{
+    bool some = mask >> i & 1;
+    uint64_t value = le64toh(**from);
+
+    *from += some;
+    return some ? value : 0;
+}
+
+static inline uint32_t
+gp_vb_brief_low(uint64_t value)
+{
+    return (uint32_t)value;
+}
+
+static inline uint32_t
+gp_vb_brief_high(uint64_t value)
+{
+    return (uint32_t)(value >> 32);
+}
+
+static inline const gp_vb_word *
+gp_vb_brief_get_rare(const gp_vb_word *from, uint32_t mask, gp_msg *msg)
+{
+    uint64_t members, answer;
+
+    msg->credits = gp_vb_brief_get(&from, mask, 5);
+    msg->elements = gp_vb_brief_get(&from, mask, 6);
+    msg->job = gp_vb_brief_get(&from, mask, 7);
+    msg->aux = gp_vb_brief_get(&from, mask, 8);
+    members = gp_vb_brief_get(&from, mask, 9);
+    msg->worker = gp_vb_brief_low(members);
+    msg->incarnation = gp_vb_brief_high(members);
+    answer = gp_vb_brief_get(&from, mask, 10);
+    msg->slot = (uint16_t)answer;
+    msg->status = (int32_t)gp_vb_brief_high(answer);
+    msg->payload_crc = gp_vb_brief_low(gp_vb_brief_get(&from, mask, 11));
+    return from;
+}
+
+/* Reads up to one word behind those that are there. */
+static inline const gp_vb_word *
+gp_vb_brief_get_words(const gp_vb_word *from, uint32_t mask, gp_msg *msg)
+{
+    uint64_t value = gp_vb_brief_get(&from, mask, 0);
+
+    msg->pipeline = gp_vb_brief_low(value);
+    msg->region = gp_vb_brief_high(value);
+    msg->offset = gp_vb_brief_get(&from, mask, 1);
+    msg->step = gp_vb_brief_get(&from, mask, 2);
+    value = gp_vb_brief_get(&from, mask, 3);
+    msg->epoch = gp_vb_brief_low(value);
+    msg->chunk = gp_vb_brief_high(value);
+    msg->cookie = gp_vb_brief_get(&from, mask, 4);
+    if (mask >> GP_VB_BRIEF_USUAL)
+        return gp_vb_brief_get_rare(from, mask, msg);
+    msg->credits = msg->elements = msg->job = msg->aux = 0;
+    msg->worker = msg->incarnation = msg->payload_crc = 0;
+    msg->slot = 0;
+    msg->status = 0;
+    return from;
+}
+
+/* Each step keeps every difference, and spreads it. */
+static inline uint64_t
+gp_vb_brief_mix(uint64_t sum, uint64_t value)
+{
+    sum = (sum ^ value) * 0x9e3779b97f4a7c15u;
+    return sum >> 32 | sum << 32;
+}
+
+/* Copies `bytes` of a payload, zeros up to the end of a word. */
+static inline uint64_t
+gp_vb_brief_put_payload(gp_vb_word *to, const uint8_t *from, size_t bytes,
+                        uint64_t sum)
+{
+    uint64_t value, next;
+
+    for (; bytes >= 16; bytes -= 16, from += 16, to += 2) {
+        memcpy(&value, from, 8);
+        memcpy(&next, from + 8, 8);
+        to[0] = value;
+        to[1] = next;
+        sum = gp_vb_brief_mix(gp_vb_brief_mix(sum, le64toh(value)),
+                              le64toh(next));
+    }
+    for (; bytes; bytes -= GP_MIN(bytes, 8u), from += 8, to++) {
+        value = 0;
+        memcpy(&value, from, GP_MIN(bytes, 8u));
+        *to = value;
+        sum = gp_vb_brief_mix(sum, le64toh(value));
+    }
+    return sum;
+}
+
+/* Returns its bytes. `out` is aligned to 8 and has 8 bytes more than that. */
+static inline size_t
+gp_vb_brief_encode(uint32_t number, uint32_t granted, uint8_t turn,
+                   const gp_msg *msg, const void *payload, uint8_t *out)
+{
+    gp_vb_word *head = (gp_vb_word *)(void *)out, *at = head + GP_VB_BRIEF_HEAD;
+    size_t length = (size_t)msg->payload;
+    uint32_t mask;
+    gp_vb_word *end = gp_vb_brief_put_words(msg, at, &mask);
+    uint64_t first, second, sum;
+
+    length += (size_t)(end - at) * 8;
+    first = gp_vb_brief_two(number, mask | (uint32_t)turn << 24);
+    second = gp_vb_brief_two(
+        (granted & 0xFFFF) | (uint32_t)(GP_VB_BRIEF_MARK | length) << 16,
+        msg->type | (uint32_t)msg->dtype << 8 | (uint32_t)msg->flags << 16);
+    head[0] = htole64(first);
+    head[1] = htole64(second);
+    sum = gp_vb_brief_mix(gp_vb_brief_mix(0, first), second);
+    for (; at < end; at++)
+        sum = gp_vb_brief_mix(sum, le64toh(*at));
+    sum = gp_vb_brief_put_payload(end, payload, (size_t)msg->payload, sum);
+    head[GP_VB_BRIEF_CHECK] = htole64(sum);
+    return 8 * GP_VB_BRIEF_HEAD + ((length + 7) & ~(size_t)7);
+}
+
+/* Whether a frame of that number has begun to arrive. */
+GP_VB_UNWATCHED static inline bool
+gp_vb_brief_here(const uint8_t *from, uint32_t number)
+{
+    return *(const volatile gp_vb_half *)(const void *)from == htole32(number);
+}
+
+/* Copies a brief frame of at most `room` bytes from where it may be arriving;
+ * its bytes, or 0: it is not whole, or not a brief one. Both aligned to 8. */
+GP_VB_UNWATCHED static inline size_t
+gp_vb_brief_take(const uint8_t *from, size_t room, uint8_t *to)
+{
+    const volatile gp_vb_word *in =
+        (const volatile gp_vb_word *)(const void *)from;
+    gp_vb_word *out = (gp_vb_word *)(void *)to;
+    gp_vb_word first = in[0], second = in[1], check = in[GP_VB_BRIEF_CHECK],
+               value, next;
+    uint64_t sum =
+        gp_vb_brief_mix(gp_vb_brief_mix(0, le64toh(first)), le64toh(second));
+    size_t length = le64toh(second) >> 16 & 0xFFFF, n, i;
+
+    n = GP_VB_BRIEF_HEAD + ((length & ~(size_t)GP_VB_BRIEF_MARK) + 7) / 8;
+    if (!(length & GP_VB_BRIEF_MARK) || 8 * n > room)
+        return 0;
+    out[0] = first;
+    out[1] = second;
+    out[GP_VB_BRIEF_CHECK] = check;
+    for (i = GP_VB_BRIEF_HEAD; i + 1 < n; i += 2) {
+        out[i] = value = in[i];
+        out[i + 1] = next = in[i + 1];
+        sum = gp_vb_brief_mix(gp_vb_brief_mix(sum, le64toh(value)),
+                              le64toh(next));
+    }
+    if (i < n) {
+        out[i] = value = in[i];
+        sum = gp_vb_brief_mix(sum, le64toh(value));
+    }
+    return sum == le64toh(check) ? 8 * n : 0;
+}
+
+static inline bool
+gp_vb_brief_is(const uint8_t *bytes, size_t length)
+{
+    return length >= 8 * GP_VB_BRIEF_HEAD && (bytes[11] & 0x80);
+}
+
+/* Of one that was taken. */
+static inline uint32_t
+gp_vb_brief_number(const uint8_t *bytes)
+{
+    return le32toh(*(const gp_vb_half *)(const void *)bytes);
+}
+
+static inline uint16_t
+gp_vb_brief_granted(const uint8_t *bytes)
+{
+    return (uint16_t)le32toh(*(const gp_vb_half *)(const void *)(bytes + 8));
+}
+
+static inline uint8_t
+gp_vb_brief_turn(const uint8_t *bytes)
+{
+    return bytes[7];
+}
+
+/* `bytes` has room for GP_VB_BRIEF_MAX, whatever the frame's length. */
+static inline bool
+gp_vb_brief_decode(const uint8_t *bytes, gp_msg *msg, const uint8_t **payload)
+{
+    const gp_vb_word *in = (const gp_vb_word *)(const void *)bytes, *end;
+    uint32_t mask = gp_vb_brief_high(le64toh(in[0])) & 0xFFFFFF, kind;
+    uint64_t second = le64toh(in[1]);
+    size_t length = gp_vb_brief_low(second) >> 16 & ~GP_VB_BRIEF_MARK, used;
+
+    kind = gp_vb_brief_high(second);
+    msg->type = (uint8_t)kind;
+    msg->dtype = (uint8_t)(kind >> 8);
+    msg->flags = (uint16_t)(kind >> 16);
+    end = gp_vb_brief_get_words(in + GP_VB_BRIEF_HEAD, mask, msg);
+    used = 8 * (size_t)(end - in - GP_VB_BRIEF_HEAD);
+    msg->payload = length - used;
+    *payload = (const uint8_t *)end;
+    return !(mask >> GP_VB_BRIEF_WORDS) && used <= length;
+}
+
+#endif
