@@ -197,6 +197,8 @@ pump(gp_conn *conn)
         bool asks = gp_op_sends_proposal(op);
         gp_status status;
 
+        if (!asks && gp_op_holds_back(op))
+            break;
         if (!asks && lacks_piece(op)) {
             if (!do_without_piece(op, starved))
                 break;
@@ -494,6 +496,8 @@ gp_engine_result(gp_conn *conn, const gp_event *event)
 void
 gp_engine_sent(gp_conn *conn, uint64_t cookie)
 {
+    conn->unsent -= (cookie >> 32) * 64;
+    cookie &= UINT32_MAX;
     if (cookie >= 1 && cookie <= conn->send.count)
         gp_scratch_give(&conn->send, (int)cookie - 1);
     else

@@ -444,6 +444,32 @@ sent_cookie(const gp_op *op, const gp_mem *mem)
                : 0;
 }
 
+/* Devices and this process's shard have no queue of their own: there the
+ * landing slots are limit enough. */
+static bool
+is_counted(const gp_op *op)
+{
+    const gp_conn *conn = op->conn;
+
+    return conn->worker->ranked && gp_op_sends_push(op) &&
+           !gp_conn_registers(conn) && !(conn->link->ops->caps & GP_CAP_LOCAL);
+}
+
+bool
+gp_op_holds_back(const gp_op *op)
+{
+    return op->conn->unsent >= UNSENT_BYTES && is_counted(op);
+}
+
+/* The upper half of a cookie says how much has left, in units of 64 bytes. */
+static uint64_t
+count_unsent(const gp_op *op)
+{
+    uint64_t units = is_counted(op) ? (op->length + 63) / 64 : 0;
+
+    return GP_MIN(units, (uint64_t)UINT32_MAX) << 32;
+}
+
 static gp_status
 send_push_or_pull(gp_op *op)
 {
@@ -453,7 +479,7 @@ send_push_or_pull(gp_op *op)
     const void *payload = NULL;
     gp_mem *mem = NULL;
     gp_status status = GP_OK;
-    uint64_t sent;
+    uint64_t sent, unsent = 0;
 
     op->cookie = ++conn->worker->next_cookie;
     describe(op, &msg);
@@ -462,8 +488,10 @@ send_push_or_pull(gp_op *op)
     if (status == GP_OK && (gp_op_sends_push(op) || r->plan))
         status = attach_payload(op, &msg, &payload, &mem);
     sent = sent_cookie(op, mem);
-    if (status == GP_OK)
-        status = gp_conn_post(conn, &msg, payload, mem, sent);
+    if (status == GP_OK) {
+        unsent = count_unsent(op);
+        status = gp_conn_post(conn, &msg, payload, mem, sent | unsent);
+    }
     if (status != GP_OK) {
         put_back(op);
         return status;
@@ -471,6 +499,7 @@ send_push_or_pull(gp_op *op)
     if (sent > GP_SLOTS_MAX)
         atomic_fetch_add(&r->from->sending, 1);
     op->sent = true;
+    conn->unsent += (unsent >> 32) * 64;
     conn->pushed += gp_op_sends_push(op) && !gp_kind_is_init(r->kind) &&
                     gp_mode_arrives(&r->tensor->mode);
     op->destination = msg.aux;

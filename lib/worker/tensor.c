@@ -305,6 +305,8 @@ gp_tensor_add_rows(gp_worker *w, const gp_tensor_options *options,
     if (status == GP_OK)
         status = append(w, t);
     if (status == GP_OK)
+        w->ranked |= t->priority != w->tensor[0]->priority;
+    if (status == GP_OK)
         *out = t;
     else
         free_tensor(t);

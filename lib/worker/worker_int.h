@@ -52,7 +52,10 @@
 #define COPIED_PART 4u
 #define FLUSH_BYTES 32768u /* data from here on leaves at once */
 #define STARVED_NS  5000000u
-#define HEARSAY_NS  5000000u
+/* Bytes of pushes that no other one passes any more, where tensors differ in
+ * priority and a system has its own queue. */
+#define UNSENT_BYTES 524288u
+#define HEARSAY_NS   5000000u
 
 typedef enum conn_state {
     CONN_CONNECTING,
@@ -107,6 +110,7 @@ typedef struct gp_conn {
     gp_list ready;       /* operations by priority, then age */
     gp_list unbuffered;  /* split operations that wait for a receive piece */
     uint64_t starved_ns; /* since when pieces are lacking and none was freed */
+    uint64_t unsent;     /* bytes of pushes that the transport still has */
     uint32_t open;       /* operations not answered */
     uint64_t pushed;     /* of tensors whose pushes are added as they arrive */
     scratch send, receive;
@@ -328,6 +332,7 @@ struct gp_worker {
     bool went_other_way; /* the log says that some shard is reached by tcp */
     bool copied;         /* the log says that buffers are not registered */
     bool device;         /* data may travel by one, also other workers' */
+    bool ranked;         /* tensors differ in priority */
     bool added;          /* to the driver */
     bool joined;         /* all members were there */
     gp_mesh *mesh;       /* of collectives, or NULL */
@@ -564,6 +569,8 @@ void gp_trial_free(gp_trial *trial);
 
 /* send.c */
 bool gp_op_sends_proposal(const gp_op *op);
+/* Whether a push had better wait until what was posted before has left. */
+bool gp_op_holds_back(const gp_op *op);
 gp_status gp_op_send(gp_op *op);
 void gp_scratch_give(scratch *s, int first);
 

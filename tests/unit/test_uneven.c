@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -237,6 +238,75 @@ priorities(void **state)
     assert_int_equal(run_job(&j), GP_OK);
 }
 
+/* Where another tensor goes first, a system's queue gets little at a time; else
+ * as much as there are slots. Codecs and plain gradients alike. */
+static void
+little_body(job *j, gp_worker *w, uint32_t rank)
+{
+    enum { WIDE = 1 << 20, PIECE = 256 << 10 };
+    const bool *ranked = j->data;
+    const char *codecs[] = {"none", "fp16", "none"};
+    float *data[3];
+    gp_request *r[3];
+    gp_tensor *t[3];
+    uint64_t most = 0;
+
+    (void)rank;
+    for (int k = 0; k < 3; k++) {
+        gp_tensor_options o = GP_TENSOR_INIT;
+        char name[16];
+
+        snprintf(name, sizeof(name), "t%d", k);
+        o.name = name;
+        o.count = WIDE;
+        o.codec = codecs[k];
+        o.updater = "sum";
+        o.priority = *ranked ? k : 4;
+        job_check(gp_tensor_register(w, &o, &t[k]));
+        data[k] = malloc(WIDE * sizeof(float));
+        for (uint32_t e = 0; e < WIDE; e++)
+            data[k][e] = (float)(k + 1);
+    }
+    for (int step = 0; step < 2; step++) {
+        for (int k = 0; k < 3; k++)
+            job_check(gp_push_pull(t[k], data[k], data[k], &r[k]));
+        while (w->open > 0) {
+            gp_driver_hold(w->driver);
+            most = GP_MAX(most, w->conn[0].unsent);
+            gp_driver_release(w->driver);
+            usleep(50);
+        }
+        job_check(gp_wait_all(r, 3, -1));
+    }
+    job_require(most < UNSENT_BYTES + PIECE, "%llu bytes were queued",
+                (unsigned long long)most);
+    job_require(*ranked || most == 0, "queued without another priority");
+    job_require(w->conn[0].unsent == 0, "what has left is still counted");
+    for (int k = 0; k < 3; k++) {
+        for (uint32_t e = 0; e < WIDE; e++)
+            job_require(data[k][e] == (float)(4 * (k + 1)));
+        free(data[k]);
+    }
+}
+
+static void
+queues_stay_short(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        bool ranked = i;
+        job j = {.transport = "tcp",
+                 .workers = 2,
+                 .shards = 1,
+                 .settings = {"chunk_bytes", "256K", "slots", "64"},
+                 .body = little_body,
+                 .data = &ranked};
+
+        assert_int_equal(run_job(&j), GP_OK);
+        assert_int_equal(j.ended[0], GP_OK);
+    }
+}
+
 /* What goes to one shard in one turn is sent off together. */
 static void
 small_body(job *j, gp_worker *w, uint32_t rank)
@@ -286,6 +356,7 @@ main(void)
         cmocka_unit_test(other_orders),
         cmocka_unit_test(shard_relieves),
         cmocka_unit_test(priorities),
+        cmocka_unit_test(queues_stay_short),
         cmocka_unit_test(small_tensors_leave_together),
     };
 
