@@ -4,7 +4,9 @@
  *
  * The first, middle and last element change with every iteration and are
  * checked after it; all elements are checked in an iteration of its own, which
- * also gives the bytes on the wire.
+ * also gives the bytes on the wire. Where each push is an update by itself,
+ * the parameters are checked after all pushes of a size: they began with zeros,
+ * and are what all gradients take away from that.
  */
 #include <math.h>
 #include <stdio.h>
@@ -37,6 +39,7 @@ gp_pushpull_config(const gp_pushpull *bench, int64_t rank, gp_config **out)
 {
     const char *const texts[][2] = {{"codec", bench->codec},
                                     {"pull_codec", bench->pull_codec},
+                                    {"mode", bench->mode},
                                     {"updater", bench->updater}};
 
     return gp_crew_config(&bench->crew, rank, texts, GP_COUNT_OF(texts), out);
@@ -136,20 +139,31 @@ gp_pushpull_tolerance(const gp_pushpull *bench, double *out)
     if (status == GP_OK)
         status = pipeline_error(bench->pull_codec, (float)workers, &pull);
     /* Twice: error feedback adds what the step before has lost. A mean is
-     * rounded once more. */
-    if (status == GP_OK)
+     * rounded once more. How errors of many updates add up is not known. */
+    if (status == GP_OK && bench->applies)
+        *out = push > 0 || pull > 0 ? (double)INFINITY : 0;
+    else if (status == GP_OK)
         *out =
             2 * (workers * push + pull) + (bench->updater[0] == 'm' ? 1e-5 : 0);
     return status;
 }
 
-static bool
-element_wrong(const gp_measure *m, uint64_t index, uint64_t step)
+/* All gradients of an element in one step. */
+static double
+sum_of(const gp_measure *m, uint64_t index, uint64_t step)
 {
     double sum = 0;
 
     for (uint32_t r = 0; r < (uint32_t)m->bench->crew.workers; r++)
         sum += (double)gp_bench_pattern(index, step, r);
+    return sum;
+}
+
+static bool
+element_wrong(const gp_measure *m, uint64_t index, uint64_t step)
+{
+    double sum = sum_of(m, index, step);
+
     /* Not "greater", so that NaN is wrong too. */
     return !isfinite(m->out[index]) ||
            !(fabs((double)m->out[index] - sum * m->scale) <= m->tolerance);
@@ -170,7 +184,9 @@ check_marks(const gp_measure *m, uint64_t count, uint64_t step)
     const uint64_t marks[MARKS] = {0, count / 2, count - 1};
     uint64_t wrong = 0;
 
-    for (size_t i = 0; i < MARKS && m->bench->common.check; i++)
+    if (!m->bench->common.check || m->bench->applies)
+        return 0;
+    for (size_t i = 0; i < MARKS; i++)
         wrong += element_wrong(m, marks[i], step);
     return wrong;
 }
@@ -244,9 +260,51 @@ run_checked(const gp_measure *m, uint32_t index, uint64_t *errors,
     gp_worker_stats(m->worker, &after);
     *wire = after.bytes_pushed - before.bytes_pushed + after.bytes_pulled -
             before.bytes_pulled;
-    for (uint64_t i = 0; i < count && m->bench->common.check; i++)
-        *errors += element_wrong(m, i, 0);
+    if (m->bench->common.check && !m->bench->applies)
+        for (uint64_t i = 0; i < count; i++)
+            *errors += element_wrong(m, i, 0);
     return GP_OK;
+}
+
+static gp_status
+start_parameters(const gp_measure *m, uint32_t index)
+{
+    gp_request *request = NULL;
+    gp_status status;
+
+    if (!m->bench->applies)
+        return GP_OK;
+    memset(m->out, 0, m->bench->common.sizes[index]);
+    status = gp_broadcast(m->tensors[index], m->out, 0, &request);
+    return status == GP_OK ? gp_wait(&request, -1) : status;
+}
+
+/* The parameters, after warm-up, iterations and the checked one of all. */
+static gp_status
+check_parameters(const gp_measure *m, uint32_t index, uint32_t iterations,
+                 uint64_t *errors)
+{
+    uint64_t count = m->bench->common.sizes[index] / sizeof(float);
+    uint32_t warmup = m->bench->common.warmup;
+    gp_request *request = NULL;
+    gp_status status = gp_barrier(m->worker); /* all pushes are in */
+
+    if (status == GP_OK)
+        status = gp_pull(m->tensors[index], m->out, &request);
+    if (status == GP_OK)
+        status = gp_wait(&request, -1);
+    for (uint64_t i = 0; i < count && status == GP_OK; i++) {
+        bool mark = i == 0 || i == count / 2 || i == count - 1;
+        double expected = -sum_of(m, i, 0);
+
+        if (!mark)
+            expected *= 1.0 + warmup + iterations;
+        for (uint32_t n = 0; mark && n < warmup + iterations; n++)
+            expected -= sum_of(m, i, n < warmup ? n : n - warmup);
+        *errors += !isfinite(m->out[i]) ||
+                   !(fabs((double)m->out[i] - expected) <= m->tolerance);
+    }
+    return status;
 }
 
 static void
@@ -291,11 +349,15 @@ measure_size(const gp_measure *m, uint32_t index)
 
     for (uint64_t i = 0; i < bytes / sizeof(float); i++)
         m->grad[i] = gp_bench_pattern(i, 0, m->rank);
-    status = run_iterations(m, index, common->warmup, &errors);
+    status = start_parameters(m, index);
+    if (status == GP_OK)
+        status = run_iterations(m, index, common->warmup, &errors);
     if (status == GP_OK)
         status = run_iterations(m, index, iterations, &errors);
     if (status == GP_OK)
         status = run_checked(m, index, &errors, &wire);
+    if (status == GP_OK && m->bench->applies && common->check)
+        status = check_parameters(m, index, iterations, &errors);
     if (status != GP_OK)
         return status;
     atomic_fetch_add(&m->bench->shared->errors[index], errors);

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "bench_pushpull.h"
+#include "shard/mode.h"
 
 enum { KEY_CODEC = 300, KEY_PULL_CODEC, KEY_UPDATER, KEY_MODE };
 
@@ -17,8 +18,10 @@ static const gp_option options[] = {
     GP_CREW_SHARD_OPTIONS,
     {"codec", KEY_CODEC, "SPEC", "pipeline of pushes (default none)"},
     {"pull-codec", KEY_PULL_CODEC, "SPEC", "pipeline of pulls (default none)"},
-    {"updater", KEY_UPDATER, "NAME", "sum or mean (default sum)"},
-    {"mode", KEY_MODE, "sync", "consistency; this version has sync"},
+    {"updater", KEY_UPDATER, "NAME", "of mode sync: sum or mean (default sum)"},
+    {"mode", KEY_MODE, "MODE",
+     "sync (default), async or ssp:K; the latter two push to an optimizer, and "
+     "pull parameters"},
     GP_BENCH_OPTIONS,
     {NULL, 0, NULL, NULL},
 };
@@ -30,7 +33,9 @@ static const gp_usage usage = {
     "tensor of each size and pulls the sum. Reports the time on rank 0 from "
     "the "
     "call, after a barrier, to the end of the wait; algbw is bytes / median "
-    "time. Every element is verified once per size, three in every iteration. "
+    "time. Every element is verified once per size, three in every iteration; "
+    "with --mode async and ssp, the parameters that all pushes of a size have "
+    "led to. "
     "wire is what rank 0 sends and receives per iteration, headers included.",
     "  gradpush bench pushpull --workers 2 --colocated -b 4K -e 64M\n"
     "  gradpush bench pushpull --workers 4 --shards 2 --codec q8+lz4 --json -",
@@ -65,10 +70,34 @@ apply(void *user, int key, const char *value)
         bench->updater = value;
         return apply_word("--updater", value, "sum", "mean");
     case KEY_MODE:
-        return apply_word("--mode", value, "sync", NULL);
+        bench->mode = value;
+        return true;
     default:
         return gp_crew_apply(&bench->crew, &bench->common, key, value);
     }
+}
+
+/* Steps of these modes are those of one worker: what it gets back depends on
+ * how far the others are, and only the end can be checked. */
+static int
+check_mode(gp_pushpull *bench)
+{
+    gp_mode mode;
+
+    if (gp_mode_parse(bench->mode, (uint32_t)bench->crew.workers, &mode) !=
+        GP_OK)
+        return gp_say_usage("--mode: %s", gp_last_error());
+    bench->applies = mode.kind == GP_MODE_SSP || mode.kind == GP_MODE_ASYNC;
+    if (!bench->applies && strcmp(bench->mode, "sync"))
+        return gp_say_usage("--mode is '%s': it takes sync, async or ssp:K",
+                            bench->mode);
+    if (bench->applies && bench->updater)
+        return gp_say_usage("--updater %s keeps no parameters, which --mode %s "
+                            "is about: leave it out",
+                            bench->updater, bench->mode);
+    if (!bench->updater)
+        bench->updater = bench->applies ? "sgd:lr=1" : "sum";
+    return GP_EXIT_NONE;
 }
 
 /* Pipelines are checked here, once, and not in every member. */
@@ -96,7 +125,9 @@ read_options(gp_pushpull *bench, int argc, char **argv)
 
     if (rc != GP_EXIT_NONE)
         return rc;
-    rc = check_names(bench);
+    rc = check_mode(bench);
+    if (rc == GP_EXIT_NONE)
+        rc = check_names(bench);
     if (rc == GP_EXIT_NONE)
         rc = gp_crew_prepare(&bench->crew);
     if (rc != GP_EXIT_NONE)
@@ -128,11 +159,11 @@ print_header(const gp_pushpull *bench)
     const gp_crew *crew = &bench->crew;
 
     printf("# gradpush bench pushpull: %lld workers, %lld %s shards, %s, "
-           "updater %s, codec %s, pull codec %s\n",
+           "mode %s, updater %s, codec %s, pull codec %s\n",
            (long long)crew->workers,
            (long long)(crew->colocated ? crew->workers : crew->shards),
            crew->colocated ? "co-located" : "stand-alone", crew->transport,
-           bench->updater, bench->codec, bench->pull_codec);
+           bench->mode, bench->updater, bench->codec, bench->pull_codec);
     printf("#       size         count  iterations      time       p99       "
            "min    algbw   busbw        wire  #wrong\n");
     printf("#        (B)    (elements)                  (us)      (us)      "
@@ -149,7 +180,7 @@ document(const gp_pushpull *bench)
     gp_json_text(config, "codec", bench->codec);
     gp_json_text(config, "pull_codec", bench->pull_codec);
     gp_json_text(config, "updater", bench->updater);
-    gp_json_text(config, "mode", "sync");
+    gp_json_text(config, "mode", bench->mode);
     return doc;
 }
 
@@ -160,7 +191,7 @@ gp_bench_pushpull_main(int argc, char **argv)
                          .crew = GP_CREW_INIT,
                          .codec = "none",
                          .pull_codec = "none",
-                         .updater = "sum"};
+                         .mode = "sync"};
     int rc = read_options(&bench, argc, argv);
     gp_json *doc;
     size_t bytes;

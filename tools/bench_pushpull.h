@@ -24,7 +24,8 @@ typedef struct gp_pushpull_shared {
 typedef struct gp_pushpull {
     gp_bench common;
     gp_crew crew;
-    const char *codec, *pull_codec, *updater;
+    const char *codec, *pull_codec, *updater, *mode;
+    bool applies; /* each push is an update of parameters by itself */
     gp_pushpull_shared *shared;
 } gp_pushpull;
 

@@ -64,7 +64,9 @@ wrong "takes a whole number from 0 to 1" bench pushpull -c 2
 wrong "is not a transport" bench pushpull --transport carrier-pigeon
 wrong "did you mean" bench pushpull --codec q9
 wrong "it takes sum or mean" bench pushpull --updater max
-wrong "it takes sync" bench pushpull --mode chaos
+wrong "unknown mode 'chaos'" bench pushpull --mode chaos
+wrong "it takes sync, async or ssp:K" bench pushpull --mode local:4
+wrong "leave it out" bench pushpull --mode async --updater mean
 
 # info: every field of the configuration, the codecs, the transports.
 run "info" 0 info

@@ -100,6 +100,8 @@ pushpull "one worker, one shard" --workers 1 --shards 1
 pushpull "three workers, two shards" --workers 3 --shards 2
 pushpull "co-located" --workers 2 --colocated
 pushpull "threads" --workers 2 --shards 2 --transport loop
+pushpull "async" --workers 3 --shards 2 --mode async
+pushpull "ssp" --workers 2 --colocated --mode ssp:1 --codec q8
 pushpull "mean" --workers 3 --shards 1 --updater mean
 pushpull "fp16 and bf16" --workers 2 --shards 1 --codec fp16 --pull-codec bf16
 pushpull "what leaves elements out" --workers 2 --shards 1 --codec topk:0.1 \
