@@ -53,6 +53,29 @@ gp_weights_print(const uint32_t *weights, uint32_t shards, char *out)
                                weights[i]);
 }
 
+/* Others' words: no number that spoils a sum or a quotient. */
+static bool
+is_known(double rate)
+{
+    return rate >= GP_RATE_LEAST && rate <= GP_RATE_MOST;
+}
+
+void
+gp_weights_fill(double *rate, uint32_t count)
+{
+    double sum = 0, known = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (!is_known(rate[i]))
+            continue;
+        sum += rate[i];
+        known++;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (!is_known(rate[i]))
+            rate[i] = known > 0 ? sum / known : 1;
+}
+
 typedef struct links {
     const double *rate;
     uint32_t workers, apart;

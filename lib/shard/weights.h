@@ -25,6 +25,13 @@ gp_weights_text_bytes(uint32_t shards)
 gp_status gp_weights_parse(const char *text, uint32_t shards, uint32_t *out);
 void gp_weights_print(const uint32_t *weights, uint32_t shards, char *out);
 
+/* In Mbit/s; anything else is not known. */
+#define GP_RATE_LEAST 1e-3
+#define GP_RATE_MOST  1e9
+
+/* What is not known counts as the mean of what is. */
+void gp_weights_fill(double *rate, uint32_t count);
+
 /**
  * The shares with which a synchronous push+pull takes the least time, when the
  * links are what limits it. All links have two directions, each with its rate.

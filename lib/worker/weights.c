@@ -39,23 +39,6 @@ get_rate(gp_worker *w, const char *kind, uint32_t number, uint64_t deadline,
     return GP_OK;
 }
 
-/* What is not known counts as the mean of what is. */
-static void
-fill_gaps(double *rate, uint32_t count)
-{
-    double sum = 0, known = 0;
-
-    for (uint32_t i = 0; i < count; i++) {
-        if (!(rate[i] > 0))
-            continue;
-        sum += rate[i];
-        known++;
-    }
-    for (uint32_t i = 0; i < count; i++)
-        if (!(rate[i] > 0))
-            rate[i] = known > 0 ? sum / known : 1;
-}
-
 /* Workers without shards do not change how shards compare.
  * @param rate  of workers' links, then of stand-alone shards'; 0: not known. */
 static void
@@ -64,9 +47,9 @@ solve(gp_worker *w, double *rate)
     uint32_t hosted = w->shard ? w->size : 0, apart = w->shards - hosted;
 
     if (hosted)
-        fill_gaps(rate, w->size + apart);
+        gp_weights_fill(rate, w->size + apart);
     else
-        fill_gaps(rate + w->size, apart);
+        gp_weights_fill(rate + w->size, apart);
     for (uint32_t i = 0; i < w->size && !hosted; i++)
         rate[i] = 1e12;
     gp_weights_solve(rate, w->size, hosted > 0, apart, w->weights);

@@ -53,6 +53,25 @@ equal_links_are_the_closed_form(void **state)
 }
 
 static void
+what_is_no_rate_is_filled_in(void **state)
+{
+    double rate[] = {10, (double)NAN, 30,    (double)INFINITY,
+                     0,  -5,          1e300, 1e-300};
+    double none[] = {0, -(double)INFINITY};
+    uint32_t w[GP_COUNT_OF(rate)];
+
+    (void)state;
+    gp_weights_fill(rate, GP_COUNT_OF(rate));
+    for (size_t i = 0; i < GP_COUNT_OF(rate); i++)
+        assert_true(rate[i] == (i == 0 ? 10 : i == 2 ? 30 : 20));
+    gp_weights_solve(rate, GP_COUNT_OF(rate), true, 0, w);
+    for (size_t i = 0; i < GP_COUNT_OF(rate); i++)
+        assert_true(w[i] <= GP_WEIGHT_FULL);
+    gp_weights_fill(none, GP_COUNT_OF(none));
+    assert_true(none[0] == 1 && none[1] == 1);
+}
+
+static void
 shares_follow_the_rates(void **state)
 {
     static const double apart[] = {1e12, 1e12, 10, 20, 40};
@@ -347,6 +366,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_links_are_the_closed_form),
         cmocka_unit_test(shares_follow_the_rates),
+        cmocka_unit_test(what_is_no_rate_is_filled_in),
         cmocka_unit_test(texts_are_read),
         cmocka_unit_test(chunks_follow_the_weights),
         cmocka_unit_test(lists_carry_them),
