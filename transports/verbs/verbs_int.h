@@ -7,8 +7,7 @@
  * on. What is posted waits in the endpoint's queues, is put into frames of one
  * lane, and is kept until the frame's completion says that the peer's device
  * has it; when a lane is lost, the peer says which frames arrived, and the rest
- * goes back into the queues. So a message is delivered once, whatever happens
- * to queue pairs.
+ * goes back into the queues: so a message is delivered once.
  *
  * Three things make receiver-not-ready, full send queues and completion queue
  * overruns impossible rather than handled: a frame is sent only against a
