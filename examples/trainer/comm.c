@@ -8,6 +8,7 @@
  */
 #include "comm.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #define DIGITS      6 /* of 12 bits: 72 bits */
 #define DIGIT_BITS  12
 #define WORKERS_MAX 4096
+#define LOOK        0.2 /* seconds between two looks for a signal */
 #define SEED_MAX    (((uint64_t)1 << 53) - 1) /* of the configuration */
 
 struct gt_comm {
@@ -32,6 +34,7 @@ struct gt_comm {
     gp_tensor *sums;
     bool elastic;       /* workers come and go */
     bool waits;         /* ... and not all have a place at once */
+    double timeout;     /* seconds, of the configuration */
     bool begun;         /* members of the step to come are known */
     gp_members members; /* of this step */
     gp_group *group;    /* that gradients go round, or NULL: to shards */
@@ -105,6 +108,8 @@ gt_comm_create(const gt_options *options, gt_comm **out)
     status = configure(options, &config);
     if (status == GP_OK)
         comm->experiment = *gp_config_get(config, "experiment") != '\0';
+    if (status == GP_OK)
+        comm->timeout = gp_config_seconds(config, "timeout");
     if (status == GP_OK)
         status = gp_worker_create(config, &comm->worker);
     gp_config_destroy(config);
@@ -421,6 +426,23 @@ gt_comm_register(gt_comm *comm, const gt_options *options, uint64_t steps,
                            : gt_fail_engine(status, "cannot start the job");
 }
 
+/* GP_AGAIN: was told to go meanwhile. */
+static gp_status
+await_members(gt_comm *comm, bool for_ever)
+{
+    double end = gt_now() + comm->timeout, left;
+    gp_status status;
+
+    do {
+        if (gt_leave_asked())
+            return GP_AGAIN;
+        left = for_ever ? LOOK : fmax(end - gt_now(), 0);
+        status = gp_worker_members_within(comm->worker, fmin(left, LOOK),
+                                          &comm->members);
+    } while (status == GP_ERR_TIMEOUT && left > 0);
+    return status;
+}
+
 gp_status
 gt_comm_start(gt_comm *comm)
 {
@@ -428,11 +450,11 @@ gt_comm_start(gt_comm *comm)
     gp_status status = GP_OK;
 
     if (comm->elastic) {
-        do /* beyond --max-workers, for a place */
-            status = gp_worker_members(comm->worker, &comm->members);
-        while (status == GP_ERR_TIMEOUT && comm->waits && !gt_leave_asked());
+        status = await_members(comm, comm->waits);
         comm->begun = true;
     }
+    if (status == GP_AGAIN)
+        return status;
     if (status == GP_OK && comm->elastic && comm->members.late)
         status = pull_all(comm);
     else if (status == GP_OK && !comm->parts)
@@ -448,8 +470,10 @@ gt_comm_begin_step(gt_comm *comm, uint32_t *index, uint32_t *count)
     gp_status status = GP_OK;
 
     if (!comm->begun)
-        status = gp_worker_members(comm->worker, &comm->members);
+        status = await_members(comm, false);
     comm->begun = false;
+    if (status == GP_AGAIN)
+        return status;
     if (status != GP_OK)
         return gt_fail_engine(status, "a step cannot begin");
     *index = comm->members.index;

@@ -74,11 +74,12 @@ gp_status gt_comm_register(gt_comm *comm, const gt_options *options,
                            uint64_t steps, gt_mlp *mlp);
 
 /* Gives every rank the parameters of rank 0, or, to one that has come late, the
- * newest. */
+ * newest. GP_AGAIN: was told to leave (leave.h) before it had a place. */
 gp_status gt_comm_start(gt_comm *comm);
 
 /* With --min-workers, when all requests have ended: waits for the others at the
- * beginning of a step, and says this one's place among them. */
+ * beginning of a step, and says this one's place among them. GP_AGAIN: was told
+ * to leave (leave.h) meanwhile. */
 gp_status gt_comm_begin_step(gt_comm *comm, uint32_t *index, uint32_t *count);
 
 /* Sends a layer's gradients. */

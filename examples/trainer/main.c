@@ -68,14 +68,12 @@ work(const gt_options *options, bool distributed)
     bool left;
     gp_status status;
 
-    if (distributed && options->min_workers)
-        gt_leave_watch();
     status = gt_trainer_create(options, distributed, &trainer);
     if (status == GP_OK)
         status = train(&trainer);
-    if (status != GP_OK)
+    if (status != GP_OK && status != GP_AGAIN)
         rc = fail(&trainer);
-    left = status == GP_OK && trainer.left;
+    left = status == GP_AGAIN || (status == GP_OK && trainer.left);
     gt_trainer_free(&trainer);
     if (left)
         gt_leave_end();

@@ -92,6 +92,8 @@ join(gt_trainer *t)
 
     if (status != GP_OK)
         return status;
+    if (t->options->min_workers) /* until here nobody misses it */
+        gt_leave_watch();
     t->rank = gt_comm_rank(t->comm);
     t->size = gt_comm_size(t->comm);
     t->shards = gt_comm_shards(t->comm);
@@ -656,7 +658,8 @@ train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
         if (status == GP_OK)
             status = show_progress(t, s + 1, score);
     }
-    if (status == GP_OK && t->left)
+    t->left |= status == GP_AGAIN;
+    if (t->left && (status == GP_OK || status == GP_AGAIN))
         return gt_trainer_settle(t);
     if (status == GP_OK)
         status = end_steps(t);

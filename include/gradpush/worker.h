@@ -456,6 +456,15 @@ typedef struct gp_members {
 GP_API GP_MUST_CHECK gp_status gp_worker_members(gp_worker *worker,
                                                  gp_members *out);
 
+/**
+ * gp_worker_members() that waits so many seconds instead of `timeout`;
+ * negative: `timeout`. After GP_ERR_TIMEOUT the worker may call again, or
+ * leave.
+ */
+GP_API GP_MUST_CHECK gp_status gp_worker_members_within(gp_worker *worker,
+                                                        double seconds,
+                                                        gp_members *out);
+
 /** Waits until every worker has called it. At most `timeout`. */
 GP_API GP_MUST_CHECK gp_status gp_barrier(gp_worker *worker);
 

@@ -157,7 +157,8 @@ conclude(gp_tensor *t, uint32_t shard)
                        t->spec.name, shard, (unsigned long long)t->steps - 1);
     status = gp_worker_fault(w);
     return status == GP_OK
-               ? gp_worker_late(w, "a shard did not say what it remembers")
+               ? gp_worker_late(w, "a shard did not say what it remembers",
+                                w->timeout)
                : status;
 }
 

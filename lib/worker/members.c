@@ -169,33 +169,35 @@ is_told(void *arg)
 }
 
 static gp_status
-wait_for_answer(gp_worker *w)
+wait_for_answer(gp_worker *w, double seconds)
 {
     gp_status status = ask(w);
 
     if (status != GP_OK)
         return status;
-    (void)gp_driver_wait(w->driver, is_told, w, gp_deadline(w->timeout));
+    (void)gp_driver_wait(w->driver, is_told, w,
+                         gp_deadline(seconds < 0 ? w->timeout : seconds));
     if (atomic_load(&w->membership.told))
         return GP_OK;
     status = gp_worker_fault(w);
-    return status == GP_OK ? gp_worker_late(w, "the next step did not begin")
+    return status == GP_OK ? gp_worker_late(w, "the next step did not begin",
+                                            seconds < 0 ? w->timeout : -1)
                            : status;
 }
 
 gp_status
-gp_worker_members(gp_worker *w, gp_members *out)
+gp_worker_members_within(gp_worker *w, double seconds, gp_members *out)
 {
     gp_membership *m;
     gp_status status = GP_OK;
 
     if (!w || !out)
-        return gp_fail(GP_ERR_INVALID, "gp_worker_members: NULL");
+        return gp_fail(GP_ERR_INVALID, "gp_worker_members_within: NULL");
     m = &w->membership;
     if (m->elastic)
         status = gp_worker_ready(w);
     if (status == GP_OK && m->elastic)
-        status = wait_for_answer(w);
+        status = wait_for_answer(w, seconds);
     if (status != GP_OK)
         return status;
     gp_driver_hold(w->driver);
@@ -209,4 +211,10 @@ gp_worker_members(gp_worker *w, gp_members *out)
                         .late = m->late};
     gp_driver_release(w->driver);
     return GP_OK;
+}
+
+gp_status
+gp_worker_members(gp_worker *w, gp_members *out)
+{
+    return gp_worker_members_within(w, -1, out);
 }

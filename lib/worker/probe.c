@@ -91,7 +91,7 @@ probe(gp_worker *w, gp_conn *conn, double *out)
     (void)gp_driver_wait(w->driver, probe_over, w, gp_deadline(w->timeout));
     status = gp_worker_fault(w);
     if (status == GP_OK && !atomic_load(&p->done))
-        status = gp_worker_late(w, "a shard did not answer probes");
+        status = gp_worker_late(w, "a shard did not answer probes", w->timeout);
     if (status == GP_OK && p->last_ns > p->first_ns)
         *out = (double)p->bytes * 8e3 / (double)(p->last_ns - p->first_ns);
     return status;

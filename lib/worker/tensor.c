@@ -705,6 +705,7 @@ gp_worker_ready(gp_worker *w)
     }
     status = gp_worker_fault(w);
     return status == GP_OK
-               ? gp_worker_late(w, "the shards did not confirm the tensor list")
+               ? gp_worker_late(w, "the shards did not confirm the tensor list",
+                                w->timeout)
                : status;
 }

@@ -22,14 +22,16 @@ gp_worker_fault(const gp_worker *w)
 }
 
 gp_status
-gp_worker_late(gp_worker *w, const char *what)
+gp_worker_late(gp_worker *w, const char *what, double seconds)
 {
-    char waiting[GP_TEXT_MAX];
+    char waiting[GP_TEXT_MAX], limit[32] = "";
 
     gp_driver_hold(w->driver);
     memcpy(waiting, w->waiting, sizeof(waiting));
     gp_driver_release(w->driver);
-    return gp_fail(GP_ERR_TIMEOUT, "%s within %g s%s%s", what, w->timeout,
+    if (seconds >= 0)
+        snprintf(limit, sizeof(limit), " within %g s", seconds);
+    return gp_fail(GP_ERR_TIMEOUT, "%s%s%s%s", what, limit,
                    waiting[0] ? ": " : "", waiting);
 }
 
@@ -645,6 +647,7 @@ gp_barrier(gp_worker *w)
         return GP_OK;
     status = gp_worker_fault(w);
     return status == GP_OK
-               ? gp_worker_late(w, "not all workers came to the barrier")
+               ? gp_worker_late(w, "not all workers came to the barrier",
+                                w->timeout)
                : status;
 }

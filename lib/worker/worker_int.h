@@ -508,8 +508,9 @@ gp_op_leaves(const gp_op *op)
 gp_status gp_worker_link(gp_worker *w, const gp_transport_ops *ops,
                          worker_link **out);
 gp_status gp_worker_fault(const gp_worker *w);
-/* GP_ERR_TIMEOUT: what did not happen within `timeout`, and who is late. */
-gp_status gp_worker_late(gp_worker *w, const char *what);
+/* GP_ERR_TIMEOUT: what did not happen, within so many seconds unless negative,
+ * and who is late. */
+gp_status gp_worker_late(gp_worker *w, const char *what, double seconds);
 
 /* conn.c: connections and handshakes */
 void gp_conn_event(gp_worker *w, const gp_event *event);

@@ -35,6 +35,25 @@ says "in step, at least two" "$out" '"hangs": 0, "failures": 0'
 churn "apart, and in rounds" 0 --rounds "${CHURN_ROUNDS:-4}" --workers 3 \
     --modes "ssp:2 local:4" --data digits --epochs 300 "${small[@]}"
 says "apart, and in rounds" "$out" '"mode": "local:4"'
+# Who waits for others can be told to go.
+(
+    export GRADPUSH_SIZE=2 GRADPUSH_SHARDS=1 GRADPUSH_JOB=alone-$$
+    export GRADPUSH_ELASTIC=on GRADPUSH_MIN_WORKERS=2 GRADPUSH_CONNECT_TIMEOUT=60
+    GRADPUSH_STORE_HOST=off GRADPUSH_SERVERS=127.0.0.1:1 "$gradpush" server \
+        -s 1 -l 127.0.0.1:0 >"$work/server" 2>/dev/null </dev/null &
+    server=$!
+    until_true grep -q . "$work/server"
+    GRADPUSH_SERVERS=$(awk '{ print $2 }' "$work/server") GRADPUSH_RANK=0 \
+        "$build/bin/gradpush-train" --workers 2 --min-workers 2 --data digits \
+        >"$work/alone.out" 2>"$work/alone.err" </dev/null &
+    worker=$!
+    until_true grep -q "1 of at least 2 workers" "$work/alone.err"
+    kill -TERM "$worker"
+    wait "$worker"
+    echo $? >"$work/alone.status"
+    kill "$server"
+)
+equals "waiting, and told to go" "$(cat "$work/alone.status")" 143
 churn "a worker that fails" 1 --rounds 3 --data digits -- --hidden 32 \
     --dump-gradients "$work"
 says "a worker that fails" "$out" '"failures": 1'
