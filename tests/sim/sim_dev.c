@@ -480,6 +480,8 @@ sim_get_async_event(gp_sim *s, struct ibv_context *c,
     unacked = async_unacked(s, event, "get_async_event");
     if (unacked)
         ++*unacked;
+    if (unacked && event->event_type != IBV_EVENT_CQ_ERR)
+        ((sim_qp *)event->element.qp)->async_taker = pthread_self();
     s->stats.live[GP_SIM_ASYNC_EVENT]++;
     s->stats.created[GP_SIM_ASYNC_EVENT]++;
     return 0;

@@ -233,7 +233,8 @@ typedef struct sim_qp {
     bool rnr_timer_set;
     bool refilled; /* receives were posted after it was ready */
     unsigned async_unacked;
-    bool dead; /* its process or device is */
+    pthread_t async_taker; /* of the last of them */
+    bool dead;             /* its process or device is */
 } sim_qp;
 
 typedef enum sim_state {

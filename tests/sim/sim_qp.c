@@ -182,6 +182,22 @@ sim_qp_free(gp_sim *s, sim_qp *qp)
     free(qp);
 }
 
+/* The call waits while another thread looks at an event of the queue pair. */
+static void
+await_acks(gp_sim *s, const sim_qp *qp)
+{
+    const struct timespec pause = {.tv_nsec = 50000};
+    uint64_t deadline = gp_deadline(10);
+
+    while (qp->async_unacked &&
+           !pthread_equal(qp->async_taker, pthread_self()) &&
+           !gp_expired(deadline)) {
+        pthread_mutex_unlock(&s->lock);
+        nanosleep(&pause, NULL);
+        pthread_mutex_lock(&s->lock);
+    }
+}
+
 int
 sim_rdma_destroy_qp(gp_sim *s, struct rdma_cm_id *i)
 {
@@ -195,6 +211,7 @@ sim_rdma_destroy_qp(gp_sim *s, struct rdma_cm_id *i)
         sim_violate(s, "rdma_destroy_qp: the id has none");
         return EINVAL;
     }
+    await_acks(s, qp);
     if (qp->async_unacked) {
         sim_violate(s,
                     "rdma_destroy_qp: %u async events were not "
