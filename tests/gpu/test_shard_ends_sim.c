@@ -109,7 +109,8 @@ go_on(job *j, gp_worker *w, uint32_t rank)
             k->array[i][n] = 1 + job_value(5, i, 0, n) / 4096;
         job_check(gp_tensor_load_state(t, names[i], k->array[i]));
     }
-    memcpy(values, k->array[3], bytes_of(&keeper));
+    if (rank == 0)
+        memcpy(values, k->array[3], bytes_of(&keeper));
     job_check(gp_broadcast(t, values, 0, &r));
     job_check(gp_wait(&r, -1));
     for (uint32_t s = 0; s < 2; s++) {

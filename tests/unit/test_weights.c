@@ -277,13 +277,20 @@ measuring_needs_all(void **state)
     job j = {.transport = "tcp",
              .workers = 1,
              .shards = 2,
-             .settings = {"shard_weights", "measured", "elastic", "on"},
-             .body = sum_body};
+             .settings = {"shard_weights", "measured", "elastic", "on"}};
+    gp_config *config;
+    gp_worker *w = NULL;
 
     (void)state;
-    (void)run_job(&j);
-    assert_int_equal(j.created[0], GP_ERR_CONFIG);
-    job_expect_text(j.message[0], "needs all workers at the beginning");
+    job_start_servers(&j);
+    config = job_config(&j);
+    job_set(config, "rank", "0");
+    job_set(config, "servers", j.servers);
+    assert_int_equal(gp_worker_create(config, &w), GP_ERR_CONFIG);
+    job_expect_text(gp_last_error(), "needs all workers at the beginning");
+    gp_config_destroy(config);
+    for (uint32_t s = 0; s < j.shards; s++) /* which wait for others */
+        gp_server_destroy(j.server[s]);
 }
 
 /* Bytes are for the asking: as many as one may ask for, and before tensors are
