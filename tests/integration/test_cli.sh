@@ -64,7 +64,8 @@ wrong "takes a whole number from 0 to 1" bench pushpull -c 2
 wrong "is not a transport" bench pushpull --transport carrier-pigeon
 wrong "did you mean" bench pushpull --codec q9
 wrong "it takes sum or mean" bench pushpull --updater max
-wrong "unknown mode 'chaos'" bench pushpull --mode chaos
+wrong "--mode is 'chaos'" bench pushpull --mode chaos
+wrong "--mode is 'ssp:'" bench pushpull --mode ssp:
 wrong "it takes sync, async or ssp:K" bench pushpull --mode local:4
 wrong "leave it out" bench pushpull --mode async --updater mean
 
