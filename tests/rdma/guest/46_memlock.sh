@@ -10,7 +10,7 @@ command -v setpriv >/dev/null || skip "no setpriv"
 # limited COMMAND...: its output is in /tmp/limited.
 limited() {
     setpriv --bounding-set=-ipc_lock \
-        bash -c 'ulimit -l 256; exec "$@"' limited timeout 50 "$@" \
+        bash -c 'ulimit -l 64; exec "$@"' limited timeout 50 "$@" \
         >/tmp/limited 2>&1
 }
 says() { # PATTERN
@@ -19,8 +19,8 @@ says() { # PATTERN
 
 export GRADPUSH_CONNECT_TIMEOUT=5s
 ! limited gradpush bench pushpull --transport verbs --workers 1 --shards 1 \
-    -b 64K -e 64K -n 3 || fail "verbs within 256 KiB: $(cat /tmp/limited)"
-says 'limit of locked memory is 256 KiB: raise it with ulimit -l'
+    -b 64K -e 64K -n 3 || fail "verbs within 64 KiB: $(cat /tmp/limited)"
+says 'limit of locked memory is 64 KiB: raise it with ulimit -l'
 limited gradpush run -w 1 -s 1 --env GRADPUSH_TRANSPORT=auto -- \
     "$BUILD_DIR/bin/01_push_pull" || fail "auto: $(cat /tmp/limited)"
 says 'warn: transport tcp, not verbs: .*limit of locked memory'
