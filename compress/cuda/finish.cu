@@ -55,8 +55,9 @@ remember_difference(float g, float h)
 }
 
 static __device__ __forceinline__ float
-remember_velocity(float g, float *v, float factor, bool nesterov)
+remember_velocity(float x, float *v, float factor, bool nesterov, float clip)
 {
+    float g = __fmul_rn(x, clip);
     float next = __fadd_rn(__fmul_rn(factor, *v), g);
 
     *v = gp_is_finite(next) ? next : 0.0f;
@@ -72,6 +73,7 @@ gp_cuda_remember(const gp_cuda_part *part, uint32_t parts, uint32_t word,
     uint64_t begin = (uint64_t)(blockIdx.x - mine->first_block) * tile;
     uint64_t end = begin + tile < mine->count ? begin + tile : mine->count;
     float *to = (float *)mine->source, f = mine->scale;
+    float c = mine->norm ? (float)mine->norm[0] : 1.0f;
     bool nesterov = mine->signs & GP_REMEMBER_NESTEROV;
 
     (void)word;
@@ -89,10 +91,10 @@ gp_cuda_remember(const gp_cuda_part *part, uint32_t parts, uint32_t word,
         } else if (mine->velocity) {
             float4 v = gp_load4(mine->velocity + i, left);
 
-            x = make_float4(remember_velocity(x.x, &v.x, f, nesterov),
-                            remember_velocity(x.y, &v.y, f, nesterov),
-                            remember_velocity(x.z, &v.z, f, nesterov),
-                            remember_velocity(x.w, &v.w, f, nesterov));
+            x = make_float4(remember_velocity(x.x, &v.x, f, nesterov, c),
+                            remember_velocity(x.y, &v.y, f, nesterov, c),
+                            remember_velocity(x.z, &v.z, f, nesterov, c),
+                            remember_velocity(x.w, &v.w, f, nesterov, c));
             gp_store4(mine->velocity + i, v, left);
         }
         gp_store4(to + i, x, left);

@@ -47,6 +47,10 @@ typedef struct gp_cuda_part {
     uint32_t signs;       /* finish.cu; encode: GP_REMEMBER_* */
     float scale;
     uint32_t *status; /* decode: becomes not 0 for a damaged message */
+    /* momentum:clip: the largest norm of a gradient; the factor that makes it
+     * no longer, and behind it the squares of tiles. */
+    double limit;
+    double *norm; /* NULL: gradients are taken as they are */
 } gp_cuda_part;
 
 #endif

@@ -10,35 +10,7 @@
  * there is room for, the same kernels look at all elements instead: nothing
  * depends on luck but time, and the host need not know.
  */
-#include "compress/cuda/scan.cuh"
-#include "compress/cuda/select.h"
-
-static __device__ __forceinline__ const gp_select *
-select_of(const gp_cuda_part *part)
-{
-    return (const gp_select *)part->space;
-}
-
-static __device__ __forceinline__ bool
-select_dense(const gp_select *s)
-{
-    return s->state->dense || s->state->candidates > s->room ||
-           s->state->candidates < s->k;
-}
-
-/* What is being selected from, once it has been scanned. */
-static __device__ __forceinline__ const float *
-select_from(const gp_cuda_part *part)
-{
-    return part->residual ? part->residual : part->source;
-}
-
-static __device__ __forceinline__ float
-select_at(const gp_cuda_part *part, uint64_t i)
-{
-    return part->residual ? __fadd_rn(part->residual[i], part->source[i])
-                          : part->source[i];
-}
+#include "compress/cuda/select.cuh"
 
 /* ---- the bound ---- */
 
@@ -97,6 +69,20 @@ select_sample(const gp_cuda_part *part, uint32_t *bins, uint32_t level,
     __syncthreads();
 }
 
+/* What was found of the whole tensor; all is chosen where nobody looked. */
+static __device__ __forceinline__ void
+select_take_cut(const gp_cuda_part *part, gp_select_state *state)
+{
+    const gp_select_whole *whole = (const gp_select_whole *)part->whole;
+
+    state->rank = UINT64_MAX;
+    if (!whole)
+        return;
+    state->prefix = whole->bits;
+    state->ties_end =
+        whole->ties_end > part->offset ? whole->ties_end - part->offset : 0;
+}
+
 /* A block of the grid for each part. */
 extern "C" __global__ void
 gp_cuda_select_begin(const gp_cuda_part *part, uint32_t parts)
@@ -119,9 +105,16 @@ gp_cuda_select_begin(const gp_cuda_part *part, uint32_t parts)
         bound = bin << 20 | select_bin(bins, rank - above, &above) << 9;
     }
     if (threadIdx.x == 0) {
-        gp_select_state state = {
-            0, s->k, 0, 0, bound ? bound : 1, 0, s->samples == 0, 0, 0, 0};
+        gp_select_state state = {};
 
+        state.rank = s->k;
+        state.bound = bound ? bound : 1;
+        state.prefix = s->k ? 0 : s->least - 1;
+        state.dense = s->samples == 0;
+        state.ties_end = UINT64_MAX;
+        state.first = UINT32_MAX;
+        if (s->cut == GP_CUT_WHOLE)
+            select_take_cut(mine, &state);
         *s->state = state;
     }
 }
@@ -202,7 +195,8 @@ select_collect_tile(const gp_cuda_part *part, uint64_t tile)
     }
 }
 
-/* Where candidates are of no use from the start, only the sums are formed. */
+/* Where candidates are of no use from the start, only the sums are formed; and
+ * not even these where the whole tensor was looked at. */
 extern "C" __global__ void
 gp_cuda_select_collect(const gp_cuda_part *part, uint32_t parts)
 {
@@ -219,7 +213,7 @@ gp_cuda_select_collect(const gp_cuda_part *part, uint32_t parts)
         select_collect_tile(mine, tile);
         return;
     }
-    if (!mine->residual)
+    if (!mine->residual || s->cut == GP_CUT_WHOLE)
         return;
     end = end < mine->count ? end : mine->count;
     for (uint64_t i = begin + 8u * threadIdx.x; i < end; i += 8u * blockDim.x)
@@ -293,35 +287,6 @@ gp_cuda_select_narrow(const gp_cuda_part *part, uint32_t parts, uint32_t level0,
 
 /* ---- what is chosen ---- */
 
-/* The elements of a tile that may be chosen, 32 at a time. */
-struct select_view {
-    const float *value;
-    const uint32_t *at; /* NULL: they are all of the tile's */
-    uint64_t first;
-    uint32_t count;
-};
-
-static __device__ __forceinline__ select_view
-select_view_of(const gp_cuda_part *part, const gp_select *s, uint64_t tile)
-{
-    uint64_t begin = tile * GP_SELECT_TILE, left = part->count - begin;
-
-    if (part->count <= begin)
-        return {nullptr, nullptr, 0, 0};
-    if (select_dense(s))
-        return {select_from(part) + begin, nullptr, begin,
-                left < GP_SELECT_TILE ? (uint32_t)left : GP_SELECT_TILE};
-    return {s->candidate + s->tile[tile].at, s->candidate_at + s->tile[tile].at,
-            0, s->tile[tile].count};
-}
-
-/* Bits of the least that is chosen whatever its place, less one. */
-static __device__ __forceinline__ uint32_t
-select_cut(const gp_select *s)
-{
-    return s->k ? s->state->prefix : s->least - 1;
-}
-
 /* A warp for each tile. */
 extern "C" __global__ void
 gp_cuda_select_count(const gp_cuda_part *part, uint32_t parts)
@@ -336,7 +301,9 @@ gp_cuda_select_count(const gp_cuda_part *part, uint32_t parts)
         uint32_t m = gp_magnitude(view.value[i]);
 
         above += m > cut;
-        equal += m == cut;
+        equal += m == cut && view.first + i < s->state->ties_end;
+        if (cut >= GP_FP32_INFINITY && m >= GP_FP32_INFINITY)
+            atomicMin(&s->state->first, (uint32_t)(view.first + i));
     }
     above = __reduce_add_sync(GP_FULL_WARP, above);
     equal = __reduce_add_sync(GP_FULL_WARP, equal);
@@ -354,7 +321,7 @@ gp_cuda_select_place(const gp_cuda_part *part, uint32_t parts)
     const gp_cuda_part *mine = part + blockIdx.x;
     const gp_select *s = select_of(mine);
     uint64_t tiles = (mine->count + GP_SELECT_TILE - 1) / GP_SELECT_TILE;
-    uint64_t ties = s->k ? s->state->rank : 0, chosen = 0, equals = 0;
+    uint64_t ties = s->state->rank, chosen = 0, equals = 0;
 
     (void)parts;
     for (uint64_t first = 0; first < tiles; first += 8 * blockDim.x) {
@@ -380,11 +347,19 @@ gp_cuda_select_place(const gp_cuda_part *part, uint32_t parts)
             before += s->tile[j].above + s->tile[j].equal;
         }
     }
-    if (threadIdx.x == 0)
-        s->state->chosen = chosen;
+    /* More of the tensor may be NaN and Inf than it has share in: one of them
+     * goes, lest the step looks sound here. */
+    if (threadIdx.x != 0)
+        return;
+    if (chosen || s->cut != GP_CUT_WHOLE)
+        s->state->first = UINT32_MAX;
+    if (s->state->first != UINT32_MAX)
+        chosen = 1;
+    s->state->chosen = chosen < s->most ? chosen : s->most;
 }
 
-/* A warp for each tile. */
+/* A warp for each tile; no more than there is room for, should elements change
+ * between two launches. */
 extern "C" __global__ void
 gp_cuda_select_write(const gp_cuda_part *part, uint32_t parts)
 {
@@ -406,7 +381,8 @@ gp_cuda_select_write(const gp_cuda_part *part, uint32_t parts)
         uint32_t take = above | __ballot_sync(GP_FULL_WARP, tie);
 
         ties -= (uint32_t)__popc(equal) < ties ? (uint32_t)__popc(equal) : ties;
-        if (take >> lane & 1) {
+        if (take >> lane & 1 &&
+            at + (uint32_t)__popc(take & before) < s->most) {
             uint64_t to = at + (uint32_t)__popc(take & before);
 
             s->chosen_at[to] =
@@ -414,6 +390,10 @@ gp_cuda_select_write(const gp_cuda_part *part, uint32_t parts)
             s->chosen[to] = x;
         }
         at += (uint32_t)__popc(take);
+    }
+    if (lane == 0 && view.count && s->state->first / GP_SELECT_TILE == tile) {
+        s->chosen_at[0] = s->state->first;
+        s->chosen[0] = select_from(mine)[s->state->first];
     }
 }
 

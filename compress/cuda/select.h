@@ -30,7 +30,26 @@ typedef struct gp_select_state {
     uint32_t all;       /* the message has everything */
     uint32_t mode;      /* of the index stage */
     uint32_t nonfinite; /* was sent */
+    uint64_t ties_end;  /* those that equal the cut are chosen before it */
+    uint32_t first;     /* that is not finite, where the cut is not either */
 } gp_select_state;
+
+/* What a look at a whole tensor leaves for its chunks: those above `bits` are
+ * chosen, and those that equal it before `ties_end`. What is encoded in place
+ * of gradients comes behind it. */
+typedef struct gp_select_whole {
+    uint64_t ties_end;
+    uint32_t bits;
+} gp_select_whole;
+
+#define GP_SELECT_WHOLE 256u
+
+/* Where the bits come from that elements are compared with. */
+enum {
+    GP_CUT_GIVEN = 0,  /* k or `least` */
+    GP_CUT_SCALED = 1, /* `value` root mean squares of the chunk */
+    GP_CUT_WHOLE = 2   /* the part's `whole` */
+};
 
 /* Bytes of what an array stage makes of n elements: a number for each block,
  * and bits for each element. */
@@ -54,9 +73,12 @@ typedef struct gp_select {
     uint32_t *candidate_at;
     float *candidate;
     uint64_t room; /* for candidates */
-    uint64_t k;    /* 0: those of at least `least` */
+    uint64_t k;    /* 0: those of at least `least`, or what `cut` says */
     uint64_t most; /* that a message may have */
     uint32_t least;
+    uint32_t cut;    /* GP_CUT_* */
+    double value;    /* GP_CUT_SCALED */
+    double *squares; /* likewise: of each tile */
     uint32_t index;
     uint64_t samples, sample_rank; /* 0: all are candidates */
     uint64_t capacity;             /* bound of a message */

@@ -33,7 +33,7 @@ gp_cuda_unselect_begin(const gp_cuda_part *part, uint32_t parts)
 {
     const gp_cuda_part *mine = part + blockIdx.x;
     const gp_select *s = (const gp_select *)mine->space;
-    gp_select_state state = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    gp_select_state state = {};
     uint64_t length = mine->length, n = 0;
     bool good = false, implied = s->index == GP_INDEX_IMPLIED;
 

@@ -41,7 +41,10 @@ gp_coder_rotation_bytes(const gp_coder *c, size_t count)
 size_t
 gp_coder_memory_bytes(const gp_coder *c, size_t count)
 {
-    return gp_coder_remembers(c) ? (count * sizeof(float) + 127) / 64 * 64 : 0;
+    if (!gp_coder_remembers(c) || gp_coder_looks(c))
+        return 0;
+    return (count * sizeof(float) + 127) / 64 * 64 +
+           gp_coder_norm_bytes(c, count);
 }
 
 size_t

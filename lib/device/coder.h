@@ -54,7 +54,9 @@ typedef struct gp_coder_whole {
     const float *source;
     float *residual; /* the source is added to it; NULL: without */
     float *state;    /* what the codec remembers, or NULL */
-    void *whole;     /* gp_coder_whole_bytes(), 256-byte aligned */
+    /* What momentum and ef21 remember, or NULL. */
+    float *velocity, *history;
+    void *whole; /* gp_coder_whole_bytes(), 256-byte aligned */
 } gp_coder_whole;
 
 /* Messages of workers and the elements that are their sum. */

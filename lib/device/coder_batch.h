@@ -40,6 +40,7 @@ typedef struct gp_coder_batch {
     bool back;  /* selections: something is fed back */
     bool ends;  /* sums have to be finished */
     bool fades; /* there are residuals that decay */
+    bool clips; /* and gradients that may be too long */
     bool keeps; /* what was sent goes to a history */
     size_t n;
     uint64_t blocks;
@@ -67,6 +68,23 @@ gp_coder_remembers(const gp_coder *c)
            c->plan.memory == GP_MEMORY_MOMENTUM;
 }
 
+/* Whether selections are from whole tensors, which are looked at before. */
+static inline bool
+gp_coder_looks(const gp_coder *c)
+{
+    return c->plan.look[0].tile != 0;
+}
+
+/* The first kernel of an encoder, or of the look ahead of it: by its tiles more
+ * is made of gradients. */
+static inline const gp_coder_kernel *
+gp_coder_encoder(const gp_coder *c)
+{
+    if (gp_coder_looks(c))
+        return c->plan.look;
+    return gp_coder_around(c) ? c->plan.before : c->plan.encode;
+}
+
 /* Bytes of the device that a part of `count` elements takes, and those of all
  * that a coder has room for; false where they cannot be counted. */
 size_t gp_coder_space_of(const gp_coder *c, size_t count);
@@ -75,6 +93,20 @@ bool gp_coder_space(const gp_coder *c, const gp_coder_room *room, size_t *out);
 size_t gp_coder_rotation_bytes(const gp_coder *c, size_t count);
 /* What is encoded in place of gradients, and such a status. */
 size_t gp_coder_memory_bytes(const gp_coder *c, size_t count);
+
+/* coder_whole.c: what is encoded of a tensor that was looked at, in place of
+ * gradients; or NULL. */
+float *gp_coder_whole_made(const gp_coder *c, void *whole);
+/* The squares of a gradient's tiles; tells the part of them. */
+size_t gp_coder_norm_bytes(const gp_coder *c, size_t count);
+void gp_coder_place_norm(const gp_coder *c, gp_coder_batch *b,
+                         const gp_codec_context *context, void *space,
+                         gp_cuda_part *to);
+
+/* coder_lowrank.c: as the functions of coder.h */
+size_t gp_coder_lowrank_bytes(const gp_coder *c, size_t count);
+gp_status gp_coder_lowrank_prepare(gp_coder *c, const gp_coder_whole *tensors,
+                                   size_t n, void *stream);
 
 /* coder_launch.c: takes a free slot for a call of `n` parts. */
 gp_status gp_coder_begin(gp_coder *c, const gp_coder_kernel *kernel,

@@ -122,6 +122,10 @@ place_memory(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
     to->history = p->history;
     to->scale = c->plan.factor;
     to->signs = p->velocity ? c->plan.remember : 0;
+    if (p->velocity)
+        gp_coder_place_norm(c, b, &p->context,
+                            space + own - 64 - gp_coder_norm_bytes(c, p->count),
+                            to);
     if (gp_coder_selects(c) || c->plan.memory != GP_MEMORY_EF21)
         return;
     b->keeps = b->keeps || p->history;
@@ -151,7 +155,7 @@ take_space(const gp_coder *c, gp_coder_batch *b, size_t i,
                        "room for %zu elements in a call: reserve more",
                        c->room.elements);
     space = c->space + b->space;
-    if (encodes && gp_coder_remembers(c)) {
+    if (encodes && gp_coder_remembers(c) && !gp_coder_looks(c)) {
         place_memory(c, b, i, space, p);
         space += gp_coder_memory_bytes(c, p->count);
     }
@@ -173,6 +177,20 @@ encoder_of(const gp_coder *c)
     return gp_coder_around(c) ? c->plan.before : c->plan.encode;
 }
 
+/* A chunk of a tensor that was looked at: what is encoded was made then. */
+static void
+take_made(const gp_coder *c, const gp_coder_part *p, gp_cuda_part *to)
+{
+    const float *made = gp_coder_whole_made(c, p->whole);
+
+    if (!gp_coder_looks(c) || !made)
+        return;
+    to->source = made + p->context.offset;
+    to->velocity = p->velocity;
+    to->history = p->history;
+    to->signs = p->velocity ? c->plan.remember : 0;
+}
+
 static const gp_coder_kernel *
 decoder_of(const gp_coder *c)
 {
@@ -183,7 +201,8 @@ gp_status
 gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
 {
     const gp_coder_kernel *kernel = encoder_of(c);
-    bool whole = c->plan.whole[0].tile; /* then it was done before */
+    /* Then it was done before. */
+    bool whole = c->plan.whole[0].tile || gp_coder_looks(c);
     gp_status status;
     gp_coder_batch b;
 
@@ -201,6 +220,7 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
         to->encoded = p->encoded;
         to->random = gp_coder_random(c, &p->context);
         to->scale = c->plan.decay;
+        take_made(c, p, to);
         b.fades = b.fades || (p->residual && c->plan.decay != 1 && !whole);
         if (p->encoded && gp_coder_fixed(c))
             *p->encoded = gp_coder_length(c, p->count);

@@ -27,15 +27,6 @@
 #define LEVELS_POWERS  0x20000u
 #define LEVELS_CENTRED 0x40000u
 
-static gp_status
-no_kernel(const gp_pipeline *p, const char *what)
-{
-    return gp_fail(GP_ERR_UNSUPPORTED,
-                   "codec %s: no kernel for %s on this device; see "
-                   "docs/gpu.md, or use the device cpu",
-                   gp_pipeline_name(p), what);
-}
-
 static gp_coder_kernel
 kernel(gp_kernel_id id, uint32_t tile)
 {
@@ -382,9 +373,6 @@ check_stages(const gp_pipeline *p)
     if (p->memory && p->memory->ops != &gp_codec_ef &&
         p->array->ops == &gp_codec_powersgd)
         return refuse(p, p->memory->ops->name);
-    if (p->memory && p->memory->ops == &gp_codec_momentum &&
-        p->memory->values[3] != 0)
-        return no_kernel(p, "clip");
     if (p->zeros)
         return refuse(p, p->zeros->ops->name);
     if (p->values.count)
@@ -410,6 +398,7 @@ plan_memory(const gp_pipeline *p, gp_coder_plan *plan)
     } else {
         plan->memory = GP_MEMORY_MOMENTUM;
         plan->factor = (float)v[0];
+        plan->clip = v[3];
         plan->remember = (v[1] != 0 ? GP_REMEMBER_NESTEROV : 0) |
                          (v[2] != 0 && p->select ? GP_REMEMBER_MASK : 0);
     }

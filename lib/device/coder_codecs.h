@@ -56,13 +56,16 @@ typedef struct gp_coder_plan {
     /* One after the other, ahead of all chunks: begin, add, Q, P, end. */
     gp_coder_kernel whole[GP_CODER_STEPS];
     uint32_t rounds; /* of Q and P */
-    bool varies;     /* lengths follow from elements */
-    bool reads;      /* decoding takes space */
+    /* Selections from whole tensors: what is launched ahead of all chunks. */
+    gp_coder_kernel look[GP_CODER_AROUND];
+    bool varies; /* lengths follow from elements */
+    bool reads;  /* decoding takes space */
     gp_memory_kind memory;
     uint32_t remember; /* GP_REMEMBER_* */
     /* Of residuals, or of velocities, at each step. */
     float decay, factor;
-    bool draws; /* what is selected follows from random numbers */
+    double clip; /* of a gradient's norm, for one worker; 0: none */
+    bool draws;  /* what is selected follows from random numbers */
 } gp_coder_plan;
 
 /* Which kernels take a pipeline. GP_ERR_UNSUPPORTED names the stage, or the
@@ -90,5 +93,9 @@ size_t gp_coder_lay_select(const gp_pipeline *pipeline,
                            const gp_coder_plan *plan, uint64_t step,
                            size_t count, uint8_t *base, gp_select *out,
                            gp_cuda_part *values);
+/* The same of a whole tensor, ahead of its chunks; `tensor` is where the bytes
+ * lie. */
+size_t gp_coder_lay_look(const gp_pipeline *pipeline, uint64_t step,
+                         size_t count, uint8_t *base, gp_select *out);
 
 #endif

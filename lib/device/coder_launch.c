@@ -57,7 +57,7 @@ gp_coder_begin(gp_coder *c, const gp_coder_kernel *kernel, const char *what,
         return gp_fail(GP_ERR_UNSUPPORTED, "codec %s: no kernel to %s",
                        c->pipeline->name, what);
     if (gp_coder_around(c) && kernel != c->plan.before &&
-        kernel != c->plan.undo)
+        kernel != c->plan.undo && kernel != c->plan.look)
         return gp_fail(GP_ERR_UNSUPPORTED, "codec %s: no kernel to %s it",
                        c->pipeline->name, what);
     if (n > c->room.parts)
@@ -177,10 +177,29 @@ launch_each(gp_coder *c, const gp_coder_batch *b, gp_kernel_id id,
     return launch(c, b, &(part_list){0, b->blocks, true}, &k, false, stream);
 }
 
-static bool
-is_encoder(const gp_coder *c, const gp_coder_kernel *kernel)
+/* What becomes of gradients before they are encoded. */
+static gp_status
+launch_memory(gp_coder *c, const gp_coder_batch *b,
+              const gp_coder_kernel *kernel, void *stream)
 {
-    return kernel == c->plan.before || kernel == c->plan.encode;
+    const gp_coder_kernel settle = {GP_KERNEL_gp_cuda_clip_settle,
+                                    kernel->tile,
+                                    256,
+                                    true,
+                                    kernel->tile,
+                                    0};
+    gp_status status = GP_OK;
+
+    if (!gp_coder_remembers(c) || kernel != gp_coder_encoder(c))
+        return GP_OK;
+    if (b->clips)
+        status = launch_each(c, b, GP_KERNEL_gp_cuda_clip_sum, kernel, stream);
+    if (b->clips && status == GP_OK)
+        status = launch(c, b, &(part_list){0, b->blocks, true}, &settle, false,
+                        stream);
+    return status == GP_OK
+               ? launch_each(c, b, GP_KERNEL_gp_cuda_remember, kernel, stream)
+               : status;
 }
 
 /* What the device reads, and then the kernels. */
@@ -199,12 +218,15 @@ queue(gp_coder *c, const gp_coder_batch *b, const gp_coder_kernel *kernel,
                                    (size_t)(end - b->slot->pinned), stream);
     if (status == GP_OK && b->fades)
         status = launch_each(c, b, GP_KERNEL_gp_cuda_decay, kernel, stream);
-    if (status == GP_OK && gp_coder_remembers(c) && is_encoder(c, kernel))
-        status = launch_each(c, b, GP_KERNEL_gp_cuda_remember, kernel, stream);
+    if (status == GP_OK)
+        status = launch_memory(c, b, kernel, stream);
     if (status != GP_OK)
         return status;
     if (kernel == &c->plan.whole[1])
         return gp_coder_launch_whole(c, b, stream);
+    if (kernel == c->plan.look)
+        return launch_all(c, b, &(part_list){0, b->blocks, true}, kernel,
+                          GP_CODER_AROUND, false, stream);
     if (kernel == c->plan.undo)
         return launch_undo(c, b, add, stream);
     return gp_coder_around(c)

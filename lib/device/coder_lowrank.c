@@ -97,7 +97,7 @@ gp_coder_plan_powersgd(const gp_pipeline *p, gp_coder_plan *plan)
 }
 
 size_t
-gp_coder_whole_bytes(const gp_coder *c, size_t count)
+gp_coder_lowrank_bytes(const gp_coder *c, size_t count)
 {
     const gp_powersgd *codec;
     size_t rows;
@@ -172,8 +172,8 @@ gp_coder_launch_whole(gp_coder *c, const gp_coder_batch *b, void *stream)
 }
 
 gp_status
-gp_coder_prepare(gp_coder *c, const gp_coder_whole *tensors, size_t n,
-                 void *stream)
+gp_coder_lowrank_prepare(gp_coder *c, const gp_coder_whole *tensors, size_t n,
+                         void *stream)
 {
     const gp_coder_kernel *kernel = &c->plan.whole[ADD];
     size_t columns;
@@ -187,7 +187,7 @@ gp_coder_prepare(gp_coder *c, const gp_coder_whole *tensors, size_t n,
         const gp_coder_whole *t = &tensors[i];
         gp_cuda_part *to;
 
-        if (t->context.offset || (columns && t->count % columns))
+        if (columns && t->count % columns)
             return gp_fail(GP_ERR_INVALID,
                            "codec %s: %zu elements are no whole rows",
                            c->pipeline->name, t->count);

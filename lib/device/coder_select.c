@@ -49,7 +49,7 @@ plan_kth(gp_coder_kernel *k)
 }
 
 static void
-plan_steps(bool kth, gp_coder_plan *plan)
+plan_steps(bool kth, bool scaled, gp_coder_plan *plan)
 {
     gp_coder_kernel *k = plan->before;
 
@@ -57,6 +57,10 @@ plan_steps(bool kth, gp_coder_plan *plan)
     *k++ = step(GP_KERNEL_gp_cuda_select_collect, 256, false, 0);
     if (kth)
         k += plan_kth(k);
+    if (scaled) {
+        *k++ = step(GP_KERNEL_gp_cuda_select_sum, 256, false, 0);
+        *k++ = step(GP_KERNEL_gp_cuda_select_least, 256, true, 0);
+    }
     *k++ = step(GP_KERNEL_gp_cuda_select_count, 32, false, 0);
     *k++ = step(GP_KERNEL_gp_cuda_select_place, 256, true, 0);
     *k++ = step(GP_KERNEL_gp_cuda_select_write, 32, false, 0);
@@ -66,6 +70,26 @@ plan_steps(bool kth, gp_coder_plan *plan)
     plan->after[0] = step(GP_KERNEL_gp_cuda_select_assemble, 256, false, 0);
     plan->back[0] = step(GP_KERNEL_gp_cuda_select_feed_back, 256, false, 0);
     plan->back[1] = step(GP_KERNEL_gp_cuda_select_forget, 256, false, 0);
+}
+
+/* The cut has been found already. */
+static void
+plan_whole(bool kth, gp_coder_plan *plan)
+{
+    gp_coder_kernel *k = plan->look;
+
+    *k++ = step(GP_KERNEL_gp_cuda_select_look, 32, true, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_begin, 256, true, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_collect, 256, false, 0);
+    if (kth) {
+        k += plan_kth(k);
+        *k++ = step(GP_KERNEL_gp_cuda_select_count, 32, false, 0);
+        *k++ = step(GP_KERNEL_gp_cuda_select_place, 256, true, 0);
+    } else {
+        *k++ = step(GP_KERNEL_gp_cuda_select_sum, 256, false, 0);
+        *k++ = step(GP_KERNEL_gp_cuda_select_least, 256, true, 0);
+    }
+    *k = step(GP_KERNEL_gp_cuda_select_end, 32, false, 0);
 }
 
 /* What randk draws, before the launch after `k`. */
@@ -139,6 +163,28 @@ is_randk(const gp_pipeline *p)
     return p->select->ops == &gp_codec_randk;
 }
 
+static bool
+is_threshold(const gp_pipeline *p)
+{
+    return p->select->ops == &gp_codec_threshold;
+}
+
+/* relative=1 */
+static bool
+is_scaled(const gp_pipeline *p)
+{
+    return is_threshold(p) && p->select->values[1] != 0;
+}
+
+/* scope=tensor, where it makes a difference. */
+static bool
+is_whole(const gp_pipeline *p)
+{
+    const double *v = p->select->values;
+
+    return (is_topk(p) && v[1] != 0) || (is_scaled(p) && v[2] != 0);
+}
+
 /* Ratio, start and over were checked when the pipeline was opened. */
 static gp_ratio
 ratio_of(const gp_pipeline *p)
@@ -180,14 +226,8 @@ index_of(const gp_pipeline *p)
 gp_status
 gp_coder_plan_select(const gp_pipeline *p, gp_coder_plan *plan)
 {
-    const double *v = p->select->values;
-
-    if (!is_topk(p) && !is_randk(p) && p->select->ops != &gp_codec_threshold)
+    if (!is_topk(p) && !is_randk(p) && !is_threshold(p))
         return no_kernel(p, p->select->ops->name);
-    if (!is_randk(p) && v[is_topk(p) ? 1 : 2] != 0)
-        return no_kernel(p, "scope=tensor");
-    if (p->select->ops == &gp_codec_threshold && v[1] != 0)
-        return no_kernel(p, "relative=1");
     if (index_of(p) < 0)
         return no_kernel(p, p->index ? p->index->ops->name : "the indices");
     if (!plan->layout.bits)
@@ -195,7 +235,10 @@ gp_coder_plan_select(const gp_pipeline *p, gp_coder_plan *plan)
     if (is_randk(p))
         plan_randk(plan);
     else
-        plan_steps(is_topk(p), plan);
+        plan_steps(is_topk(p) && !is_whole(p), is_scaled(p) && !is_whole(p),
+                   plan);
+    if (is_whole(p))
+        plan_whole(is_topk(p), plan);
     if (p->index && p->index->ops == &gp_codec_raw)
         plan_decode(plan);
     plan->heads = true;
@@ -243,6 +286,13 @@ plan_draw(const gp_pipeline *p, size_t count, gp_select *s)
     s->draws = s->left_out ? count - s->k : s->k;
     if (p->select->values[1] != 0 && s->k)
         s->scale = (float)((double)count / (double)s->k);
+}
+
+/* Elements that a message can have, as the host counts them. */
+static size_t
+most_of(const gp_pipeline *p, size_t count)
+{
+    return p->select->ops->bound(p->select->instance, count);
 }
 
 static void *
@@ -296,31 +346,72 @@ carve_chosen(const gp_pipeline *p, size_t most, size_t count, uint8_t *base,
     s->message = carve(base, at, values_bytes(p, values));
 }
 
+/* What is chosen without a rank. */
+static void
+plan_cut(const gp_pipeline *p, gp_select *s)
+{
+    s->least = 1;
+    if (is_whole(p))
+        s->cut = GP_CUT_WHOLE;
+    else if (is_scaled(p))
+        s->cut = GP_CUT_SCALED;
+    else
+        s->least = least_of(p);
+    s->value = p->select->values[0];
+}
+
+size_t
+gp_coder_lay_look(const gp_pipeline *p, uint64_t at_step, size_t count,
+                  uint8_t *base, gp_select *out)
+{
+    bool kth = is_topk(p);
+    gp_ratio ratio = ratio_of(p);
+    gp_select s = {.index = GP_INDEX_RAW, .least = 1, .most = SIZE_MAX};
+    size_t at = 0;
+
+    if (kth)
+        s.k = gp_ratio_count(&ratio, at_step, count);
+    s.value = p->select->values[0];
+    s.room = count > UINT32_MAX ? 0 : room_for(p, count);
+    plan_sample(count, &s);
+    s.state = carve(base, &at, sizeof(gp_select_state));
+    s.bins = carve(base, &at, 4 * GP_SELECT_BINS);
+    s.tile = carve(base, &at, sizeof(gp_select_tile) * (count / TILE + 1));
+    s.squares = carve(base, &at, sizeof(double) * (count / TILE + 1));
+    s.candidate_at = carve(base, &at, 4 * s.room);
+    s.candidate = carve(base, &at, 4 * s.room);
+    if (base)
+        *out = s;
+    return at;
+}
+
 size_t
 gp_coder_lay_select(const gp_pipeline *p, const gp_coder_plan *plan,
                     uint64_t at_step, size_t count, uint8_t *base,
                     gp_select *out, gp_cuda_part *values)
 {
-    bool ranked = is_topk(p) || is_randk(p);
+    bool whole = is_whole(p), ranked = (is_topk(p) && !whole) || is_randk(p);
     gp_ratio ratio = ratio_of(p);
     gp_select s = {.index = (uint32_t)index_of(p), .layout = plan->layout};
-    size_t at = 0, most = ranked ? gp_ratio_most(&ratio, count) : count;
+    size_t at = 0, most = most_of(p, count);
     void *space;
 
     if (ranked)
         s.k = gp_ratio_count(&ratio, at_step, count);
     else
-        s.least = least_of(p);
+        plan_cut(p, &s);
     if (is_randk(p))
         plan_draw(p, count, &s);
     s.most = most;
-    s.room = room_for(p, count);
+    s.room = whole ? 0 : room_for(p, count);
     plan_sample(count, &s);
     s.capacity = gp_message_bound(p, count);
     s.all_bytes = 1 + values_bytes(p, count);
     s.state = carve(base, &at, sizeof(gp_select_state));
     s.bins = carve(base, &at, 4 * GP_SELECT_BINS);
     s.tile = carve(base, &at, sizeof(gp_select_tile) * (count / TILE + 1));
+    if (s.cut == GP_CUT_SCALED)
+        s.squares = carve(base, &at, sizeof(double) * (count / TILE + 1));
     s.candidate_at = carve(base, &at, 4 * s.room);
     s.candidate = carve(base, &at, is_randk(p) ? 0 : 4 * s.room);
     carve_chosen(p, most, count, base, &at, &s);

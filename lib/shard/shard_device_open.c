@@ -51,7 +51,7 @@ parse_coder(gp_shard_device *d, const char *text, const gp_codec_shape *shape,
 
     if (!k)
         return gp_fail(GP_ERR_NO_MEMORY, "codec %s", text);
-    k->columns = shape ? shape->columns : 0;
+    k->shape = shape ? *shape : (gp_codec_shape){0, 0};
     status = gp_pipeline_open(text, shape, &k->pipeline);
     if (status != GP_OK) {
         free(k);
@@ -63,15 +63,25 @@ parse_coder(gp_shard_device *d, const char *text, const gp_codec_shape *shape,
     return GP_OK;
 }
 
+/* Lengths of rows matter, and counts where a whole tensor is selected from. */
+static bool
+same_shape(const device_coder *k, const gp_codec_shape *shape)
+{
+    if (!shape)
+        return k->shape.columns == 0 && k->shape.count == 0;
+    return k->shape.columns == shape->columns &&
+           (k->shape.count == shape->count ||
+            !(gp_pipeline_needs(k->pipeline) & GP_PIPELINE_SELECTS));
+}
+
 gp_status
 gp_device_coder_find(gp_shard_device *d, const char *text,
                      const gp_codec_shape *shape, const device_coder **out)
 {
-    uint64_t columns = shape ? shape->columns : 0;
     device_coder *k = d->coders;
     gp_status status = GP_OK;
 
-    while (k && (k->columns != columns ||
+    while (k && (!same_shape(k, shape) ||
                  strcmp(gp_pipeline_name(k->pipeline), text) != 0))
         k = k->next;
     if (!k) {

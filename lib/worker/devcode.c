@@ -24,8 +24,8 @@
 typedef struct gp_devcoder {
     struct gp_devcoder *next;
     gp_pipeline *pipeline;
-    uint64_t columns; /* of tensors, where that matters */
-    gp_coder *coder;  /* NULL: there are no kernels */
+    gp_codec_shape shape; /* of tensors, where that matters; else 0 */
+    gp_coder *coder;      /* NULL: there are no kernels */
 } gp_devcoder;
 
 /* What an encoder remembers, by the names of gp_codec_memory_field(). */
@@ -191,25 +191,39 @@ open_coder(const gp_tensor *t, gp_devcoder *d)
     d->coder = NULL;
 }
 
-/* Coders of pipelines that look at rows are those of one length of rows. */
+/* Coders of pipelines that look at rows are those of one length of rows, and
+ * where a whole tensor is selected from, those of one size. */
+static gp_codec_shape
+shape_of(const gp_tensor *t, const gp_pipeline *p)
+{
+    uint32_t needs = gp_pipeline_needs(p);
+
+    if (!(needs & GP_PIPELINE_PREPARES))
+        return (gp_codec_shape){0, 0};
+    return (gp_codec_shape){needs & GP_PIPELINE_SELECTS ? t->spec.count : 0,
+                            t->spec.columns};
+}
+
 static gp_status
-find_named(const gp_tensor *t, const char *text, uint64_t columns,
+find_named(const gp_tensor *t, const char *text, gp_codec_shape shape,
            gp_coder **out)
 {
-    const gp_codec_shape shape = {t->spec.count, columns};
+    const gp_codec_shape whole = {t->spec.count, t->spec.columns};
     gp_staging *s = t->stage;
     gp_devcoder *d = s->coders;
     gp_status status;
 
-    while (d && (d->columns != columns ||
+    while (d && (d->shape.columns != shape.columns ||
+                 d->shape.count != shape.count ||
                  strcmp(gp_pipeline_name(d->pipeline), text) != 0))
         d = d->next;
     if (!d) {
         d = calloc(1, sizeof(*d));
         if (!d)
             return gp_fail(GP_ERR_NO_MEMORY, "tensor '%.60s'", t->spec.name);
-        d->columns = columns;
-        status = gp_pipeline_open(text, columns ? &shape : NULL, &d->pipeline);
+        d->shape = shape;
+        status = gp_pipeline_open(
+            text, shape.count || shape.columns ? &whole : NULL, &d->pipeline);
         if (status != GP_OK) {
             free(d);
             return status;
@@ -235,9 +249,7 @@ find_coder(const gp_tensor *t, const gp_pipeline *p, bool *packs,
     for (size_t i = gp_pipeline_tail(p); i > 0; i--)
         *strrchr(text, '+') = '\0';
     *packs = gp_pipeline_tail(p) > 0;
-    status = find_named(
-        t, text,
-        gp_pipeline_needs(p) & GP_PIPELINE_PREPARES ? t->spec.columns : 0, out);
+    status = find_named(t, text, shape_of(t, p), out);
     free(text);
     return status;
 }
@@ -410,6 +422,8 @@ look_at_whole(const gp_request *r)
                                   .source = (const void *)r->staged->grad,
                                   .residual = c->field[RESIDUAL],
                                   .state = c->field[STATE],
+                                  .velocity = c->field[VELOCITY],
+                                  .history = c->field[HISTORY],
                                   .whole = c->whole};
     gp_status status;
 

@@ -303,6 +303,7 @@ call_with(void (*kernel)(A...), void **args)
 #include "compress/cuda/finish.cu"
 #include "compress/cuda/lowrank.cu"
 #include "compress/cuda/natural.cu"
+#include "compress/cuda/norm.cu"
 #include "compress/cuda/q8.cu"
 #include "compress/cuda/random.cu"
 #include "compress/cuda/rotate.cu"

@@ -45,7 +45,8 @@ static const kind kinds[TENSORS] = {
     {"half", GP_FP16, 20001, 0, NULL, NULL, "mean", 4},
     {"brain", GP_BF16, 20001, 0, "q8", NULL, "mean", 5},
     {"choice", GP_FP32, 20001, 0, "none|q8", NULL, "mean", 6},
-    {"moment", GP_FP32, 20001, 0, "momentum+topk:0.05", NULL, "mean", 7},
+    {"moment", GP_FP32, 20001, 0, "momentum:clip=5+topk:0.05,scope=tensor",
+     NULL, "mean", 7},
     {"change", GP_FP32, 18001, 0, "ef21+q4", NULL, "mean", 7},
     {"rank", GP_FP32, 128 * 96, 96, "powersgd:2", NULL, "sgd:lr=0.5", 7},
 };

@@ -33,6 +33,7 @@ static const char *const codecs[] = {
     "eden:bits=2,block=1024",
     "hadamard:block=1024+q4",
     "topk:0.05+q8+raw",
+    "threshold:1.5,relative=1+q8+raw",
     "randk:0.05+q8",
     "q8+shuffle+lz4",
     "topk:0.05+q8+raw+lz4",
