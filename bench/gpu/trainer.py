@@ -8,7 +8,10 @@ against cuBLAS alone, PyTorch and itself without communication. Writes JSON.
 
 A run's step time is the median of its epochs but the first. Without
 communication means: as many single processes on the device at the same time.
-Exits 1 when accuracy, or the digest of a second run, is not what it has to be.
+The file is written anew after each measurement, the most telling ones first; one
+that fails or takes longer than --limit is named in it, and the next one follows.
+Exits 1 when one did, or when accuracy, or the digest of a second run, is not what
+it has to be.
 """
 import argparse
 import json
@@ -28,6 +31,10 @@ parser.add_argument("--batch", type=int, default=4096)
 parser.add_argument("--samples", type=int, default=131072)
 parser.add_argument("--epochs", type=int, default=6)
 parser.add_argument("--speed", action="store_true", help="no accuracy")
+parser.add_argument("--shared-batches", default="4096,32768",
+                    help="batches of the two workers on one device")
+parser.add_argument("--limit", type=float, default=90,
+                    help="seconds that a run may take")
 args = parser.parse_args()
 here = os.path.dirname(os.path.abspath(__file__))
 trainer = os.path.join(args.build, "bin", "gradpush-train")
@@ -39,28 +46,48 @@ failed = []
 
 def note(**row):
     report["results"].append(row)
-    print(json.dumps(row))
+    print(json.dumps(row), flush=True)
+    with open(args.out + ".new", "w", encoding="utf-8") as file:
+        json.dump(report, file, indent=1)
+        file.write("\n")
+    os.replace(args.out + ".new", args.out)
+
+
+def attempt(what, work, *options):
+    """What fails is noted, and others follow."""
+    try:
+        work(*options)
+    except (subprocess.SubprocessError, OSError, RuntimeError, ValueError,
+            KeyError) as error:
+        failed.append(what)
+        note(test=what, failed=str(error))
 
 
 def say(command):
-    print("$ " + " ".join(command), file=sys.stderr)
+    print("$ " + " ".join(command), file=sys.stderr, flush=True)
     return command
 
 
-def begin(*options):
+def begin(*options, **settings):
     command = say([trainer, "--quiet", "--json", "-", *options])
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True,
+                            env={**os.environ, **settings})
 
 
 def end(process):
-    text = process.communicate()[0]
+    try:
+        text = process.communicate(timeout=args.limit)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     if process.returncode:
-        sys.exit(f"trainer.py: gradpush-train exits {process.returncode}")
+        raise RuntimeError(f"gradpush-train exits {process.returncode}")
     return json.loads(text)
 
 
-def train(*options):
-    return end(begin(*options))
+def train(*options, **settings):
+    return end(begin(*options, **settings))
 
 
 def step_ms(document, workers=1):
@@ -71,22 +98,19 @@ def step_ms(document, workers=1):
     return 1000 * statistics.median(seconds) / steps
 
 
-def accuracy():
-    for data in ["digits"] + ([args.data] if args.data else []):
-        cpu = train("--data", data)
-        for precision in ("fp32", "tf32", "bf16"):
-            options = ("--data", data, "--device", "cuda",
-                       "--precision", precision)
-            first, second = train(*options), train(*options)
-            got = first["final"]["test_accuracy"]
-            want = cpu["final"]["test_accuracy"]
-            same = (first["final"]["params_sha256"]
-                    == second["final"]["params_sha256"])
-            note(test="accuracy", data=data, precision=precision, cpu=want,
-                 cuda=got, repeats=same,
-                 device=first["environment"]["gpu"])
-            if abs(got - want) > 0.02 or not same:
-                failed.append(f"{data} {precision}")
+def accuracy(data, precision):
+    """As on the CPU, and twice the same."""
+    cpu = train("--data", data)
+    options = ("--data", data, "--device", "cuda", "--precision", precision)
+    first, second = train(*options), train(*options)
+    got = first["final"]["test_accuracy"]
+    want = cpu["final"]["test_accuracy"]
+    same = (first["final"]["params_sha256"]
+            == second["final"]["params_sha256"])
+    note(test="accuracy", data=data, precision=precision, cpu=want,
+         cuda=got, repeats=same, device=first["environment"]["gpu"])
+    if abs(got - want) > 0.02 or not same:
+        failed.append(f"accuracy of {data} {precision}")
 
 
 def write_npy(path, kind, shape, chunks):
@@ -111,7 +135,8 @@ def torch_ms(precision):
     command = say([sys.executable, here + "/torch_mlp.py",
                    "--hidden", args.hidden, "--batch", str(args.batch),
                    "--precision", precision])
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True,
+                          timeout=args.limit)
     if done.returncode == 77:
         return None
     done.check_returncode()
@@ -127,7 +152,7 @@ def speed(common, precision):
     done = subprocess.run(
         say([gemm, "--widths", widths, "--batch", str(args.batch),
              "--precision", precision, "-n", "30"]),
-        stdout=subprocess.PIPE, text=True, check=True)
+        stdout=subprocess.PIPE, text=True, check=True, timeout=args.limit)
     ceiling = json.loads(done.stdout)
     ours = step_ms(train(*common, "--workers", "1", "--shards", "0",
                          "--precision", precision))
@@ -139,36 +164,46 @@ def speed(common, precision):
          over_torch=ratio(torch, ours))
 
 
-def shared(common):
+def shared(common, batch, shards, codec):
     """Two workers on one device, against two that know nothing of each other:
     each of those has half the data, as each worker has."""
-    alone = [begin(*common, "--workers", "1", "--shards", "0",
-                   "--precision", "bf16") for _ in range(2)]
-    without = statistics.mean([step_ms(end(p)) for p in alone])
-    for codec in ("none", "q8"):
-        both = train(*common, "--workers", "2", "--shards", "2",
-                     "--transport", "tcp", "--codec", codec,
-                     "--pull-codec", codec, "--precision", "bf16",
-                     "--device", "cuda:0")
-        ms = step_ms(both, 2)
-        note(test="two workers", codec=codec, ms_per_step=round(ms, 4),
-             ms_without=round(without, 4), of_without=ratio(ms, without),
-             hidden_share=both["final"]["hidden_share"])
+    options = (*common, "--batch", str(batch), "--precision", "bf16")
+    if batch not in without:
+        alone = [begin(*options, "--workers", "1", "--shards", "0")
+                 for _ in range(2)]
+        without[batch] = statistics.mean(
+            [step_ms(end(process)) for process in alone])
+    both = train(*options, "--workers", "2", "--shards", "2", "--transport",
+                 "tcp", "--codec", codec, "--pull-codec", codec,
+                 GRADPUSH_SHARD_DEVICE=shards)
+    ms = step_ms(both, 2)
+    note(test="two workers", codec=codec, shards=shards, batch=batch,
+         ms_per_step=round(ms, 4), ms_without=round(without[batch], 4),
+         of_without=ratio(ms, without[batch]),
+         hidden_share=both["final"]["hidden_share"])
 
 
-if not args.speed:
-    accuracy()
+without = {}
 with tempfile.TemporaryDirectory() as folder:
     make_data(folder)
     common = ("--data", folder, "--split", "0.99", "--normalize", "scale",
-              "--hidden", args.hidden, "--batch", str(args.batch),
-              "--epochs", str(args.epochs), "--lr", "0.01",
-              "--device", "cuda:0")
-    for precision in ("fp32", "tf32", "bf16"):
-        speed(common, precision)
-    shared(common)
-with open(args.out, "w", encoding="utf-8") as file:
-    json.dump(report, file, indent=1)
-    file.write("\n")
+              "--hidden", args.hidden, "--epochs", str(args.epochs),
+              "--lr", "0.01", "--device", "cuda:0")
+    whole = (*common, "--batch", str(args.batch))
+    batches = [int(batch) for batch in args.shared_batches.split(",")]
+    attempt("speed bf16", speed, whole, "bf16")
+    for batch in batches:
+        for shards in ("cpu", "cuda"):
+            attempt(f"two workers, batches of {batch}, shards on {shards}",
+                    shared, common, batch, shards, "q8")
+    if not args.speed:
+        for data in ["digits"] + ([args.data] if args.data else []):
+            for precision in ("fp32", "tf32", "bf16"):
+                attempt(f"accuracy of {data} {precision}", accuracy, data,
+                        precision)
+    attempt("speed tf32", speed, whole, "tf32")
+    attempt("speed fp32", speed, whole, "fp32")
+    attempt("two workers, no codec", shared, common, batches[-1], "cuda",
+            "none")
 if failed:
-    sys.exit("trainer.py: accuracy or digest of " + ", ".join(failed))
+    sys.exit("trainer.py: failed: " + ", ".join(failed))
