@@ -243,6 +243,15 @@ gp_memory_will_have(const gp_pipeline *p, int feedback, const char *name)
 }
 
 size_t
+gp_memory_states(const gp_pipeline *p, bool selection, size_t count)
+{
+    const gp_stage *stage = selection ? p->select : p->array;
+
+    return has_state(stage) ? stage->ops->state_count(stage->instance, count)
+                            : 0;
+}
+
+size_t
 gp_codec_memory_bytes(const gp_codec_memory *m)
 {
     size_t arrays;

@@ -85,6 +85,9 @@ size_t gp_memory_at(const gp_codec_memory *m, const gp_codec_context *context);
 /* Whether gp_codec_memory_create() would make that field: "residual",
  * "velocity", "history", or "state" for what a codec itself remembers. */
 bool gp_memory_will_have(const gp_pipeline *p, int feedback, const char *name);
+/* Numbers that the selection, or the array stage, remembers of so many
+ * elements: "selection_state" and "state". */
+size_t gp_memory_states(const gp_pipeline *p, bool selection, size_t count);
 
 /* Adds a gradient: afterwards m->sum + at holds what must be encoded. */
 void gp_memory_add(gp_codec_memory *m, const gp_codec_context *context,

@@ -17,7 +17,8 @@
 #include "safetensors.h"
 
 #define PATH_SIZE 4096
-#define SCHEMA    "gradpush.checkpoint/1"
+#define SCHEMA    "gradpush.checkpoint/2"
+#define SCHEMA_1  "gradpush.checkpoint/1" /* has no checksum */
 #define KEEP      2
 #define SETTINGS  24
 #define FILE_MAX  ((size_t)64 << 30)
@@ -134,20 +135,18 @@ offset_of(const gt_trainer *t, size_t tensor)
 static void
 tell_unsaved(gt_trainer *t)
 {
-    const char *what = NULL;
-    size_t i = 0;
+    const char *what;
 
     if (!t->comm || t->rank != 0 || t->told_unsaved)
         return;
+    what = gt_comm_unsaved(t->comm);
+    if (!what)
+        return;
     t->told_unsaved = true;
-    while (i < 2 * t->mlp.layers && !(what = gt_comm_unsaved(t->comm, i)))
-        i++;
-    if (what)
-        fprintf(stderr,
-                "gradpush-train: checkpoints do not have %s (layer%zu.%s): it "
-                "begins anew in a resumed run, which is not bit for bit the "
-                "same\n",
-                what, i / 2, part_name(i));
+    fprintf(stderr,
+            "gradpush-train: checkpoints do not have %s: it begins anew in a "
+            "resumed run, which is not bit for bit the same\n",
+            what);
 }
 
 /* --- saving --- */
@@ -446,18 +445,33 @@ check_settings(const gt_trainer *t, const gt_st_file *file)
     return GP_OK;
 }
 
+/* Whether it is a checkpoint's, and that epoch's. */
 static gp_status
-read_position(gt_trainer *t, const gt_st_file *file, uint32_t epoch)
+check_file(const gt_st_file *file, uint32_t epoch)
 {
     const char *schema = gt_st_metadata(file, "schema");
     const char *had_epoch = gt_st_metadata(file, "epoch");
-    const char *steps = gt_st_metadata(file, "steps");
 
-    if (!schema || strcmp(schema, SCHEMA) != 0 || !had_epoch || !steps ||
-        strtoul(had_epoch, NULL, 10) != epoch)
+    if (!schema || !had_epoch || strtoul(had_epoch, NULL, 10) != epoch ||
+        (strcmp(schema, SCHEMA) != 0 && strcmp(schema, SCHEMA_1) != 0))
         return gt_fail(GP_ERR_CORRUPT,
                        "%s is not the %s checkpoint of epoch %u", file->name,
                        SCHEMA, epoch);
+    if (strcmp(schema, SCHEMA) == 0 && !gt_st_metadata(file, GT_ST_CHECKSUM))
+        return gt_fail(GP_ERR_CORRUPT,
+                       "%s has no '" GT_ST_CHECKSUM "', as files of " SCHEMA
+                       " do: damaged; copy it again",
+                       file->name);
+    return GP_OK;
+}
+
+static gp_status
+read_position(gt_trainer *t, const gt_st_file *file, uint32_t epoch)
+{
+    const char *steps = gt_st_metadata(file, "steps");
+
+    if (!steps)
+        return gt_fail(GP_ERR_CORRUPT, "%s does not say its steps", file->name);
     t->epoch = epoch;
     t->steps = strtoull(steps, NULL, 10);
     return GP_OK;
@@ -496,28 +510,71 @@ restore_model(gt_trainer *t, const gt_st_file *file, uint32_t epoch)
     return status;
 }
 
+/* A file of one epoch, rank -1 for the model's, and what it lies in. */
+typedef struct opened {
+    char path[PATH_SIZE];
+    uint8_t *bytes;
+    gt_st_file file;
+} opened;
+
+static void
+close_file(opened *f)
+{
+    gt_st_free(&f->file);
+    free(f->bytes);
+}
+
+/* There may be another way to go on than from a damaged file. */
+static gp_status
+advise(const gt_trainer *t, uint32_t epoch, gp_status status)
+{
+    uint32_t every = t->options->checkpoint_every;
+    char path[PATH_SIZE], why[512];
+
+    if (status != GP_ERR_CORRUPT || epoch <= every ||
+        path_of(t, epoch - every, -1, path) != GP_OK || access(path, R_OK) != 0)
+        return status;
+    snprintf(why, sizeof(why), "%s", gt_last_error());
+    return gt_fail(status,
+                   "%s; or go on from the checkpoint before: write epoch-%06u "
+                   "into %s/latest",
+                   why, epoch - every, t->options->checkpoint);
+}
+
+static gp_status
+open_file(const gt_trainer *t, uint32_t epoch, int rank, opened *f)
+{
+    size_t length;
+    gp_status status = path_of(t, epoch, rank, f->path);
+
+    f->file = (gt_st_file){0};
+    f->bytes = NULL;
+    if (status == GP_OK)
+        status = gt_file_read(f->path, FILE_MAX, &f->bytes, &length);
+    if (status != GP_OK)
+        return status;
+    status = gt_st_parse(f->bytes, length, f->path, &f->file);
+    if (status == GP_OK)
+        status = check_file(&f->file, epoch);
+    if (status == GP_OK)
+        return GP_OK;
+    close_file(f);
+    return advise(t, epoch, status);
+}
+
 gp_status
 gt_checkpoint_load(gt_trainer *t)
 {
-    char path[PATH_SIZE];
-    uint8_t *bytes = NULL;
-    size_t length;
-    gt_st_file file;
+    opened f;
     uint32_t epoch = 0;
     gp_status status = read_latest(t, &epoch);
 
     if (status == GP_OK)
-        status = path_of(t, epoch, -1, path);
-    if (status == GP_OK)
-        status = gt_file_read(path, FILE_MAX, &bytes, &length);
+        status = open_file(t, epoch, -1, &f);
     if (status != GP_OK)
         return status;
-    status = gt_st_parse(bytes, length, path, &file);
-    if (status == GP_OK) {
-        status = restore_model(t, &file, epoch);
-        gt_st_free(&file);
-    }
-    free(bytes);
+    status = restore_model(t, &f.file, epoch);
+    close_file(&f);
     return status;
 }
 
@@ -564,26 +621,17 @@ restore_states(gt_trainer *t, const gt_st_file *file, bool *anew)
 static gp_status
 load_states(gt_trainer *t, bool *anew)
 {
-    char path[PATH_SIZE];
-    uint8_t *bytes;
-    size_t length;
-    gt_st_file file;
-    gp_status status = path_of(t, t->epoch, states_of(t), path);
+    opened f;
+    gp_status status = open_file(t, t->epoch, states_of(t), &f);
 
-    if (status == GP_OK)
-        status = gt_file_read(path, FILE_MAX, &bytes, &length);
     if (status == GP_ERR_NOT_FOUND) {
         *anew = true; /* no such rank then, or no codec that remembers */
         return GP_OK;
     }
     if (status != GP_OK)
         return status;
-    status = gt_st_parse(bytes, length, path, &file);
-    if (status == GP_OK) {
-        status = restore_states(t, &file, anew);
-        gt_st_free(&file);
-    }
-    free(bytes);
+    status = restore_states(t, &f.file, anew);
+    close_file(&f);
     return status;
 }
 

@@ -131,7 +131,7 @@ gp_status gt_comm_save_state(gt_comm *comm, size_t tensor, const char *name,
 gp_status gt_comm_load_state(gt_comm *comm, size_t tensor, const char *name,
                              const float *values);
 
-/* What a checkpoint cannot have of a tensor, in words, or NULL. */
-const char *gt_comm_unsaved(const gt_comm *comm, size_t tensor);
+/* What a checkpoint cannot have, in words, or NULL. */
+const char *gt_comm_unsaved(const gt_comm *comm);
 
 #endif

@@ -527,10 +527,12 @@ GP_API void gp_worker_stats(const gp_worker *worker, gp_stats *out);
  * pipeline it is the one that was used last, at first the last.
  *
  * Worker 0, or with elastic=on each, also has what shards remember:
- * "histories_of_W", the sum of what ef21 sent; of pulls "pull_residual" and
- * "pull_velocity"; of an optimizer its arrays, such as "exp_avg"
- * (docs/updaters.md), and, where pulls are rounded, "parameters". So the states
- * of two workers of one tensor may differ.
+ * "histories_of_W", the sum of what ef21 sent; of pulls "pull_residual",
+ * "pull_velocity", "pull_selection_state" and "pull_state"; of an optimizer its
+ * arrays, such as "exp_avg" (docs/updaters.md), and, where pulls are rounded,
+ * "parameters". So the states of two workers of one tensor may differ. A
+ * pull_state, such as factors of powersgd, is one of each chunk: with another
+ * number of shards or chunk_bytes it may have another length.
  *
  * A job that registers its tensors with the first_step where another one was
  * when all its workers saved all states, and that loads them all, has the same
@@ -540,7 +542,7 @@ GP_API void gp_worker_stats(const gp_worker *worker, gp_stats *out);
  * to a worker 0 that has loaded one of its two. Names with another number of
  * workers are not found: such a job begins anew.
  *
- * Only between requests. See gp_tensor_unsaved() for what is not there.
+ * Only between requests.
  *
  * @param index  from 0.
  * @param name   receives a text that lives as long as the worker.
@@ -573,15 +575,6 @@ GP_API GP_MUST_CHECK gp_status gp_tensor_save_state(gp_tensor *tensor,
 GP_API GP_MUST_CHECK gp_status gp_tensor_load_state(gp_tensor *tensor,
                                                     const char *name,
                                                     const float *values);
-
-/**
- * What a tensor's codecs remember that is not among them: state that a codec of
- * the pull pipeline has on shards, such as factors of powersgd. It begins anew
- * with a job.
- *
- * @return words for people that live as long as the process, or NULL: nothing.
- */
-GP_API const char *gp_tensor_unsaved(const gp_tensor *tensor);
 
 /**
  * Forgets all of them. Only between requests.

@@ -53,8 +53,8 @@ chunk_unit(const gp_map_tensor *t, uint64_t most)
 
 /* Tensors of at least two quanta are spread over the shards even when they are
  * smaller than a chunk: halves travel at the same time. */
-static uint64_t
-chunk_elements(const gp_map_tensor *t, uint64_t chunk_bytes, uint32_t shards)
+uint64_t
+gp_map_step(const gp_map_tensor *t, uint64_t chunk_bytes, uint32_t shards)
 {
     uint64_t limit = chunk_bytes / sizeof(float);
     uint64_t share = t->count / shards + (t->count % shards != 0);
@@ -137,7 +137,7 @@ count_chunks(const gp_map_tensor *tensors, uint32_t count, uint64_t chunk_bytes,
     uint64_t total = 0;
 
     for (uint32_t t = 0; t < count; t++) {
-        uint64_t elements = chunk_elements(&tensors[t], chunk_bytes, shards);
+        uint64_t elements = gp_map_step(&tensors[t], chunk_bytes, shards);
 
         total +=
             tensors[t].dealt ? shards : (tensors[t].count - 1) / elements + 1;
@@ -155,7 +155,7 @@ cut(gp_map *map, const gp_map_tensor *tensors, uint64_t chunk_bytes)
     uint32_t at = 0;
 
     for (uint32_t t = 0; t < map->tensors; t++) {
-        uint64_t step = chunk_elements(&tensors[t], chunk_bytes, map->shards);
+        uint64_t step = gp_map_step(&tensors[t], chunk_bytes, map->shards);
         uint64_t count = tensors[t].count;
 
         map->first[t] = at;

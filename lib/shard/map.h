@@ -40,6 +40,10 @@ typedef struct gp_map {
     uint32_t *first; /* first chunk of each tensor, and chunks at the end */
 } gp_map;
 
+/* Elements of a tensor's chunks but for the last, which may have fewer. */
+uint64_t gp_map_step(const gp_map_tensor *tensor, uint64_t chunk_bytes,
+                     uint32_t shards);
+
 /* @param tensors  all of the job's, in order. @param chunk_bytes  as fp32.
  * @param weights  of shards: each gets chunks in proportion to its own, none
  *                 with 0; NULL: all alike.

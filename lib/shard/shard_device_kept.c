@@ -36,15 +36,18 @@ gp_chunk_device_kept(gp_chunk *c, uint32_t which)
         return x->residual;
     if (which == GP_KEPT_PARAMETERS)
         return gp_chunk_rounds(c) ? x->value : NULL;
-    if (which >= GP_KEPT_ARRAY && which < GP_KEPT_COUNT)
+    if (which >= GP_KEPT_ARRAY && which < GP_KEPT_ARRAYS_END)
         return x->array[which - GP_KEPT_ARRAY];
     return NULL;
 }
 
-/* Memory of the pull pipeline, where the host encodes results. */
+/* Memory of the pull pipeline, where the host encodes results: always when a
+ * codec has a state. */
 static bool
 is_on_host(const gp_chunk *c, const gp_msg *m)
 {
+    if (m->pipeline == GP_KEPT_SELECT || m->pipeline == GP_KEPT_STATE)
+        return true;
     return !c->device->residual &&
            (m->pipeline == GP_KEPT_RESIDUAL || m->pipeline == GP_KEPT_VELOCITY);
 }

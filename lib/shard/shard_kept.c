@@ -24,15 +24,36 @@ gp_chunk_is_restored(const gp_chunk *c)
     return c->restored == c->info->count;
 }
 
-/* An array with an element for each of the chunk's, or NULL. */
+/* Of the pull pipeline. */
 static float *
-find_kept(gp_chunk *c, uint32_t which)
+find_remembered(gp_chunk *c, uint32_t which, uint64_t *count)
 {
-    const char *wanted = which == GP_KEPT_RESIDUAL ? "residual" : "velocity";
+    static const char *const names[GP_KEPT_COUNT] = {
+        [GP_KEPT_RESIDUAL] = "residual",
+        [GP_KEPT_VELOCITY] = "velocity",
+        [GP_KEPT_SELECT] = "selection_state",
+        [GP_KEPT_STATE] = "state",
+    };
     const char *name;
     float *values;
-    size_t count;
 
+    if (which >= GP_KEPT_COUNT || !names[which])
+        return NULL;
+    for (size_t i = 0;
+         (*count = gp_codec_memory_field(c->memory, i, &name, &values)) > 0;
+         i++)
+        if (strcmp(name, names[which]) == 0)
+            return values;
+    return NULL;
+}
+
+/* An array of *count numbers, or NULL. */
+static float *
+find_kept(gp_chunk *c, uint32_t which, uint64_t *count)
+{
+    float *values;
+
+    *count = c->info->count;
     if (c->rows)
         return NULL;
     if (c->device && (values = gp_chunk_device_kept(c, which)))
@@ -41,15 +62,9 @@ find_kept(gp_chunk *c, uint32_t which)
         return c->history;
     if (which == GP_KEPT_PARAMETERS)
         return gp_chunk_rounds(c) ? c->value : NULL;
-    if (which >= GP_KEPT_COUNT)
-        return NULL;
-    if (which >= GP_KEPT_ARRAY)
+    if (which >= GP_KEPT_ARRAY && which < GP_KEPT_ARRAYS_END)
         return c->array[which - GP_KEPT_ARRAY];
-    for (size_t i = 0;
-         (count = gp_codec_memory_field(c->memory, i, &name, &values)) > 0; i++)
-        if (count == c->info->count && strcmp(name, wanted) == 0)
-            return values;
-    return NULL;
+    return find_remembered(c, which, count);
 }
 
 /* The part that a message is about; NULL says why there is none. */
@@ -57,7 +72,8 @@ static float *
 find_part(gp_shard *s, gp_peer *peer, const gp_msg *m, gp_chunk **chunk)
 {
     gp_chunk *c = gp_shard_find_chunk(s, m->chunk);
-    float *values = c ? find_kept(c, m->pipeline) : NULL;
+    uint64_t count = 0;
+    float *values = c ? find_kept(c, m->pipeline, &count) : NULL;
     gp_status status = gp_push_check_sender(s, peer, m);
 
     if (status == GP_OK && peer->rank != 0 && !s->elastic)
@@ -67,10 +83,13 @@ find_part(gp_shard *s, gp_peer *peer, const gp_msg *m, gp_chunk **chunk)
                          m->pipeline);
     else if (status == GP_OK &&
              (m->elements == 0 || m->elements > GP_KEPT_PART ||
-              m->aux > c->info->count || m->elements > c->info->count - m->aux))
-        status = gp_fail(GP_ERR_PROTOCOL, "%llu elements from %llu of chunk %u",
-                         (unsigned long long)m->elements,
-                         (unsigned long long)m->aux, m->chunk);
+              m->aux > count || m->elements > count - m->aux))
+        status =
+            gp_fail(GP_ERR_PROTOCOL,
+                    "%llu numbers from %llu of the %llu that chunk %u "
+                    "keeps",
+                    (unsigned long long)m->elements, (unsigned long long)m->aux,
+                    (unsigned long long)count, m->chunk);
     if (status != GP_OK)
         return NULL;
     *chunk = c;

@@ -39,8 +39,10 @@ const char *const gp_updater_keys[GP_KEYS] = {"warmup", "step_size", "gamma",
 
 /* Names of what workers and codecs keep, beside which arrays are offered. */
 static const char *const taken[] = {
-    "residual",      "velocity",      "state",     "history",
-    "pull_residual", "pull_velocity", "parameters"};
+    "residual",      "velocity",   "selection_state",
+    "state",         "history",    "pull_residual",
+    "pull_velocity", "pull_state", "pull_selection_state",
+    "parameters"};
 
 const gp_updater_ops *
 gp_updater_at(size_t index)

@@ -56,16 +56,20 @@ enum gp_rest {
     GP_REST_COUNT = 3
 };
 
-/* What shards keep of a chunk between steps, with a number for each of its
- * elements; in gp_msg.pipeline. */
+/* What shards keep of a chunk between steps, in gp_msg.pipeline: a number for
+ * each of its elements, or as many as a codec of the pull pipeline needs for so
+ * many. */
 enum gp_kept {
     GP_KEPT_HISTORY = 0,    /* what pushed differences add up to */
     GP_KEPT_RESIDUAL = 1,   /* of the pull pipeline */
     GP_KEPT_VELOCITY = 2,   /* likewise */
     GP_KEPT_PARAMETERS = 3, /* where results are not all of them */
     GP_KEPT_ARRAY = 4,      /* the updater's first array of four */
-    GP_KEPT_COUNT = 8,
-    GP_KEPT_ROWS = 8 /* of a tensor of rows: records, see wire/rows.h */
+    GP_KEPT_ARRAYS_END = 8,
+    GP_KEPT_ROWS = 8,   /* of a tensor of rows: records, see wire/rows.h */
+    GP_KEPT_SELECT = 9, /* state of the pull pipeline's selection */
+    GP_KEPT_STATE = 10, /* of its array stage, such as factors */
+    GP_KEPT_COUNT = 11
 };
 
 /* Most bytes of an answer to PROBE. */

@@ -43,12 +43,44 @@ gp_kept_close(gp_tensor *t)
 static const char *
 name_of(const gp_tensor *t, int which)
 {
-    static const char *const names[] = {NULL, "pull_residual", "pull_velocity",
-                                        "parameters"};
+    static const char *const names[GP_KEPT_COUNT] = {
+        [GP_KEPT_RESIDUAL] = "pull_residual",
+        [GP_KEPT_VELOCITY] = "pull_velocity",
+        [GP_KEPT_PARAMETERS] = "parameters",
+        [GP_KEPT_SELECT] = "pull_selection_state",
+        [GP_KEPT_STATE] = "pull_state",
+    };
 
-    if (which >= GP_KEPT_ARRAY)
+    if (which >= GP_KEPT_ARRAY && which < GP_KEPT_ARRAYS_END)
         return t->updater.ops->arrays[which - GP_KEPT_ARRAY];
     return which == GP_KEPT_HISTORY ? t->worker->sum_name : names[which];
+}
+
+/* How many numbers shards keep of a chunk of so many elements. */
+static size_t
+count_of(const gp_tensor *t, int which, uint64_t elements)
+{
+    return which == GP_KEPT_SELECT || which == GP_KEPT_STATE
+               ? gp_memory_states(t->pull, which == GP_KEPT_SELECT,
+                                  (size_t)elements)
+               : (size_t)elements;
+}
+
+/* Also before there is a map: chunks of such tensors are as long as the
+ * configuration says (choose_chunk_bytes() in tensor.c). */
+uint64_t
+gp_kept_count(const gp_tensor *t, int which)
+{
+    const gp_worker *w = t->worker;
+    const gp_map_tensor cut = gp_tensor_cut(t);
+    uint64_t step, count = t->spec.count;
+
+    if (which != GP_KEPT_SELECT && which != GP_KEPT_STATE)
+        return count;
+    step =
+        gp_map_step(&cut, gp_config_size(w->config, "chunk_bytes"), w->shards);
+    return count / step * count_of(t, which, step) +
+           (count % step ? count_of(t, which, count % step) : 0);
 }
 
 /* Whether shards keep it, and this worker takes care of it. */
@@ -62,17 +94,24 @@ has(const gp_tensor *t, int which)
     if (which == GP_KEPT_PARAMETERS)
         return gp_updater_keeps(&t->updater) &&
                !(t->pull_direct && t->spec.dtype == GP_FP32);
+    if (which == GP_KEPT_SELECT || which == GP_KEPT_STATE)
+        return t->spec.rows == 0 && gp_kept_count(t, which) > 0;
+    if (which == GP_KEPT_ROWS)
+        return false; /* kept by rows_kept.c */
     if (which >= GP_KEPT_ARRAY)
         return t->updater.arrays >> (which - GP_KEPT_ARRAY) & 1;
     return gp_memory_will_have(t->pull, t->spec.feedback, fields[which]);
 }
 
 const char *
-gp_kept_name(const gp_tensor *t, size_t index)
+gp_kept_name(const gp_tensor *t, size_t index, uint64_t *count)
 {
-    for (int i = 0; i < GP_KEPT_COUNT; i++)
-        if (has(t, i) && index-- == 0)
-            return name_of(t, i);
+    for (int i = 0; i < GP_KEPT_COUNT; i++) {
+        if (!has(t, i) || index-- > 0)
+            continue;
+        *count = gp_kept_count(t, i);
+        return name_of(t, i);
+    }
     return NULL;
 }
 
@@ -85,10 +124,10 @@ gp_kept_find(const gp_tensor *t, const char *name)
     return -1;
 }
 
-/* A part of a chunk, and where it lies in the tensor. */
+/* A part of what is kept of a chunk, and where it lies in the tensor's. */
 typedef struct part {
     uint32_t chunk;
-    uint64_t offset; /* in the chunk */
+    uint64_t offset; /* in the chunk's */
     uint32_t count;
     float *values;
 } part;
@@ -289,17 +328,18 @@ exchange_all(gp_tensor *t, uint8_t type, int which, float *values)
     gp_status status = GP_OK;
 
     for (uint32_t i = 0; i < t->chunks; i++) {
-        const gp_chunk_info *info = &w->map.chunk[t->first + i];
+        uint64_t count = count_of(t, which, w->map.chunk[t->first + i].count);
 
-        for (uint64_t at = 0; status == GP_OK && at < info->count;) {
-            uint64_t left = info->count - at;
+        for (uint64_t at = 0; status == GP_OK && at < count;) {
+            uint64_t left = count - at;
             part p = {.chunk = t->first + i,
                       .offset = at,
                       .count = (uint32_t)GP_MIN(left, GP_KEPT_PART),
-                      .values = values + info->offset + at};
+                      .values = values};
 
             status = exchange(t, type, which, &p, NULL);
             at += p.count;
+            values += p.count;
         }
     }
     return status;
@@ -310,7 +350,7 @@ static bool
 save_own(gp_tensor *t, int which, float *values)
 {
     gp_worker *w = t->worker;
-    size_t bytes = t->spec.count * sizeof(float);
+    size_t bytes = gp_kept_count(t, which) * sizeof(float);
     bool own;
 
     gp_driver_hold(w->driver);
@@ -341,14 +381,15 @@ gp_kept_save(gp_tensor *t, int which, float *values)
 gp_status
 gp_kept_load(gp_tensor *t, int which, const float *values)
 {
-    size_t bytes = t->spec.count * sizeof(float);
+    uint64_t count = gp_kept_count(t, which);
+    size_t bytes = count * sizeof(float);
 
     if (atomic_load(&t->worker->phase) != PHASE_REGISTER)
         return gp_fail(GP_ERR_STATE,
                        "tensor '%.60s': state '%s' is the shards' and can be "
                        "loaded before the first operation only",
                        t->spec.name, name_of(t, which));
-    for (uint64_t i = 0; i < t->spec.count; i++)
+    for (uint64_t i = 0; i < count; i++)
         if (!isfinite(values[i]))
             return gp_fail(GP_ERR_INVALID,
                            "tensor '%.60s': element %llu of its state '%s' is "

@@ -166,8 +166,10 @@ gp_tensor_state(gp_tensor *t, size_t index, const char **name, uint64_t *count)
         fields++;
     gp_driver_release(t->worker->driver);
     if (fields <= index) {
-        has = gp_kept_name(t, index - fields);
-        elements = t->spec.count;
+        uint64_t kept = 0;
+
+        has = gp_kept_name(t, index - fields, &kept);
+        elements = (size_t)kept;
     } else {
         has = public_name(t, has);
     }
@@ -275,14 +277,6 @@ gp_memory_announce(gp_tensor *t)
                    "load both from one checkpoint, or neither",
                    t->spec.name, sum ? w->sum_name : w->history_name,
                    sum ? w->history_name : w->sum_name);
-}
-
-const char *
-gp_tensor_unsaved(const gp_tensor *t)
-{
-    return t && gp_memory_will_have(t->pull, t->spec.feedback, "state")
-               ? "what shards remember of the pull codec"
-               : NULL;
 }
 
 /* Whether shards have a part in a history, and so have to forget it too. */

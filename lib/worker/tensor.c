@@ -527,6 +527,15 @@ gp_worker_free_map(gp_worker *w)
     w->workspace = NULL;
 }
 
+gp_map_tensor
+gp_tensor_cut(const gp_tensor *t)
+{
+    return (gp_map_tensor){.count = t->spec.count,
+                           .columns = t->spec.columns,
+                           .wide = gp_codec_set_is_wide(&t->push, t->pull),
+                           .dealt = t->spec.rows > 0};
+}
+
 static gp_status
 build_map(gp_worker *w, const gp_tensor_list *list)
 {
@@ -536,15 +545,8 @@ build_map(gp_worker *w, const gp_tensor_list *list)
     if (!tensors)
         return gp_fail(GP_ERR_NO_MEMORY, "%u tensors", w->tensors);
     gp_worker_free_map(w); /* of an attempt that failed */
-    for (uint32_t i = 0; i < w->tensors; i++) {
-        const gp_tensor *t = w->tensor[i];
-
-        tensors[i] =
-            (gp_map_tensor){.count = t->spec.count,
-                            .columns = t->spec.columns,
-                            .wide = gp_codec_set_is_wide(&t->push, t->pull),
-                            .dealt = t->spec.rows > 0};
-    }
+    for (uint32_t i = 0; i < w->tensors; i++)
+        tensors[i] = gp_tensor_cut(w->tensor[i]);
     status = gp_map_build(tensors, w->tensors, list->chunk_bytes, w->shards,
                           list->weights, &w->map);
     free(tensors);

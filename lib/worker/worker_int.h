@@ -630,8 +630,10 @@ void gp_worker_free_norms(gp_worker *w);
 /* kept.c: what shards remember of a tensor, of which worker 0 takes care. */
 void gp_kept_open(gp_worker *w);
 void gp_kept_close(gp_tensor *t);
+/* Numbers that shards keep of the whole tensor, in the order of its chunks. */
+uint64_t gp_kept_count(const gp_tensor *t, int which);
 /* The index-th that this worker has; NULL beyond the last. */
-const char *gp_kept_name(const gp_tensor *t, size_t index);
+const char *gp_kept_name(const gp_tensor *t, size_t index, uint64_t *count);
 /* Which one has that name, or -1. */
 int gp_kept_find(const gp_tensor *t, const char *name);
 /* Without the driver held; these block. */
@@ -704,6 +706,8 @@ gp_status gp_tensor_add_rows(gp_worker *w, const gp_tensor_options *options,
 gp_status gp_worker_open_scratch(gp_worker *w, gp_conn *conn);
 void gp_worker_free_tensors(gp_worker *w);
 void gp_worker_free_map(gp_worker *w);
+/* What of a tensor decides where it is cut. */
+gp_map_tensor gp_tensor_cut(const gp_tensor *t);
 void gp_request_free(gp_request *request);
 
 #endif

@@ -151,14 +151,10 @@ resumed "the same" 2 --codec q8
 equals "the same settings say nothing" "$(cat "$err")" ""
 
 # What a checkpoint cannot have is said once.
-unsaved() { # WHAT WORDS
-    equals "$1: lines about it" "$(grep -c "checkpoints do not have" "$err")" 1
-    says "$1" "$err" "do not have $2 (layer0.weight): it begins anew"
-}
-first --pull-codec powersgd:rank=2
-unsaved "a pull codec is saved" "what shards remember of the pull codec"
-resumed "a pull codec goes on" 2 --pull-codec powersgd:rank=2
-unsaved "a pull codec goes on" "what shards remember of the pull codec"
+first --mode allreduce --codec topk:0.1
+equals "what is not saved: lines about it" \
+    "$(grep -c "checkpoints do not have" "$err")" 1
+says "what is not saved" "$err" "do not have what the codec of --mode allreduce"
 
 # What ef21 remembers is on workers and shards; pull codecs lose on shards.
 kept() { # OPTION...: a run with a stop is the run without
@@ -172,6 +168,7 @@ kept() { # OPTION...: a run with a stop is the run without
 }
 kept --codec ef21+topk:0.1
 kept --codec ef21+topk:0.1 --pull-codec topk:0.1 --workers 3
+kept --codec powersgd:rank=2 --pull-codec powersgd:rank=2
 first --codec ef21+topk:0.1
 resumed "ef21 of more workers" 2 --codec ef21+topk:0.1 --workers 3
 anew "ef21 of more workers" "3 of 3"

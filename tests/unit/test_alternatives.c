@@ -297,58 +297,6 @@ state_body(job *j, gp_worker *w, uint32_t rank)
     free(data);
 }
 
-/* What shards remember is told, and only that. */
-static void
-unsaved_body(job *j, gp_worker *w, uint32_t rank)
-{
-    static const struct {
-        const char *push, *pull, *words;
-    } cases[] = {
-        {"none", "none", NULL},
-        {"q4", "fp16", NULL},
-        {"dgc:0.01", "none", NULL},
-        {"ef21+topk:0.1", "none", NULL},
-        {"none", "topk:0.1", NULL},
-        {"none", "dgc:0.1", NULL},
-        {"none", "powersgd:rank=1", "what shards remember of the pull codec"},
-        {"ef21+topk:0.1", "powersgd:rank=1",
-         "what shards remember of the pull codec"},
-    };
-
-    (void)j;
-    (void)rank;
-    for (uint32_t i = 0; i < GP_COUNT_OF(cases); i++) {
-        gp_tensor_options o = GP_TENSOR_INIT;
-        char name[16];
-        const char *words;
-        gp_tensor *t;
-
-        snprintf(name, sizeof(name), "t%u", i);
-        o.name = name;
-        o.count = 4096;
-        o.columns = 64;
-        o.codec = cases[i].push;
-        o.pull_codec = cases[i].pull;
-        o.updater = "mean";
-        job_check(gp_tensor_register(w, &o, &t));
-        words = gp_tensor_unsaved(t);
-        job_require(!words == !cases[i].words, "%s", name);
-        job_require(!words || strcmp(words, cases[i].words) == 0, "%s", words);
-    }
-    job_require(!gp_tensor_unsaved(NULL));
-}
-
-static void
-unsaved_states_are_told(void **state)
-{
-    job j = {
-        .transport = "loop", .workers = 1, .shards = 1, .body = unsaved_body};
-
-    (void)state;
-    (void)run_job(&j);
-    assert_int_equal(j.created[0], GP_OK);
-}
-
 static void
 states_have_names(void **state)
 {
@@ -369,7 +317,6 @@ main(void)
         cmocka_unit_test(every_step_may_choose),
         cmocka_unit_test(steps_may_overlap),
         cmocka_unit_test(states_have_names),
-        cmocka_unit_test(unsaved_states_are_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -237,6 +237,16 @@ pull_codecs_go_on(void **state)
     compare("topk:0.05", "ef:decay=0.5+q4", true, 2);
 }
 
+/* Factors of low rank; the last chunk is too short for any. */
+static void
+pull_states_go_on(void **state)
+{
+    (void)state;
+    compare("none", "powersgd:rank=2", false, 2);
+    compare("powersgd:rank=1", "ef+powersgd:rank=3,factors=fp16", true, 2);
+    compare("ef21+topk:0.1", "momentum+powersgd:rank=1", false, 2);
+}
+
 /* With all arrays, and the schedule. */
 static void
 optimizers_go_on(void **state)
@@ -739,6 +749,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ef21_goes_on),
         cmocka_unit_test(pull_codecs_go_on),
+        cmocka_unit_test(pull_states_go_on),
         cmocka_unit_test(optimizers_go_on),
         cmocka_unit_test(rounded_parameters_go_on),
         cmocka_unit_test(arriving_modes_go_on),
