@@ -8,6 +8,7 @@
 #include "safetensors.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -224,6 +225,48 @@ parse_header(const uint8_t *bytes, size_t length, const char *name,
     return GP_OK;
 }
 
+/* Its digits are nowhere else: in texts quotes have a backslash before them. */
+static const uint8_t *
+find_checksum(const uint8_t *bytes, size_t header)
+{
+    static const char prefix[] = GT_ST_CHECKSUM_PREFIX;
+    const uint8_t *at = memmem(bytes + 8, header, prefix, sizeof(prefix) - 1);
+    size_t left;
+
+    if (!at)
+        return NULL;
+    at += sizeof(prefix) - 1;
+    left = (size_t)(bytes + 8 + header - at);
+    return left > GT_ST_CHECKSUM_DIGITS ? at : NULL;
+}
+
+static gp_status
+check_sum(const uint8_t *bytes, size_t length, size_t header,
+          const gt_st_file *file)
+{
+    const char *had = gt_st_metadata(file, GT_ST_CHECKSUM);
+    const uint8_t *digits = find_checksum(bytes, header);
+    char has[32] = "no checksum that can be found";
+    uint32_t crc;
+
+    if (!had)
+        return GP_OK;
+    if (digits) {
+        crc = gp_crc32c(0, bytes, (size_t)(digits - bytes));
+        crc = gp_crc32c(crc, "00000000", GT_ST_CHECKSUM_DIGITS);
+        digits += GT_ST_CHECKSUM_DIGITS;
+        crc = gp_crc32c(crc, digits, length - (size_t)(digits - bytes));
+        snprintf(has, sizeof(has), "crc32c:%08x", crc);
+        if (strcmp(has, had) == 0)
+            return GP_OK;
+    }
+    return gt_fail(GP_ERR_CORRUPT,
+                   "%s: its checksum is %.32s, its bytes have %s: damaged; "
+                   "copy it again (a program that has changed it must take "
+                   "'" GT_ST_CHECKSUM "' out of its __metadata__)",
+                   file->name, had, has);
+}
+
 gp_status
 gt_st_parse(const uint8_t *bytes, size_t length, const char *name,
             gt_st_file *out)
@@ -236,6 +279,8 @@ gt_st_parse(const uint8_t *bytes, size_t length, const char *name,
         status = read_entries(&file);
     if (status == GP_OK)
         status = check_layout(&file, length - 8 - header);
+    if (status == GP_OK)
+        status = check_sum(bytes, length, header, &file);
     if (status != GP_OK) {
         gt_st_free(&file);
         return status;

@@ -31,8 +31,9 @@ typedef struct gt_st_file {
     const char *name;    /* borrowed; for messages */
 } gt_st_file;
 
-/* Checks everything; `bytes` and `name` are borrowed until the file is freed.
- * GP_ERR_CORRUPT, GP_ERR_TOO_LARGE, GP_ERR_NO_MEMORY. */
+/* Checks everything, also the checksum of a file that has one; `bytes` and
+ * `name` are borrowed until the file is freed. GP_ERR_CORRUPT,
+ * GP_ERR_TOO_LARGE, GP_ERR_NO_MEMORY. */
 gp_status gt_st_parse(const uint8_t *bytes, size_t length, const char *name,
                       gt_st_file *out);
 void gt_st_free(gt_st_file *file);
@@ -41,6 +42,12 @@ void gt_st_free(gt_st_file *file);
  * GP_ERR_MISMATCH. */
 gp_status gt_st_read(const gt_st_file *file, const char *name,
                      const uint64_t *shape, size_t dims, float *out);
+
+/* In __metadata__ of files written here: CRC32C of the whole file with zeros in
+ * place of its digits. */
+#define GT_ST_CHECKSUM        "checksum"
+#define GT_ST_CHECKSUM_PREFIX "\"" GT_ST_CHECKSUM "\":\"crc32c:"
+#define GT_ST_CHECKSUM_DIGITS 8u
 
 /* A string of __metadata__, or NULL. */
 const char *gt_st_metadata(const gt_st_file *file, const char *key);
@@ -58,7 +65,7 @@ typedef struct gt_st_text {
     char value[128];
 } gt_st_text;
 
-/* Replaces `path` atomically (atomic_file.h). */
+/* Replaces `path` atomically (atomic_file.h). The checksum is added. */
 gp_status gt_st_write(const char *path, const gt_st_item *items, size_t count,
                       const gt_st_text *texts, size_t text_count);
 

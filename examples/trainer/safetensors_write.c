@@ -6,6 +6,7 @@
  * on the machines this is built for.
  */
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,8 @@ make_header(const gt_st_item *items, size_t count, const gt_st_text *texts,
     char *text, *padded = NULL;
     size_t n;
 
+    json_object_set_new(metadata, GT_ST_CHECKSUM,
+                        json_string("crc32c:00000000"));
     for (size_t i = 0; i < text_count; i++)
         json_object_set_new(metadata, texts[i].key,
                             json_string(texts[i].value));
@@ -67,6 +70,22 @@ make_header(const gt_st_item *items, size_t count, const gt_st_text *texts,
     }
     free(text);
     return padded;
+}
+
+/* Until here its digits are zeros. */
+static void
+put_checksum(char *header, size_t length, const struct iovec *parts,
+             size_t count)
+{
+    static const char prefix[] = GT_ST_CHECKSUM_PREFIX;
+    char *at = memmem(header, length, prefix, sizeof(prefix) - 1);
+    char digits[GT_ST_CHECKSUM_DIGITS + 1];
+    uint32_t crc = 0;
+
+    for (size_t i = 0; i < count; i++)
+        crc = gp_crc32c(crc, parts[i].iov_base, parts[i].iov_len);
+    snprintf(digits, sizeof(digits), "%08x", crc);
+    memcpy(at + sizeof(prefix) - 1, digits, GT_ST_CHECKSUM_DIGITS);
 }
 
 gp_status
@@ -91,6 +110,7 @@ gt_st_write(const char *path, const gt_st_item *items, size_t count,
     for (size_t i = 0; i < count; i++)
         parts[i + 2] = (struct iovec){(void *)(uintptr_t)items[i].values,
                                       (size_t)item_bytes(&items[i])};
+    put_checksum(header, length, parts, count + 2);
     status = gt_atomic_write(path, parts, count + 2);
     free(header);
     free(parts);

@@ -389,6 +389,115 @@ resume_checks_what_it_finds(void **state)
     refuses_resume(&more, GP_ERR_CORRUPT, "does not name a checkpoint");
 }
 
+static size_t
+read_whole(const char *name, uint8_t *out, size_t room)
+{
+    FILE *file = fopen(in_folder(name), "rbe");
+    size_t size;
+
+    assert_non_null(file);
+    size = fread(out, 1, room, file);
+    assert_true(size > 0 && size < room);
+    fclose(file);
+    return size;
+}
+
+static void
+write_whole(const char *name, const uint8_t *bytes, size_t size)
+{
+    FILE *file = fopen(in_folder(name), "wbe");
+
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
+    assert_int_equal(fclose(file), 0);
+}
+
+#define SMALL COMMON, "--epochs", "2", "--hidden", "2", "--optimizer", "sgd"
+
+static void
+refuses_file(gt_trainer *t, const char *text)
+{
+    assert_int_equal(gt_checkpoint_load(t), GP_ERR_CORRUPT);
+    if (!strstr(gt_last_error(), text))
+        fail_msg("'%s' is not in '%s'", text, gt_last_error());
+}
+
+/* One bit of every byte, and every length. */
+static void
+damaged_checkpoints_are_refused(void **state)
+{
+    gt_options o = OPTIONS(SMALL);
+    static const char name[] = "epoch-000002.safetensors";
+    static uint8_t bytes[1 << 16];
+    gt_trainer t;
+    uint64_t steps;
+    char hex[65];
+    size_t size;
+
+    (void)state;
+    train(&o, hex, &steps);
+    size = read_whole(name, bytes, sizeof(bytes));
+    assert_int_equal(gt_trainer_create(&o, false, &t), GP_OK);
+    assert_int_equal(gt_checkpoint_load(&t), GP_OK);
+    for (size_t i = 0; i < size; i++) {
+        bytes[i] ^= (uint8_t)(1u << i % 8);
+        write_whole(name, bytes, size);
+        refuses_file(&t, name);
+        bytes[i] ^= (uint8_t)(1u << i % 8);
+    }
+    write_whole(name, bytes, size);
+    for (size_t i = size; i-- > 0;) {
+        assert_int_equal(truncate(in_folder(name), (off_t)i), 0);
+        refuses_file(&t, name);
+    }
+    refuses_file(&t, "or go on from the checkpoint before: write epoch-000001");
+    assert_int_equal(unlink(in_folder("epoch-000001.safetensors")), 0);
+    assert_int_equal(gt_checkpoint_load(&t), GP_ERR_CORRUPT);
+    assert_null(strstr(gt_last_error(), "before"));
+    gt_trainer_free(&t);
+}
+
+static void
+replace(uint8_t *bytes, size_t size, const char *from, const char *to)
+{
+    uint8_t *at = memmem(bytes, size, from, strlen(from));
+
+    assert_non_null(at);
+    assert_int_equal(strlen(from), strlen(to));
+    memcpy(at, to, strlen(to));
+}
+
+/* As before there was one; and what another program leaves of it. */
+static void
+checksums_are_of_newer_files(void **state)
+{
+    gt_options o = OPTIONS(SMALL);
+    static const char name[] = "epoch-000002.safetensors";
+    static uint8_t bytes[1 << 16];
+    gt_trainer t;
+    uint64_t steps;
+    char hex[65];
+    size_t size;
+
+    (void)state;
+    train(&o, hex, &steps);
+    size = read_whole(name, bytes, sizeof(bytes));
+    assert_int_equal(gt_trainer_create(&o, false, &t), GP_OK);
+    replace(bytes, size, "\"checksum\":\"crc32c:", "\"checksum\" : \"crc32");
+    write_whole(name, bytes, size);
+    refuses_file(&t, "no checksum that can be found");
+    replace(bytes, size, "\"checksum\" ", "\"whatever\" ");
+    write_whole(name, bytes, size);
+    refuses_file(&t, "has no 'checksum'");
+    replace(bytes, size, "gradpush.checkpoint/2", "gradpush.checkpoint/1");
+    write_whole(name, bytes, size);
+    assert_int_equal(gt_checkpoint_load(&t), GP_OK);
+    replace(bytes, size, "gradpush.checkpoint/1", "gradpush.checkpoint/3");
+    write_whole(name, bytes, size);
+    refuses_file(&t, "is not the gradpush.checkpoint/2 checkpoint of epoch 2");
+    gt_trainer_free(&t);
+}
+
 #define IN_FOLDER(test) \
     cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
 
@@ -403,6 +512,8 @@ main(void)
         IN_FOLDER(a_full_disk_is_told),
         IN_FOLDER(a_resumed_run_ends_the_same),
         IN_FOLDER(resume_checks_what_it_finds),
+        IN_FOLDER(damaged_checkpoints_are_refused),
+        IN_FOLDER(checksums_are_of_newer_files),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
