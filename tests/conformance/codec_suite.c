@@ -12,6 +12,7 @@
 
 #include "compress/codec_internal.h"
 #include "tests/conformance/pipelines.h"
+#include "tests/rounds.h"
 
 static void
 print_line(void *user, const char *line)
@@ -42,7 +43,7 @@ gp_codec_suite_matrix(const gp_codec_claim *claim, size_t columns)
                              */
     options.levels = GP_SIMD_LEVELS;
     options.use_level = use_level;
-    options.thorough = 1;
+    options.thorough = GP_ROUNDS(1, 0);
 #endif
     failures =
         gp_conformance_codec(claim->pipeline, &options, print_line, NULL);

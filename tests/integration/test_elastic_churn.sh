@@ -24,16 +24,16 @@ churn() {
     fi
     [ "$status" = "$expected" ] || fail "$what: status $status, not $expected"
 }
-small=(-- --hidden 32 --lr 0.05)
+small=(-- --hidden 32 --lr 0.2)
 
 churn "an unknown option" 2 --round 3
 says "an unknown option" "$err" "--round"
 churn "more than there are" 2 --workers 2 --min 3 "${small[@]}"
 churn "in step, at least two" 0 --rounds "${CHURN_ROUNDS:-6}" --min 2 \
-    --workers 3 --data digits --epochs 300 "${small[@]}"
+    --workers 3 --data digits --epochs 100 "${small[@]}"
 says "in step, at least two" "$out" '"hangs": 0, "failures": 0'
 churn "apart, and in rounds" 0 --rounds "${CHURN_ROUNDS:-4}" --workers 3 \
-    --modes "ssp:2 local:4" --data digits --epochs 300 "${small[@]}"
+    --modes "ssp:2 local:4" --data digits --epochs 100 "${small[@]}"
 says "apart, and in rounds" "$out" '"mode": "local:4"'
 # Who waits for others can be told to go.
 (

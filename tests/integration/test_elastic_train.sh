@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # gradpush-train with workers that are killed at random and come back: it ends
 # as accurate as without that. ELASTIC_ROUNDS says how often at most, and
-# ELASTIC_EPOCHS for how long: 100 kills take some 80,000.
+# ELASTIC_EPOCHS for how long: 100 kills take some 80,000. Under a sanitizer an
+# epoch takes longer, and fewer are time enough.
 . "$(dirname "$0")/cli_lib.sh"
 trainer=${BUILD_DIR:-$1}/bin/gradpush-train
 if [ ! -x "$trainer" ]; then
@@ -10,13 +11,15 @@ if [ ! -x "$trainer" ]; then
     exit 77
 fi
 rounds=${ELASTIC_ROUNDS:-5}
+epochs=${ELASTIC_EPOCHS:-$((600 + 60 * rounds))}
+[ -z "${SANITIZE:-}" ] || epochs=${ELASTIC_EPOCHS:-$((100 + 30 * rounds))}
 RANDOM=7
 
 train() { # REPORT OPTION...
     local report=$1
     shift
     exec "$trainer" --workers 3 --shards 2 --hidden 32 --json "$report" \
-        --epochs "${ELASTIC_EPOCHS:-$((600 + 60 * rounds))}" "$@"
+        --epochs "$epochs" --lr 0.2 "$@"
 }
 accuracy() { # REPORT
     sed -n '/"final"/,$s/.*"test_accuracy": \([^,]*\).*/\1/p' "$1"

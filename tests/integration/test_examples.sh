@@ -76,7 +76,9 @@ checks=$((checks + 1))
     fail "07: recall ${recall:-none} %, loss 0.${loss:-none}"
 quiet 07
 same=$(cat "$out")
-for shards in 1 4 0; do
+counts="1 4 0"
+[ -z "${SANITIZE:-}" ] || counts=0 # each takes seconds there
+for shards in $counts; do
     run "07 with $shards shards" 0 run -w 2 -s "$shards" -- "$bin/07_embeddings"
     equals "07 with $shards shards" "$(cat "$out")" "$same"
 done

@@ -133,10 +133,12 @@ init_model(job *j, gp_tensor **t, const model *m, slab *out, uint32_t rank)
         job_check(gp_broadcast(t[k], values, k % j->workers, &r[k]));
     }
     job_check(gp_wait_all(r, TENSORS, -1));
-    for (uint32_t k = 0; k < TENSORS; k++)
+    for (uint32_t k = 0; k < TENSORS; k++) {
+        const float *values = out->values + offset_of(k, m->place);
+
         for (uint64_t i = 0; i < count_of(k); i++)
-            job_require(out->values[offset_of(k, m->place) + i] ==
-                        (float)k + (float)i);
+            job_require(values[i] == (float)k + (float)i);
+    }
 }
 
 static void

@@ -21,9 +21,10 @@
 #include <cmocka.h>
 
 #include "job_harness.h"
+#include "tests/rounds.h"
 #include "tests/sim/sim.h"
 
-#define TENSORS 161u
+#define TENSORS GP_ROUNDS(161u, 81u)
 #define STEPS   3u
 #define WORKERS 2u
 #define SHARDS  8u
@@ -84,9 +85,12 @@ give_parameters(gp_tensor **t, float *params, uint32_t rank)
         job_check(gp_broadcast(t[k], values, k % WORKERS, &r[k]));
     }
     job_check(gp_wait_all(r, TENSORS, -1));
-    for (uint32_t k = 0; k < TENSORS; k++)
+    for (uint32_t k = 0; k < TENSORS; k++) {
+        const float *values = params + offset_of(k);
+
         for (uint64_t i = 0; i < count_of(k); i++)
-            job_require(params[offset_of(k) + i] == job_value(9, k, 0, i));
+            job_require(values[i] == job_value(9, k, 0, i));
+    }
 }
 
 static void
@@ -103,11 +107,14 @@ make_step(const plan *p, gp_tensor **t, float *grads, uint32_t rank,
         job_check(gp_push_pull(t[k], grad, grad, &r[k]));
     }
     job_check(gp_wait_all(r, TENSORS, -1));
-    for (uint32_t k = 0; k < TENSORS && !p->codec; k++)
+    for (uint32_t k = 0; k < TENSORS && !p->codec; k++) {
+        const float *sum = grads + offset_of(k);
+
         for (uint64_t i = 0; i < count_of(k); i++)
-            job_require(grads[offset_of(k) + i] ==
+            job_require(sum[i] ==
                             job_value(0, k, step, i) + job_value(1, k, step, i),
                         "rank %u tensor %u [%u]", rank, k, (unsigned)i);
+    }
 }
 
 /* Shards opened their domains first. */
@@ -233,7 +240,7 @@ with_codecs(void **state)
         {"q8", "fp16"}, {"q8", "none"}, {"none", "fp16"}};
 
     (void)state;
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < GP_ROUNDS(3, 1); i++)
         for (int registers = 0; registers < 2; registers++) {
             plan p = {.registers = registers,
                       .codec = codecs[i][0],
@@ -262,7 +269,7 @@ static void
 many_peers(void **state)
 {
     gp_sim_options fabric = {.seed = 5, .ignore_buffers = true};
-    plan p = {.registers = true, .shards = 64, .each = 3};
+    plan p = {.registers = true, .shards = GP_ROUNDS(64, 24), .each = 3};
     plan coded = p;
 
     (void)state;
