@@ -6,6 +6,7 @@
 #
 # Installs the packages that are missing (as root or through sudo), then builds
 # and tests in stages, each in build/STAGE; the table below says what they are.
+# Builds go ahead of the stages, with what tests leave of the processors.
 # The last line is the sum over all stages; the exit status is 0 when nothing
 # failed, 1 when something did, 2 for wrong usage.
 #
@@ -14,7 +15,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-stages=(release install style sanitize tsan fuzz clang no-verbs minimal rdma)
+stages=(release install style rdma sanitize tsan fuzz clang no-verbs minimal)
 quick=(release install style)
 declare -A text=(
     [release]="gcc, everything that is found: all tests"
@@ -22,15 +23,15 @@ declare -A text=(
     [style]="format, dependencies, sizes, exported symbols, words"
     [sanitize]="AddressSanitizer and UndefinedBehaviorSanitizer"
     [tsan]="ThreadSanitizer"
-    [fuzz]="libFuzzer on every decoder, at most 3 minutes in all"
+    [fuzz]="libFuzzer on every decoder, at most 2 minutes in all"
     [clang]="clang, without CUDA: no warnings, unit and conformance tests"
-    [no-verbs]="without libibverbs: builds, unit tests"
+    [no-verbs]="without libibverbs, nor optimization: builds, unit tests"
     [minimal]="without anything optional: builds, unit and conformance tests"
     [rdma]="verbs over soft-RoCE, in virtual machines, at most 6 minutes"
 )
 
 usage() {
-    sed -n '3,14s/^# \{0,1\}//p' "$0"
+    sed -n '3,15s/^# \{0,1\}//p' "$0"
     exit "$1"
 }
 
@@ -68,7 +69,8 @@ passed=0 failed=0 skipped=0
 table=()
 left_out=() # cases of programs that ran
 export UBSAN_OPTIONS=print_stacktrace=1
-export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+# By default each process with threads sleeps a second before it exits.
+export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:atexit_sleep_ms=0
 export CTEST_OUTPUT_ON_FAILURE=1 CLICOLOR=0
 export CC=${CC:-gcc}
 
@@ -88,14 +90,51 @@ fail_stage() {
     table+=("$(printf '%-9s  %s failed' "$1" "$2")")
 }
 
-# build STAGE PRESET [cmake option...]
+# preset_of STAGE: what it builds.
+preset_of() {
+    case $1 in
+    install | style | rdma) echo release ;;
+    *) echo "$1" ;;
+    esac
+}
+
+# build_ahead STAGE...: builds what they test, one after another, below the
+# tests' priority. build/logs/PRESET.built is there when that has ended, and
+# says how.
+build_ahead() {
+    local stage preset options child
+    # A group of processes for each, so that all of it can be ended; not a
+    # session, because priorities are of a session.
+    set -m
+    child=
+    trap '[ -z "$child" ] || kill -- "-$child"; exit 1' TERM
+    for stage; do
+        preset=$(preset_of "$stage")
+        [ -e "$logs/$preset.built" ] && continue
+        kill -0 $$ || exit 1
+        options=(-j "$jobs")
+        [ "$stage" = fuzz ] && options+=(--target gp_fuzz)
+        nice -n 19 bash -c 'cmake --preset "$1" &&
+            exec cmake --build "build/$1" "${@:2}"' \
+            build "$preset" "${options[@]}" \
+            >"$logs/$preset.build.log" 2>&1 </dev/null &
+        child=$!
+        wait "$child"
+        echo $? >"$logs/$preset.built.new"
+        child=
+        mv "$logs/$preset.built.new" "$logs/$preset.built"
+    done
+}
+
+# build STAGE: waits until it is built.
 build() {
-    local log=$logs/$1.build.log
-    {
-        cmake --preset "$2" &&
-            cmake --build "build/$2" -j "$jobs" "${@:3}"
-    } >"$log" 2>&1 </dev/null && return 0
-    fail_stage "$1" build "$log"
+    local preset
+    preset=$(preset_of "$1")
+    while [ ! -e "$logs/$preset.built" ] && kill -0 "$builder" 2>/dev/null; do
+        sleep 0.1
+    done
+    [ "$(cat "$logs/$preset.built" 2>&1)" = 0 ] && return
+    fail_stage "$1" build "$logs/$preset.build.log"
     return 1
 }
 
@@ -165,78 +204,91 @@ check_lab() {
         rdma "$p" "$f" "$s")")
 }
 
+# why_not STAGE: why it cannot be run here, if so.
+why_not() {
+    case $1 in
+    tsan)
+        [ "$tsan" = yes ] ||
+            echo "no program runs under ThreadSanitizer here"
+        ;;
+    fuzz | clang)
+        command -v clang >/dev/null || echo "clang is not installed"
+        ;;
+    esac
+}
+
 # Newer kernels place mappings where this ThreadSanitizer cannot have them;
 # setarch -R puts them back where that is allowed.
 probe_tsan() {
     local probe=build/logs/probe_tsan
     echo 'int main(void) { return 0; }' >"$probe.c"
     gcc -fsanitize=thread "$probe.c" -o "$probe" >"$probe.log" 2>&1 || return 1
-    wrap=()
     "$probe" >>"$probe.log" 2>&1 && return 0
-    wrap=(setarch "$(uname -m)" -R)
-    "${wrap[@]}" "$probe" >>"$probe.log" 2>&1
+    tsan_wrap=(setarch "$(uname -m)" -R)
+    "${tsan_wrap[@]}" "$probe" >>"$probe.log" 2>&1
 }
 
 # Seconds for each target: 10 with a processor of its own.
 fuzz_seconds() {
     local targets=(tests/fuzz/fuzz_*.c) each most=$((10 * test_jobs / jobs))
-    each=$((180 * test_jobs / ${#targets[@]}))
+    each=$((120 * test_jobs / ${#targets[@]}))
     echo $((each < most ? each : most))
 }
 
+# What no optional part has a say in is tested by the stages release and clang.
+common='conformance/test_codec_(quant|sparse|stochastic|sums|rewritten)'
+
 run_stage() {
+    local labels='unit|conformance|integration'
     case $1 in
-    release)
-        build release release && check release release -LE 'style|install'
-        ;;
-    install | style)
-        build "$1" release && check "$1" release -L "$1"
-        ;;
+    release) check release release -LE 'style|install' ;;
+    install | style) check "$1" release -L "$1" ;;
     sanitize)
-        build sanitize sanitize &&
-            check sanitize sanitize -L 'unit|conformance|integration|fuzz'
+        # The stage fuzz replays the corpora under the same sanitizers.
+        command -v clang >/dev/null || labels+='|fuzz'
+        check sanitize sanitize -L "$labels"
         ;;
     tsan)
-        if ! probe_tsan; then
-            skip_stage tsan "no program runs under ThreadSanitizer here"
-        else
-            # Programs about codecs alone start no thread; jobs put codecs
-            # into several.
-            local codecs='codec_[a-ik-z]|rans|philox|reduce|zeros|index|topk'
-            build tsan tsan && check tsan tsan \
-                -L 'unit|conformance|integration' \
-                -E "unit/test_($codecs)|conformance/test_(example_)?codec"
-        fi
+        # Programs about codecs alone start no thread; jobs put codecs
+        # into several.
+        local codecs='codec_[a-ik-z]|rans|philox|reduce|zeros|index|topk'
+        wrap=("${tsan_wrap[@]}")
+        check tsan tsan -L "$labels" \
+            -E "unit/test_($codecs)|conformance/test_(example_)?codec"
         wrap=()
         ;;
     fuzz)
-        if ! command -v clang >/dev/null; then
-            skip_stage fuzz "clang is not installed"
-        else
-            export FUZZ_SECONDS=${FUZZ_SECONDS:-$(fuzz_seconds)}
-            build fuzz fuzz --target gp_fuzz && check fuzz fuzz -L fuzz
-        fi
+        export FUZZ_SECONDS=${FUZZ_SECONDS:-$(fuzz_seconds)}
+        check fuzz fuzz -L fuzz
         ;;
-    clang)
-        if ! command -v clang >/dev/null; then
-            skip_stage clang "clang is not installed"
-        else
-            build clang clang && check clang clang -L 'unit|conformance'
-        fi
-        ;;
-    rdma) build release release && check_lab ;;
-    minimal) build minimal minimal &&
-        check minimal minimal -L 'unit|conformance' ;;
-    *) build "$1" "$1" && check "$1" "$1" -L unit ;;
+    clang) check clang clang -L 'unit|conformance' ;;
+    minimal) check minimal minimal -L 'unit|conformance' -E "$common" ;;
+    no-verbs) check no-verbs no-verbs -L unit ;;
+    rdma) check_lab ;;
     esac
 }
 
 bash tools/packages.sh test || exit 1
 mkdir -p "$logs"
+rm -f "$logs"/*.built
+tsan=no tsan_wrap=()
+probe_tsan && tsan=yes
+able=()
+for stage in "${chosen[@]}"; do
+    [ -n "$(why_not "$stage")" ] || able+=("$stage")
+done
+build_ahead "${able[@]}" &
+builder=$!
+trap 'kill "$builder" 2>/dev/null; wait "$builder"' EXIT
 for stage in "${chosen[@]}"; do
     echo "== $stage: ${text[$stage]}"
     start=$SECONDS
-    run_stage "$stage"
+    reason=$(why_not "$stage")
+    if [ -n "$reason" ]; then
+        skip_stage "$stage" "$reason"
+    else
+        build "$stage" && run_stage "$stage"
+    fi
     table[-1]+=" ($((SECONDS - start)) s)"
 done
 
