@@ -36,7 +36,8 @@
 #define GP_MESSAGE_SLOTS  16u         /* of the longest */
 #define GP_INTO_LEAST     65536u      /* shorter hops go through slots */
 #define GP_DIRECT_LEAST   262144u
-#define GP_RETURN_AT      8u /* small slots that are given back at once */
+#define GP_DIRECT_TWO     524288u /* of two members: nobody passes it on */
+#define GP_RETURN_AT      8u      /* small slots that are given back at once */
 #define GP_STRANGERS_MAX  64u
 #define GP_STALL_NS       1000000000u
 #define GP_UNIT           4096u /* offsets of pieces are multiples */
@@ -359,9 +360,9 @@ void gp_points_clear(gp_member *m);
 /* Pieces that go straight into memory are multiples of this, so that a hop has
  * at most 64 of them. */
 static inline uint64_t
-gp_direct_unit(uint64_t bytes)
+gp_direct_unit(const gp_group *g, uint64_t bytes)
 {
-    uint64_t least = GP_DIRECT_LEAST;
+    uint64_t least = g->size == 2 ? GP_DIRECT_TWO : GP_DIRECT_LEAST;
 
     return GP_MAX((bytes / 64 + least - 1) / least * least, least);
 }

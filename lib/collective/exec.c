@@ -254,7 +254,7 @@ next_piece(const gp_collective *c, const gp_hop *hop, const gp_member *m,
     uint64_t base, limit = limit_of(c, hop);
     uint64_t most = piece_bytes(hop, m);
     uint64_t left = limit - GP_MIN(limit, hop->done);
-    uint64_t unit = gp_direct_unit(hop->bytes);
+    uint64_t unit = gp_direct_unit(c->group, hop->bytes);
 
     *direct = false;
     if (hop->coded) {
@@ -360,9 +360,9 @@ local_coded(gp_collective *c, gp_hop *hop)
 
 /* Pieces that came straight to their place, once they follow on. */
 static int
-advance_direct(gp_hop *hop)
+advance_direct(const gp_group *g, gp_hop *hop)
 {
-    uint64_t unit = gp_direct_unit(hop->bytes);
+    uint64_t unit = gp_direct_unit(g, hop->bytes);
     int moved = 0;
 
     while (hop->done < hop->bytes && hop->done % unit == 0 &&
@@ -385,7 +385,7 @@ receive_hop(gp_collective *c, gp_hop *hop)
         gp_arrival *a;
 
         if (!hop->coded)
-            done += advance_direct(hop);
+            done += advance_direct(c->group, hop);
         if (hop->done == hop->bytes || hop->done >= limit_of(c, hop))
             break;
         a = gp_landing_take(m, c->seq, hop->tag, hop->done);
@@ -503,7 +503,7 @@ gp_exec_direct(gp_member *m, const gp_msg *msg)
     if (!hop || hop->coded || offset >= hop->bytes ||
         !gp_check_fits(c, hop, m, msg))
         return;
-    unit = gp_direct_unit(hop->bytes);
+    unit = gp_direct_unit(c->group, hop->bytes);
     if (offset % unit || msg->payload != GP_MIN(unit, hop->bytes - offset))
         return;
     hop->arrived |= 1ull << offset / unit;
