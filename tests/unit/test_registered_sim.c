@@ -269,7 +269,7 @@ static void
 many_peers(void **state)
 {
     gp_sim_options fabric = {.seed = 5, .ignore_buffers = true};
-    plan p = {.registers = true, .shards = GP_ROUNDS(64, 24), .each = 3};
+    plan p = {.registers = true, .shards = 64, .each = 3};
     plan coded = p;
 
     (void)state;
