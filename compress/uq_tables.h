@@ -14,7 +14,11 @@
 #define GP_UQ_SHAPES  133
 #define GP_UQ_NUMBERS 3251
 
+/* What the tables are made of: devices have them once more. */
+#ifndef GP_UQ_TABLE
+#define GP_UQ_TABLE const
 extern const uint16_t gp_uq_begins[GP_UQ_SHAPES + 1];
 extern const uint16_t gp_uq_frequencies[GP_UQ_NUMBERS];
+#endif
 
 #endif

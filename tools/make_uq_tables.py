@@ -104,6 +104,6 @@ def array(head, numbers):
     print(line + "\n};")
 
 
-array("const uint16_t gp_uq_begins[GP_UQ_SHAPES + 1] = {", begins)
-array("const uint16_t gp_uq_frequencies[GP_UQ_NUMBERS] = {", flat)
+array("GP_UQ_TABLE uint16_t gp_uq_begins[GP_UQ_SHAPES + 1] = {", begins)
+array("GP_UQ_TABLE uint16_t gp_uq_frequencies[GP_UQ_NUMBERS] = {", flat)
 print(f"{len(tables)} shapes, {len(flat)} numbers", file=sys.stderr)

@@ -325,6 +325,69 @@ plan_terngrad(const gp_pipeline *p, gp_coder_plan *plan)
                        1 | (v[2] != 0 ? LEVELS_CENTRED : 0), v[0]);
 }
 
+/* ---- uq ---- */
+
+/* uq.cu: a section, and what is kept of one; of a part. */
+#define UQ_TILE    4096u
+#define UQ_STATE   8192u
+#define UQ_SECTION 32u
+
+/* Codes of a byte, and words of two or escapes of four. */
+static size_t
+uq_space(const gp_pipeline *p, size_t count)
+{
+    (void)p;
+    return UQ_STATE + UQ_SECTION * (count / UQ_TILE + 1) + 5 * count + 128;
+}
+
+static bool
+uq_right(const gp_pipeline *p, size_t length, size_t count)
+{
+    return length <= gp_pipeline_bound(p, count) && (count > 0) == (length > 0);
+}
+
+static gp_coder_kernel
+section(gp_kernel_id id)
+{
+    return kernel(id, UQ_TILE);
+}
+
+static gp_coder_kernel
+message(gp_kernel_id id, uint32_t threads)
+{
+    return (gp_coder_kernel){id, UQ_TILE, threads, true, 0, 0};
+}
+
+static gp_status
+plan_uq(const gp_pipeline *p, gp_coder_plan *plan)
+{
+    static const gp_round rounds[] = {GP_ROUND_NEAREST, GP_ROUND_STOCHASTIC,
+                                      GP_ROUND_DITHER, GP_ROUND_STRATIFIED};
+    const double *v = p->array->values;
+
+    if (v[2] != 0)
+        return gp_fail(GP_ERR_UNSUPPORTED,
+                       "codec %s: no kernel for scope=tensor of uq on this "
+                       "device; see docs/gpu.md, or use the device cpu",
+                       gp_pipeline_name(p));
+    plan->word[0] = (uint32_t)v[1];
+    memcpy(&plan->word[1], &v[0], sizeof(v[0]));
+    plan_random(rounds[(size_t)v[1]], plan);
+    plan->space = uq_space;
+    plan->right = uq_right;
+    plan->heads = plan->varies = plan->reads = true;
+    plan->encode[0] = section(GP_KERNEL_gp_cuda_uq_sum);
+    plan->encode[1] = message(GP_KERNEL_gp_cuda_uq_settle, THREADS);
+    plan->encode[2] = section(GP_KERNEL_gp_cuda_uq_quantize);
+    plan->encode[3] = message(GP_KERNEL_gp_cuda_uq_place, THREADS);
+    plan->encode[4] = message(GP_KERNEL_gp_cuda_uq_code, 32);
+    plan->encode[5] = section(GP_KERNEL_gp_cuda_uq_write);
+    plan->decode[0] = message(GP_KERNEL_gp_cuda_unuq_open, THREADS);
+    plan->decode[1] = section(GP_KERNEL_gp_cuda_unuq_decode);
+    plan->decode[2] = message(GP_KERNEL_gp_cuda_unuq_check, 32);
+    return GP_OK;
+}
+
 /* By their array stages. */
 static const struct codec {
     const gp_codec_ops *ops;
@@ -353,6 +416,7 @@ static const struct codec {
     {&gp_codec_drive, gp_coder_plan_eden},
     {&gp_codec_eden, gp_coder_plan_eden},
     {&gp_codec_powersgd, gp_coder_plan_powersgd},
+    {&gp_codec_uq, plan_uq},
     {NULL, NULL},
 };
 

@@ -14,7 +14,7 @@
 #include "device/coder.h"
 
 #define GP_CODER_WORDS  10
-#define GP_CODER_STEPS  5
+#define GP_CODER_STEPS  6
 #define GP_CODER_AROUND 16
 
 /* One launch over all parts. */

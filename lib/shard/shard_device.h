@@ -61,7 +61,7 @@ typedef struct device_coder {
     struct device_coder *next;
     gp_pipeline *pipeline;
     gp_codec_shape shape; /* of tensors, where that matters; else 0 */
-    gp_coder *coder;  /* NULL: there are no kernels */
+    gp_coder *coder;      /* NULL: there are no kernels */
     bool folds;
 } device_coder;
 

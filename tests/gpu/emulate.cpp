@@ -310,7 +310,9 @@ call_with(void (*kernel)(A...), void **args)
 #include "compress/cuda/select.cu"
 #include "compress/cuda/sign.cu"
 #include "compress/cuda/unselect.cu"
+#include "compress/cuda/unuq.cu"
 #include "compress/cuda/update.cu"
+#include "compress/cuda/uq.cu"
 #include "examples/trainer/cuda/kernels.cu"
 
 template <typename... A>
@@ -329,8 +331,8 @@ extern "C" const gp_emulated gp_emulated_kernels[] = {
     describe(           \
         #name, [](void **a) { call_with(name, a); }, name),
 #define GT_KERNEL GP_KERNEL
-#include "lib/device/kernels.def"
 #include "examples/trainer/cuda/kernels.def"
+#include "lib/device/kernels.def"
 #undef GT_KERNEL
 #undef GP_KERNEL
     {nullptr, nullptr, 0, {}},

@@ -27,6 +27,7 @@ static const char *const codecs[] = {
     "onebit:block=96",
     "vote",
     "qsgd",
+    "uq:c=0.5",
     "natural-dither",
     "terngrad:block=2048",
     "drive:block=1024",

@@ -243,6 +243,28 @@ draws_are_those_of_the_host(void **state)
     compare_damage("randk:0.6+q8", 1);
 }
 
+/* Sections of zeros, of one number, and with codes beyond all tables; the steps
+ * of these elements are the host's. */
+static void
+entropy_codes_are_those_of_the_host(void **state)
+{
+    static const char *const texts[] = {
+        "uq",
+        "uq:c=0.03125,round=stochastic",
+        "uq:c=8,round=dither",
+        "uq:c=0.25,round=stratified",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
+        compare(texts[i], false, i % 2);
+        compare(texts[i], true, i % 2 == 0);
+    }
+    compare_damage("uq", 1);
+    compare_damage("uq:c=0.25", 8);
+    compare_damage("uq:c=0.03125,round=dither", 6);
+}
+
 static void
 damage_is_seen_as_on_the_host(void **state)
 {
@@ -322,6 +344,7 @@ main(void)
         cmocka_unit_test(rotations_are_those_of_the_host),
         cmocka_unit_test(selections_are_those_of_the_host),
         cmocka_unit_test(draws_are_those_of_the_host),
+        cmocka_unit_test(entropy_codes_are_those_of_the_host),
         cmocka_unit_test(damage_is_seen_as_on_the_host),
         cmocka_unit_test(sums_of_chunks_are_near),
     };

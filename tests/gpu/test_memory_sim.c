@@ -160,6 +160,7 @@ differences_are_those_of_the_host(void **state)
         "ef21+hadamard+q4",
         "ef21+randk:0.3",
         "ef21+nvfp4",
+        "ef21+uq",
     };
 
     (void)state;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_select_sim.c - selections from chunks that are sampled first, with good
- * samples and with samples that mislead.
+ * test_select_sim.c - long chunks: selections that are sampled first, with good
+ * samples and with samples that mislead; and entropy codes of 32 states.
  */
 #include "tests/gpu/coder_rig.h"
 
@@ -161,6 +161,51 @@ samples_that_mislead(void **state)
     close_large(&l);
 }
 
+static void
+compare_decoded(large *l, const char *text)
+{
+    gp_codec_context context = {.seed = 1, .tensor = 3, .size = 1};
+    void *space = gp_alloc_aligned(gp_pipeline_workspace(l->pipeline, COUNT));
+    uint32_t *status = pinned(l, sizeof(*status));
+    gp_coder_part part = {.context = context,
+                          .count = COUNT,
+                          .target = l->source,
+                          .bytes = l->bytes,
+                          .length = (size_t)*l->encoded,
+                          .status = status};
+
+    check(gp_coder_decode(l->coder, &part, 1, false, NULL));
+    check(l->device->ops->synchronize(l->device));
+    check(gp_pipeline_decode(l->pipeline, &context, l->bytes, part.length,
+                             l->expected, COUNT, space));
+    assert_int_equal(*status, 0);
+    expect_floats(l->source, l->expected, COUNT, text, "decoded", 0);
+    l->device->ops->free_pinned(l->device, status);
+    free(space);
+}
+
+static void
+entropy_codes(void **state)
+{
+    static const char *const texts[] = {"uq:c=0.0625",
+                                        "uq:c=1,round=stochastic"};
+
+    (void)state;
+    for (size_t t = 0; t < GP_COUNT_OF(texts); t++) {
+        large l = open_large(texts[t]);
+
+        for (size_t i = 0; i < COUNT; i++) {
+            l.source[i] = number_gauss(i) * (i % 999 ? 1 : 50);
+            l.residual[i] = 0.1f * number_gauss(i + COUNT);
+        }
+        memset(l.source + 40960, 0, 4 * 8192);
+        memset(l.residual + 40960, 0, 4 * 8192);
+        compare_large(&l, texts[t], t == 0);
+        compare_decoded(&l, texts[t]);
+        close_large(&l);
+    }
+}
+
 int
 main(void)
 {
@@ -168,6 +213,7 @@ main(void)
         cmocka_unit_test(normal_numbers),
         cmocka_unit_test(all_of_one_magnitude),
         cmocka_unit_test(samples_that_mislead),
+        cmocka_unit_test(entropy_codes),
     };
 
     choose_driver();
