@@ -48,6 +48,17 @@ gp_find_part(const gp_cuda_part *part, uint32_t parts)
     return part + low;
 }
 
+/* Where each part has as many blocks of the grid: its part, and which of them
+ * this one is; *blocks: how many there are. */
+static __device__ __forceinline__ const gp_cuda_part *
+gp_spread_part(const gp_cuda_part *part, uint32_t parts, uint32_t *mine,
+               uint32_t *blocks)
+{
+    *blocks = gridDim.x / parts;
+    *mine = blockIdx.x % *blocks;
+    return part + blockIdx.x / *blocks;
+}
+
 /* i / block, by a shift where that is all it takes. */
 static __device__ __forceinline__ uint64_t
 gp_over(uint64_t i, uint32_t block)

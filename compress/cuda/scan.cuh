@@ -22,11 +22,11 @@ gp_warp_scan(uint32_t value, uint32_t *total)
     return sum - value;
 }
 
-/* The same of a block of 256 threads. */
+/* The same of a block of the grid. */
 static __device__ __forceinline__ uint64_t
 gp_block_scan(uint64_t value, uint64_t *total)
 {
-    __shared__ uint64_t warp[8];
+    __shared__ uint64_t warp[32];
     uint32_t lane = threadIdx.x % 32u;
     uint64_t sum = value, before = 0;
 
@@ -40,7 +40,7 @@ gp_block_scan(uint64_t value, uint64_t *total)
         warp[threadIdx.x / 32u] = sum;
     __syncthreads();
     *total = 0;
-    for (uint32_t w = 0; w < 8; w++) {
+    for (uint32_t w = 0; w < blockDim.x / 32u; w++) {
         before += w < threadIdx.x / 32u ? warp[w] : 0;
         *total += warp[w];
     }

@@ -3,121 +3,14 @@
  * select.cu - the k elements of largest magnitude, exactly; or all from a
  * magnitude on (topk.c).
  *
- * A sample gives a bound that fewer than k elements reach only by bad luck. One
- * pass over memory collects what reaches it, tile by tile; of these candidates
- * three histograms find the bits of the k-th, and how many of those that equal
- * it are chosen, the first ones. Where candidates are too few, or more than
- * there is room for, the same kernels look at all elements instead: nothing
- * depends on luck but time, and the host need not know.
+ * A sample gives a bound that fewer than k elements reach only by bad luck
+ * (kth.cu). One pass over memory collects what reaches it, tile by tile; of
+ * these candidates three histograms find the bits of the k-th, and how many of
+ * those that equal it are chosen, the first ones. Where candidates are too few,
+ * or more than there is room for, the same kernels look at all elements
+ * instead: nothing depends on luck but time, and the host need not know.
  */
 #include "compress/cuda/select.cuh"
-
-/* ---- the bound ---- */
-
-/* The bin that holds the rank-th from the top, and what is above it. */
-static __device__ __forceinline__ uint32_t
-select_bin(const uint32_t *bins, uint64_t rank, uint64_t *above)
-{
-    __shared__ uint64_t sums[256];
-    __shared__ uint64_t found[2];
-    uint64_t sum = 0;
-    uint32_t t = threadIdx.x;
-
-    for (uint32_t j = 0; j < 8; j++)
-        sum += bins[8 * t + j];
-    sums[t] = sum;
-    __syncthreads();
-    if (t == 0) {
-        uint32_t at = 255;
-        uint64_t before = 0;
-
-        while (at > 0 && before + sums[at] < rank)
-            before += sums[at--];
-        at = 8 * at + 7;
-        while (at > 0 && before + bins[at] < rank)
-            before += bins[at--];
-        found[0] = at;
-        found[1] = before;
-    }
-    __syncthreads();
-    *above = found[1];
-    return (uint32_t)found[0];
-}
-
-/* Magnitudes of samples whose upper bits are the prefix, at any level, are
- * counted in bins. Neighbours are sampled together: the line is what costs. */
-static __device__ __forceinline__ void
-select_sample(const gp_cuda_part *part, uint32_t *bins, uint32_t level,
-              uint32_t prefix)
-{
-    const gp_select *s = select_of(part);
-    uint64_t groups = s->samples / 16, stride = part->count / groups / 16;
-
-    for (uint32_t b = threadIdx.x; b < GP_SELECT_BINS; b += blockDim.x)
-        bins[b] = 0;
-    __syncthreads();
-    for (uint64_t j = threadIdx.x; j < s->samples; j += blockDim.x) {
-        uint32_t jitter = (uint32_t)(j / 16) * 0x9e3779b1u, m;
-        uint64_t at = j / 16 * stride + ((uint64_t)jitter * stride >> 32);
-
-        m = gp_magnitude(select_at(part, 16 * at + j % 16));
-        if (level == 0)
-            atomicAdd(&bins[m >> 20], 1u);
-        else if (m >> 20 == prefix)
-            atomicAdd(&bins[m >> 9 & 2047u], 1u);
-    }
-    __syncthreads();
-}
-
-/* What was found of the whole tensor; all is chosen where nobody looked. */
-static __device__ __forceinline__ void
-select_take_cut(const gp_cuda_part *part, gp_select_state *state)
-{
-    const gp_select_whole *whole = (const gp_select_whole *)part->whole;
-
-    state->rank = UINT64_MAX;
-    if (!whole)
-        return;
-    state->prefix = whole->bits;
-    state->ties_end =
-        whole->ties_end > part->offset ? whole->ties_end - part->offset : 0;
-}
-
-/* A block of the grid for each part. */
-extern "C" __global__ void
-gp_cuda_select_begin(const gp_cuda_part *part, uint32_t parts)
-{
-    __shared__ uint32_t bins[GP_SELECT_BINS];
-    const gp_cuda_part *mine = part + blockIdx.x;
-    const gp_select *s = select_of(mine);
-    uint32_t bound = 1;
-
-    (void)parts;
-    for (uint32_t b = threadIdx.x; b < GP_SELECT_BINS; b += blockDim.x)
-        s->bins[b] = 0;
-    if (s->samples) {
-        uint64_t above, rank = s->sample_rank;
-        uint32_t bin;
-
-        select_sample(mine, bins, 0, 0);
-        bin = select_bin(bins, rank, &above);
-        select_sample(mine, bins, 1, bin);
-        bound = bin << 20 | select_bin(bins, rank - above, &above) << 9;
-    }
-    if (threadIdx.x == 0) {
-        gp_select_state state = {};
-
-        state.rank = s->k;
-        state.bound = bound ? bound : 1;
-        state.prefix = s->k ? 0 : s->least - 1;
-        state.dense = s->samples == 0;
-        state.ties_end = UINT64_MAX;
-        state.first = UINT32_MAX;
-        if (s->cut == GP_CUT_WHOLE)
-            select_take_cut(mine, &state);
-        *s->state = state;
-    }
-}
 
 /* ---- one pass over memory ---- */
 
@@ -139,6 +32,59 @@ select_hits(const gp_cuda_part *part, uint64_t i, uint64_t end, uint32_t bound)
     return hits;
 }
 
+/* The same of all 64 of a lane, when they are there and aligned: of each half
+ * everything is asked for before any of it is looked at. */
+static __device__ __forceinline__ uint64_t
+select_hits_64(const float *source, float *residual, uint32_t bound)
+{
+    uint64_t hits = 0;
+
+    GP_UNROLL(1)
+    for (uint32_t half = 0; half < 64; half += 32) {
+        float4 x[8], r[8];
+
+        GP_UNROLL(8)
+        for (uint32_t j = 0; j < 8; j++)
+            x[j] = *(const float4 *)(source + 32 * half + 256 * (j / 2) +
+                                     4 * (j % 2));
+        if (residual) {
+            float *at = residual + 32 * half;
+
+            GP_UNROLL(8)
+            for (uint32_t j = 0; j < 8; j++)
+                r[j] = *(const float4 *)(at + 256 * (j / 2) + 4 * (j % 2));
+            GP_UNROLL(8)
+            for (uint32_t j = 0; j < 8; j++) {
+                x[j] = gp_add4(r[j], x[j]);
+                *(float4 *)(at + 256 * (j / 2) + 4 * (j % 2)) = x[j];
+            }
+        }
+        GP_UNROLL(8)
+        for (uint32_t j = 0; j < 8; j++) {
+            uint32_t four = (uint32_t)(gp_magnitude(x[j].x) >= bound) |
+                            (uint32_t)(gp_magnitude(x[j].y) >= bound) << 1 |
+                            (uint32_t)(gp_magnitude(x[j].z) >= bound) << 2 |
+                            (uint32_t)(gp_magnitude(x[j].w) >= bound) << 3;
+
+            hits |= (uint64_t)four << (half + 4 * j);
+        }
+    }
+    return hits;
+}
+
+/* Eight elements of a lane, then the next 256 of the warp. */
+static __device__ __forceinline__ uint64_t
+select_hits_any(const gp_cuda_part *part, uint64_t begin, uint32_t bound)
+{
+    uint64_t hits = 0;
+
+    for (uint32_t n = 0; n < 8; n++)
+        hits |=
+            (uint64_t)select_hits(part, begin + 256u * n, part->count, bound)
+            << 8 * n;
+    return hits;
+}
+
 /* A warp takes 2048 neighbours, and keeps a bit of each in registers until all
  * warps know where theirs go. */
 static __device__ __forceinline__ void
@@ -148,16 +94,17 @@ select_collect_tile(const gp_cuda_part *part, uint64_t tile)
     __shared__ uint64_t base;
     const gp_select *s = select_of(part);
     uint32_t lane = threadIdx.x % 32u, w = threadIdx.x / 32u, total, bound;
-    uint64_t begin = tile * GP_SELECT_TILE + 2048u * w + 8u * lane, at,
-             hits = 0;
+    uint64_t begin = tile * GP_SELECT_TILE + 2048u * w + 8u * lane, at, hits;
     const float *from = select_from(part);
+    bool whole =
+        (tile + 1) * GP_SELECT_TILE <= part->count &&
+        (((uintptr_t)part->source | (uintptr_t)part->residual) & 15u) == 0;
 
     bound = s->state->bound;
-    GP_UNROLL(4)
-    for (uint32_t n = 0; n < 8; n++)
-        hits |=
-            (uint64_t)select_hits(part, begin + 256u * n, part->count, bound)
-            << 8 * n;
+    hits = whole ? select_hits_64(
+                       part->source + begin,
+                       part->residual ? part->residual + begin : nullptr, bound)
+                 : select_hits_any(part, begin, bound);
     (void)gp_warp_scan(__popc((uint32_t)hits) + __popc((uint32_t)(hits >> 32)),
                        &total);
     if (lane == 0)
@@ -206,9 +153,10 @@ gp_cuda_select_collect(const gp_cuda_part *part, uint32_t parts)
     uint64_t tiles = (mine->count + GP_SELECT_TILE - 1) / GP_SELECT_TILE;
     uint64_t begin = tile * GP_SELECT_TILE, end = begin + GP_SELECT_TILE;
 
-    for (uint64_t i = tile * blockDim.x + threadIdx.x; i < s->index_words;
-         i += (tiles ? tiles : 1) * blockDim.x)
-        s->index_out[i] = 0;
+    if (s->index != GP_INDEX_RAW)
+        for (uint64_t i = tile * blockDim.x + threadIdx.x; i < s->index_words;
+             i += (tiles ? tiles : 1) * blockDim.x)
+            s->index_out[i] = 0;
     if (!s->state->dense) {
         select_collect_tile(mine, tile);
         return;
@@ -220,96 +168,44 @@ gp_cuda_select_collect(const gp_cuda_part *part, uint32_t parts)
         (void)select_hits(mine, i, end, 1);
 }
 
-/* ---- the k-th ---- */
-
-static __device__ __forceinline__ void
-select_bin_one(uint32_t *bins, uint32_t m, uint32_t level, uint32_t prefix)
-{
-    if (level == 0)
-        atomicAdd(&bins[m >> 20], 1u);
-    else if (level == 1 && m >> 20 == prefix)
-        atomicAdd(&bins[m >> 9 & 2047u], 1u);
-    else if (level == 2 && m >> 9 == prefix)
-        atomicAdd(&bins[m & 511u], 1u);
-}
-
-/* Candidates lie in no order of tiles, which does not matter here. */
-extern "C" __global__ void
-gp_cuda_select_count_bins(const gp_cuda_part *part, uint32_t parts,
-                          uint32_t level0, uint32_t add, uint32_t level)
-{
-    __shared__ uint32_t bins[GP_SELECT_BINS];
-    const gp_cuda_part *mine = gp_find_part(part, parts);
-    const gp_select *s = select_of(mine);
-    bool dense = select_dense(s);
-    const float *from = dense ? select_from(mine) : s->candidate;
-    uint64_t count = dense ? mine->count : s->state->candidates;
-    uint64_t begin =
-        (uint64_t)(blockIdx.x - mine->first_block) * GP_SELECT_TILE;
-    uint64_t end =
-        begin + GP_SELECT_TILE < count ? begin + GP_SELECT_TILE : count;
-
-    (void)level0;
-    (void)add;
-    if (begin >= count)
-        return;
-    for (uint32_t b = threadIdx.x; b < GP_SELECT_BINS; b += blockDim.x)
-        bins[b] = 0;
-    __syncthreads();
-    for (uint64_t i = begin + threadIdx.x; i < end; i += blockDim.x)
-        select_bin_one(bins, gp_magnitude(from[i]), level, s->state->prefix);
-    __syncthreads();
-    for (uint32_t b = threadIdx.x; b < GP_SELECT_BINS; b += blockDim.x)
-        if (bins[b])
-            atomicAdd(&s->bins[b], bins[b]);
-}
-
-/* A block of the grid for each part. */
-extern "C" __global__ void
-gp_cuda_select_narrow(const gp_cuda_part *part, uint32_t parts, uint32_t level0,
-                      uint32_t add, uint32_t level)
-{
-    const gp_select *s = select_of(part + blockIdx.x);
-    uint64_t above;
-    uint32_t bin = select_bin(s->bins, s->state->rank, &above);
-
-    (void)parts;
-    (void)level0;
-    (void)add;
-    __syncthreads();
-    for (uint32_t b = threadIdx.x; b < GP_SELECT_BINS; b += blockDim.x)
-        s->bins[b] = 0;
-    if (threadIdx.x == 0) {
-        s->state->prefix = s->state->prefix << (level == 2 ? 9 : 11) | bin;
-        s->state->rank -= above;
-    }
-}
-
 /* ---- what is chosen ---- */
+
+static __device__ __forceinline__ uint64_t
+select_all_tiles(const gp_cuda_part *part)
+{
+    return (part->count + GP_SELECT_TILE - 1) / GP_SELECT_TILE;
+}
 
 /* A warp for each tile. */
 extern "C" __global__ void
 gp_cuda_select_count(const gp_cuda_part *part, uint32_t parts)
 {
-    const gp_cuda_part *mine = gp_find_part(part, parts);
+    uint32_t block, blocks, lane = threadIdx.x % 32u;
+    const gp_cuda_part *mine = gp_spread_part(part, parts, &block, &blocks);
     const gp_select *s = select_of(mine);
-    uint64_t tile = blockIdx.x - mine->first_block;
-    select_view view = select_view_of(mine, s, tile);
-    uint32_t cut = select_cut(s), above = 0, equal = 0;
+    uint64_t tiles = select_all_tiles(mine);
+    uint32_t cut = select_cut(s);
 
-    for (uint32_t i = threadIdx.x; i < view.count; i += 32) {
-        uint32_t m = gp_magnitude(view.value[i]);
+    for (uint64_t tile = block * 8 + threadIdx.x / 32u; tile < tiles;
+         tile += blocks * 8) {
+        select_view view = select_view_of(mine, s, tile);
+        uint32_t above = 0, equal = 0;
 
-        above += m > cut;
-        equal += m == cut && view.first + i < s->state->ties_end;
-        if (cut >= GP_FP32_INFINITY && m >= GP_FP32_INFINITY)
-            atomicMin(&s->state->first, (uint32_t)(view.first + i));
-    }
-    above = __reduce_add_sync(GP_FULL_WARP, above);
-    equal = __reduce_add_sync(GP_FULL_WARP, equal);
-    if (threadIdx.x == 0 && mine->count) {
-        s->tile[tile].above = above;
-        s->tile[tile].equal = equal;
+        GP_UNROLL(4)
+        for (uint32_t i = lane; i < view.count; i += 32) {
+            uint32_t m = gp_magnitude(view.value[i]);
+
+            above += m > cut;
+            equal += m == cut && view.first + i < s->state->ties_end;
+            if (cut >= GP_FP32_INFINITY && m >= GP_FP32_INFINITY)
+                atomicMin(&s->state->first, (uint32_t)(view.first + i));
+        }
+        above = __reduce_add_sync(GP_FULL_WARP, above);
+        equal = __reduce_add_sync(GP_FULL_WARP, equal);
+        if (lane == 0) {
+            s->tile[tile].above = above;
+            s->tile[tile].equal = equal;
+        }
     }
 }
 
@@ -358,19 +254,16 @@ gp_cuda_select_place(const gp_cuda_part *part, uint32_t parts)
     s->state->chosen = chosen < s->most ? chosen : s->most;
 }
 
-/* A warp for each tile; no more than there is room for, should elements change
- * between two launches. */
-extern "C" __global__ void
-gp_cuda_select_write(const gp_cuda_part *part, uint32_t parts)
+/* The chosen of a tile, by a warp; no more than there is room for, should
+ * elements change between two launches. */
+static __device__ __forceinline__ void
+select_write_tile(const gp_cuda_part *mine, const gp_select *s, uint64_t tile)
 {
-    const gp_cuda_part *mine = gp_find_part(part, parts);
-    const gp_select *s = select_of(mine);
-    uint64_t tile = blockIdx.x - mine->first_block, at;
     select_view view = select_view_of(mine, s, tile);
-    uint32_t cut = select_cut(s), lane = threadIdx.x, before = (1u << lane) - 1;
-    uint32_t ties = view.count ? s->tile[tile].equal : 0;
+    uint32_t cut = select_cut(s), lane = threadIdx.x % 32u;
+    uint32_t before = (1u << lane) - 1, ties = s->tile[tile].equal;
+    uint64_t at = s->tile[tile].start;
 
-    at = view.count ? s->tile[tile].start : 0;
     for (uint32_t i = 0; i < view.count; i += 32) {
         bool there = i + lane < view.count;
         float x = there ? view.value[i + lane] : 0;
@@ -395,6 +288,19 @@ gp_cuda_select_write(const gp_cuda_part *part, uint32_t parts)
         s->chosen_at[0] = s->state->first;
         s->chosen[0] = select_from(mine)[s->state->first];
     }
+}
+
+extern "C" __global__ void
+gp_cuda_select_write(const gp_cuda_part *part, uint32_t parts)
+{
+    uint32_t block, blocks;
+    const gp_cuda_part *mine = gp_spread_part(part, parts, &block, &blocks);
+    const gp_select *s = select_of(mine);
+    uint64_t tiles = select_all_tiles(mine);
+
+    for (uint64_t tile = block * 8 + threadIdx.x / 32u; tile < tiles;
+         tile += blocks * 8)
+        select_write_tile(mine, s, tile);
 }
 
 /* ---- indices ---- */
@@ -430,23 +336,15 @@ select_rice(uint32_t gap, uint32_t m, uint32_t *bits)
     return best;
 }
 
-static __device__ __forceinline__ uint64_t
-select_tiles(const gp_cuda_part *part)
-{
-    uint64_t tiles = (part->count + GP_SELECT_TILE - 1) / GP_SELECT_TILE;
-
-    return tiles ? tiles : 1;
-}
-
 /* A warp for every 32 indices. */
 extern "C" __global__ void
 gp_cuda_select_measure(const gp_cuda_part *part, uint32_t parts)
 {
-    const gp_cuda_part *mine = gp_find_part(part, parts);
+    uint32_t block, blocks;
+    const gp_cuda_part *mine = gp_spread_part(part, parts, &block, &blocks);
     const gp_select *s = select_of(mine);
-    uint64_t k = s->state->chosen, warps = select_tiles(mine) * 8;
-    uint64_t g =
-        (uint64_t)(blockIdx.x - mine->first_block) * 8 + threadIdx.x / 32u;
+    uint64_t k = s->state->chosen, warps = blocks * 8;
+    uint64_t g = block * 8 + threadIdx.x / 32u;
     uint32_t lane = threadIdx.x % 32u;
 
     if (s->index != GP_INDEX_RICE && s->index != GP_INDEX_AUTO)
@@ -569,11 +467,11 @@ select_put(uint32_t *words, uint64_t at, uint64_t bits)
 extern "C" __global__ void
 gp_cuda_select_indices(const gp_cuda_part *part, uint32_t parts)
 {
-    const gp_cuda_part *mine = gp_find_part(part, parts);
+    uint32_t block, blocks;
+    const gp_cuda_part *mine = gp_spread_part(part, parts, &block, &blocks);
     const gp_select *s = select_of(mine);
-    uint64_t k = s->state->chosen, warps = select_tiles(mine) * 8;
-    uint64_t g =
-        (uint64_t)(blockIdx.x - mine->first_block) * 8 + threadIdx.x / 32u;
+    uint64_t k = s->state->chosen, warps = blocks * 8;
+    uint64_t g = block * 8 + threadIdx.x / 32u;
     uint32_t lane = threadIdx.x % 32u, mode = s->state->mode;
 
     if (s->state->all)
@@ -602,11 +500,27 @@ gp_cuda_select_indices(const gp_cuda_part *part, uint32_t parts)
 
 /* ---- the message, and what is left ---- */
 
+/* From where words are aligned to any place, word by word; `from` can be read
+ * to the end of its last word. */
 static __device__ __forceinline__ void
 select_copy(uint8_t *to, const uint8_t *from, uint64_t bytes, uint64_t thread,
             uint64_t threads)
 {
-    for (uint64_t i = thread; i < bytes; i += threads)
+    uint32_t lead = (uint32_t)(-(uintptr_t)to & 3u), shift = 8 * lead;
+    uint64_t words = bytes < lead ? 0 : (bytes - lead) / 4;
+    const uint32_t *in = (const uint32_t *)from;
+    uint32_t *out = (uint32_t *)(to + lead);
+
+    for (uint64_t i = thread; i < words; i += threads) {
+        uint64_t pair = in[i];
+
+        if (shift)
+            pair |= (uint64_t)in[i + 1] << 32;
+        out[i] = (uint32_t)(pair >> shift);
+    }
+    if (thread < bytes && thread < lead)
+        to[thread] = from[thread];
+    for (uint64_t i = lead + 4 * words + thread; i < bytes; i += threads)
         to[i] = from[i];
 }
 
@@ -620,12 +534,12 @@ select_put32(uint8_t *at, uint32_t x)
 extern "C" __global__ void
 gp_cuda_select_assemble(const gp_cuda_part *part, uint32_t parts)
 {
-    const gp_cuda_part *mine = gp_find_part(part, parts);
+    uint32_t block, blocks;
+    const gp_cuda_part *mine = gp_spread_part(part, parts, &block, &blocks);
     const gp_select *s = select_of(mine);
     const gp_select_state *state = s->state;
-    uint64_t thread =
-        (uint64_t)(blockIdx.x - mine->first_block) * blockDim.x + threadIdx.x;
-    uint64_t threads = select_tiles(mine) * blockDim.x, at = 1, bytes;
+    uint64_t thread = (uint64_t)block * blockDim.x + threadIdx.x;
+    uint64_t threads = (uint64_t)blocks * blockDim.x, at = 1, bytes;
     uint32_t tag = s->index == GP_INDEX_AUTO;
     bool implied = s->index == GP_INDEX_IMPLIED;
 
@@ -652,11 +566,11 @@ gp_cuda_select_assemble(const gp_cuda_part *part, uint32_t parts)
 extern "C" __global__ void
 gp_cuda_select_feed_back(const gp_cuda_part *part, uint32_t parts)
 {
-    const gp_cuda_part *mine = gp_find_part(part, parts);
+    uint32_t block, blocks;
+    const gp_cuda_part *mine = gp_spread_part(part, parts, &block, &blocks);
     const gp_select *s = select_of(mine);
-    uint64_t threads = select_tiles(mine) * blockDim.x, n = s->values->count;
-    uint64_t j =
-        (uint64_t)(blockIdx.x - mine->first_block) * blockDim.x + threadIdx.x;
+    uint64_t threads = (uint64_t)blocks * blockDim.x, n = s->values->count;
+    uint64_t j = (uint64_t)block * blockDim.x + threadIdx.x;
 
     if (!mine->residual && !mine->history)
         return;
@@ -681,16 +595,15 @@ gp_cuda_select_feed_back(const gp_cuda_part *part, uint32_t parts)
 extern "C" __global__ void
 gp_cuda_select_forget(const gp_cuda_part *part, uint32_t parts)
 {
-    const gp_cuda_part *mine = gp_find_part(part, parts);
+    uint32_t block, blocks;
+    const gp_cuda_part *mine = gp_spread_part(part, parts, &block, &blocks);
     const gp_select *s = select_of(mine);
-    uint64_t begin =
-        (uint64_t)(blockIdx.x - mine->first_block) * GP_SELECT_TILE;
-    uint64_t end = begin + GP_SELECT_TILE < mine->count ? begin + GP_SELECT_TILE
-                                                        : mine->count;
+    uint64_t threads = (uint64_t)blocks * blockDim.x;
 
     if (!mine->residual || !s->state->nonfinite)
         return;
-    for (uint64_t i = begin + threadIdx.x; i < end; i += blockDim.x)
+    for (uint64_t i = (uint64_t)block * blockDim.x + threadIdx.x;
+         i < mine->count; i += threads)
         if (!gp_is_finite(mine->residual[i]))
             mine->residual[i] = 0;
 }

@@ -20,11 +20,11 @@
 /* One launch over all parts. */
 typedef struct gp_coder_kernel {
     gp_kernel_id kernel;
-    uint32_t tile;    /* elements of a block of the grid; 0: no such kernel */
-    uint32_t threads; /* of a block */
-    bool per_part;    /* a block of the grid for each part instead */
-    uint32_t level;   /* of a histogram; or the transform's block */
-    uint32_t shared;  /* bytes of dynamic shared memory */
+    uint32_t tile;     /* elements of a block of the grid; 0: no such kernel */
+    uint32_t threads;  /* of a block */
+    uint32_t per_part; /* so many blocks for each part instead, or fewer */
+    uint32_t level;    /* of a histogram; or the transform's block */
+    uint32_t shared;   /* bytes of dynamic shared memory */
 } gp_coder_kernel;
 
 /* What a codec settles when a coder is opened. */

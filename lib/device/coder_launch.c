@@ -92,8 +92,11 @@ launch(gp_coder *c, const gp_coder_batch *b, const part_list *over,
     const uint8_t *parts = b->slot->block + over->first * sizeof(gp_cuda_part);
     uint32_t n = (uint32_t)b->n, flag = add, level = kernel->level;
     void *args[3 + GP_CODER_WORDS] = {&parts, &n, &c->plan.word[0], &flag};
+    uint64_t each = GP_MAX(over->blocks / GP_MAX(n, 1u), 1u);
     gp_launch l = {.kernel = kernel->kernel,
-                   .grid = kernel->per_part ? n : (uint32_t)over->blocks,
+                   .grid = kernel->per_part
+                               ? n * (uint32_t)GP_MIN(each, kernel->per_part)
+                               : (uint32_t)over->blocks,
                    .block = kernel->threads,
                    .shared = kernel->shared,
                    .args = args};

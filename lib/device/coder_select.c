@@ -21,6 +21,11 @@
 #define SMALL    65536u
 #define SAMPLES  65536u
 #define SPARSITY 64u
+/* Blocks of the grid that work on a part beside the one pass over memory: what
+ * a large device runs at once, and fewer where each has to begin with bins. */
+#define WAVE     1024u
+#define COUNTERS 528u
+#define SAMPLERS 64u
 /* Rounding up to 64 bytes of all areas of a part, and what one more element in
  * a count does to them. */
 #define SLACK 8192u
@@ -31,7 +36,7 @@
 /* ---- the launches ---- */
 
 static gp_coder_kernel
-step(gp_kernel_id id, uint32_t threads, bool per_part, uint32_t level)
+step(gp_kernel_id id, uint32_t threads, uint32_t per_part, uint32_t level)
 {
     return (gp_coder_kernel){id, TILE, threads, per_part, level, 0};
 }
@@ -41,9 +46,8 @@ plan_kth(gp_coder_kernel *k)
 {
     for (uint32_t level = 0; level < 3; level++) {
         k[2 * level] =
-            step(GP_KERNEL_gp_cuda_select_count_bins, 256, false, level);
-        k[2 * level + 1] =
-            step(GP_KERNEL_gp_cuda_select_narrow, 256, true, level);
+            step(GP_KERNEL_gp_cuda_select_count_bins, 256, COUNTERS, level);
+        k[2 * level + 1] = step(GP_KERNEL_gp_cuda_select_narrow, 256, 1, level);
     }
     return 6;
 }
@@ -53,23 +57,24 @@ plan_steps(bool kth, bool scaled, gp_coder_plan *plan)
 {
     gp_coder_kernel *k = plan->before;
 
-    *k++ = step(GP_KERNEL_gp_cuda_select_begin, 256, true, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_collect, 256, false, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_begin, 256, SAMPLERS, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_bound, 512, 1, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_collect, 256, 0, 0);
     if (kth)
         k += plan_kth(k);
     if (scaled) {
-        *k++ = step(GP_KERNEL_gp_cuda_select_sum, 256, false, 0);
-        *k++ = step(GP_KERNEL_gp_cuda_select_least, 256, true, 0);
+        *k++ = step(GP_KERNEL_gp_cuda_select_sum, 256, 0, 0);
+        *k++ = step(GP_KERNEL_gp_cuda_select_least, 256, 1, 0);
     }
-    *k++ = step(GP_KERNEL_gp_cuda_select_count, 32, false, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_place, 256, true, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_write, 32, false, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_measure, 256, false, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_settle, 256, true, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_indices, 256, false, 0);
-    plan->after[0] = step(GP_KERNEL_gp_cuda_select_assemble, 256, false, 0);
-    plan->back[0] = step(GP_KERNEL_gp_cuda_select_feed_back, 256, false, 0);
-    plan->back[1] = step(GP_KERNEL_gp_cuda_select_forget, 256, false, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_count, 256, WAVE, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_place, 512, 1, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_write, 256, WAVE, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_measure, 256, WAVE, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_settle, 512, 1, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_indices, 256, WAVE, 0);
+    plan->after[0] = step(GP_KERNEL_gp_cuda_select_assemble, 256, WAVE, 0);
+    plan->back[0] = step(GP_KERNEL_gp_cuda_select_feed_back, 256, WAVE, 0);
+    plan->back[1] = step(GP_KERNEL_gp_cuda_select_forget, 256, WAVE, 0);
 }
 
 /* The cut has been found already. */
@@ -78,30 +83,31 @@ plan_whole(bool kth, gp_coder_plan *plan)
 {
     gp_coder_kernel *k = plan->look;
 
-    *k++ = step(GP_KERNEL_gp_cuda_select_look, 32, true, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_begin, 256, true, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_collect, 256, false, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_look, 32, 1, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_begin, 256, SAMPLERS, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_bound, 512, 1, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_collect, 256, 0, 0);
     if (kth) {
         k += plan_kth(k);
-        *k++ = step(GP_KERNEL_gp_cuda_select_count, 32, false, 0);
-        *k++ = step(GP_KERNEL_gp_cuda_select_place, 256, true, 0);
+        *k++ = step(GP_KERNEL_gp_cuda_select_count, 256, WAVE, 0);
+        *k++ = step(GP_KERNEL_gp_cuda_select_place, 512, 1, 0);
     } else {
-        *k++ = step(GP_KERNEL_gp_cuda_select_sum, 256, false, 0);
-        *k++ = step(GP_KERNEL_gp_cuda_select_least, 256, true, 0);
+        *k++ = step(GP_KERNEL_gp_cuda_select_sum, 256, 0, 0);
+        *k++ = step(GP_KERNEL_gp_cuda_select_least, 256, 1, 0);
     }
-    *k = step(GP_KERNEL_gp_cuda_select_end, 32, false, 0);
+    *k = step(GP_KERNEL_gp_cuda_select_end, 32, 0, 0);
 }
 
 /* What randk draws, before the launch after `k`. */
 static gp_coder_kernel *
 plan_draws(gp_coder_kernel *k)
 {
-    *k++ = step(GP_KERNEL_gp_cuda_draw_clear, 256, false, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_draw_try, 256, false, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_draw_set, 256, false, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_draw_count, 32, false, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_place, 256, true, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_draw_write, 32, false, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_draw_clear, 256, 0, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_draw_try, 256, 0, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_draw_set, 256, 0, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_draw_count, 32, 0, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_place, 512, 1, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_draw_write, 32, 0, 0);
     return k;
 }
 
@@ -110,17 +116,17 @@ plan_randk(gp_coder_plan *plan)
 {
     gp_coder_kernel *k = plan->before;
 
-    *k++ = step(GP_KERNEL_gp_cuda_select_begin, 256, true, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_begin, 256, SAMPLERS, 0);
     k = plan_draws(k);
-    *k = step(GP_KERNEL_gp_cuda_draw_settle, 32, true, 0);
-    plan->after[0] = step(GP_KERNEL_gp_cuda_select_assemble, 256, false, 0);
-    plan->back[0] = step(GP_KERNEL_gp_cuda_select_feed_back, 256, false, 0);
-    plan->back[1] = step(GP_KERNEL_gp_cuda_select_forget, 256, false, 0);
+    *k = step(GP_KERNEL_gp_cuda_draw_settle, 32, 1, 0);
+    plan->after[0] = step(GP_KERNEL_gp_cuda_select_assemble, 256, WAVE, 0);
+    plan->back[0] = step(GP_KERNEL_gp_cuda_select_feed_back, 256, WAVE, 0);
+    plan->back[1] = step(GP_KERNEL_gp_cuda_select_forget, 256, WAVE, 0);
     k = plan->open;
-    *k++ = step(GP_KERNEL_gp_cuda_unselect_begin, 32, true, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_unselect_begin, 32, 1, 0);
     k = plan_draws(k);
-    *k = step(GP_KERNEL_gp_cuda_unselect_read, 256, false, 0);
-    plan->undo[0] = step(GP_KERNEL_gp_cuda_unselect_write, 256, false, 0);
+    *k = step(GP_KERNEL_gp_cuda_unselect_read, 256, 0, 0);
+    plan->undo[0] = step(GP_KERNEL_gp_cuda_unselect_write, 256, 0, 0);
     plan->draws = true;
 }
 
@@ -128,9 +134,9 @@ plan_randk(gp_coder_plan *plan)
 static void
 plan_decode(gp_coder_plan *plan)
 {
-    plan->open[0] = step(GP_KERNEL_gp_cuda_unselect_begin, 32, true, 0);
-    plan->open[1] = step(GP_KERNEL_gp_cuda_unselect_read, 256, false, 0);
-    plan->undo[0] = step(GP_KERNEL_gp_cuda_unselect_write, 256, false, 0);
+    plan->open[0] = step(GP_KERNEL_gp_cuda_unselect_begin, 32, 1, 0);
+    plan->open[1] = step(GP_KERNEL_gp_cuda_unselect_read, 256, 0, 0);
+    plan->undo[0] = step(GP_KERNEL_gp_cuda_unselect_write, 256, 0, 0);
 }
 
 /* The kernels look into the rest. */
