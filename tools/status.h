@@ -29,6 +29,7 @@ typedef struct gp_member {
     gp_tree *tree; /* NULL: there is none */
     const gp_node *root;
     bool fresh;                                  /* of this round */
+    bool gone;                                   /* its connection has ended */
     bool rated;                                  /* the rates are known */
     double steps_rate, pushed_rate, pulled_rate; /* per second */
 } gp_member;

@@ -3,7 +3,8 @@
  * status_ask.c - one question to all members, and their answers.
  *
  * They all work on their answers at once, so these are fetched one after the
- * other. Who does not answer in time keeps what it said before.
+ * other. Who does not answer in time keeps what it said before; who is gone has
+ * the store say so.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,6 +14,8 @@
 #include "status.h"
 
 #define LISTED_MAX 4096
+/* Seconds for all who have not answered the question before. */
+#define BRIEF 0.3
 
 static void
 free_members(gp_member *members, int64_t count)
@@ -64,6 +67,13 @@ parse_answer(const char *text, size_t length, uint64_t round, gp_member *m)
     if (status != GP_OK)
         return status;
     gp_tree_destroy(m->tree);
+    m->tree = NULL;
+    m->root = NULL;
+    m->gone = gp_node_int(gp_tree_root(tree), "gone", 0) != 0;
+    if (m->gone) {
+        gp_tree_destroy(tree);
+        return GP_OK;
+    }
     m->tree = tree;
     m->root = gp_tree_root(tree);
     m->fresh = gp_node_int(m->root, "round", -1) >= (int64_t)round;
@@ -86,7 +96,7 @@ fetch(gp_store *store, const char *prefix, int64_t number, uint64_t round,
                                 &length, deadline);
         if (status == GP_OK)
             status = parse_answer(text, length, round, m);
-    } while (status == GP_OK && !m->fresh);
+    } while (status == GP_OK && !m->fresh && !m->gone);
     return status == GP_ERR_TIMEOUT ? GP_OK : status;
 }
 
@@ -126,6 +136,7 @@ fetch_all(gp_store *store, const char *prefix, uint64_t round,
           uint64_t deadline, int64_t count, const gp_member *before,
           int64_t before_count, gp_member **out)
 {
+    uint64_t brief = gp_deadline(BRIEF);
     gp_status status = GP_OK;
 
     *out = calloc((size_t)count, sizeof(**out));
@@ -133,7 +144,10 @@ fetch_all(gp_store *store, const char *prefix, uint64_t round,
         return gp_fail(GP_ERR_NO_MEMORY, "status of %" PRId64 " members",
                        count);
     for (int64_t i = 0; status == GP_OK && i < count; i++) {
-        status = fetch(store, prefix, i, round, deadline, &(*out)[i]);
+        bool silent = i < before_count && !before[i].fresh;
+
+        status = fetch(store, prefix, i, round,
+                       silent ? GP_MIN(deadline, brief) : deadline, &(*out)[i]);
         if (i < before_count)
             compare(&(*out)[i], &before[i]);
     }

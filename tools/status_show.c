@@ -56,6 +56,8 @@ print_credits(const gp_member *m)
 static const char *
 staleness(const gp_member *m)
 {
+    if (m->gone)
+        return "  gone";
     if (!m->root)
         return "  no answer";
     return m->fresh ? "" : "  no answer now; this is older";
@@ -329,6 +331,7 @@ add_members(gp_json *document, const char *key, const gp_member *members,
 
         gp_json_int(o, "number", i);
         gp_json_bool(o, "answers", m->fresh);
+        gp_json_bool(o, "gone", m->gone);
         if (m->rated) {
             gp_json_real(o, "steps_per_second", m->steps_rate);
             gp_json_real(o, "pushed_bytes_per_second", m->pushed_rate);

@@ -112,6 +112,7 @@ report(void *arg)
     bool lost = false;
 
     prctl(PR_SET_NAME, "gradpush-status");
+    (void)answer_all(r); /* from here on the store knows when it is gone */
     while (!must_stop(r)) {
         gp_status status =
             await_question(r, lost ? REACH_SECONDS : WAIT_SECONDS);

@@ -10,8 +10,10 @@
  *     status/worker/R  the answer of worker R, a JSON document (and
  *     status/shard/S   docs/monitoring.md) with the counter's value in "round"
  *
- * A thread waits for the counter to change. While nobody asks it sleeps, and
- * costs the job nothing.
+ * A thread gives a first answer, of round 0, and then waits for the counter to
+ * change. While nobody asks it sleeps, and costs the job nothing. Answers are
+ * of the connection that gave them: when that ends the store says so in their
+ * place (store_session.h).
  */
 #ifndef GP_REPORTER_H
 #define GP_REPORTER_H

@@ -12,6 +12,13 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "rendezvous/reporter.h"
+
+struct gp_store_owned {
+    gp_store_owned *next;
+    size_t key_length;
+    uint8_t key[];
+};
 
 gp_status
 gp_store_core_create(gp_store_core *core, const char *token, uint64_t job,
@@ -84,16 +91,6 @@ drop_body(gp_store_session *s)
 {
     free(s->body);
     s->body = NULL;
-}
-
-void
-gp_session_close(gp_store_session *s)
-{
-    gp_list_remove(&s->link);
-    gp_list_remove(&s->ready);
-    drop_output(s);
-    drop_body(s);
-    s->state = GP_SESSION_OVER;
 }
 
 static void
@@ -175,6 +172,78 @@ wake_waiters(gp_store_core *core, const uint8_t *key, size_t key_length)
     }
 }
 
+static bool
+is_answer(const uint8_t *key, size_t key_length)
+{
+    static const char *const prefixes[] = {GP_STATUS_WORKER, GP_STATUS_SHARD};
+
+    for (size_t i = 0; i < GP_COUNT_OF(prefixes); i++)
+        if (key_length > strlen(prefixes[i]) &&
+            memcmp(key, prefixes[i], strlen(prefixes[i])) == 0)
+            return true;
+    return false;
+}
+
+static bool
+has_owned(const gp_store_session *s, const uint8_t *key, size_t key_length)
+{
+    const gp_store_owned *o = s->owned;
+
+    while (o && (o->key_length != key_length ||
+                 memcmp(o->key, key, key_length) != 0))
+        o = o->next;
+    return o != NULL;
+}
+
+/* Without memory for it nobody is told of its end. */
+static void
+own(gp_store_session *s, const uint8_t *key, size_t key_length)
+{
+    gp_store_owned *o;
+
+    if (!has_owned(s, key, key_length)) {
+        o = s->owned_count < GP_STORE_OWNED_MAX
+                ? malloc(sizeof(*o) + key_length)
+                : NULL;
+        if (!o)
+            return;
+        *o = (gp_store_owned){.next = s->owned, .key_length = key_length};
+        memcpy(o->key, key, key_length);
+        s->owned = o;
+        s->owned_count++;
+    }
+    gp_store_table_own(&s->core->table, key, key_length, s);
+}
+
+/* Who has come in its place has set the key since. */
+static void
+disown(gp_store_session *s)
+{
+    gp_store_table *table = s->core ? &s->core->table : NULL;
+    gp_store_owned *o;
+
+    while ((o = s->owned) != NULL) {
+        s->owned = o->next;
+        if (gp_store_table_owner(table, o->key, o->key_length) == s &&
+            gp_store_table_set(table, o->key, o->key_length, GP_STORE_GONE,
+                               strlen(GP_STORE_GONE)) == GP_OK)
+            wake_waiters(s->core, o->key, o->key_length);
+        free(o);
+    }
+    s->owned_count = 0;
+}
+
+void
+gp_session_close(gp_store_session *s)
+{
+    gp_list_remove(&s->link);
+    gp_list_remove(&s->ready);
+    drop_output(s);
+    drop_body(s);
+    s->state = GP_SESSION_OVER;
+    disown(s);
+}
+
 static void
 wait_for_key(gp_store_session *s)
 {
@@ -211,6 +280,8 @@ execute(gp_store_session *s)
     case GP_STORE_SET:
         status = gp_store_table_set(&s->core->table, s->body, r->key_length,
                                     s->body + r->key_length, r->value_length);
+        if (status == GP_OK && is_answer(s->body, r->key_length))
+            own(s, s->body, r->key_length);
         if (status == GP_OK)
             wake_waiters(s->core, s->body, r->key_length);
         answer(s, status, NULL, 0);

@@ -26,6 +26,14 @@ typedef struct gp_store_core {
     uint64_t next_wait_ns; /* no waiter's deadline is earlier */
 } gp_store_core;
 
+/* What the answer of a member (reporter.h) becomes when the connection that set
+ * it last ends: whoever waits for an answer hears of it. */
+#define GP_STORE_GONE "{\"gone\":1}"
+/* A connection's, at most; more are not watched over. */
+#define GP_STORE_OWNED_MAX 256u
+
+typedef struct gp_store_owned gp_store_owned;
+
 typedef enum gp_session_state {
     GP_SESSION_PREFIX,
     GP_SESSION_HELLO,
@@ -46,7 +54,9 @@ typedef struct gp_store_session {
     uint8_t nonce[GP_TOKEN_NONCE];
     gp_store_request request;
     uint8_t input[GP_STORE_HELLO];
-    uint8_t *body; /* key and value, owned */
+    uint8_t *body;         /* key and value, owned */
+    gp_store_owned *owned; /* keys that it has set last, maybe */
+    uint32_t owned_count;
     size_t have, want;
     uint8_t small[GP_STORE_GREETING];
     uint8_t *output; /* small, or owned */

@@ -14,6 +14,7 @@
 
 struct gp_store_entry {
     gp_store_entry *next;
+    const void *owner;
     uint64_t hash;
     size_t key_length, length;
     uint8_t bytes[]; /* the key, then the value */
@@ -121,6 +122,7 @@ gp_store_table_set(gp_store_table *table, const void *key, size_t key_length,
     if (!entry)
         return GP_ERR_NO_MEMORY;
     entry->next = old ? old->next : NULL;
+    entry->owner = NULL;
     entry->hash = hash;
     entry->key_length = key_length;
     entry->length = length;
@@ -147,6 +149,27 @@ gp_store_table_get(const gp_store_table *table, const void *key,
         return NULL;
     *length = entry->length;
     return entry->bytes + key_length;
+}
+
+void
+gp_store_table_own(gp_store_table *table, const void *key, size_t key_length,
+                   const void *owner)
+{
+    uint64_t hash = hash_key(table, key, key_length);
+    gp_store_entry *entry = *find(table, hash, key, key_length);
+
+    if (entry)
+        entry->owner = owner;
+}
+
+const void *
+gp_store_table_owner(const gp_store_table *table, const void *key,
+                     size_t key_length)
+{
+    uint64_t hash = hash_key(table, key, key_length);
+    const gp_store_entry *entry = *find(table, hash, key, key_length);
+
+    return entry ? entry->owner : NULL;
 }
 
 /* A counter as gp_store_table_add() writes it. */

@@ -32,6 +32,13 @@ gp_status gp_store_table_set(gp_store_table *table, const void *key,
 const void *gp_store_table_get(const gp_store_table *table, const void *key,
                                size_t key_length, size_t *length);
 
+/* Whose key it is, until it is set again: a mark, never looked into. No such
+ * key: nothing happens, and NULL. */
+void gp_store_table_own(gp_store_table *table, const void *key,
+                        size_t key_length, const void *owner);
+const void *gp_store_table_owner(const gp_store_table *table, const void *key,
+                                 size_t key_length);
+
 /* Adds to a decimal text; a missing key counts as 0. GP_ERR_INVALID: the value
  * is no number, or the sum does not fit. */
 gp_status gp_store_table_add(gp_store_table *table, const void *key,

@@ -166,6 +166,19 @@ kill -CONT "$workers"
 await "it goes on" "2 workers (2 answer)"
 stop
 
+# One that dies is not waited for.
+job -w 2 -s 1 --elastic 1 -- "$trainer" --min-workers 1 --epochs 1000000 --quiet
+await "a worker to be killed" "2 workers (2 answer)"
+await "a worker to be killed" " running "
+kill -9 "$(awk '$1 == "1" { print $3; exit }' "$out")"
+await "a worker that died" "gone" --timeout 30
+says "a worker that died" "$out" "2 workers (1 answer)"
+if [ -n "$json" ]; then
+    run "in JSON" 0 status --json - --timeout 30
+    says "in JSON" "$out" '"gone": true'
+fi
+stop
+
 # Two jobs; one is killed and leaves nothing.
 job -w 2 -s 1 -- "$trainer" --epochs 1000000 --quiet
 await "the first of two" "2 workers (2 answer)"

@@ -10,6 +10,7 @@
 
 #include "job_harness.h"
 #include "rendezvous/reporter.h"
+#include "rendezvous/store_session.h"
 #include "worker/worker_int.h"
 
 typedef struct subject {
@@ -75,11 +76,52 @@ questions_are_answered(void **state)
                                   &length, gp_clock_ns()),
                      GP_ERR_TIMEOUT);
     gp_reporter_stop(r);
-    assert_int_equal(atomic_load(&one.asked), 3);
-    assert_int_equal(atomic_load(&silent.asked), 3);
+    /* Once unasked, when it began. */
+    assert_int_equal(atomic_load(&one.asked), 4);
+    assert_int_equal(atomic_load(&silent.asked), 4);
     /* The store is its owner's again. */
     assert_int_equal(gp_store_add(store, "n", 1, &round), GP_OK);
     gp_store_close(store);
+    gp_store_close(asker);
+    gp_store_stop(server);
+}
+
+static void
+set(gp_store *store, const char *key, const char *value)
+{
+    assert_int_equal(gp_store_set(store, key, value, strlen(value)), GP_OK);
+}
+
+/* The store says so, of what was this connection's last and of nothing else. */
+static void
+who_is_gone_is_told(void **state)
+{
+    gp_store_server *server = start("job", "127.0.0.1:0", "", NULL);
+    gp_store *asker = member(gp_store_server_address(server));
+    gp_store *a = member(gp_store_server_address(server));
+    gp_store *b = member(gp_store_server_address(server));
+    subject s = {0};
+    gp_reported reported = {GP_STATUS_WORKER, 8, &s, write_subject};
+    gp_reporter *r;
+
+    (void)state;
+    set(a, "status/worker/9", "of a");
+    set(a, "status/worker/9", "of a again");
+    set(a, "status/shard/2", "a shard");
+    set(a, "status/worker/", "no number");
+    set(a, GP_STATUS_JOB, "4 2 1");
+    set(b, "status/worker/9", "of b");
+    assert_int_equal(gp_reporter_start(a, &reported, 1, &r), GP_OK);
+    wait_for(asker, "status/worker/8", "round 0"); /* before any question */
+    gp_reporter_stop(r);
+    gp_store_close(a);
+    wait_for(asker, "status/worker/8", GP_STORE_GONE);
+    wait_for(asker, "status/shard/2", GP_STORE_GONE);
+    wait_for(asker, "status/worker/9", "of b");
+    wait_for(asker, "status/worker/", "no number");
+    wait_for(asker, GP_STATUS_JOB, "4 2 1");
+    gp_store_close(b);
+    wait_for(asker, "status/worker/9", GP_STORE_GONE);
     gp_store_close(asker);
     gp_store_stop(server);
 }
@@ -255,6 +297,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(questions_are_answered),
+        cmocka_unit_test(who_is_gone_is_told),
         cmocka_unit_test(it_ends_at_once),
         cmocka_unit_test(members_tell_what_they_do),
         cmocka_unit_test(many_tensors_are_cut),
