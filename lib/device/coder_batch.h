@@ -47,10 +47,11 @@ typedef struct gp_coder_batch {
     size_t space; /* bytes of the coder's that are taken */
 } gp_coder_batch;
 
+/* Whether the array stage works on some of the elements. */
 static inline bool
 gp_coder_selects(const gp_coder *c)
 {
-    return c->pipeline->select != NULL;
+    return c->pipeline->select || c->pipeline->zeros;
 }
 
 /* Whether the array stage works on what other kernels made. */

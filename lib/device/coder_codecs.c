@@ -437,8 +437,6 @@ check_stages(const gp_pipeline *p)
     if (p->memory && p->memory->ops != &gp_codec_ef &&
         p->array->ops == &gp_codec_powersgd)
         return refuse(p, p->memory->ops->name);
-    if (p->zeros)
-        return refuse(p, p->zeros->ops->name);
     if (p->values.count)
         return refuse(p, p->values.first->ops->name);
     if (p->whole.count)
@@ -481,6 +479,8 @@ gp_coder_find_plan(const gp_pipeline *p, gp_coder_plan *plan)
             status = k->plan(p, plan);
             if (status == GP_OK && p->transform)
                 status = gp_coder_plan_rotation(p, plan);
+            if (status == GP_OK && p->zeros)
+                status = gp_coder_plan_zeros(p, plan);
             if (status == GP_OK && p->select)
                 status = gp_coder_plan_select(p, plan);
             return status;

@@ -93,6 +93,12 @@ size_t gp_coder_lay_select(const gp_pipeline *pipeline,
                            const gp_coder_plan *plan, uint64_t step,
                            size_t count, uint8_t *base, gp_select *out,
                            gp_cuda_part *values);
+/* coder_zeros.c: the same of the map of zero blocks. */
+gp_status gp_coder_plan_zeros(const gp_pipeline *pipeline, gp_coder_plan *plan);
+size_t gp_coder_lay_zeros(const gp_pipeline *pipeline,
+                          const gp_coder_plan *plan, size_t count,
+                          uint8_t *base, gp_select *out, gp_cuda_part *values);
+
 /* The same of a whole tensor, ahead of its chunks; `tensor` is where the bytes
  * lie. */
 size_t gp_coder_lay_look(const gp_pipeline *pipeline, uint64_t step,

@@ -391,10 +391,9 @@ gp_coder_lay_look(const gp_pipeline *p, uint64_t at_step, size_t count,
     return at;
 }
 
-size_t
-gp_coder_lay_select(const gp_pipeline *p, const gp_coder_plan *plan,
-                    uint64_t at_step, size_t count, uint8_t *base,
-                    gp_select *out, gp_cuda_part *values)
+static size_t
+lay_selection(const gp_pipeline *p, const gp_coder_plan *plan, uint64_t at_step,
+              size_t count, uint8_t *base, gp_select *out, gp_cuda_part *values)
 {
     bool whole = is_whole(p), ranked = (is_topk(p) && !whole) || is_randk(p);
     gp_ratio ratio = ratio_of(p);
@@ -432,4 +431,13 @@ gp_coder_lay_select(const gp_pipeline *p, const gp_coder_plan *plan,
     values->space = space;
     values->status = (uint32_t *)(base + at - SLACK);
     return at;
+}
+
+size_t
+gp_coder_lay_select(const gp_pipeline *p, const gp_coder_plan *plan,
+                    uint64_t at_step, size_t count, uint8_t *base,
+                    gp_select *out, gp_cuda_part *values)
+{
+    return p->zeros ? gp_coder_lay_zeros(p, plan, count, base, out, values)
+                    : lay_selection(p, plan, at_step, count, base, out, values);
 }

@@ -314,6 +314,7 @@ call_with(void (*kernel)(A...), void **args)
 #include "compress/cuda/unuq.cu"
 #include "compress/cuda/update.cu"
 #include "compress/cuda/uq.cu"
+#include "compress/cuda/zeros.cu"
 #include "examples/trainer/cuda/kernels.cu"
 
 template <typename... A>

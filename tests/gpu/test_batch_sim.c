@@ -28,6 +28,7 @@ static const char *const codecs[] = {
     "vote",
     "qsgd",
     "uq:c=0.5",
+    "zeros+q8",
     "natural-dither",
     "terngrad:block=2048",
     "drive:block=1024",

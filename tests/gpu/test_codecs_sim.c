@@ -114,6 +114,24 @@ levels_are_those_of_the_host(void **state)
     compare("qsgd", true, true);
 }
 
+/* Part 6 has blocks of zeros; the others are sent as they are. */
+static void
+maps_of_zeros_are_those_of_the_host(void **state)
+{
+    static const char *const texts[] = {
+        "zeros:block=32+q8",
+        "zeros:block=96+none",
+        "zeros+q4:round=stochastic",
+        "zeros:block=64+sign:block=64",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
+        compare(texts[i], false, i % 2);
+        compare(texts[i], true, i % 2 == 0);
+    }
+}
+
 /* Messages with a few bytes that are others: the device says no where the host
  * does. */
 enum { MUTANTS = 48 };
@@ -260,6 +278,7 @@ entropy_codes_are_those_of_the_host(void **state)
         compare(texts[i], false, i % 2);
         compare(texts[i], true, i % 2 == 0);
     }
+    compare_damage("zeros:block=32+q8", 6);
     compare_damage("uq", 1);
     compare_damage("uq:c=0.25", 8);
     compare_damage("uq:c=0.03125,round=dither", 6);
@@ -344,6 +363,7 @@ main(void)
         cmocka_unit_test(rotations_are_those_of_the_host),
         cmocka_unit_test(selections_are_those_of_the_host),
         cmocka_unit_test(draws_are_those_of_the_host),
+        cmocka_unit_test(maps_of_zeros_are_those_of_the_host),
         cmocka_unit_test(entropy_codes_are_those_of_the_host),
         cmocka_unit_test(damage_is_seen_as_on_the_host),
         cmocka_unit_test(sums_of_chunks_are_near),

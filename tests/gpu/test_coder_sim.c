@@ -192,7 +192,8 @@ what_has_no_kernel_is_refused_by_name(void **state)
     (void)state;
     refuse("fake+q8", "fake");
     refuse("momentum+powersgd", "momentum");
-    refuse("zeros+q8", "zeros");
+    refuse("zeros+uq", "zeros");
+    refuse("zeros+hadamard+q8", "zeros");
     refuse("hadamard:block=16384+q8", "hadamard");
     refuse("hadamard+vote", "hadamard");
     refuse("randk:0.01+vote", "behind a selection");

@@ -161,6 +161,7 @@ differences_are_those_of_the_host(void **state)
         "ef21+randk:0.3",
         "ef21+nvfp4",
         "ef21+uq",
+        "ef21+zeros:block=32+q8",
     };
 
     (void)state;
@@ -178,6 +179,7 @@ velocities_are_those_of_the_host(void **state)
         "momentum:mask=0+topk:0.1",
         "momentum:nesterov=1+randk:0.7",
         "momentum+hadamard+q8",
+        "momentum:clip=0.5+zeros+bf16",
         "momentum:factor=0.25+onebit",
         "momentum+threshold:0.05+q8",
     };
