@@ -21,7 +21,8 @@ if(GRADPUSH_WERROR AND NOT GRADPUSH_SANITIZE)
   target_compile_options(gp_flags INTERFACE -Werror)
 endif()
 if(GRADPUSH_SANITIZE)
-  target_compile_options(gp_flags INTERFACE -O1 -g -fno-omit-frame-pointer
+  # Their reports need names and lines, no more.
+  target_compile_options(gp_flags INTERFACE -O1 -g1 -fno-omit-frame-pointer
     -fsanitize=${GRADPUSH_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(gp_flags INTERFACE -fsanitize=${GRADPUSH_SANITIZE})
 else()
