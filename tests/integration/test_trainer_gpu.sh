@@ -140,9 +140,9 @@ done
 SIM_CUDA=devices=1 LD_LIBRARY_PATH=$simulated python3 -B \
     "${SOURCE_DIR:-..}/bench/gpu/trainer.py" --build "${BUILD_DIR:-$1}" \
     --out "$work/speed.json" --speed --hidden 16 --batch 16 --samples 66 \
-    --epochs 2 >"$out" 2>"$err"
+    --shared-batches 16 --epochs 2 >"$out" 2>"$err"
 equals "bench/gpu/trainer.py" $? 0
-equals "its rows" "$(grep -c '"of_gemm"\|"of_without"' "$work/speed.json")" 5
+equals "its rows" "$(grep -c '"of_gemm"\|"of_without"' "$work/speed.json")" 6
 
 # What is missing is named, with what to do about it.
 path=$before train "no driver" 1 --device cuda --workers 1 --shards 0
