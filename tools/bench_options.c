@@ -6,9 +6,13 @@
  * comment lines start with '#' and its rows with the size in bytes, as scripts
  * that read other benchmarks expect.
  */
+#include <errno.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "bench.h"
@@ -26,6 +30,33 @@ apply_count(const char *option, const char *value, int64_t minimum,
         return false;
     *out = (uint32_t)count;
     return true;
+}
+
+/* Known before an hour of measuring rather than after it. */
+static bool
+apply_json(gp_bench *bench, const char *path)
+{
+    char copy[4096];
+    struct stat s;
+
+    bench->json = path;
+    if (!gp_json_available())
+        return false;
+    if (strcmp(path, "-") == 0)
+        return true;
+    if (stat(path, &s) == 0 && S_ISDIR(s.st_mode)) {
+        errno = EISDIR;
+    } else if (access(path, W_OK) == 0) {
+        return true;
+    } else if (errno == ENOENT && *path && strlen(path) < sizeof(copy)) {
+        strcpy(copy, path);
+        if (access(dirname(copy), W_OK | X_OK) == 0)
+            return true;
+    }
+    gp_say_usage("cannot write --json %s: %s; name a file in a folder that is "
+                 "there",
+                 path, strerror(errno));
+    return false;
 }
 
 bool
@@ -55,8 +86,7 @@ gp_bench_apply(gp_bench *bench, int key, const char *value)
         bench->check = number;
         return true;
     case 'j':
-        bench->json = value;
-        return gp_json_available();
+        return apply_json(bench, value);
     default:
         return gp_parse_seconds("--min-bw", value, 0, 1e6, &bench->least);
     }

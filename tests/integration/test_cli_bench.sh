@@ -171,6 +171,10 @@ assert 2 << 20 < r["wire_bytes"] < (2 << 20) + 65536, r["wire_bytes"]
 print("fine")
 PYTHON
 )" fine
+    run "--json nowhere" 2 bench allreduce --json "$work/nowhere/file"
+    says "--json nowhere" "$err" "name a file in a folder that is there"
+    run "--json a folder" 2 bench transport --json "$work"
+    says "--json a folder" "$err" "Is a directory"
     run "--json FILE" 0 bench transport -b 64 -e 64 -n 5 --json "$work/file"
     says "--json FILE" "$work/file" '"what": "transport"'
     equals "--json FILE: rows" "$(rows)" 1
