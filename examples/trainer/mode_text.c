@@ -103,11 +103,6 @@ gt_options_settle_mode(gt_options *o)
         return gt_fail(GP_ERR_CONFIG,
                        "--outer is of --mode local:H: leave it out, or give "
                        "--mode local:16");
-    if (status == GP_OK && o->placed && o->slow_factor > 0 &&
-        o->slow_rank >= o->workers)
-        return gt_fail(GP_ERR_CONFIG,
-                       "--slow %u: the last of %u --workers is %u",
-                       o->slow_rank, o->workers, o->workers - 1);
     if (status == GP_OK && o->max_workers && !o->min_workers)
         return gt_fail(GP_ERR_CONFIG, "--max-workers needs --min-workers");
     return status == GP_OK && o->min_workers ? settle_elastic(o) : status;

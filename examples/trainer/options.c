@@ -786,7 +786,8 @@ gt_options_parse(int argc, char **argv, gt_options *out)
     if (check_codecs(&o) != GP_OK || gt_options_settle_mode(&o) != GP_OK ||
         gt_options_settle(&o) != GP_OK ||
         gt_options_settle_layout(&o) != GP_OK ||
-        gt_options_settle_device(&o) != GP_OK || check_together(&o) != GP_OK)
+        gt_options_settle_device(&o) != GP_OK || check_together(&o) != GP_OK ||
+        gt_options_check_job(&o) != GP_OK)
         return GT_ACTION_USAGE;
     *out = o;
     return GT_ACTION_TRAIN;

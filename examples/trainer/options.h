@@ -110,6 +110,9 @@ gp_status gt_options_settle_device(const gt_options *options);
 /* Whether a cut network goes with the other options; after the mode. */
 gp_status gt_options_settle_layout(gt_options *options);
 
+/* What workers and shards would refuse later, all together; at the end. */
+gp_status gt_options_check_job(const gt_options *options);
+
 /* The text of the shards' updater for these options; -1 when it is too long. */
 int gt_options_updater(const gt_options *options, char *out, size_t capacity);
 

@@ -89,6 +89,13 @@ GP_API GP_MUST_CHECK gp_status gp_group_create(gp_worker *worker,
                                                gp_group **out);
 
 /**
+ * Whether a text can be a group's `codec`.
+ *
+ * @return GP_OK; GP_ERR_CONFIG: gp_last_error() says what is wrong.
+ */
+GP_API GP_MUST_CHECK gp_status gp_group_codec_check(const char *text);
+
+/**
  * Ends a group in this process; NULL is fine. Its open requests end with
  * GP_ERR_CANCELED and must not be used any more. Blocks, at most `timeout`,
  * until what other members wait for has left.

@@ -186,6 +186,21 @@ GP_API GP_MUST_CHECK gp_status gp_codec_check(const char *text);
 GP_API GP_MUST_CHECK gp_status gp_mode_check(const char *text);
 
 /**
+ * Whether a tensor's mode, updater and codec go together in a job: what
+ * gp_tensor_register() and the shards would find out later.
+ *
+ * @param codec    as gp_codec_check() takes it; NULL or "auto": any.
+ * @param workers  in the job; 0: not known yet.
+ * @param elastic  not 0: workers come and go (GRADPUSH_ELASTIC=on).
+ * @return GP_OK; GP_ERR_CONFIG: gp_last_error() says what does not go with
+ * what.
+ */
+GP_API GP_MUST_CHECK gp_status gp_job_check(const char *mode,
+                                            const char *updater,
+                                            const char *codec, uint32_t workers,
+                                            int elastic);
+
+/**
  * The canonical text of the pipeline that the tensor's next pushes go through,
  * warm-up steps aside; with codec=auto it changes while the job runs. Lives as
  * long as the tensor. Any thread.

@@ -81,6 +81,21 @@ check(const gp_pipeline *p, const char *text)
     return GP_OK;
 }
 
+gp_status
+gp_group_codec_check(const char *text)
+{
+    gp_pipeline *p = NULL;
+    gp_status status;
+
+    if (!text)
+        return gp_fail(GP_ERR_INVALID, "gp_group_codec_check: NULL");
+    status = gp_pipeline_parse(text, &p);
+    if (status == GP_OK)
+        status = check(p, text);
+    gp_pipeline_destroy(p);
+    return status;
+}
+
 /* Pieces as large as the peer's slots allow. */
 static gp_status
 cut(gp_coded *d, uint64_t most)

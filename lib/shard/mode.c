@@ -220,6 +220,22 @@ gp_mode_check_fit(const gp_mode *mode, const gp_updater *updater,
                  : GP_OK;
 }
 
+const char *
+gp_mode_elastic_clash(const gp_mode *mode, const gp_updater *updater,
+                      const gp_codec_set *push)
+{
+    const char *ignored;
+
+    if (mode->kind == GP_MODE_LOCAL && !gp_updater_keeps(updater))
+        return "mode local and updater mean, which leaves parameters to the "
+               "workers: sgd:lr=1 does the same, and keeps them";
+    if (updater->ops->norms || gp_updater_clips(updater))
+        return "updaters that need the norm of whole tensors";
+    if (find_joint(push, &ignored))
+        return "codecs for which all workers must have been in all steps";
+    return NULL;
+}
+
 gp_status
 gp_mode_check_rows(const gp_mode *mode, const gp_updater *u)
 {

@@ -46,6 +46,11 @@ gp_mode_arrives(const gp_mode *m)
 gp_status gp_mode_check_fit(const gp_mode *mode, const gp_updater *updater,
                             const gp_codec_set *push);
 
+/* What of them does not go with workers that come and go; NULL: all does. */
+const char *gp_mode_elastic_clash(const gp_mode *mode,
+                                  const gp_updater *updater,
+                                  const gp_codec_set *push);
+
 /* The same of a tensor of rows. */
 gp_status gp_mode_check_rows(const gp_mode *mode, const gp_updater *updater);
 

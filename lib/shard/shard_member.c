@@ -76,15 +76,8 @@ gp_member_check(gp_shard *s, gp_peer *peer)
 gp_status
 gp_member_check_fit(const shard_tensor *t)
 {
-    const char *what = NULL;
+    const char *what = gp_mode_elastic_clash(&t->mode, &t->updater, &t->push);
 
-    if (t->mode.kind == GP_MODE_LOCAL && !gp_updater_keeps(&t->updater))
-        what = "mode local and updater mean, which leaves parameters to the "
-               "workers: sgd:lr=1 does the same, and keeps them";
-    else if (t->updater.ops->norms || gp_updater_clips(&t->updater))
-        what = "updaters that need the norm of whole tensors";
-    else if (t->proposes || gp_codec_set_differs(&t->push))
-        what = "codecs for which all workers must have been in all steps";
     return what ? gp_fail(GP_ERR_CONFIG,
                           "tensor '%.60s': workers that come and go "
                           "(GRADPUSH_ELASTIC=on) do not go with %s",

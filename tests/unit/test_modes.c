@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include <gradpush/collective.h>
+
 #include "job_harness.h"
 #include "shard/mode.h"
 #include "wire/proto.h"
@@ -584,6 +586,34 @@ local_steps_need_the_mode(void **state)
     assert_int_equal(run_job(&j), GP_OK);
 }
 
+static void
+a_job_is_checked_before_it_is(void **state)
+{
+    (void)state;
+    assert_int_equal(gp_job_check("sync:N-2", "sgd", NULL, 3, 0), GP_OK);
+    assert_int_equal(gp_job_check("sync:N-2", "sgd", "auto", 0, 1), GP_OK);
+    assert_int_equal(gp_job_check("sync:N-2", "sgd", NULL, 2, 0),
+                     GP_ERR_CONFIG);
+    assert_non_null(strstr(gp_last_error(), "no push of 2 is left"));
+    assert_int_equal(gp_job_check("async", "mean", NULL, 0, 0), GP_ERR_CONFIG);
+    assert_int_equal(gp_job_check("async", "sgd", "thc", 0, 0), GP_ERR_CONFIG);
+    assert_int_equal(gp_job_check("sync", "sgd", "thc", 0, 0), GP_OK);
+    assert_int_equal(gp_job_check("sync", "sgd", "thc", 0, 1), GP_ERR_CONFIG);
+    assert_int_equal(gp_job_check("sync", "sgd:clip=1", NULL, 0, 1),
+                     GP_ERR_CONFIG);
+    assert_non_null(strstr(gp_last_error(), "norm of whole tensors"));
+    assert_int_equal(gp_job_check("local:4", "mean", NULL, 0, 1),
+                     GP_ERR_CONFIG);
+    assert_int_equal(gp_job_check("sync", "sgd", "nosuch", 0, 0),
+                     GP_ERR_CONFIG);
+    assert_int_equal(gp_job_check("sync", "nosuch", NULL, 0, 0), GP_ERR_CONFIG);
+    assert_int_equal(gp_job_check(NULL, "sgd", NULL, 0, 0), GP_ERR_INVALID);
+    assert_int_equal(gp_group_codec_check("q8"), GP_OK);
+    assert_int_equal(gp_group_codec_check("ef21"), GP_ERR_CONFIG);
+    assert_int_equal(gp_group_codec_check("nosuch"), GP_ERR_CONFIG);
+    assert_int_equal(gp_group_codec_check(NULL), GP_ERR_INVALID);
+}
+
 int
 main(void)
 {
@@ -599,6 +629,7 @@ main(void)
         cmocka_unit_test(differences_have_no_weight),
         cmocka_unit_test(local_steps_average),
         cmocka_unit_test(local_steps_need_the_mode),
+        cmocka_unit_test(a_job_is_checked_before_it_is),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

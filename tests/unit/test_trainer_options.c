@@ -461,6 +461,64 @@ workers_that_are_not_there(void **state)
     assert_int_equal(gt_options_parse(7, most, &o), GT_ACTION_TRAIN);
 }
 
+/* What a job would find out later, each with what to change. */
+static void
+jobs_that_cannot_be(void **state)
+{
+    static const struct {
+        const char *words[7];
+        const char *says; /* NULL: nothing is wrong */
+    } cases[] = {
+        {{"--workers", "3", "--mode", "sync:N-9"}, "no push of 3 is left"},
+        {{"--workers", "3", "--mode", "sync:N-3"}, "give more --workers"},
+        {{"--workers", "3", "--mode", "sync:N-2"}, NULL},
+        {{"--mode", "sync:N-2"}, "no push of 2 is left"},
+        {{"--transport", "tpc"},
+         "--transport 'tpc': no such transport in this "
+         "build; did you mean 'tcp'?"},
+        {{"--transport", "carrierpigeon"}, "gradpush info --transports"},
+        {{"--transport", "tcp"}, NULL},
+        {{"--mode", "async", "--codec", "intsum"}, "change --mode"},
+        {{"--mode", "async", "--codec", "ef21+topk:0.1"}, "'ef21+topk"},
+        {{"--mode", "ssp:2", "--optimizer", "lamb"}, "the updater lamb"},
+        {{"--mode", "sync", "--optimizer", "lamb"}, NULL},
+        {{"--mode", "allreduce", "--codec", "powersgd:2"}, "not for groups"},
+        {{"--mode", "allreduce", "--codec", "q8"}, NULL},
+        {{"--min-workers", "1", "--optimizer", "lamb"}, "--min-workers: "},
+        {{"--min-workers", "1", "--codec", "ef21"}, "in all steps"},
+        {{"--min-workers", "1", "--optimizer", "adam"}, NULL},
+        {{"--slow", "2:3"}, "the last of 2 --workers is 1"},
+        {{"--workers", "1", "--shards", "0", "--slow", "1:3"}, "the last of 1"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GT_COUNT_OF(cases); i++) {
+        gt_options o = {0};
+        size_t count = 0;
+
+        while (cases[i].words[count])
+            count++;
+        assert_int_equal(parse(cases[i].words, count, &o),
+                         cases[i].says ? GT_ACTION_USAGE : GT_ACTION_TRAIN);
+        if (cases[i].says)
+            assert_non_null(strstr(gt_last_error(), cases[i].says));
+    }
+}
+
+/* Under a launcher it is not known how many there are. */
+static void
+a_launcher_knows_how_many(void **state)
+{
+    gt_options o = {0};
+
+    (void)state;
+    setenv("GRADPUSH_RANK", "0", 1);
+    assert_int_equal(PARSE(&o, "--mode", "sync:N-9", "--slow", "7:2"),
+                     GT_ACTION_TRAIN);
+    unsetenv("GRADPUSH_RANK");
+    assert_int_equal(PARSE(&o, "--mode", "sync:N-9"), GT_ACTION_USAGE);
+}
+
 /* What cannot be written is said before the training. */
 static void
 outputs_without_a_place(void **state)
@@ -539,6 +597,8 @@ main(void)
         cmocka_unit_test(workers_that_come_and_go),
         cmocka_unit_test(modes_of_workers_that_come_and_go),
         cmocka_unit_test(workers_that_are_not_there),
+        cmocka_unit_test(jobs_that_cannot_be),
+        cmocka_unit_test(a_launcher_knows_how_many),
         cmocka_unit_test(outputs_without_a_place),
     };
 
