@@ -55,6 +55,49 @@ cast_one(float *x)
     return h;
 }
 
+/* Vectors that a thread asks for before it looks at any. */
+#define CAST_AT_ONCE 4u
+
+template <int format>
+static __device__ __forceinline__ uint2
+cast_four(float4 *x)
+{
+    uint2 packed;
+
+    packed.x = cast_one<format>(&x->x);
+    packed.x |= cast_one<format>(&x->y) << 16;
+    packed.y = cast_one<format>(&x->z);
+    packed.y |= cast_one<format>(&x->w) << 16;
+    return packed;
+}
+
+/* Four elements at each of some places, all there and aligned. */
+template <int format>
+static __device__ __forceinline__ void
+cast_encode_wide(const float *source, float *residual, uint16_t *out,
+                 uint32_t step)
+{
+    float4 x[CAST_AT_ONCE], r[CAST_AT_ONCE];
+
+    GP_UNROLL(4)
+    for (uint32_t j = 0; j < CAST_AT_ONCE; j++)
+        x[j] = *(const float4 *)(source + j * step);
+    if (residual) {
+        GP_UNROLL(4)
+        for (uint32_t j = 0; j < CAST_AT_ONCE; j++)
+            r[j] = *(const float4 *)(residual + j * step);
+        GP_UNROLL(4)
+        for (uint32_t j = 0; j < CAST_AT_ONCE; j++)
+            x[j] = gp_add4(x[j], r[j]);
+    }
+    GP_UNROLL(4)
+    for (uint32_t j = 0; j < CAST_AT_ONCE; j++) {
+        *(uint2 *)(out + j * step) = cast_four<format>(&x[j]);
+        if (residual)
+            *(float4 *)(residual + j * step) = x[j];
+    }
+}
+
 template <int format>
 static __device__ void
 cast_encode_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end)
@@ -64,23 +107,14 @@ cast_encode_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end)
     uint16_t *out = (uint16_t *)part->bytes;
     bool wide = (((uintptr_t)source | (uintptr_t)residual) & 15u) == 0 &&
                 ((uintptr_t)out & 7u) == 0;
+    uint32_t step = 4u * blockDim.x;
+    uint64_t i = begin + 4u * threadIdx.x;
 
-    for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
-        if (wide && i + 4 <= end) {
-            float4 x = *(const float4 *)(source + i);
-            uint2 packed;
-
-            if (residual)
-                x = gp_add4(x, *(const float4 *)(residual + i));
-            packed.x = cast_one<format>(&x.x);
-            packed.x |= cast_one<format>(&x.y) << 16;
-            packed.y = cast_one<format>(&x.z);
-            packed.y |= cast_one<format>(&x.w) << 16;
-            *(uint2 *)(out + i) = packed;
-            if (residual)
-                *(float4 *)(residual + i) = x;
-            continue;
-        }
+    for (; wide && i + (CAST_AT_ONCE - 1) * step + 4 <= end;
+         i += CAST_AT_ONCE * step)
+        cast_encode_wide<format>(source + i, residual ? residual + i : nullptr,
+                                 out + i, step);
+    for (; i < end; i += step)
         for (uint64_t j = i; j < end && j < i + 4; j++) {
             float x = residual ? __fadd_rn(source[j], residual[j]) : source[j];
 
@@ -88,6 +122,30 @@ cast_encode_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end)
             if (residual)
                 residual[j] = x;
         }
+}
+
+template <int format>
+static __device__ __forceinline__ void
+cast_decode_wide(const uint16_t *in, float *target, uint32_t step, bool add)
+{
+    float4 x[CAST_AT_ONCE], t[CAST_AT_ONCE];
+    uint2 packed[CAST_AT_ONCE];
+
+    GP_UNROLL(4)
+    for (uint32_t j = 0; j < CAST_AT_ONCE; j++)
+        packed[j] = *(const uint2 *)(in + j * step);
+    if (add) {
+        GP_UNROLL(4)
+        for (uint32_t j = 0; j < CAST_AT_ONCE; j++)
+            t[j] = *(const float4 *)(target + j * step);
+    }
+    GP_UNROLL(4)
+    for (uint32_t j = 0; j < CAST_AT_ONCE; j++) {
+        x[j] = make_float4(from_half<format>(packed[j].x & 0xffffu),
+                           from_half<format>(packed[j].x >> 16),
+                           from_half<format>(packed[j].y & 0xffffu),
+                           from_half<format>(packed[j].y >> 16));
+        *(float4 *)(target + j * step) = add ? gp_add4(t[j], x[j]) : x[j];
     }
 }
 
@@ -99,30 +157,18 @@ cast_decode_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end,
     const uint16_t *in = (const uint16_t *)part->bytes;
     float *target = part->target;
     bool wide = ((uintptr_t)target & 15u) == 0 && ((uintptr_t)in & 7u) == 0;
+    uint32_t step = 4u * blockDim.x;
+    uint64_t i = begin + 4u * threadIdx.x;
 
-    for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
-        if (wide && i + 4 <= end) {
-            uint2 packed = *(const uint2 *)(in + i);
-            float4 x = make_float4(from_half<format>(packed.x & 0xffffu),
-                                   from_half<format>(packed.x >> 16),
-                                   from_half<format>(packed.y & 0xffffu),
-                                   from_half<format>(packed.y >> 16));
-
-            if (add) {
-                float4 t = *(const float4 *)(target + i);
-
-                x = make_float4(__fadd_rn(t.x, x.x), __fadd_rn(t.y, x.y),
-                                __fadd_rn(t.z, x.z), __fadd_rn(t.w, x.w));
-            }
-            *(float4 *)(target + i) = x;
-            continue;
-        }
+    for (; wide && i + (CAST_AT_ONCE - 1) * step + 4 <= end;
+         i += CAST_AT_ONCE * step)
+        cast_decode_wide<format>(in + i, target + i, step, add);
+    for (; i < end; i += step)
         for (uint64_t j = i; j < end && j < i + 4; j++) {
             float x = from_half<format>(in[j]);
 
             target[j] = add ? __fadd_rn(target[j], x) : x;
         }
-    }
 }
 
 /* The tile of this block of the grid. */
@@ -311,7 +357,7 @@ gp_cuda_cast_decode(const gp_cuda_part *part, uint32_t parts, uint32_t format,
 /* Four elements of a message; `left` of them are there. */
 template <int format>
 static __device__ __forceinline__ float4
-cast_four(const uint8_t *bytes, uint64_t i, uint32_t left)
+cast_read(const uint8_t *bytes, uint64_t i, uint32_t left)
 {
     const uint16_t *in = (const uint16_t *)bytes + i;
     uint2 packed;
@@ -346,11 +392,11 @@ cast_fold_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end, bool add)
     for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
         uint32_t left = end - i < 4 ? (uint32_t)(end - i) : 4, k = !add;
         float4 sum = add ? gp_load4(part->target + i, left)
-                         : cast_four<format>(message[0].bytes, i, left);
+                         : cast_read<format>(message[0].bytes, i, left);
 
         GP_UNROLL(4)
         for (; k < messages; k++)
-            sum = gp_add4(sum, cast_four<format>(message[k].bytes, i, left));
+            sum = gp_add4(sum, cast_read<format>(message[k].bytes, i, left));
         gp_store4(part->target + i, sum, left);
     }
 }

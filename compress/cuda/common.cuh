@@ -31,19 +31,21 @@
 #define GP_FULL_WARP      0xffffffffu
 
 /* The part that block blockIdx.x of the launch belongs to: the last one whose
- * first block is not beyond it. Parts have ascending first blocks. */
+ * first block is not beyond it. Parts have ascending first blocks. A warp looks
+ * at 32 of them at a time, since each look takes as long as a load does; all
+ * threads call it. */
 static __device__ inline const gp_cuda_part *
 gp_find_part(const gp_cuda_part *part, uint32_t parts)
 {
-    uint32_t low = 0, high = parts;
+    uint32_t lane = threadIdx.x % 32u, low = 0, count = parts;
 
-    while (high - low > 1) {
-        uint32_t middle = (low + high) / 2;
+    while (count > 1) {
+        uint32_t step = (count + 31) / 32, at = lane * step, last;
+        bool before = at < count && part[low + at].first_block <= blockIdx.x;
 
-        if (part[middle].first_block <= blockIdx.x)
-            low = middle;
-        else
-            high = middle;
+        last = 31 - (uint32_t)__clz((int)__ballot_sync(GP_FULL_WARP, before));
+        low += last * step;
+        count = count - last * step < step ? count - last * step : step;
     }
     return part + low;
 }

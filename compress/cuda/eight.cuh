@@ -194,28 +194,29 @@ static __device__ __forceinline__ void
 gp_decode_all(const gp_cuda_part *part, uint32_t parts, bool add,
               const decoder_type &decoder)
 {
-    const gp_cuda_part *mine = gp_find_part(part, parts);
-    uint64_t begin = (uint64_t)(blockIdx.x - mine->first_block) * GP_EIGHT_TILE;
-    uint64_t end = begin + GP_EIGHT_TILE < mine->count ? begin + GP_EIGHT_TILE
-                                                       : mine->count;
-    gp_cuda_message message = {mine->bytes, mine->length, mine->random};
+    const gp_cuda_part mine = *gp_find_part(part, parts);
+    uint64_t begin = (uint64_t)(blockIdx.x - mine.first_block) * GP_EIGHT_TILE;
+    uint64_t end =
+        begin + GP_EIGHT_TILE < mine.count ? begin + GP_EIGHT_TILE : mine.count;
+    gp_cuda_message message = {mine.bytes, mine.length, mine.random};
     bool good = true;
 
     for (uint64_t i = begin + 8u * threadIdx.x; i < end; i += 8u * blockDim.x) {
         uint32_t left = gp_left8(i, end);
         float x[8], t[8];
 
-        good = decoder.eight(*mine, message, i, x) && good;
+        if (add)
+            gp_load8(mine.target + i, left, t);
+        good = decoder.eight(mine, message, i, x) && good;
         if (add) {
-            gp_load8(mine->target + i, left, t);
             GP_UNROLL(8)
             for (int j = 0; j < 8; j++)
                 x[j] = __fadd_rn(t[j], x[j]);
         }
-        gp_store8(mine->target + i, left, x);
+        gp_store8(mine.target + i, left, x);
     }
     if (!good)
-        *mine->status = 1;
+        *mine.status = 1;
 }
 
 /* Sums stay in registers, message after message. */
@@ -224,32 +225,32 @@ static __device__ __forceinline__ void
 gp_fold_all(const gp_cuda_part *part, uint32_t parts, bool add,
             const decoder_type &decoder)
 {
-    const gp_cuda_part *mine = gp_find_part(part, parts);
-    const gp_cuda_message *message = mine->message;
-    uint64_t begin = (uint64_t)(blockIdx.x - mine->first_block) * GP_EIGHT_TILE;
-    uint64_t end = begin + GP_EIGHT_TILE < mine->count ? begin + GP_EIGHT_TILE
-                                                       : mine->count;
-    uint32_t messages = mine->messages;
+    const gp_cuda_part mine = *gp_find_part(part, parts);
+    const gp_cuda_message *message = mine.message;
+    uint64_t begin = (uint64_t)(blockIdx.x - mine.first_block) * GP_EIGHT_TILE;
+    uint64_t end =
+        begin + GP_EIGHT_TILE < mine.count ? begin + GP_EIGHT_TILE : mine.count;
+    uint32_t messages = mine.messages;
     bool good = true;
 
     for (uint64_t i = begin + 8u * threadIdx.x; i < end; i += 8u * blockDim.x) {
         uint32_t left = gp_left8(i, end);
         float sum[8];
 
-        gp_load8(mine->target + i, add ? left : 0, sum);
+        gp_load8(mine.target + i, add ? left : 0, sum);
         GP_UNROLL(2)
         for (uint32_t k = 0; k < messages; k++) {
             float x[8];
 
-            good = decoder.eight(*mine, message[k], i, x) && good;
+            good = decoder.eight(mine, message[k], i, x) && good;
             GP_UNROLL(8)
             for (int j = 0; j < 8; j++)
                 sum[j] = k || add ? __fadd_rn(sum[j], x[j]) : x[j];
         }
-        gp_store8(mine->target + i, left, sum);
+        gp_store8(mine.target + i, left, sum);
     }
     if (!good)
-        *mine->status = 1;
+        *mine.status = 1;
 }
 
 #endif

@@ -143,14 +143,14 @@ q8_encode_any(const q8_run run)
 extern "C" __global__ void
 gp_cuda_q8_encode(const gp_cuda_part *part, uint32_t parts, uint32_t block)
 {
-    const gp_cuda_part *mine = gp_find_part(part, parts);
-    uint64_t blocks = gp_over(mine->count + block - 1, block);
+    const gp_cuda_part mine = *gp_find_part(part, parts);
+    uint64_t blocks = gp_over(mine.count + block - 1, block);
     uint64_t first =
-        (uint64_t)(blockIdx.x - mine->first_block) * Q8_WARPS * Q8_PER_WARP +
+        (uint64_t)(blockIdx.x - mine.first_block) * Q8_WARPS * Q8_PER_WARP +
         threadIdx.x / 32u;
-    int8_t *codes = (int8_t *)mine->bytes + 4 * blocks;
+    int8_t *codes = (int8_t *)mine.bytes + 4 * blocks;
     bool wide =
-        (((uintptr_t)mine->source | (uintptr_t)mine->residual) & 15u) == 0;
+        (((uintptr_t)mine.source | (uintptr_t)mine.residual) & 15u) == 0;
 
     for (uint32_t n = 0; n < Q8_PER_WARP; n++) {
         uint64_t b = first + n * Q8_WARPS, at = b * block;
@@ -158,12 +158,12 @@ gp_cuda_q8_encode(const gp_cuda_part *part, uint32_t parts, uint32_t block)
 
         if (b >= blocks)
             return;
-        run.source = mine->source + at;
-        run.residual = mine->residual ? mine->residual + at : nullptr;
-        run.scale = mine->bytes + 4 * b;
+        run.source = mine.source + at;
+        run.residual = mine.residual ? mine.residual + at : nullptr;
+        run.scale = mine.bytes + 4 * b;
         run.codes = codes + at;
         run.count =
-            (uint32_t)(mine->count - at < block ? mine->count - at : block);
+            (uint32_t)(mine.count - at < block ? mine.count - at : block);
         if (wide && run.count == 256)
             q8_encode_256(run);
         else
@@ -177,6 +177,51 @@ q8_decode_one(float *target, float scale, int code, bool add)
     float x = __fmul_rn(scale, __int2float_rn(code));
 
     *target = add ? __fadd_rn(*target, x) : x;
+}
+
+/* Four values. */
+static __device__ __forceinline__ float4
+q8_values(uint32_t packed, float scale)
+{
+    return make_float4(
+        __fmul_rn(scale, __int2float_rn((int8_t)(packed & 0xffu))),
+        __fmul_rn(scale, __int2float_rn((int8_t)(packed >> 8 & 0xffu))),
+        __fmul_rn(scale, __int2float_rn((int8_t)(packed >> 16 & 0xffu))),
+        __fmul_rn(scale, __int2float_rn((int8_t)(packed >> 24))));
+}
+
+/* Whether any byte is 0x80: of x ^ 0x80808080 none may be 0. */
+static __device__ __forceinline__ bool
+q8_codes_valid(uint32_t packed)
+{
+    uint32_t x = packed ^ 0x80808080u;
+
+    return ((x - 0x01010101u) & ~x & 0x80808080u) == 0;
+}
+
+/* 256 elements whose memory is aligned: everything is asked for before any of
+ * it is looked at. False for a code that no encoder writes. */
+static __device__ __forceinline__ bool
+q8_decode_256(const int8_t *codes, float scale, float *target, bool add)
+{
+    uint32_t lane = threadIdx.x % 32u;
+    uint32_t low = ((const uint32_t *)codes)[lane];
+    uint32_t high = ((const uint32_t *)codes)[32 + lane];
+    float4 *at = (float4 *)target + lane;
+    float4 x, y;
+
+    if (add) {
+        float4 s = at[0], t = at[32];
+
+        x = gp_add4(s, q8_values(low, scale));
+        y = gp_add4(t, q8_values(high, scale));
+    } else {
+        x = q8_values(low, scale);
+        y = q8_values(high, scale);
+    }
+    at[0] = x;
+    at[32] = y;
+    return q8_codes_valid(low) && q8_codes_valid(high);
 }
 
 /* False for a code that no encoder writes. */
@@ -218,28 +263,32 @@ extern "C" __global__ void
 gp_cuda_q8_decode(const gp_cuda_part *part, uint32_t parts, uint32_t block,
                   uint32_t add)
 {
-    const gp_cuda_part *mine = gp_find_part(part, parts);
-    uint64_t blocks = gp_over(mine->count + block - 1, block);
+    const gp_cuda_part mine = *gp_find_part(part, parts);
+    uint64_t blocks = gp_over(mine.count + block - 1, block);
     uint64_t first =
-        (uint64_t)(blockIdx.x - mine->first_block) * Q8_WARPS * Q8_PER_WARP +
+        (uint64_t)(blockIdx.x - mine.first_block) * Q8_WARPS * Q8_PER_WARP +
         threadIdx.x / 32u;
-    const int8_t *codes = (const int8_t *)mine->bytes + 4 * blocks;
+    const int8_t *codes = (const int8_t *)mine.bytes + 4 * blocks;
+    bool wide = ((uintptr_t)mine.target & 15u) == 0;
 
     for (uint32_t n = 0; n < Q8_PER_WARP; n++) {
         uint64_t b = first + n * Q8_WARPS, at = b * block;
-        uint32_t count, scale;
+        uint32_t count, bits;
+        float scale;
         bool good;
 
         if (b >= blocks)
             return;
-        count = (uint32_t)(mine->count - at < block ? mine->count - at : block);
-        scale = *(const uint32_t *)(mine->bytes + 4 * b);
-        good = q8_scale_valid(scale);
-        good = q8_decode_run(codes + at, __uint_as_float(scale),
-                             mine->target + at, count, add) &&
-               good;
-        if (!good)
-            *mine->status = 1;
+        count = (uint32_t)(mine.count - at < block ? mine.count - at : block);
+        bits = *(const uint32_t *)(mine.bytes + 4 * b);
+        scale = __uint_as_float(bits);
+        if (wide && count == 256)
+            good = q8_decode_256(codes + at, scale, mine.target + at, add);
+        else
+            good =
+                q8_decode_run(codes + at, scale, mine.target + at, count, add);
+        if (!good || !q8_scale_valid(bits))
+            *mine.status = 1;
     }
 }
 
@@ -260,55 +309,57 @@ q8_four(const uint8_t *codes, uint32_t left)
     return packed;
 }
 
-/* Whether any byte is 0x80: of x ^ 0x80808080 none may be 0. */
+/* Adds the numbers of a message from element i on to a sum, or sets it. */
 static __device__ __forceinline__ bool
-q8_codes_valid(uint32_t packed)
+q8_fold_four(const uint8_t *scale, const uint8_t *codes, uint32_t left,
+             bool add, float4 *sum)
 {
-    uint32_t x = packed ^ 0x80808080u;
+    uint32_t bits = *(const uint32_t *)scale, packed = q8_four(codes, left);
+    float4 x = q8_values(packed, __uint_as_float(bits));
 
-    return ((x - 0x01010101u) & ~x & 0x80808080u) == 0;
+    *sum = add ? gp_add4(*sum, x) : x;
+    return q8_scale_valid(bits) && q8_codes_valid(packed);
 }
 
-static __device__ __forceinline__ float4
-q8_values(uint32_t packed, float scale)
-{
-    return make_float4(
-        __fmul_rn(scale, __int2float_rn((int8_t)(packed & 0xffu))),
-        __fmul_rn(scale, __int2float_rn((int8_t)(packed >> 8 & 0xffu))),
-        __fmul_rn(scale, __int2float_rn((int8_t)(packed >> 16 & 0xffu))),
-        __fmul_rn(scale, __int2float_rn((int8_t)(packed >> 24))));
-}
-
-/* Four elements a thread, whose sums stay in registers: blocks are multiples of
- * 32, so they share a scale. */
+/* Four elements a thread and four behind, whose sums stay in registers: blocks
+ * are multiples of 32, so each four share a scale. Nothing is stored meanwhile,
+ * so that loads of several messages are on their way at once. */
 extern "C" __global__ void
 gp_cuda_q8_fold(const gp_cuda_part *part, uint32_t parts, uint32_t block,
                 uint32_t add)
 {
-    const gp_cuda_part *mine = gp_find_part(part, parts);
-    const gp_cuda_message *message = mine->message;
-    uint64_t begin = (uint64_t)(blockIdx.x - mine->first_block) * FOLD_TILE;
-    uint64_t count = mine->count, blocks = gp_over(count + block - 1, block);
+    const gp_cuda_part mine = *gp_find_part(part, parts);
+    const gp_cuda_message *message = mine.message;
+    uint64_t begin = (uint64_t)(blockIdx.x - mine.first_block) * FOLD_TILE;
+    uint64_t count = mine.count, blocks = gp_over(count + block - 1, block);
     uint64_t end = begin + FOLD_TILE < count ? begin + FOLD_TILE : count;
-    uint32_t messages = mine->messages, good = 1;
+    uint32_t messages = mine.messages, step = 4u * blockDim.x;
+    bool good = true;
 
-    for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
+    for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 2 * step) {
+        uint64_t j = i + step;
         uint32_t left = end - i < 4 ? (uint32_t)(end - i) : 4;
+        uint32_t more = j >= end ? 0 : end - j < 4 ? (uint32_t)(end - j) : 4;
         uint64_t scale_at = 4 * gp_over(i, block), codes_at = 4 * blocks + i;
-        float4 sum = gp_load4(mine->target + i, add ? left : 0);
+        uint64_t next_at = more ? 4 * gp_over(j, block) : 0;
+        float4 sum = gp_load4(mine.target + i, add ? left : 0);
+        float4 next = gp_load4(mine.target + j, add ? more : 0);
 
         GP_UNROLL(4)
         for (uint32_t k = 0; k < messages; k++) {
             const uint8_t *bytes = message[k].bytes;
-            uint32_t scale = *(const uint32_t *)(bytes + scale_at);
-            uint32_t packed = q8_four(bytes + codes_at, left);
-            float4 x = q8_values(packed, __uint_as_float(scale));
 
-            good &= q8_scale_valid(scale) && q8_codes_valid(packed);
-            sum = k || add ? gp_add4(sum, x) : x;
+            good = q8_fold_four(bytes + scale_at, bytes + codes_at, left,
+                                k || add, &sum) &&
+                   good;
+            if (more)
+                good = q8_fold_four(bytes + next_at, bytes + codes_at + step,
+                                    more, k || add, &next) &&
+                       good;
         }
-        gp_store4(mine->target + i, sum, left);
+        gp_store4(mine.target + i, sum, left);
+        gp_store4(mine.target + j, next, more);
     }
     if (!good)
-        *mine->status = 1;
+        *mine.status = 1;
 }

@@ -79,9 +79,28 @@ sign_put_levels(const sign_format &f, uint8_t *bytes, uint64_t block,
 
 /* ---- blocks ---- */
 
-/* Sixteen rows of 16 elements: signs to `bits`, and sums. */
+/* What is left of earlier steps, and in its place the sum. */
 static __device__ __forceinline__ void
-sign_rows(const gp_cuda_part *part, const sign_format &f, uint64_t begin,
+sign_add(float *residual, uint64_t begin, uint64_t end, float x[16])
+{
+    float r[16];
+
+    GP_UNROLL(16)
+    for (uint32_t t = 0; t < 16; t++)
+        r[t] = begin + 16 * t < end ? residual[begin + 16 * t] : 0.0f;
+    GP_UNROLL(16)
+    for (uint32_t t = 0; t < 16; t++) {
+        x[t] = __fadd_rn(x[t], r[t]);
+        if (begin + 16 * t < end)
+            residual[begin + 16 * t] = x[t];
+    }
+}
+
+/* Sixteen rows of 16 elements: signs to `bits`, and sums. How many are below
+ * matters for classes alone. */
+template <int what>
+static __device__ __forceinline__ void
+sign_rows(const float *source, float *residual, float threshold, uint64_t begin,
           uint64_t end, uint8_t *bits, gp_stats *s)
 {
     uint32_t lane = threadIdx.x % 16u, half = threadIdx.x % 32u / 16u * 16u;
@@ -93,21 +112,20 @@ sign_rows(const gp_cuda_part *part, const sign_format &f, uint64_t begin,
     for (uint32_t t = 0; t < 16; t++) {
         uint64_t i = begin + 16 * t + lane;
 
-        x[t] = i < end ? part->source[i] : 0.0f;
-        if (part->residual && i < end) {
-            x[t] = __fadd_rn(x[t], part->residual[i]);
-            part->residual[i] = x[t];
-        }
+        x[t] = i < end ? source[i] : 0.0f;
     }
+    if (residual)
+        sign_add(residual, begin + lane, end, x);
     GP_UNROLL(16)
     for (uint32_t t = 0; t < 16; t++) {
         bool there = begin + 16 * t + lane < end;
-        bool below = there && x[t] < f.threshold;
+        bool below = there && x[t] < threshold;
         uint32_t all = __ballot_sync(GP_FULL_WARP, below) >> half & 0xffffu;
 
         s->most = gp_magnitude(x[t]) > s->most ? gp_magnitude(x[t]) : s->most;
-        s->below += __popc(all);
-        gp_sum_one(s, f.what, below, x[t]);
+        if (what == SUM_CLASSES)
+            s->below += __popc(all);
+        gp_sum_one(s, what, below, x[t]);
         mine = lane == t ? all : mine;
     }
     if (2 * lane + 2 <= bytes)
@@ -137,10 +155,25 @@ sign_feed_back(float *residual, uint64_t begin, uint64_t end, sign_levels l,
     }
 }
 
+/* All rows of a block. */
+template <int what>
+static __device__ __forceinline__ void
+sign_block(const gp_cuda_part *part, const sign_format &f, uint64_t begin,
+           uint64_t end, uint8_t *bits, gp_stats *s)
+{
+    const float *source = part->source;
+    float *residual = part->residual;
+
+    for (uint64_t at = 0; at < f.block; at += 256)
+        sign_rows<what>(source, residual, f.threshold, begin + at, end,
+                        bits + at / 8, s);
+}
+
 /* A block of the format per half of a warp. */
-extern "C" __global__ void
-gp_cuda_sign_encode(const gp_cuda_part *part, uint32_t parts, uint32_t block,
-                    uint32_t add, int what, uint32_t stored, float threshold)
+extern "C" __global__ void __launch_bounds__(32 * SIGN_WARPS, 3)
+    gp_cuda_sign_encode(const gp_cuda_part *part, uint32_t parts,
+                        uint32_t block, uint32_t add, int what, uint32_t stored,
+                        float threshold)
 {
     const sign_format f = {block, what, stored, threshold};
     const gp_cuda_part *mine = gp_find_part(part, parts);
@@ -156,8 +189,14 @@ gp_cuda_sign_encode(const gp_cuda_part *part, uint32_t parts, uint32_t block,
     (void)add;
     if (2 * pair * block >= count)
         return;
-    for (uint64_t at = 0; at < block; at += 256)
-        sign_rows(mine, f, begin + at, end, bits + at / 8, &s);
+    if (what == SUM_MAGNITUDES)
+        sign_block<SUM_MAGNITUDES>(mine, f, begin, end, bits, &s);
+    else if (what == SUM_SQUARES)
+        sign_block<SUM_SQUARES>(mine, f, begin, end, bits, &s);
+    else if (what == SUM_CLASSES)
+        sign_block<SUM_CLASSES>(mine, f, begin, end, bits, &s);
+    else
+        sign_block<SUM_NOTHING>(mine, f, begin, end, bits, &s);
     s.a = gp_half_total(s.a);
     s.b = gp_half_total(s.b);
     for (int d = 8; d; d >>= 1) {
