@@ -55,6 +55,16 @@ link_sleep(gp_link *link, uint64_t deadline)
     return GP_OK;
 }
 
+/* What the last progress() said. */
+static gp_status
+failed(gp_link *link)
+{
+    gp_status status = link->count < 0 ? (gp_status)link->count : GP_OK;
+
+    link->count = GP_MAX(link->count, 0);
+    return status;
+}
+
 /* Gets events until there is one or the deadline passes; 0 is the link's usual
  * time from now. The clock is asked now and then: it may cost more than a look
  * for events. */
@@ -70,11 +80,9 @@ link_fill(gp_link *link, uint64_t deadline)
             link->ops->progress(link->domain, link->events, GP_LINK_EVENTS);
         if (link->count > 0)
             return GP_OK;
-        if (link->count < 0) {
-            status = (gp_status)link->count;
-            link->count = 0;
+        status = failed(link);
+        if (status != GP_OK)
             return status;
-        }
         if (link->spin_ns && empty % CLOCK_EVERY)
             continue;
         now = gp_clock_ns();
@@ -93,7 +101,7 @@ link_fill(gp_link *link, uint64_t deadline)
 }
 
 /* It stays until the next one is taken. */
-static inline __attribute__((always_inline)) gp_status
+static gp_status
 link_take(gp_link *link, uint64_t deadline, const gp_event **out)
 {
     if (!link->count) {
@@ -153,11 +161,13 @@ gp_link_connect(gp_link *link, const char *address, double seconds)
 }
 
 gp_status
-gp_link_next(gp_link *link, const gp_event **out)
+gp_link_await(gp_link *link, const gp_event **out)
 {
     const gp_event *event = NULL;
-    gp_status status;
+    gp_status status = failed(link);
 
+    if (status != GP_OK)
+        return status;
     for (;;) {
         status = link_take(link, 0, &event);
         if (status != GP_OK)

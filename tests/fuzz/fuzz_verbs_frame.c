@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_early.h"
 
 #define REGION 8192u
 #define FRAME  2048u
@@ -219,11 +219,9 @@ arrive(world *w, const uint8_t *frame, size_t length)
     uint32_t at = lane->imm ? lane->expected % FRAMES
                             : lane->order[lane->arrived % FRAMES];
 
-    uint32_t looks = 1;
-
     memcpy(w->rx + at * FRAME, frame, length);
     if (w->d.watched_count) /* sees it before its completion, if it is brief */
-        (void)gp_vb_look(lane, &looks, NULL);
+        (void)gp_vb_look(lane, 1, NULL, 0);
     next = (struct ibv_wc){.wr_id = gp_vb_wr_id(w->lane, GP_VB_WR_RECEIVE, at),
                            .byte_len = (uint32_t)length,
                            .wc_flags = w->lane->imm ? IBV_WC_WITH_IMM : 0,

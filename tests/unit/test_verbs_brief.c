@@ -17,9 +17,9 @@
 /* Number 0x01020304, granted 7, turn 3: type 5, step 9, aux 0x100000000, with a
  * payload of three bytes. */
 static const uint8_t golden[] = {
-    0x04, 0x03, 0x02, 0x01, 0x04, 0x01, 0x00, 0x03, 0x07, 0x00, 0x13, 0x80,
-    0x05, 0x00, 0x00, 0x00, 0x5e, 0x55, 0x3d, 0xa4, 0x45, 0x85, 0xd4, 0x4a,
-    0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x04, 0x03, 0x02, 0x01, 0x01, 0x01, 0x00, 0x03, 0x07, 0x00, 0x13, 0x80,
+    0x05, 0x00, 0x00, 0x00, 0xc8, 0x74, 0xf7, 0x37, 0x72, 0x62, 0xf7, 0xa8,
+    0x00, 0x00, 0x00, 0x00, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
     0x01, 0x00, 0x00, 0x00, 0x61, 0x62, 0x63, 0x00, 0x00, 0x00, 0x00, 0x00,
 };
 
@@ -122,6 +122,18 @@ the_shortest(void **state)
     assert_false(gp_vb_brief_is(made.bytes, 23));
 }
 
+/* As take() sees it, which copies. */
+static bool
+is_whole(const room *made, size_t n)
+{
+    uint64_t first = 0, second = 0;
+    bool whole = gp_vb_brief_whole(made->bytes, n, &first, &second);
+
+    assert_true(!whole || (first == le64toh(made->words[0]) &&
+                           second == le64toh(made->words[1])));
+    return whole;
+}
+
 /* A frame arrives word by word, in whatever order, over an older one or over
  * zeros: it is taken when the last word is there. */
 static void
@@ -150,6 +162,8 @@ only_when_whole(void **state)
                     gp_vb_brief_here(memory.bytes, 128) &&
                         gp_vb_brief_take(memory.bytes, n, taken.bytes),
                     seen == differ);
+                assert_int_equal(is_whole(&memory, n),
+                                 seen == differ || (old && !seen));
                 at = (at + stride) % words;
                 while (memory.words[at] == after.words[at] && seen < differ)
                     at = (at + 1) % words;
@@ -169,8 +183,11 @@ damaged_frames(void **state)
         copy = made;
         copy.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
         assert_int_equal(gp_vb_brief_take(copy.bytes, n, taken.bytes), 0);
+        assert_false(is_whole(&copy, n));
     }
+    assert_true(is_whole(&made, n));
     assert_int_equal(gp_vb_brief_take(made.bytes, n - 8, taken.bytes), 0);
+    assert_false(is_whole(&made, n - 8));
 }
 
 /* Seals what a peer may have said instead. */

@@ -21,22 +21,13 @@
 
 #include "base/token.h"
 #include "transports/transports.h"
-#include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_early.h"
 #include "transports/verbs/verbs_limit.h"
 #include "transports/verbs/verbs_peer.h"
 #include "transports/verbs/verbs_select.h"
 
 #define SKIP_MAX    64u
 #define EPOLL_BATCH 16
-/* Looks into memory, of all watched lanes: in each call; and at most, before
- * anything else is done; and messages so found in a row. */
-#define LOOKS_EACH 8u
-#ifdef __SANITIZE_THREAD__ /* each takes a hundred times as long there */
-#define LOOKS_MAX 64u
-#else
-#define LOOKS_MAX 8192u
-#endif
-#define FOUND_MAX 16u
 /* What closing a domain waits for farewells to leave. */
 #define CLOSE_NS 50000000u
 
@@ -491,9 +482,8 @@ rests(const gp_endpoint *ep)
     return true;
 }
 
-/* Nothing is due but what completions will say, and that may wait a little. */
-static bool
-all_rest(const gp_domain *d)
+bool
+gp_vb_all_rest(const gp_domain *d)
 {
     for (uint32_t i = 0; i < d->watched_count; i++) {
         gp_endpoint *ep = d->watched[i]->ep;
@@ -506,85 +496,12 @@ all_rest(const gp_domain *d)
            gp_list_empty(&d->closed) && gp_list_empty(&d->broken);
 }
 
-/* The lane where a message has come, or NULL after so many looks, or when there
- * is something that cannot be taken by looking. */
-static gp_vb_lane *
-look_around(gp_domain *d, uint32_t looks, gp_vb_out *out)
-{
-    uint32_t lanes = d->watched_count, each, i = 0;
-    gp_vb_seen seen = GP_VB_NOTHING;
-    gp_vb_lane *lane = NULL;
-
-    looks = GP_MAX(looks, lanes);
-    each = lanes > 1 ? 1 : looks;
-    while (looks && seen == GP_VB_NOTHING) {
-        uint32_t left = each;
-
-        lane = d->watched[i];
-        seen = gp_vb_look(lane, &left, out);
-        looks -= each - left;
-        d->looks += each - left;
-        i = i + 1 == lanes ? 0 : i + 1;
-    }
-    d->looks = GP_MIN(d->looks, LOOKS_MAX);
-    return seen == GP_VB_BRIEF ? lane : NULL;
-}
-
-/* How many looks the next message gets before anything else is done: twice as
- * many as this one took; less again only slowly. */
-static void
-be_patient(gp_domain *d)
-{
-    uint32_t before = d->patience - d->patience / 8;
-
-    if (d->looks == LOOKS_MAX)
-        before = d->looks = d->patience / 4;
-    d->patience = GP_MIN(GP_MAX(2 * d->looks, before), LOOKS_MAX);
-    d->looks = 0;
-    d->waited = false;
-}
-
-/*
- * A message that is seen in memory goes to the owner at once; what else there
- * is to do, for this endpoint too, waits for one of the next calls. All of that
- * takes much longer than a look. So where the last message was seen in memory,
- * the next one is waited for a little before anything else is done.
- */
-static bool
-serve_at_once(gp_domain *d, gp_vb_out *out)
-{
-    gp_vb_lane *lane;
-
-    if (!d->watched_count || d->found == FOUND_MAX) {
-        d->found = 0;
-        return false;
-    }
-    lane = look_around(d, LOOKS_EACH, out);
-    if (!lane && !d->waited && all_rest(d)) {
-        d->waited = true;
-        lane = look_around(d, d->patience, out);
-    }
-    if (!lane) {
-        d->found = 0;
-        return false;
-    }
-    be_patient(d);
-    d->found++;
-    if (!out->count && lane->ep->state == GP_VB_OPEN && lane->ep->announced &&
-        gp_list_empty(&d->broken))
-        gp_vb_hand_over(lane->ep, out);
-    return out->count;
-}
-
-static int
-progress(gp_domain *d, gp_event *events, int max)
+int
+gp_vb_progress_all(gp_domain *d, gp_event *events, int max)
 {
     gp_vb_out out = {events, 0, max};
     int n;
 
-    d->tick++;
-    if (serve_at_once(d, &out))
-        return out.count;
     gp_vb_renew(d);
     free_retired(d);
     n = gp_vb_poll(d);
@@ -717,7 +634,7 @@ const gp_transport_ops gp_verbs_ops = {
     .post = gp_vb_post,
     .flush = gp_vb_flush,
     .release = release,
-    .progress = progress,
+    .progress = gp_vb_progress,
     .event_fd = event_fd,
     .arm = arm,
     .peer_probe = gp_vb_peer_probe,

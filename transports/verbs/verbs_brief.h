@@ -62,29 +62,30 @@ gp_vb_brief_two(uint32_t low, uint32_t high)
 }
 
 static inline void
-gp_vb_brief_put(gp_vb_word **to, uint32_t *mask, uint32_t i, uint64_t value)
+gp_vb_brief_put(gp_vb_word **to, uint64_t *mask, uint32_t i, uint64_t value)
 {
-    bool some = value != 0;
+    uint64_t some = value != 0;
 
     **to = htole64(value);
     *to += some;
-    *mask |= (uint32_t)some << i;
+    *mask |= some << i;
 }
 
 /* Writes those that are not zero, and maybe one word behind; returns where they
  * end. */
 static inline gp_vb_word *
-gp_vb_brief_put_words(const gp_msg *msg, gp_vb_word *to, uint32_t *out)
+gp_vb_brief_put_words(const gp_msg *msg, gp_vb_word *to, uint64_t *out)
 {
     uint64_t members = gp_vb_brief_two(msg->worker, msg->incarnation);
     uint64_t answer = gp_vb_brief_two(msg->slot, (uint32_t)msg->status);
-    uint32_t mask = 0;
+    uint64_t mask = 0;
 
-    gp_vb_brief_put(&to, &mask, 0, gp_vb_brief_two(msg->pipeline, msg->region));
+    gp_vb_brief_put(&to, &mask, 0, msg->region | msg->step << 32);
     gp_vb_brief_put(&to, &mask, 1, msg->offset);
-    gp_vb_brief_put(&to, &mask, 2, msg->step);
-    gp_vb_brief_put(&to, &mask, 3, gp_vb_brief_two(msg->epoch, msg->chunk));
-    gp_vb_brief_put(&to, &mask, 4, msg->cookie);
+    gp_vb_brief_put(&to, &mask, 2, gp_vb_brief_two(msg->epoch, msg->chunk));
+    gp_vb_brief_put(&to, &mask, 3, msg->cookie);
+    gp_vb_brief_put(&to, &mask, 4,
+                    msg->pipeline | (msg->step & ~(uint64_t)UINT32_MAX));
     if (msg->credits | msg->elements | msg->job | msg->aux | members | answer |
         msg->payload_crc) {
         gp_vb_brief_put(&to, &mask, 5, msg->credits);
@@ -99,14 +100,14 @@ gp_vb_brief_put_words(const gp_msg *msg, gp_vb_word *to, uint32_t *out)
     return to;
 }
 
-static inline uint64_t
-gp_vb_brief_get(const gp_vb_word **from, uint32_t mask, uint32_t i)
+/* Each word is read once: it may lie where the peer can write. */
+GP_VB_UNWATCHED static inline uint64_t
+gp_vb_brief_get(const volatile gp_vb_word **from, uint64_t mask, uint32_t i)
 {
-    bool some = mask >> i & 1;
-    uint64_t value = le64toh(**from);
+    uint64_t some = mask >> i & 1, value = **from;
 
     *from += some;
-    return some ? value : 0;
+    return le64toh(value) & -some;
 }
 
 static inline uint32_t
@@ -121,8 +122,9 @@ gp_vb_brief_high(uint64_t value)
     return (uint32_t)(value >> 32);
 }
 
-static inline const gp_vb_word *
-gp_vb_brief_get_rare(const gp_vb_word *from, uint32_t mask, gp_msg *msg)
+GP_VB_UNWATCHED static inline const volatile gp_vb_word *
+gp_vb_brief_get_rare(const volatile gp_vb_word *from, uint64_t mask,
+                     gp_msg *msg)
 {
     uint64_t members, answer;
 
@@ -141,19 +143,22 @@ gp_vb_brief_get_rare(const gp_vb_word *from, uint32_t mask, gp_msg *msg)
 }
 
 /* Reads up to one word behind those that are there. */
-static inline const gp_vb_word *
-gp_vb_brief_get_words(const gp_vb_word *from, uint32_t mask, gp_msg *msg)
+GP_VB_UNWATCHED static inline const volatile gp_vb_word *
+gp_vb_brief_get_words(const volatile gp_vb_word *from, uint64_t mask,
+                      gp_msg *msg)
 {
-    uint64_t value = gp_vb_brief_get(&from, mask, 0);
+    uint64_t value = gp_vb_brief_get(&from, mask, 0), step;
 
-    msg->pipeline = gp_vb_brief_low(value);
-    msg->region = gp_vb_brief_high(value);
+    msg->region = gp_vb_brief_low(value);
+    step = value >> 32;
     msg->offset = gp_vb_brief_get(&from, mask, 1);
-    msg->step = gp_vb_brief_get(&from, mask, 2);
-    value = gp_vb_brief_get(&from, mask, 3);
+    value = gp_vb_brief_get(&from, mask, 2);
     msg->epoch = gp_vb_brief_low(value);
     msg->chunk = gp_vb_brief_high(value);
-    msg->cookie = gp_vb_brief_get(&from, mask, 4);
+    msg->cookie = gp_vb_brief_get(&from, mask, 3);
+    value = gp_vb_brief_get(&from, mask, 4);
+    msg->pipeline = gp_vb_brief_low(value);
+    msg->step = step | (value & ~(uint64_t)UINT32_MAX);
     if (mask >> GP_VB_BRIEF_USUAL)
         return gp_vb_brief_get_rare(from, mask, msg);
     msg->credits = msg->elements = msg->job = msg->aux = 0;
@@ -202,12 +207,11 @@ gp_vb_brief_encode(uint32_t number, uint32_t granted, uint8_t turn,
 {
     gp_vb_word *head = (gp_vb_word *)(void *)out, *at = head + GP_VB_BRIEF_HEAD;
     size_t length = (size_t)msg->payload;
-    uint32_t mask;
+    uint64_t mask, first, second, sum;
     gp_vb_word *end = gp_vb_brief_put_words(msg, at, &mask);
-    uint64_t first, second, sum;
 
     length += (size_t)(end - at) * 8;
-    first = gp_vb_brief_two(number, mask | (uint32_t)turn << 24);
+    first = number | mask << 32 | (uint64_t)turn << 56;
     second = gp_vb_brief_two(
         (granted & 0xFFFF) | (uint32_t)(GP_VB_BRIEF_MARK | length) << 16,
         msg->type | (uint32_t)msg->dtype << 8 | (uint32_t)msg->flags << 16);
@@ -261,6 +265,35 @@ gp_vb_brief_take(const uint8_t *from, size_t room, uint8_t *to)
     return sum == le64toh(check) ? 8 * n : 0;
 }
 
+/* Whether all of a brief frame is there, as take() would find; its first two
+ * words. */
+GP_VB_UNWATCHED static inline bool
+gp_vb_brief_whole(const uint8_t *from, size_t room, uint64_t *first,
+                  uint64_t *second)
+{
+    const volatile gp_vb_word *in =
+        (const volatile gp_vb_word *)(const void *)from;
+    const gp_vb_word *at = (const gp_vb_word *)(const void *)from +
+                           GP_VB_BRIEF_HEAD,
+                     *end;
+    uint64_t one = le64toh(in[0]), two = le64toh(in[1]);
+    uint64_t sum = gp_vb_brief_mix(gp_vb_brief_mix(0, one), two);
+    /* Without the mark it is more than there is room for. */
+    size_t n = (((two >> 16 & 0xFFFF) ^ GP_VB_BRIEF_MARK) + 7) / 8;
+
+    if (n > room / 8 - GP_VB_BRIEF_HEAD)
+        return false;
+    __asm__ volatile("" ::: "memory"); /* these are read now, and once */
+    for (end = at + (n & ~(size_t)1); at < end; at += 2)
+        sum = gp_vb_brief_mix(gp_vb_brief_mix(sum, le64toh(at[0])),
+                              le64toh(at[1]));
+    if (n & 1)
+        sum = gp_vb_brief_mix(sum, le64toh(*at));
+    *first = one;
+    *second = two;
+    return sum == le64toh(in[GP_VB_BRIEF_CHECK]);
+}
+
 static inline bool
 gp_vb_brief_is(const uint8_t *bytes, size_t length)
 {
@@ -286,24 +319,36 @@ gp_vb_brief_turn(const uint8_t *bytes)
     return bytes[7];
 }
 
-/* `bytes` has room for GP_VB_BRIEF_MAX, whatever the frame's length. */
+/* Reads the message of a frame whose first two words are known, up to its
+ * payload, which it returns; NULL: it makes no sense. `words` follow the check,
+ * and there is room for GP_VB_BRIEF_MAX, whatever the frame's length. */
+GP_VB_UNWATCHED static inline const volatile gp_vb_word *
+gp_vb_brief_read(uint64_t first, uint64_t second,
+                 const volatile gp_vb_word *words, gp_msg *msg)
+{
+    uint64_t mask = first >> 32 & 0xFFFFFF;
+    size_t length = second >> 16 & 0xFFFF & ~GP_VB_BRIEF_MARK, used;
+    const volatile gp_vb_word *end;
+
+    msg->type = (uint8_t)(second >> 32);
+    msg->dtype = (uint8_t)(second >> 40);
+    msg->flags = (uint16_t)(second >> 48);
+    end = gp_vb_brief_get_words(words, mask, msg);
+    used = (size_t)((uintptr_t)end - (uintptr_t)words);
+    msg->payload = length - used;
+    return !(mask >> GP_VB_BRIEF_WORDS) && used <= length ? end : NULL;
+}
+
+/* The same of one that was taken. */
 static inline bool
 gp_vb_brief_decode(const uint8_t *bytes, gp_msg *msg, const uint8_t **payload)
 {
-    const gp_vb_word *in = (const gp_vb_word *)(const void *)bytes, *end;
-    uint32_t mask = gp_vb_brief_high(le64toh(in[0])) & 0xFFFFFF, kind;
-    uint64_t second = le64toh(in[1]);
-    size_t length = gp_vb_brief_low(second) >> 16 & ~GP_VB_BRIEF_MARK, used;
+    const gp_vb_word *in = (const gp_vb_word *)(const void *)bytes;
+    const volatile gp_vb_word *end = gp_vb_brief_read(
+        le64toh(in[0]), le64toh(in[1]), in + GP_VB_BRIEF_HEAD, msg);
 
-    kind = gp_vb_brief_high(second);
-    msg->type = (uint8_t)kind;
-    msg->dtype = (uint8_t)(kind >> 8);
-    msg->flags = (uint16_t)(kind >> 16);
-    end = gp_vb_brief_get_words(in + GP_VB_BRIEF_HEAD, mask, msg);
-    used = 8 * (size_t)(end - in - GP_VB_BRIEF_HEAD);
-    msg->payload = length - used;
-    *payload = (const uint8_t *)end;
-    return !(mask >> GP_VB_BRIEF_WORDS) && used <= length;
+    *payload = (const uint8_t *)(uintptr_t)end;
+    return end;
 }
 
 #endif

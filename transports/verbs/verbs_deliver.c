@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "transports/verbs/verbs_early.h"
 #include "transports/verbs/verbs_peer.h"
 
 /* ---------------------------------------------------------------- buffers */
@@ -583,61 +584,10 @@ gp_vb_hand_over(gp_endpoint *ep, gp_vb_out *out)
     }
 }
 
-bool
-gp_vb_may_deliver(const gp_vb_lane *lane, const gp_vb_out *out)
-{
-    const gp_endpoint *ep = lane->ep;
-
-    return ep->state == GP_VB_OPEN && ep->announced && !ep->deaf &&
-           ep->lane_count == 1 && out->count < out->max &&
-           gp_list_empty(&ep->received) && gp_list_empty(&ep->domain->broken);
-}
-
-/* Short enough for a loop, which is in the cache when others are not. */
-static void
-store(uint8_t *to, const uint8_t *from, size_t bytes)
-{
-    for (; bytes >= 8; bytes -= 8, to += 8, from += 8)
-        memcpy(to, from, 8);
-    for (; bytes; bytes--)
-        *to++ = *from++;
-}
-
-/* The same as on_short(), where nothing is special: data for a region that is
- * there. */
-static bool
-deliver_plain(gp_vb_received *f, gp_vb_out *out)
-{
-    gp_event *event = &out->events[out->count];
-    gp_vb_lane *lane = f->lane;
-    gp_endpoint *ep = lane->ep;
-    gp_msg *msg = &event->msg;
-    const uint8_t *bytes;
-    uint8_t *to;
-
-    if (!gp_vb_brief_decode(f->records, msg, &bytes) || !msg->region ||
-        lane->assembles || ep->shows_peers || ep->domain->checksum)
-        return false;
-    to = gp_regions_at(&ep->regions, msg->region, msg->offset, msg->payload);
-    if (!to)
-        return false;
-    store(to, bytes, (size_t)msg->payload);
-    event->type = GP_EVENT_MESSAGE;
-    event->status = GP_OK;
-    event->ep = ep;
-    event->user = ep->user;
-    event->cookie = 0;
-    event->payload = to;
-    out->count++;
-    lane->messages++;
-    f->released = true;
-    return true;
-}
-
 void
 gp_vb_deliver_now(gp_vb_received *f, gp_vb_out *out)
 {
-    if (!deliver_plain(f, out) && on_short(f, out) && !f->gone)
+    if (on_short(f, out) && !f->gone)
         finish(f);
 }
 

@@ -18,7 +18,7 @@
  * Everything belongs to one domain, and a domain to one thread at a time. Only
  * gp_vb_device_async() touches what domains share: see verbs_device.c.
  *
- *   verbs.c         table, domain, epoll and timers, progress(), arm()
+ *   verbs.c         table, domain, epoll and timers, arm()
  *   verbs_device.c  what a domain holds per device: queues, protection domains;
  *                   asynchronous events
  *   verbs_cm.c      rdma_cm: events, losing and regaining lanes
@@ -31,6 +31,7 @@
  *   verbs_send.c    frames, work requests
  *   verbs_short.c   the same of one short message
  *   verbs_recv.c    completions, frames received
+ *   verbs_early.c   messages seen in memory before their completion; progress()
  *   verbs_deliver.c events of what was received
  *   verbs_frame.c   frames and records as bytes
  *   verbs_brief.h   frames of one short message, likewise
@@ -209,6 +210,13 @@ struct gp_vb_received {
     bool early, released;
 };
 
+/* A request of which only what differs is filled in. */
+typedef struct gp_vb_request {
+    uint64_t id; /* its wr_id's, without an index */
+    struct ibv_send_wr wr, *bad;
+    struct ibv_sge part;
+} gp_vb_request;
+
 struct gp_vb_lane {
     gp_endpoint *ep;
     uint32_t index;      /* in the endpoint */
@@ -293,6 +301,9 @@ struct gp_vb_lane {
     /* Brief frames. order: buffers as they were posted, index % rx_frames;
      * arrived: receives whose frames are known. */
     bool brief; /* both sides take them */
+    bool plain; /* and nothing is to be thought of when they are sent: */
+    uint32_t brief_data; /* data of so many bytes in one */
+    gp_vb_request brief_request;
     uint8_t *briefs;
     uint32_t *order;
     uint32_t arrived;
@@ -446,12 +457,12 @@ struct gp_domain {
         patience;   /* that the next one gets before anything else is done; */
     bool waited;    /* and they are over */
     uint32_t found; /* calls in a row that found one and did nothing else */
+    bool looked;    /* `patience` is to be made up */
     gp_vb_pd **pds; /* by slot */
     uint32_t pd_slots;
     uint32_t generations; /* the last lane's */
     uint32_t pending_accepts;
     size_t stranger_bytes; /* pinned for who has not proven anything */
-    uint64_t tick;
     uint32_t skipped;
     bool armed;
     gp_log_budget log; /* what strangers may put into the log */
@@ -616,7 +627,9 @@ void gp_vb_slab_free(gp_endpoint *ep);
 /* verbs_post.c */
 gp_status gp_vb_post(gp_endpoint *ep, const gp_msg *msg, const void *payload,
                      gp_mem *mem, uint64_t cookie);
-gp_status gp_vb_flush(gp_endpoint *ep);
+gp_status gp_vb_flush(gp_endpoint *ep); /* verbs_short.c */
+/* A lane met its peer: what all brief frames on it have in common. */
+void gp_vb_short_prepare(gp_vb_lane *lane);
 /* Sends what resources allow; called from flush() and progress(). */
 void gp_vb_send(gp_endpoint *ep);
 /* Queues a record of our own, before what waits. GP_AGAIN never. */
@@ -634,13 +647,14 @@ void gp_vb_entries_leave(gp_endpoint *ep, const gp_vb_mem *mem);
 gp_status gp_vb_greet(gp_vb_lane *lane);
 /* A request that ends when all before it have ended, failed ones too. */
 bool gp_vb_post_drain(gp_vb_lane *lane);
+#define GP_VB_INDEX_MASK ((1u << GP_VB_INDEX_BITS) - 1)
 static inline uint64_t
 gp_vb_wr_id(const gp_vb_lane *lane, gp_vb_wr kind, uint32_t index)
 {
     return (uint64_t)kind << 60 |
            (uint64_t)lane->slot << (GP_VB_GENERATION_BITS + GP_VB_INDEX_BITS) |
            (uint64_t)lane->generation << GP_VB_INDEX_BITS |
-           (index & ((1u << GP_VB_INDEX_BITS) - 1));
+           (index & GP_VB_INDEX_MASK);
 }
 static inline gp_vb_wr
 gp_vb_wr_kind(uint64_t wr_id)
@@ -650,7 +664,7 @@ gp_vb_wr_kind(uint64_t wr_id)
 static inline uint32_t
 gp_vb_wr_index(uint64_t wr_id)
 {
-    return (uint32_t)wr_id & ((1u << GP_VB_INDEX_BITS) - 1);
+    return (uint32_t)wr_id & GP_VB_INDEX_MASK;
 }
 /* The lane that a completion is for, or NULL: its queue pair is gone. */
 gp_vb_lane *gp_vb_wr_lane(const gp_domain *d, uint64_t wr_id);
@@ -658,10 +672,8 @@ gp_vb_lane *gp_vb_wr_lane(const gp_domain *d, uint64_t wr_id);
 static inline uint32_t
 gp_vb_wr_position(const gp_vb_lane *lane, uint64_t wr_id)
 {
-    uint32_t mask = (1u << GP_VB_INDEX_BITS) - 1;
-
     return lane->sq_retired +
-           ((gp_vb_wr_index(wr_id) - lane->sq_retired) & mask);
+           ((gp_vb_wr_index(wr_id) - lane->sq_retired) & GP_VB_INDEX_MASK);
 }
 /* Whether frames can be sent on it. */
 static inline bool
@@ -694,18 +706,6 @@ void gp_vb_entries_free(gp_endpoint *ep);
 int gp_vb_poll(gp_domain *d);
 /* One batch of one queue; lanes that broke are only noted. */
 int gp_vb_poll_batch(gp_vb_cq *cq);
-/* Frames of this lane, which takes brief ones, are looked for in memory too, as
- * long as there are not too many such lanes. */
-void gp_vb_watch_lane(gp_vb_lane *lane);
-void gp_vb_unwatch_lane(gp_vb_lane *lane);
-typedef enum gp_vb_seen {
-    GP_VB_NOTHING,
-    GP_VB_BRIEF, /* it was delivered, or waits for that */
-    GP_VB_OTHER, /* something that only its completion will tell */
-} gp_vb_seen;
-/* Looks there up to *looks times; sets what is left of these. What it finds is
- * delivered at once where that is so simple, unless `out` is NULL. */
-gp_vb_seen gp_vb_look(gp_vb_lane *lane, uint32_t *looks, gp_vb_out *out);
 /* Nothing waits to leave on it, and nobody for a WRITE. */
 bool gp_vb_lane_rests(const gp_vb_lane *lane);
 /* A lane's buffer is empty again: gives it to the queue pair. */
@@ -723,13 +723,8 @@ bool gp_vb_received_keep(gp_vb_lane *lane);
 /* A lane ends: nothing it received stays. */
 void gp_vb_received_drop(gp_vb_lane *lane);
 /* Delivers received frames of an endpoint as events, and says that their
- * buffers are free again; the first of the two alone. */
+ * buffers are free again. */
 void gp_vb_deliver(gp_endpoint *ep, gp_vb_out *out);
-void gp_vb_hand_over(gp_endpoint *ep, gp_vb_out *out);
-/* Whether a brief frame that is seen early can go to the owner at once, and
- * need not wait behind others; and that, of one that is in no list. */
-bool gp_vb_may_deliver(const gp_vb_lane *lane, const gp_vb_out *out);
-void gp_vb_deliver_now(gp_vb_received *f, gp_vb_out *out);
 bool gp_vb_has_received(const gp_endpoint *ep);
 /* Nobody is told any more: buffers go back, so that the peer can say what it
  * has posted. */

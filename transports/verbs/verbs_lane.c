@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "transports/verbs/verbs_early.h"
 #include "transports/verbs/verbs_int.h"
 #include "transports/verbs/verbs_limit.h"
 
@@ -408,6 +409,7 @@ gp_vb_lane_meet(gp_vb_lane *lane, const gp_vb_hello *peer)
     gp_vb_requeue(lane, peer->next_frame);
     lane->met = true;
     lane->adrift = false;
+    gp_vb_short_prepare(lane);
     if (lane->brief && !lane->imm)
         gp_vb_watch_lane(lane);
     return gp_vb_greet(lane);

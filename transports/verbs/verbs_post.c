@@ -27,24 +27,36 @@ typedef struct chunk {
 
 /* --------------------------------------------------------------- entries */
 
-static inline gp_vb_entry *
-take_entry(gp_endpoint *ep)
+static bool
+more_entries(gp_endpoint *ep)
 {
-    gp_list *item = gp_list_pop(&ep->free_entries);
-    chunk *c;
+    chunk *c = malloc(sizeof(*c));
 
-    if (item)
-        return GP_CONTAINER_OF(item, gp_vb_entry, link);
-    c = malloc(sizeof(*c));
     if (!c)
-        return NULL;
+        return false;
     c->next = ep->pool;
     ep->pool = c;
     for (size_t i = 0; i < CHUNK; i++) {
         c->entries[i].heap = false;
         gp_list_insert(&ep->free_entries, &c->entries[i].link);
     }
-    return GP_CONTAINER_OF(gp_list_pop(&ep->free_entries), gp_vb_entry, link);
+    return true;
+}
+
+/* It is in no list, and its link says nothing. */
+static inline gp_vb_entry *
+take_entry(gp_endpoint *ep)
+{
+    gp_list *all = &ep->free_entries, *item = all->next;
+
+    if (item == all) {
+        if (!more_entries(ep))
+            return NULL;
+        item = all->next;
+    }
+    all->next = item->next;
+    item->next->prev = all;
+    return GP_CONTAINER_OF(item, gp_vb_entry, link);
 }
 
 static void
@@ -203,6 +215,7 @@ append(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
     else if (mem && ((gp_vb_mem *)mem)->peer)
         e->mem = (gp_vb_mem *)mem;
     if (e->mem && fetch_short(ep, e) != GP_OK) {
+        gp_list_init(&e->link);
         ep->data.count++; /* which forget() takes back */
         forget(ep, e);
         return gp_fail(GP_ERR_SYSTEM, "%s", gp_last_error());
@@ -233,17 +246,6 @@ gp_vb_post(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
     if (status == GP_OK)
         gp_vb_ready(ep);
     return status;
-}
-
-gp_status
-gp_vb_flush(gp_endpoint *ep)
-{
-    if (ep->state == GP_VB_CLOSED)
-        return gp_fail(GP_ERR_PEER_LOST, "flush: %s: the connection is closed",
-                       ep->peer);
-    if (ep->state == GP_VB_OPEN && !gp_vb_send_short(ep))
-        gp_vb_send(ep);
-    return GP_OK;
 }
 
 /* ----------------------------------------------------------------- notes */

@@ -17,13 +17,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "transports/verbs/verbs_early.h"
 #include "transports/verbs/verbs_peer.h"
 
 /* Batches of one queue before others' turn. */
 #define BATCHES 16
-
-/* Looks at a frame that has begun to arrive. */
-#define PARTLY 32u
 
 /* Windows that a device may fail to bind. */
 #define BIND_ERRORS 3u
@@ -103,17 +101,11 @@ on_error(gp_vb_lane *lane, const struct ibv_wc *wc)
     gp_vb_break(lane, false, status, "%s", text);
 }
 
-static uint8_t *
-place_of(const gp_vb_lane *lane, uint32_t buffer)
-{
-    return lane->rx + (size_t)buffer * lane->ep->domain->frame_bytes;
-}
-
 gp_status
 gp_vb_receive_post(gp_vb_lane *lane, uint32_t buffer)
 {
     const gp_domain *d = lane->ep->domain;
-    uint8_t *at = place_of(lane, buffer);
+    uint8_t *at = gp_vb_place_of(lane, buffer);
     struct ibv_sge sge = {.addr = (uint64_t)(uintptr_t)at,
                           .length = d->frame_bytes,
                           .lkey = lane->rx_mr->lkey};
@@ -171,7 +163,7 @@ safe_place(gp_vb_lane *lane, uint32_t buffer, uint32_t bytes)
     size_t at = (size_t)buffer * lane->ep->domain->frame_bytes;
 
     if (!lane->copies)
-        return place_of(lane, buffer);
+        return gp_vb_place_of(lane, buffer);
     memcpy(lane->copies + at, lane->rx + at, bytes);
     return lane->copies + at;
 }
@@ -212,13 +204,13 @@ not_admitted(gp_vb_lane *lane, gp_status status)
 }
 
 /* False: there is no brief frame, or not yet all of it. */
-static inline __attribute__((always_inline)) bool
+static bool
 take_brief(gp_vb_received *f)
 {
     gp_vb_lane *lane = f->lane;
     uint8_t *copy = lane->briefs + (size_t)f->buffer * GP_VB_BRIEF_MAX;
-    size_t n =
-        gp_vb_brief_take(place_of(lane, f->buffer), GP_VB_BRIEF_MAX, copy);
+    size_t n = gp_vb_brief_take(gp_vb_place_of(lane, f->buffer),
+                                GP_VB_BRIEF_MAX, copy);
 
     f->records = copy;
     f->bytes = (uint32_t)n;
@@ -290,7 +282,7 @@ on_frame(gp_vb_lane *lane, const struct ibv_wc *wc, uint32_t buffer)
         return;
     }
     if (gp_list_empty(&f->link))
-        status = gp_vb_brief_is(place_of(lane, buffer), wc->byte_len)
+        status = gp_vb_brief_is(gp_vb_place_of(lane, buffer), wc->byte_len)
                      ? on_brief(f)
                      : on_records(f, wc->byte_len);
     if (status == GP_OK)
@@ -299,56 +291,23 @@ on_frame(gp_vb_lane *lane, const struct ibv_wc *wc, uint32_t buffer)
         not_admitted(lane, status);
 }
 
-/* Where the next frame will be: in the buffer that was posted first. */
-static gp_vb_received *
-oldest(gp_vb_lane *lane)
-{
-    return lane->arrived == lane->posted
-               ? NULL
-               : &lane->buffers[lane->order[lane->arrived % lane->rx_frames]];
-}
-
 /* Its completion follows: until then the buffer stays the device's. */
-static void
-take_early(gp_vb_received *f, gp_vb_out *out)
+gp_vb_seen
+gp_vb_take_early(gp_vb_received *f, gp_event *event)
 {
+    gp_vb_out out = {event, 0, 1};
     gp_vb_lane *lane = f->lane;
 
+    if (!take_brief(f))
+        return GP_VB_NOTHING;
     f->early = lane->alive = true;
     if (!admit_brief(f))
         not_admitted(lane, GP_ERR_PROTOCOL);
-    else if (out)
-        gp_vb_deliver_now(f, out);
+    else if (event)
+        gp_vb_deliver_now(f, &out);
     else
         enqueue(f);
-}
-
-gp_vb_seen
-gp_vb_look(gp_vb_lane *lane, uint32_t *looks, gp_vb_out *out)
-{
-    gp_vb_received *f = lane->awaited;
-    uint32_t left = *looks, partly = PARTLY, number = lane->expected;
-
-    if (!f) {
-        f = lane->awaited = oldest(lane);
-        if (f)
-            lane->look_at = place_of(lane, f->buffer);
-    }
-    if (out && !gp_vb_may_deliver(lane, out))
-        out = NULL;
-    if (f && !gp_list_empty(&f->link)) /* not given back yet */
-        f = NULL;
-    while (left-- && f && partly)
-        if (gp_vb_brief_here(lane->look_at, number)) {
-            if (take_brief(f)) {
-                take_early(f, out);
-                *looks = left;
-                return GP_VB_BRIEF;
-            }
-            partly--;
-        }
-    *looks = 0;
-    return partly ? GP_VB_NOTHING : GP_VB_OTHER;
+    return out.count ? GP_VB_EVENT : GP_VB_WAITS;
 }
 
 bool

@@ -15,28 +15,25 @@
 #include "transports/verbs/verbs_int.h"
 
 /* By value, to a region that the peer is known to have. */
-static bool
-is_plain_data(const gp_vb_lane *lane, const gp_vb_entry *e)
+static inline bool
+is_plain_data(const gp_endpoint *ep, const gp_vb_lane *lane,
+              const gp_vb_entry *e)
 {
-    const gp_endpoint *ep = lane->ep;
-    uint32_t index = e->msg.region & 0xFFFFFu; /* as in region.c */
+    uint32_t index = e->msg.region & ((1u << GP_REGION_INDEX_BITS) - 1);
 
     return index < ep->remotes && ep->remote[index].token == e->msg.region &&
-           e->length <= ep->domain->eager &&
-           e->length + GP_MSG_BYTES + GP_VB_RECORD_HEADER +
-                   GP_VB_FRAME_HEADER <=
-               lane->frame_limit;
+           e->length <= lane->brief_data;
 }
 
 /* 0 when the list is empty: of several one branch can tell. */
-static uintptr_t
+static inline uintptr_t
 filled(const gp_list *list)
 {
     return (uintptr_t)list->next ^ (uintptr_t)list;
 }
 
 /* The message that waits, when it is the only one, and nothing else does. */
-static gp_vb_entry *
+static inline gp_vb_entry *
 alone(gp_endpoint *ep, const gp_vb_lane *lane)
 {
     gp_list *control = &ep->control.waiting, *data = &ep->data.waiting;
@@ -52,23 +49,24 @@ alone(gp_endpoint *ep, const gp_vb_lane *lane)
          filled(&lane->data)))
         return NULL;
     e = GP_CONTAINER_OF(item, gp_vb_entry, link);
-    if (item == control || e->kind || e->length > GP_VB_BRIEF_PAYLOAD)
+    if (item == control || e->kind)
         return NULL;
-    return gp_vb_is_control(e) || is_plain_data(lane, e) ? e : NULL;
+    return (e->msg.region ? is_plain_data(ep, lane, e)
+                          : e->length <= GP_VB_BRIEF_PAYLOAD)
+               ? e
+               : NULL;
 }
 
-/* One lane, up, that takes brief frames. */
-static bool
+/* The only lane, up. What is half in records is in `data`. */
+static inline bool
 is_plain(const gp_endpoint *ep, const gp_vb_lane *lane)
 {
-    return !((ep->lane_count ^ 1) | (ep->state ^ GP_VB_OPEN) |
-             (lane->state ^ GP_VB_LANE_UP) | lane->imm | !lane->brief |
-             !lane->qp | (lane->open != NULL) | ep->domain->checksum |
-             (filled(&lane->broken) != 0));
+    return !((ep->state ^ GP_VB_OPEN) | (lane->state ^ GP_VB_LANE_UP) |
+             !lane->plain | !lane->qp | (filled(&lane->broken) != 0));
 }
 
 /* A receive at the peer, a free frame, and a place in the send queue. */
-static bool
+static inline bool
 has_room(const gp_vb_lane *lane)
 {
     return (lane->granted - lane->sent_frames > GP_VB_RESERVE) &
@@ -77,7 +75,7 @@ has_room(const gp_vb_lane *lane)
 }
 
 /* Whether its end must be heard of, or that of those before it. */
-static bool
+static inline bool
 wants_signal(gp_vb_lane *lane, const gp_vb_entry *e)
 {
     return e->cookie || e->msg.region ||
@@ -85,32 +83,26 @@ wants_signal(gp_vb_lane *lane, const gp_vb_entry *e)
            lane->unsignaled + 1 >= gp_vb_unsignaled_max(lane);
 }
 
-static int
+static inline __attribute__((always_inline)) int
 post(gp_vb_lane *lane, gp_vb_entry *e, uint8_t turn)
 {
     gp_domain *d = lane->ep->domain;
-    struct ibv_send_wr *wr = &d->list.wr[0], *bad = NULL;
-    struct ibv_sge *part = &d->list.sge[0];
+    gp_vb_request *r = &lane->brief_request;
     uint8_t *at = lane->tx + (size_t)lane->tx_place * d->frame_bytes;
     uint32_t bytes = (uint32_t)gp_vb_brief_encode(
         lane->next_frame, lane->posted, turn, &e->msg, e->payload, at);
 
-    part->addr = (uint64_t)(uintptr_t)at;
-    part->length = bytes;
-    part->lkey = lane->tx_mr->lkey;
-    wr->wr_id = gp_vb_wr_id(lane, GP_VB_WR_FRAME, lane->sq_posted + 1);
-    wr->next = NULL;
-    wr->sg_list = part;
-    wr->num_sge = 1;
-    wr->opcode = IBV_WR_SEND;
-    wr->send_flags = bytes <= lane->max_inline ? IBV_SEND_INLINE : 0;
+    r->part.addr = (uint64_t)(uintptr_t)at;
+    r->part.length = bytes;
+    r->wr.wr_id = r->id | ((lane->sq_posted + 1) & GP_VB_INDEX_MASK);
+    r->wr.send_flags = bytes <= lane->max_inline ? IBV_SEND_INLINE : 0;
     if (wants_signal(lane, e)) {
-        wr->send_flags |= IBV_SEND_SIGNALED;
+        r->wr.send_flags |= IBV_SEND_SIGNALED;
         lane->unsignaled = lane->unsignaled_entries = 0;
     } else {
         lane->unsignaled++;
     }
-    return d->api->post_send(lane->qp, wr, &bad);
+    return d->api->post_send(lane->qp, &r->wr, &r->bad);
 }
 
 /* The frame is on its way, or at an error lost with the lane. */
@@ -137,8 +129,8 @@ note_flight(gp_vb_lane *lane, gp_vb_entry *e, uint8_t turn, bool taken)
     d->doorbells++;
 }
 
-bool
-gp_vb_send_short(gp_endpoint *ep)
+static inline __attribute__((always_inline)) bool
+send_short(gp_endpoint *ep)
 {
     gp_vb_lane *lane = ep->lane[0];
     gp_vb_entry *e;
@@ -157,6 +149,42 @@ gp_vb_send_short(gp_endpoint *ep)
     if (error)
         gp_vb_post_failed(lane, error);
     return true;
+}
+
+bool
+gp_vb_send_short(gp_endpoint *ep)
+{
+    return send_short(ep);
+}
+
+gp_status
+gp_vb_flush(gp_endpoint *ep)
+{
+    if (send_short(ep))
+        return GP_OK;
+    if (ep->state == GP_VB_CLOSED)
+        return gp_fail(GP_ERR_PEER_LOST, "flush: %s: the connection is closed",
+                       ep->peer);
+    if (ep->state == GP_VB_OPEN)
+        gp_vb_send(ep);
+    return GP_OK;
+}
+
+void
+gp_vb_short_prepare(gp_vb_lane *lane)
+{
+    const gp_domain *d = lane->ep->domain;
+    gp_vb_request *r = &lane->brief_request;
+    uint32_t others = GP_MSG_BYTES + GP_VB_RECORD_HEADER + GP_VB_FRAME_HEADER;
+
+    *r = (gp_vb_request){.id = gp_vb_wr_id(lane, GP_VB_WR_FRAME, 0),
+                         .part.lkey = lane->tx_mr->lkey,
+                         .wr = {.num_sge = 1, .opcode = IBV_WR_SEND}};
+    r->wr.sg_list = &r->part;
+    lane->plain =
+        lane->brief && !lane->imm && !d->checksum && lane->ep->lane_count == 1;
+    lane->brief_data = GP_MIN(GP_MIN(d->eager, lane->frame_limit - others),
+                              GP_VB_BRIEF_PAYLOAD);
 }
 
 #endif
