@@ -339,6 +339,7 @@ gp_shard_check_left(gp_shard *s)
 {
     if (s->elastic) /* steps go on without */
         return;
+    gp_shard_check_roots(s);
     for (uint32_t i = 0; i < s->chunks && s->fault == GP_OK; i++) {
         gp_chunk *c = &s->chunk[i];
         int64_t left = -1, waiting = -1;

@@ -408,11 +408,13 @@ take_pull(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
     e->answer = ANSWER_RESULT;
     e->answer_version = m->step;
     e->init_answer = (m->flags & GP_MSG_INIT) != 0;
+    e->root = e->init_answer ? m->pipeline : 0;
     gp_entry_ask(s, e, m->priority);
     if (c->tensor->arrives && !e->init_answer)
         gp_chunk_pull(s, c);
     else
         gp_entry_settle(s, c, peer->rank);
+    gp_chunk_check_root(s, c, peer->rank);
     if (e->answer != ANSWER_NONE && s->departed > 0)
         gp_shard_check_left(s);
 }

@@ -82,6 +82,7 @@ typedef struct gp_peer {
     bool rests;
     bool member; /* elastic: it takes part in steps */
     bool asks;   /* ... and is at the beginning of one */
+    bool late;   /* ... and was let in when the job had begun */
     /* What ssp adds to the number of its pushes, which it counts from its own
      * beginning. The same for all chunks of all shards, or workers could wait
      * for each other; shard 0 chooses it. */
@@ -118,6 +119,7 @@ typedef struct gp_entry {
     float proposal;
     bool pending;
     bool init_answer;
+    uint32_t root;         /* ... of it, and 1; 0: not known */
     uint32_t in_flight;    /* results handed to the transport, not yet SENT */
     double weight;         /* of the pending push */
     uint32_t rows, wanted; /* of one with rows: how many of both */
@@ -340,6 +342,10 @@ bool gp_member_check(gp_shard *s, gp_peer *peer);
 /* Whether what a tensor does goes with workers that come and go. */
 gp_status gp_member_check_fit(const shard_tensor *t);
 void gp_members_joined(gp_shard *s, gp_peer *peer);
+/* Fails when the rank, or anybody, waits for first values that nobody has any
+ * more: the root of their broadcast has gone. */
+void gp_chunk_check_root(gp_shard *s, gp_chunk *c, uint32_t rank);
+void gp_shard_check_roots(gp_shard *s);
 /* A peer that was welcome is gone. */
 void gp_members_gone(gp_shard *s, bool in_order);
 void gp_shard_members(gp_shard *s, gp_peer *peer, const gp_event *event);

@@ -128,6 +128,7 @@ admit(gp_shard *s, gp_peer *peer, bool late)
     for (uint32_t i = 0; i < s->chunks; i++)
         admit_to_chunk(s, &s->chunk[i], peer->rank, late);
     peer->member = true;
+    peer->late = late;
 }
 
 /* To all who have asked and take part. */
@@ -237,6 +238,40 @@ begin(gp_shard *s)
         gp_shard_fail(s, GP_ERR_NO_MEMORY, "%s", gp_last_error());
 }
 
+/* Whoever begins late has no first values to give. */
+static bool
+may_broadcast(const gp_shard *s, uint32_t rank)
+{
+    if (rank >= s->size)
+        return false;
+    if (!s->elastic)
+        return !s->left[rank];
+    return is_member(s->worker[rank]) && !s->worker[rank]->late;
+}
+
+void
+gp_chunk_check_root(gp_shard *s, gp_chunk *c, uint32_t rank)
+{
+    const gp_entry *e = &c->entry[rank];
+
+    if (e->answer != ANSWER_RESULT || !e->init_answer || e->root == 0 ||
+        c->initialized || c->initializer || may_broadcast(s, e->root - 1))
+        return;
+    gp_shard_fail(s, s->elastic ? GP_ERR_PEER_LOST : GP_ERR_PEER_LEFT,
+                  "worker %u died or left before it had broadcast tensor "
+                  "'%.60s', of which worker %u waits for the first values: "
+                  "start the job anew",
+                  e->root - 1, c->tensor->spec->name, rank);
+}
+
+void
+gp_shard_check_roots(gp_shard *s)
+{
+    for (uint32_t i = 0; i < s->chunks; i++)
+        for (int64_t r = 0; r < s->size && s->fault == GP_OK; r++)
+            gp_chunk_check_root(s, &s->chunk[i], (uint32_t)r);
+}
+
 void
 gp_members_gone(gp_shard *s, bool in_order)
 {
@@ -247,6 +282,7 @@ gp_members_gone(gp_shard *s, bool in_order)
         s->members_since_ns = 0;
         s->deserted_ns = in_order && s->started ? 0 : gp_deadline(s->patience);
     }
+    gp_shard_check_roots(s);
     for (uint32_t i = 0; i < s->chunks && s->fault == GP_OK; i++)
         gp_chunk_advance(s, &s->chunk[i]);
     gp_shard_recount(s);

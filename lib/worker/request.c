@@ -371,7 +371,7 @@ gp_broadcast(gp_tensor *tensor, void *values, uint32_t root,
                        tensor->worker->size);
     if (root == tensor->worker->rank)
         return submit(tensor, OP_INIT_PUSH, values, NULL, request);
-    return submit(tensor, OP_INIT_PULL, NULL, values, request);
+    return gp_request_submit(tensor, OP_INIT_PULL, NULL, values, root, request);
 }
 
 static bool

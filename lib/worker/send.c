@@ -187,6 +187,8 @@ describe(gp_op *op, gp_msg *msg)
     msg->priority = r->priority;
     if (gp_kind_is_init(r->kind))
         msg->flags |= GP_MSG_INIT;
+    if (r->kind == OP_INIT_PULL)
+        msg->pipeline = (uint32_t)r->weight + 1;
     if (r->kind == OP_PUSH_PULL && gp_op_sends_push(op))
         msg->flags |= op->split ? GP_MSG_PATIENT : GP_MSG_WANT;
     if (gp_op_sends_push(op) && r->weight != 1.0) {

@@ -249,8 +249,8 @@ gp_broadcast_on(gp_tensor *tensor, void *values, uint32_t root, void *stream,
                        tensor->worker->size);
     gives = root == tensor->worker->rank;
     return gp_request_submit_on(tensor, gives ? OP_INIT_PUSH : OP_INIT_PULL,
-                                gives ? values : NULL, gives ? NULL : values, 1,
-                                &on, request);
+                                gives ? values : NULL, gives ? NULL : values,
+                                gives ? 1 : root, &on, request);
 }
 
 gp_status

@@ -176,7 +176,7 @@ struct gp_request {
     gp_trial *trial;           /* of an experiment, or NULL */
     gp_staged *staged;         /* of a tensor on a device, or NULL */
     gp_rows_plan *plan;        /* of a tensor of rows, or NULL */
-    double weight;             /* of a push */
+    double weight;             /* of a push; OP_INIT_PULL: the root's rank */
     bool parts;                /* its gradient comes in parts (parts.c) ... */
     uint64_t lacking;          /* ... so many elements of it have not come */
     uint64_t version;          /* least of the results */
