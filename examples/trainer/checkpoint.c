@@ -131,24 +131,6 @@ offset_of(const gt_trainer *t, size_t tensor)
     return (size_t)((tensor % 2 ? layer->bias : layer->weight) - t->mlp.params);
 }
 
-/* Once a run: that it will not, or does not, go on bit for bit. */
-static void
-tell_unsaved(gt_trainer *t)
-{
-    const char *what;
-
-    if (!t->comm || t->rank != 0 || t->told_unsaved)
-        return;
-    what = gt_comm_unsaved(t->comm);
-    if (!what)
-        return;
-    t->told_unsaved = true;
-    fprintf(stderr,
-            "gradpush-train: checkpoints do not have %s: it begins anew in a "
-            "resumed run, which is not bit for bit the same\n",
-            what);
-}
-
 /* --- saving --- */
 
 static gp_status
@@ -353,7 +335,6 @@ gt_checkpoint_save(gt_trainer *t)
 {
     gp_status status;
 
-    tell_unsaved(t);
     if (gt_trainer_is_elastic(t) && !gt_trainer_saves(t))
         return GP_OK;
     if (mkdir(t->options->checkpoint, 0777) != 0 && errno != EEXIST)
@@ -591,12 +572,58 @@ restore_state(gt_trainer *t, const gt_st_file *file, size_t tensor,
     name_state(t, tensor, name, count, &item);
     status = gt_st_read(file, item.name, item.shape, item.dims, values);
     if (status == GP_OK)
-        status = gt_comm_load_state(t->comm, tensor, name, values);
-    else if (status == GP_ERR_NOT_FOUND || status == GP_ERR_MISMATCH) {
+        status = gt_comm_load_state(t->comm, tensor, name, values, count);
+    if (status == GP_ERR_NOT_FOUND || status == GP_ERR_MISMATCH) {
         status = GP_OK; /* it was another codec */
         *anew = true;
     }
     free(values);
+    return status;
+}
+
+/* What the codec of a round may keep of a tensor, in the file's words. */
+static const char *const round_names[] = {"residual",     "velocity",
+                                          "state",        "sum:residual",
+                                          "sum:velocity", "sum:state"};
+
+/* A round that has not been called knows nothing yet; zeros change nothing. */
+static gp_status
+round_remembers(const gt_trainer *t, size_t tensor, uint64_t count, bool *anew)
+{
+    float *zeros;
+    gp_status status = gt_alloc_floats(count, "a codec's state", &zeros);
+
+    if (status != GP_OK)
+        return status;
+    memset(zeros, 0, count * sizeof(*zeros));
+    for (size_t i = 0; i < 3; i++)
+        *anew |= gt_comm_load_state(t->comm, tensor, round_names[i], zeros,
+                                    count) == GP_OK;
+    free(zeros);
+    return GP_OK;
+}
+
+/* @param file  NULL: there is none. */
+static gp_status
+restore_round(gt_trainer *t, const gt_st_file *file, bool *anew)
+{
+    gp_status status = GP_OK;
+
+    for (size_t i = 0; i < 2 * t->mlp.layers && status == GP_OK; i++) {
+        const gt_layer *layer = &t->mlp.layer[i / 2];
+        uint64_t count = i % 2 ? layer->out : layer->in * layer->out;
+        bool found = false;
+
+        for (size_t k = 0;
+             file && k < GT_COUNT_OF(round_names) && status == GP_OK; k++) {
+            bool missing = false;
+
+            status = restore_state(t, file, i, round_names[k], count, &missing);
+            found |= !missing;
+        }
+        if (status == GP_OK && !found)
+            status = round_remembers(t, i, count, anew);
+    }
     return status;
 }
 
@@ -625,12 +652,15 @@ load_states(gt_trainer *t, bool *anew)
     gp_status status = open_file(t, t->epoch, states_of(t), &f);
 
     if (status == GP_ERR_NOT_FOUND) {
+        if (gt_comm_round_codes(t->comm))
+            return restore_round(t, NULL, anew);
         *anew = true; /* no such rank then, or no codec that remembers */
         return GP_OK;
     }
     if (status != GP_OK)
         return status;
-    status = restore_states(t, &f.file, anew);
+    status = (gt_comm_round_codes(t->comm) ? restore_round
+                                           : restore_states)(t, &f.file, anew);
     close_file(&f);
     return status;
 }
@@ -643,10 +673,9 @@ gt_checkpoint_load_states(gt_trainer *t)
     uint64_t count;
     gp_status status = GP_OK;
 
-    tell_unsaved(t);
     if (!t->comm)
         return GP_OK;
-    if (has_states(t))
+    if (has_states(t) || gt_comm_round_codes(t->comm))
         status = load_states(t, &anew);
     count = anew;
     if (status == GP_OK && !gt_trainer_is_elastic(t))

@@ -419,6 +419,8 @@ gt_comm_register(gt_comm *comm, const gt_options *options, uint64_t steps,
     for (size_t i = 0; !comm->parts && i < 2 * mlp->layers && status == GP_OK;
          i++)
         status = register_tensor(comm, options, steps, i);
+    if (status == GP_OK && comm->group)
+        status = gp_group_skip(comm->group, steps);
     /* Its steps would be such as all workers must take together. */
     if (status == GP_OK && !comm->elastic)
         status = register_sums(comm);
@@ -677,14 +679,41 @@ is_own(const char *name)
            strcmp(name, "state") == 0;
 }
 
+/* The state of a tensor in the round of workers, whose key is its number. */
+static gp_status
+find_in_round(gt_comm *comm, size_t tensor, const char *wanted, size_t index,
+              const char **name, uint64_t *count, size_t *at)
+{
+    gp_status status;
+    uint64_t key;
+
+    for (*at = 0; (status = gp_group_state(comm->group, *at, &key, name,
+                                           count)) == GP_OK;
+         ++*at)
+        if (key == tensor &&
+            (wanted ? strcmp(*name, wanted) == 0 : index-- == 0))
+            break;
+    return status;
+}
+
+bool
+gt_comm_round_codes(const gt_comm *comm)
+{
+    return comm->group && comm->codec;
+}
+
 gp_status
 gt_comm_state(gt_comm *comm, size_t tensor, size_t index, const char **name,
               uint64_t *count)
 {
     gp_status status;
 
+    size_t at;
+
     if (comm->parts) /* nothing is coded */
         return GP_ERR_NOT_FOUND;
+    if (comm->group)
+        return find_in_round(comm, tensor, NULL, index, name, count, &at);
     if (!comm->elastic)
         return gp_tensor_state(comm->tensors[tensor], index, name, count);
     for (size_t i = 0; (status = gp_tensor_state(comm->tensors[tensor], i, name,
@@ -698,8 +727,17 @@ gt_comm_state(gt_comm *comm, size_t tensor, size_t index, const char **name,
 gp_status
 gt_comm_save_state(gt_comm *comm, size_t tensor, const char *name, float *out)
 {
-    gp_status status = gp_tensor_save_state(comm->tensors[tensor], name, out);
+    gp_status status;
+    uint64_t count;
+    size_t at;
 
+    if (comm->group) {
+        status = find_in_round(comm, tensor, name, 0, &name, &count, &at);
+        if (status == GP_OK)
+            status = gp_group_save_state(comm->group, at, out);
+    } else {
+        status = gp_tensor_save_state(comm->tensors[tensor], name, out);
+    }
     return status == GP_OK
                ? GP_OK
                : gt_fail_engine(status, "cannot save a codec's state");
@@ -707,23 +745,14 @@ gt_comm_save_state(gt_comm *comm, size_t tensor, const char *name, float *out)
 
 gp_status
 gt_comm_load_state(gt_comm *comm, size_t tensor, const char *name,
-                   const float *values)
+                   const float *values, uint64_t count)
 {
     gp_status status =
-        gp_tensor_load_state(comm->tensors[tensor], name, values);
+        comm->group
+            ? gp_group_load_state(comm->group, tensor, name, values, count)
+            : gp_tensor_load_state(comm->tensors[tensor], name, values);
 
     return status == GP_OK
                ? GP_OK
                : gt_fail_engine(status, "cannot restore a codec's state");
-}
-
-const char *
-gt_comm_unsaved(const gt_comm *comm)
-{
-    const char *name;
-    uint64_t key, count;
-
-    if (comm->codec && gp_group_state(comm->group, 0, &key, &name, &count) == 0)
-        return "what the codec of --mode allreduce has left";
-    return NULL;
 }

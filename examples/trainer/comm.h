@@ -129,9 +129,10 @@ gp_status gt_comm_state(gt_comm *comm, size_t tensor, size_t index,
 gp_status gt_comm_save_state(gt_comm *comm, size_t tensor, const char *name,
                              float *out);
 gp_status gt_comm_load_state(gt_comm *comm, size_t tensor, const char *name,
-                             const float *values);
+                             const float *values, uint64_t count);
 
-/* What a checkpoint cannot have, in words, or NULL. */
-const char *gt_comm_unsaved(const gt_comm *comm);
+/* Whether gradients go round the workers through a codec: what that remembers
+ * is made by the first step, or by loading. */
+bool gt_comm_round_codes(const gt_comm *comm);
 
 #endif

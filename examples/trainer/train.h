@@ -58,7 +58,6 @@ typedef struct gt_trainer {
     /* Of both, at which a job of this many workers began. */
     uint32_t base_epoch;
     uint64_t base_steps;
-    bool told_unsaved; /* that checkpoints do not have everything */
     bool left;         /* before the end, because it was asked to */
     gt_steps_file steps_file;
     gt_progress progress;

@@ -218,6 +218,10 @@ GP_API GP_MUST_CHECK gp_status gp_group_load_state(gp_group *group,
                                                    uint64_t count);
 /** Forgets all of them. */
 GP_API GP_MUST_CHECK gp_status gp_group_reset_state(gp_group *group);
+/** Has random codecs go on in a new group as if so many calls had been made
+ * with each key: those of the group that was saved. All members say the same.
+ */
+GP_API GP_MUST_CHECK gp_status gp_group_skip(gp_group *group, uint64_t calls);
 
 #ifdef __cplusplus
 }

@@ -36,8 +36,9 @@ typedef struct kept {
 struct gp_coded {
     gp_pipeline *pipeline;
     int feedback;
-    uint64_t piece; /* elements */
-    size_t bound;   /* bytes of one encoded */
+    uint64_t piece;   /* elements */
+    uint64_t skipped; /* calls that random codecs take for made */
+    size_t bound;     /* bytes of one encoded */
     uint8_t *workspace;
     gp_list kept;
     kept *now; /* of the call under way */
@@ -143,6 +144,12 @@ const char *
 gp_coded_name(const gp_coded *d)
 {
     return gp_pipeline_name(d->pipeline);
+}
+
+void
+gp_coded_skip(gp_coded *d, uint64_t calls)
+{
+    d->skipped = calls;
 }
 
 void
@@ -258,7 +265,7 @@ context_of(const gp_collective *c, uint32_t rank, uint64_t piece)
     return (gp_codec_context){.seed = g->mesh->worker->seed,
                               .tensor = c->call.key,
                               .offset = piece * g->coded->piece,
-                              .step = g->coded->now->calls,
+                              .step = g->coded->skipped + g->coded->now->calls,
                               .rank = rank,
                               .size = g->size};
 }

@@ -380,6 +380,7 @@ gp_status gp_coded_open(const char *text, int feedback, uint64_t most,
                         gp_coded **out);
 void gp_coded_close(gp_coded *d);
 void gp_coded_reset(gp_coded *d);
+void gp_coded_skip(gp_coded *d, uint64_t calls);
 const char *gp_coded_name(const gp_coded *d);
 /* Encodes this member's vector. */
 gp_status gp_coded_begin(gp_collective *c);

@@ -585,3 +585,15 @@ gp_group_reset_state(gp_group *g)
     gp_driver_release(g->mesh->worker->driver);
     return GP_OK;
 }
+
+gp_status
+gp_group_skip(gp_group *g, uint64_t calls)
+{
+    if (!g)
+        return gp_fail(GP_ERR_INVALID, "gp_group_skip: NULL");
+    gp_driver_hold(g->mesh->worker->driver);
+    if (g->coded)
+        gp_coded_skip(g->coded, calls);
+    gp_driver_release(g->mesh->worker->driver);
+    return GP_OK;
+}

@@ -424,6 +424,42 @@ test_refused(void **state)
     job_expect_end(&j, 1, GP_ERR_MISMATCH, "q4");
 }
 
+/* Random codecs go on where the former group was. */
+static void
+skip_calls(job *j, gp_worker *w, uint32_t rank)
+{
+    gp_group *g = coded_group(w, "q4:round=stochastic");
+    float *in = own_values(rank);
+    float *out[3] = {job_numbers(COUNT), job_numbers(COUNT),
+                     job_numbers(COUNT)};
+
+    (void)j;
+    job_require(gp_group_skip(NULL, 1) == GP_ERR_INVALID);
+    reduce(g, 7, in, out[0]);
+    reduce(g, 7, in, out[1]);
+    job_require(memcmp(out[0], out[1], COUNT * sizeof(float)) != 0);
+    job_check(gp_group_reset_state(g));
+    job_check(gp_group_skip(g, 1));
+    reduce(g, 7, in, out[2]);
+    job_require(memcmp(out[1], out[2], COUNT * sizeof(float)) == 0);
+    for (int i = 0; i < 3; i++)
+        free(out[i]);
+    free(in);
+    gp_group_destroy(g);
+}
+
+static void
+test_calls_skipped(void **state)
+{
+    job j = {.transport = "loop",
+             .workers = 2,
+             .colocated = true,
+             .body = skip_calls};
+
+    (void)state;
+    assert_int_equal(run_job(&j), GP_OK);
+}
+
 int
 main(void)
 {
@@ -434,6 +470,7 @@ main(void)
         cmocka_unit_test(test_kept),
         cmocka_unit_test(test_shards_lose_no_more),
         cmocka_unit_test(test_kept_of_sums),
+        cmocka_unit_test(test_calls_skipped),
         cmocka_unit_test(test_refused),
     };
 
