@@ -58,7 +58,7 @@ typedef struct gt_trainer {
     /* Of both, at which a job of this many workers began. */
     uint32_t base_epoch;
     uint64_t base_steps;
-    bool left;         /* before the end, because it was asked to */
+    bool left; /* before the end, because it was asked to */
     gt_steps_file steps_file;
     gt_progress progress;
     gt_events events; /* rank 0 with --logdir */
