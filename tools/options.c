@@ -20,12 +20,14 @@
 #define KEY_HELP    10001
 #define KEY_VERSION 10002
 
-static const char *speaker = "gradpush";
+/* A copy: some programs make theirs up while they read their options. */
+static char speaker[64] = "gradpush";
 
 void
 gp_say_as(const char *program)
 {
-    speaker = program;
+    if (program != speaker)
+        snprintf(speaker, sizeof(speaker), "%s", program);
 }
 
 static void

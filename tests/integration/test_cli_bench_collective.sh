@@ -39,6 +39,8 @@ run "in place" 0 bench allreduce --in-place -b 300K -e 300K -n 5
 run "busbw" 0 bench allgather --workers 4 -b 64K -e 64K -n 5 --json -
 says "busbw" "$out" '"busbw_GBps"'
 says "busbw" "$out" '"what": "allgather"'
+run "too slow" 1 bench allgather -b 4K -e 4K -n 5 --min-bw 999999
+says "too slow" "$err" "gradpush bench allgather: the average of "
 
 run "an algorithm that there is not" 2 bench allreduce --algorithm tree
 says "an algorithm that there is not" "$err" "tree"
