@@ -87,7 +87,9 @@ number() {
     esac
 }
 IFS=: read -r least most factor <<<"$sizes"
-least=$(number "$least") most=$(number "${most:-$least}") factor=${factor:-4}
+most=${most:-$least} factor=${factor:-4}
+least=$(number "$least") || exit
+most=$(number "$most") || exit
 [[ $factor =~ ^[1-9][0-9]*$ && $factor -ge 2 ]] ||
     die "--sizes: the factor is a whole number from 2" 2
 [ "$least" -le "$most" ] || die "--sizes: the first is more than the second" 2

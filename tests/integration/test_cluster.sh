@@ -89,6 +89,7 @@ says "ssh: settings" "$work/results/cluster.raw/gradpush-tcp-bw-1.json" \
 
 cluster 2 --sizes 1X
 says "a bad size" "$err" "it takes bytes"
+equals "a bad size: lines about it" "$(wc -l <"$err")" 1
 cluster 2 --sizes 4K:1K
 says "sizes in the wrong order" "$err" "more than the second"
 cluster 2 --rounds none
