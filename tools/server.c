@@ -29,7 +29,8 @@ static const gp_option options[] = {
      "where to listen; port 0 or no port takes a free one; with several shards "
      "they take consecutive ports (default: all interfaces, any port)"},
     {"device", 'd', "DEVICE",
-     "where the shards add and update: cpu, cuda, cuda:N or auto (default: "
+     "where the shards add and update: cpu, cuda, cuda:N, auto, cuda:all (they "
+     "take turns) or a list such as cuda:0,cuda:2 (default: "
      "GRADPUSH_SHARD_DEVICE, else cpu)"},
     {"quiet", 'q', NULL, "print errors only, not the addresses"},
     {NULL, 0, NULL, NULL},

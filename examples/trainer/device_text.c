@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * device_text.c - --device, and what goes with it.
+ * device_text.c - --device and --shard-device, and what goes with them.
  *
  * `auto` is the CPU: what a run gives must not depend on what a machine has.
  */
@@ -29,6 +29,20 @@ gt_options_device(const char *text, gt_options *o)
                        text);
     o->device = text;
     o->cuda = cuda;
+    return GP_OK;
+}
+
+/* The shards look closer. */
+gp_status
+gt_options_shard_device(const char *text, gt_options *o)
+{
+    if (strncmp(text, "cuda", 4) != 0 && strncmp(text, "cpu", 3) != 0 &&
+        strcmp(text, "auto") != 0)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--shard-device '%s': it takes: cpu, auto, cuda, "
+                       "cuda:N, cuda:all, or a list such as cuda:0,cuda:1",
+                       text);
+    o->shard_device = text;
     return GP_OK;
 }
 

@@ -144,6 +144,8 @@ gt_launch(const gt_options *options, int argc, char **argv)
         snprintf(most, sizeof(most), "%u", options->max_workers);
         setenv("GRADPUSH_MAX_WORKERS", most, 1);
     }
+    if (options->shard_device)
+        setenv("GRADPUSH_SHARD_DEVICE", options->shard_device, 1);
     if (strcmp(options->transport, "auto") != 0)
         setenv("GRADPUSH_TRANSPORT", options->transport, 1);
     /* The workers write into pipes; they draw on the terminal instead. */

@@ -44,6 +44,7 @@ enum key {
     KEY_PULL_CODEC,
     KEY_TRANSPORT,
     KEY_DEVICE,
+    KEY_SHARD_DEVICE,
     KEY_PRECISION,
     KEY_DETERMINISTIC,
     KEY_THREADS,
@@ -135,6 +136,9 @@ static const struct row {
     {"device", KEY_DEVICE, "NAME",
      "cpu (auto, default), cuda (by the worker's rank on its machine) or "
      "cuda:N"},
+    {"shard-device", KEY_SHARD_DEVICE, "NAME",
+     "where the shards that are started here add and update: cpu (default), "
+     "auto, cuda, cuda:N, cuda:all or a list, in turns"},
     {"precision", KEY_PRECISION, "NAME",
      "of products on a CUDA device: fp32 (default), tf32, or bf16 with "
      "parameters in fp32"},
@@ -482,6 +486,8 @@ apply_job(int key, const char *name, const char *text, gt_options *o)
         return GP_OK;
     case KEY_DEVICE:
         return gt_options_device(text, o);
+    case KEY_SHARD_DEVICE:
+        return gt_options_shard_device(text, o);
     case KEY_PRECISION:
         return parse_enum(name, text, precisions, &o->precision);
     case KEY_DETERMINISTIC:
@@ -618,6 +624,10 @@ check_together(const gt_options *o)
                        "nothing is sent with --workers 1 --shards 0, so "
                        "--codec and --pull-codec have no use: give --shards 1 "
                        "or leave them out");
+    if (alone && o->shard_device)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--shard-device: there are no shards with --workers 1 "
+                       "--shards 0: give --shards 1 or more");
     if (o->optim.kind == GT_NESTEROV && o->optim.momentum == 0)
         return gt_fail(GP_ERR_CONFIG,
                        "--optimizer nesterov needs --momentum above 0");

@@ -68,7 +68,8 @@ typedef struct gt_options {
     const char *codec, *pull_codec;
     bool codec_given, pull_codec_given;
     const char *transport, *device;
-    bool cuda; /* the device is not the CPU */
+    bool cuda;                /* the device is not the CPU */
+    const char *shard_device; /* NULL: not given */
     gt_precision precision;
     bool deterministic; /* on a CUDA device; on the CPU it always is */
     const char *checkpoint;
@@ -105,6 +106,7 @@ uint32_t gt_options_period(const gt_options *options);
 
 /* --device, and whether the other options go with it; after the layout. */
 gp_status gt_options_device(const char *text, gt_options *options);
+gp_status gt_options_shard_device(const char *text, gt_options *options);
 gp_status gt_options_settle_device(const gt_options *options);
 
 /* Whether a cut network goes with the other options; after the mode. */

@@ -7,6 +7,7 @@
  * that answers are sent from. So kernels read pushes where they landed.
  */
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,49 @@ explain(const char *text, gp_status status)
                    text, why);
 }
 
+/* Of names with commas between them the one that is `number`'s turn. */
+static gp_status
+open_listed(const char *text, uint64_t number, gp_device **out)
+{
+    uint64_t count = 1, turn;
+    char name[32];
+    size_t length;
+
+    for (const char *at = text; (at = strchr(at, ',')); at++)
+        count++;
+    for (turn = number % count; turn > 0; turn--)
+        text = strchr(text, ',') + 1;
+    length = strcspn(text, ",");
+    if (length >= sizeof(name))
+        return gp_device_open(text, out);
+    memcpy(name, text, length);
+    name[length] = '\0';
+    return gp_device_open(name, out);
+}
+
+/* Shards take their turns by their number in the job, or by the order in which
+ * this process makes them. */
+static gp_status
+open_turn(const gp_shard *s, const char *text, gp_device **out)
+{
+    static _Atomic uint64_t made;
+    uint64_t number =
+        s->index >= 0
+            ? (uint64_t)s->index
+            : atomic_fetch_add_explicit(&made, 1, memory_order_relaxed);
+    uint32_t count = 0;
+    gp_status status;
+
+    if (strcmp(text, "cuda:all") != 0)
+        return open_listed(text, number, out);
+    status = gp_device_cuda.count(&count);
+    if (status != GP_OK)
+        return status;
+    if (count == 0)
+        return gp_fail(GP_ERR_NOT_FOUND, "there is no CUDA device");
+    return gp_device_cuda.open((uint32_t)(number % count), out);
+}
+
 gp_status
 gp_shard_device_open(gp_shard *s, const gp_config *config)
 {
@@ -182,7 +226,7 @@ gp_shard_device_open(gp_shard *s, const gp_config *config)
 
     if (strcmp(text, "cpu") == 0 || strcmp(text, "host") == 0)
         return GP_OK;
-    status = gp_device_open(text, &device);
+    status = open_turn(s, text, &device);
     if (status != GP_OK)
         return explain(text, status);
     device->ops->properties(device, &p);

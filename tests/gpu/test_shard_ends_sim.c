@@ -193,6 +193,46 @@ says_where_it_is(void **state)
     }
 }
 
+/* Where shards of these numbers are. */
+static void
+expect_turns(const char *setting, const char *const where[4])
+{
+    gp_shard_options o = {.job = "x", .token = "", .shards = 4, .size = 1};
+    char text[4096];
+    gp_config *c;
+    gp_shard *shard;
+    gp_json_text j;
+
+    for (int64_t i = 0; i < 4; i++) {
+        o.index = i;
+        job_check(gp_config_create(&c));
+        job_set(c, "transport", "loop");
+        job_set(c, "shard_device", setting);
+        job_check(gp_shard_create(c, &o, &shard));
+        gp_json_begin(&j, text, sizeof(text));
+        gp_json_open(&j, NULL, '{');
+        (void)gp_shard_describe(shard, &j);
+        gp_json_shut(&j, '}');
+        (void)gp_json_end(&j);
+        assert_non_null(strstr(text, where[i]));
+        gp_shard_destroy(shard);
+        gp_config_destroy(c);
+    }
+}
+
+static void
+shards_take_turns(void **state)
+{
+    static const char *const all[] = {"\"cuda:0\"", "\"cuda:1\"", "\"cuda:0\"",
+                                      "\"cuda:1\""};
+    static const char *const listed[] = {"\"cuda:1\"", "\"cpu\"", "\"cuda:0\"",
+                                         "\"cuda:1\""};
+
+    (void)state;
+    expect_turns("cuda:all", all);
+    expect_turns("cuda:1,cpu,cuda:0", listed);
+}
+
 /* --- faults --- */
 
 static const char *fail_function;
@@ -357,6 +397,7 @@ main(void)
         cmocka_unit_test(updaters_without_kernels_are_refused),
         cmocka_unit_test(jobs_go_on_where_others_ended),
         cmocka_unit_test(says_where_it_is),
+        cmocka_unit_test(shards_take_turns),
         cmocka_unit_test(workers_may_vanish),
         cmocka_unit_test(faults_end_the_step),
         cmocka_unit_test(faults_at_the_start_are_told),

@@ -48,6 +48,12 @@ names_are_checked(void **state)
     assert_non_null(strstr(gp_last_error(), "GRADPUSH_SHARD_DEVICE is 'gpu'"));
     assert_int_equal(start("cuda:x"), GP_ERR_CONFIG);
     assert_int_equal(start(""), GP_ERR_CONFIG);
+    assert_int_equal(start("gpu,"), GP_ERR_CONFIG);
+    assert_int_equal(start("a-name-that-is-longer-than-any-device-has,gpu"),
+                     GP_ERR_CONFIG);
+    assert_int_equal(start("gpu,a-name-that-is-longer-than-any-device-has"),
+                     GP_ERR_CONFIG);
+    assert_int_equal(start("cpu,host"), GP_OK);
 }
 
 /* Without a driver, or in a build without CUDA. */
@@ -62,6 +68,9 @@ what_is_not_there_is_told(void **state)
         skip();
     }
     assert_int_equal(start("auto"), GP_OK);
+    assert_int_equal(start("cuda:1"), GP_ERR_UNSUPPORTED);
+    assert_int_not_equal(start("cuda:all"), GP_OK);
+    assert_non_null(strstr(gp_last_error(), "set it to cpu"));
     assert_int_equal(start("cuda:1"), GP_ERR_UNSUPPORTED);
     assert_non_null(strstr(gp_last_error(), "GRADPUSH_SHARD_DEVICE"));
     assert_non_null(strstr(gp_last_error(), "set it to cpu"));

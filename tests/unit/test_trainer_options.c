@@ -113,6 +113,7 @@ wrong_usage_is_told(void **state)
         {"--pull-codec", "auto", "auto and alternatives"},
         {"--pull-codec", "none|q8", "--pull-codec none|q8: results have one"},
         {"--device", "tpu", "it takes: auto, cpu"},
+        {"--shard-device", "tpu", "--shard-device 'tpu': it takes: cpu, auto"},
         {"--resume", NULL, "--resume needs --checkpoint"},
     };
 
@@ -283,6 +284,13 @@ devices_are_taken(void **state)
                      GT_ACTION_TRAIN);
     assert_true(o.cuda && o.precision == GT_BF16 && !o.deterministic);
     assert_string_equal(o.device, "cuda:3");
+    assert_int_equal(PARSE(&o, "--shard-device", "cuda:0,cuda:1"),
+                     GT_ACTION_TRAIN);
+    assert_string_equal(o.shard_device, "cuda:0,cuda:1");
+    assert_int_equal(
+        PARSE(&o, "--workers", "1", "--shards", "0", "--shard-device", "cuda"),
+        GT_ACTION_USAGE);
+    assert_non_null(strstr(gt_last_error(), "--shard-device: there are no"));
     assert_int_equal(parse(NULL, 0, &o), GT_ACTION_TRAIN);
     assert_true(!o.cuda && o.precision == GT_FP32 && o.deterministic);
     assert_int_equal(PARSE(&o, "--device", "cuda", "--mode", "local:2"),
