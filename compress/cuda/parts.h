@@ -47,6 +47,11 @@ typedef struct gp_cuda_part {
     uint32_t signs;       /* finish.cu; encode: GP_REMEMBER_* */
     float scale;
     uint32_t *status; /* decode: becomes not 0 for a damaged message */
+    /* Codecs whose workers agree on a number: this one's, where it goes; that
+     * of all, 0 being none; and whether what is fed back was added before. */
+    float *proposal;
+    float agreed;
+    uint32_t proposed;
     /* momentum:clip: the largest norm of a gradient; the factor that makes it
      * no longer, and behind it the squares of tiles. */
     double limit;

@@ -36,6 +36,10 @@ typedef struct gp_coder_part {
      * the majority, 1 where there is none; of others a multiple, 0 being 1. */
     bool signs;
     float scale;
+    /* Propose, pinned: becomes what gp_pipeline_propose() gives. Encode:
+     * whether that was done; context.shared is what came of it. */
+    float *proposal;
+    bool proposed;
     void *bytes;   /* the message, gp_coder_bound() to write to */
     size_t length; /* decode: of the message */
     /* Encode, pinned: becomes the length once the work is done. NULL is fine
@@ -116,6 +120,10 @@ gp_status gp_coder_prepare(gp_coder *coder, const gp_coder_whole *tensors,
                            size_t n, void *stream);
 gp_status gp_coder_encode(gp_coder *coder, const gp_coder_part *parts, size_t n,
                           void *stream);
+/* Of pipelines whose workers agree on a number: adds the sources to the
+ * residuals, which is what is encoded, and says this worker's numbers. */
+gp_status gp_coder_propose(gp_coder *coder, const gp_coder_part *parts,
+                           size_t n, void *stream);
 /* With `add` the decoded elements are added to the targets. */
 gp_status gp_coder_decode(gp_coder *coder, const gp_coder_part *parts, size_t n,
                           bool add, void *stream);

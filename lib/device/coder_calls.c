@@ -220,8 +220,11 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
         to->encoded = p->encoded;
         to->random = gp_coder_random(c, &p->context);
         to->scale = c->plan.decay;
+        to->agreed = p->context.shared;
+        to->proposed = p->proposed;
         take_made(c, p, to);
-        b.fades = b.fades || (p->residual && c->plan.decay != 1 && !whole);
+        b.fades = b.fades ||
+                  (p->residual && c->plan.decay != 1 && !whole && !p->proposed);
         if (p->encoded && gp_coder_fixed(c))
             *p->encoded = gp_coder_length(c, p->count);
         status = gp_coder_check_bytes(p->bytes);
@@ -231,6 +234,29 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
                              c->pipeline->name);
         if (status == GP_OK)
             status = take_space(c, &b, i, p, true);
+    }
+    return status == GP_OK ? gp_coder_finish(c, &b, kernel, false, stream)
+                           : status;
+}
+
+gp_status
+gp_coder_propose(gp_coder *c, const gp_coder_part *parts, size_t n,
+                 void *stream)
+{
+    const gp_coder_kernel *kernel = c->plan.propose;
+    gp_coder_batch b;
+    gp_status status = gp_coder_begin(c, kernel, "propose", n, stream, &b);
+
+    for (size_t i = 0; i < n && status == GP_OK; i++) {
+        const gp_coder_part *p = &parts[i];
+        gp_cuda_part *to = gp_coder_place(&b, i, kernel, true, p->count);
+
+        to->source = p->source;
+        to->residual = p->residual;
+        to->proposal = p->proposal;
+        to->scale = c->plan.decay;
+        b.fades = b.fades || (p->residual && c->plan.decay != 1);
+        status = take_space(c, &b, i, p, false);
     }
     return status == GP_OK ? gp_coder_finish(c, &b, kernel, false, stream)
                            : status;

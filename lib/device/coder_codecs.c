@@ -27,6 +27,15 @@
 #define LEVELS_POWERS  0x20000u
 #define LEVELS_CENTRED 0x40000u
 
+static gp_status
+refuse(const gp_pipeline *p, const char *stage)
+{
+    return gp_fail(GP_ERR_UNSUPPORTED,
+                   "codec %s: the stage %s has no kernel for this device; see "
+                   "docs/gpu.md, or use the device cpu",
+                   p->name, stage);
+}
+
 static gp_coder_kernel
 kernel(gp_kernel_id id, uint32_t tile)
 {
@@ -388,6 +397,66 @@ plan_uq(const gp_pipeline *p, gp_coder_plan *plan)
     return GP_OK;
 }
 
+/* ---- intsum ---- */
+
+static size_t
+intsum_space(const gp_pipeline *p, size_t count)
+{
+    (void)p;
+    return 64 + 4 * (count / FOLD_TILE + 1);
+}
+
+static size_t
+intsum_length(const gp_pipeline *p, size_t count)
+{
+    static const size_t eighths[] = {4, 8, 16};
+    size_t width = eighths[(size_t)p->array->values[0]];
+
+    return 8 + (width == 4 ? count / 2 + count % 2 : count * (width / 8));
+}
+
+/* Sums have wider lanes: the kernel looks at the head. */
+static bool
+intsum_right(const gp_pipeline *p, size_t length, size_t count)
+{
+    return length >= 8 && length <= gp_pipeline_bound(p, count);
+}
+
+/* The instances of intsum.c. */
+static gp_status
+plan_intsum(const gp_pipeline *p, gp_coder_plan *plan)
+{
+    static const uint32_t formats[3][4] = {
+        {4, 7, 0xffff, 0x7e120000},
+        {8, 127, 0xffff, 0x7c010000},
+        {16, 32767, 0x7fffff, 0x78000000},
+    };
+    const uint32_t *f = formats[(size_t)p->array->values[0]];
+    bool random = p->array->values[1] != 0;
+
+    if (plan->memory == GP_MEMORY_EF21 || plan->memory == GP_MEMORY_MOMENTUM)
+        return refuse(p, p->memory->ops->name);
+    plan->word[0] = f[0] | (random ? 256 : 0);
+    memcpy(&plan->word[1], f + 1, 3 * sizeof(*f));
+    plan->use = random ? GP_USE_ROUNDING : 0;
+    plan->space = intsum_space;
+    plan->length = intsum_length;
+    plan->right = intsum_right;
+    plan->heads = true;
+    plan->propose[0] = kernel(GP_KERNEL_gp_cuda_intsum_look, FOLD_TILE);
+    plan->propose[1] = plan->propose[0];
+    plan->propose[1].kernel = GP_KERNEL_gp_cuda_intsum_propose;
+    plan->propose[1].per_part = true;
+    plan->encode[0] = kernel(GP_KERNEL_gp_cuda_intsum_scan, FOLD_TILE);
+    plan->encode[1] = plan->encode[0];
+    plan->encode[1].kernel = GP_KERNEL_gp_cuda_intsum_settle;
+    plan->encode[1].per_part = true;
+    plan->encode[2] = kernel(GP_KERNEL_gp_cuda_intsum_encode, FOLD_TILE);
+    plan->decode[0] = kernel(GP_KERNEL_gp_cuda_intsum_decode, FOLD_TILE);
+    plan->fold[0] = kernel(GP_KERNEL_gp_cuda_intsum_fold, FOLD_TILE);
+    return GP_OK;
+}
+
 /* By their array stages. */
 static const struct codec {
     const gp_codec_ops *ops;
@@ -417,17 +486,9 @@ static const struct codec {
     {&gp_codec_eden, gp_coder_plan_eden},
     {&gp_codec_powersgd, gp_coder_plan_powersgd},
     {&gp_codec_uq, plan_uq},
+    {&gp_codec_intsum, plan_intsum},
     {NULL, NULL},
 };
-
-static gp_status
-refuse(const gp_pipeline *p, const char *stage)
-{
-    return gp_fail(GP_ERR_UNSUPPORTED,
-                   "codec %s: the stage %s has no kernel for this device; see "
-                   "docs/gpu.md, or use the device cpu",
-                   p->name, stage);
-}
 
 static gp_status
 check_stages(const gp_pipeline *p)

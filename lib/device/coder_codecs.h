@@ -60,6 +60,8 @@ typedef struct gp_coder_plan {
     gp_coder_kernel look[GP_CODER_AROUND];
     bool varies; /* lengths follow from elements */
     bool reads;  /* decoding takes space */
+    /* What says a worker's number, before all workers have agreed on one. */
+    gp_coder_kernel propose[GP_CODER_STEPS];
     gp_memory_kind memory;
     uint32_t remember; /* GP_REMEMBER_* */
     /* Of residuals, or of velocities, at each step. */

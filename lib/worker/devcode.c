@@ -40,6 +40,7 @@ struct gp_devcode {
     void *whole;          /* what was found of the tensor as a whole, or NULL */
     uint64_t looked;      /* steps of which that is so */
     uint64_t step;        /* the next to be encoded */
+    uint32_t unagreed;    /* chunks of the last one that wait for a number */
     bool packs;           /* pushes have byte stages, which the host does */
     bool unpacks;         /* results likewise */
 };
@@ -49,6 +50,7 @@ typedef struct head {
     uint64_t encoded; /* the device says how long it is */
     uint32_t status;  /* not 0: the device found that it is damaged */
     bool sum;         /* of messages */
+    float proposal;   /* of a push, before its workers have agreed */
     uint64_t length;  /* of a result */
     gp_codec_context context;
 } head;
@@ -78,15 +80,12 @@ could_remember(const gp_tensor *t)
     return true;
 }
 
-/* What kernels may be asked for: a pipeline that is always the same, and asks
- * no other worker. */
+/* What kernels may be asked for: a pipeline that is always the same. */
 static bool
 could_encode(const gp_tensor *t)
 {
-    const gp_pipeline *p = t->push.pipeline[0];
-
     return t->push.count == 1 && t->direct < 0 && t->spec.dtype == GP_FP32 &&
-           !(gp_pipeline_needs(p) & GP_PIPELINE_PROPOSES) && could_remember(t);
+           could_remember(t);
 }
 
 static bool
@@ -340,14 +339,22 @@ gp_devcode_packs(const gp_tensor *t)
 bool
 gp_devcode_is_next(const gp_request *r)
 {
-    return !gp_devcode_pushes(r) || r->step == r->tensor->devcode->step;
+    const gp_devcode *c = r->tensor->devcode;
+
+    /* Residuals of a step follow from what all workers agreed on. */
+    return !gp_devcode_pushes(r) || (r->step == c->step && c->unagreed == 0);
 }
 
 void
 gp_devcode_begin(const gp_request *r)
 {
-    if (gp_devcode_pushes(r))
-        r->tensor->devcode->step++;
+    gp_tensor *t = r->tensor;
+
+    if (!gp_devcode_pushes(r))
+        return;
+    t->devcode->step++;
+    if (gp_pipeline_needs(t->push.pipeline[0]) & GP_PIPELINE_PROPOSES)
+        t->devcode->unagreed = t->chunks;
 }
 
 /* GP_ARENA_ALIGN behind it is the message. */
@@ -399,14 +406,19 @@ push_part(const gp_op *op)
     const gp_devcode *c = r->tensor->devcode;
     const gp_chunk_info *info = gp_op_info(op);
 
+    gp_codec_context context = context_of(r, info->offset);
+
+    context.shared = op->shared;
     return (gp_coder_part){
-        .context = context_of(r, info->offset),
+        .context = context,
         .count = info->count,
         .source = (const void *)(r->staged->grad + gp_op_plain_offset(op)),
         .residual = at(c->field[RESIDUAL], info->offset),
         .velocity = at(c->field[VELOCITY], info->offset),
         .history = at(c->field[HISTORY], info->offset),
         .whole = c->whole,
+        .proposal = &head_of(op)->proposal,
+        .proposed = op->agreed,
         .encoded = &head_of(op)->encoded,
         .bytes = op->from_device ? gp_direct_message(op) : message_of(op)};
 }
@@ -448,13 +460,44 @@ gp_devcode_encode(gp_op *const *ops, size_t n)
     gp_coder_part parts[STAGE_PARTS];
     gp_status status = GP_OK;
 
-    for (size_t i = 0; i < n && status == GP_OK; i++) {
-        status = look_at_whole(ops[i]->request);
+    parts[0] = push_part(ops[0]);
+    for (size_t i = 1; i < n; i++)
         parts[i] = push_part(ops[i]);
-    }
-    return status == GP_OK
-               ? gp_coder_encode(t->devcode->coder, parts, n, t->stage->in)
-               : status;
+    for (size_t i = 0; i < n && status == GP_OK; i++)
+        status = look_at_whole(ops[i]->request);
+    if (status == GP_OK)
+        status = gp_coder_encode(t->devcode->coder, parts, n, t->stage->in);
+    if (status != GP_OK)
+        return status;
+    for (size_t i = 0; i < n; i++)
+        if (gp_encode_proposes(ops[i]))
+            ops[i]->request->tensor->devcode->unagreed--;
+    return status;
+}
+
+bool
+gp_devcode_asks(const gp_op *op)
+{
+    return gp_devcode_pushes(op->request) && gp_encode_proposes(op) &&
+           !op->agreed;
+}
+
+gp_status
+gp_devcode_propose(gp_op *const *ops, size_t n)
+{
+    const gp_tensor *t = ops[0]->request->tensor;
+    gp_coder_part parts[STAGE_PARTS];
+
+    parts[0] = push_part(ops[0]);
+    for (size_t i = 1; i < n; i++)
+        parts[i] = push_part(ops[i]);
+    return gp_coder_propose(t->devcode->coder, parts, n, t->stage->in);
+}
+
+float
+gp_devcode_proposal(const gp_op *op)
+{
+    return head_of(op)->proposal;
 }
 
 const void *

@@ -122,6 +122,11 @@ gp_encode_propose(gp_op *op)
 
     if (op->measured)
         return GP_OK;
+    if (gp_devcode_pushes(r)) {
+        op->shared = gp_devcode_proposal(op);
+        op->measured = true;
+        return GP_OK;
+    }
     status = read_values(r, info->offset, info->count, &values);
     if (status == GP_OK)
         status = gp_pipeline_propose(t->push.pipeline[r->codec], &context,

@@ -385,7 +385,8 @@ gp_engine_agree(gp_conn *conn, const gp_msg *msg)
     op->asking = op->sent = false;
     op->agreed = true;
     op->shared = gp_bits_float(msg->aux);
-    make_ready(op);
+    if (!gp_staged_agreed(op))
+        make_ready(op);
 }
 
 /* For the co-located shard: the user's memory that a result belongs in. */

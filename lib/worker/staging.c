@@ -187,6 +187,19 @@ gp_staged_start(gp_request *r)
     staged->stage->news_ns = gp_clock_ns();
 }
 
+bool
+gp_staged_agreed(gp_op *op)
+{
+    gp_request *r = op->request;
+
+    if (!r->staged || !gp_devcode_pushes(r))
+        return false;
+    op->absent = true;
+    r->staged->absent++;
+    queue_copy(r->staged->stage, op);
+    return true;
+}
+
 /* The user's stream is where the request begins. */
 static void
 begin(gp_staged *staged)
@@ -272,6 +285,7 @@ comes_behind(gp_op *const *ops, size_t n, const gp_op *op)
 
     for (size_t i = 0; i < n; i++)
         if (ops[i]->chunk == op->chunk ||
+            gp_devcode_asks(ops[i]) != gp_devcode_asks(op) ||
             (whole && ops[i]->request->tensor == op->request->tensor &&
              ops[i]->request != op->request))
             return true;
@@ -309,6 +323,8 @@ queue_all(gp_staging *s, gp_op *const *ops, size_t n)
 {
     gp_status status = GP_OK;
 
+    if (gp_devcode_encoder(ops[0]) && gp_devcode_asks(ops[0]))
+        return gp_devcode_propose(ops, n);
     if (gp_devcode_encoder(ops[0]))
         return gp_devcode_encode(ops, n);
     for (size_t i = 0; i < n && status == GP_OK; i++) {

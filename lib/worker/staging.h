@@ -119,6 +119,9 @@ uint64_t gp_stagings_deadline(const gp_worker *w);
 
 /* The operations of a request that has been started wait for their data. */
 void gp_staged_start(gp_request *r);
+/* The workers have agreed on the number of a chunk that the device encodes: it
+ * waits for that. False: the host encodes it. */
+bool gp_staged_agreed(gp_op *op);
 /* A chunk's result lies in pinned memory. */
 void gp_staged_result(gp_op *op);
 /* All have come: true when the request ends later, by a turn. */
@@ -163,6 +166,11 @@ const gp_coder *gp_devcode_decoder(const gp_op *op);
 /* Queues the work of a batch. GP_AGAIN: later. */
 gp_status gp_devcode_encode(gp_op *const *ops, size_t n);
 gp_status gp_devcode_decode(gp_op *const *ops, size_t n);
+/* Of pipelines whose workers agree on a number first: whether that is still to
+ * come, what finds this worker's, and what it is. */
+bool gp_devcode_asks(const gp_op *op);
+gp_status gp_devcode_propose(gp_op *const *ops, size_t n);
+float gp_devcode_proposal(const gp_op *op);
 /* What encoding has made. */
 const void *gp_devcode_message(const gp_op *op, size_t *length);
 /* Whether the device decodes the result, and takes the message for that. */

@@ -302,6 +302,7 @@ call_with(void (*kernel)(A...), void **args)
 #include "compress/cuda/eden.cu"
 #include "compress/cuda/finish.cu"
 #include "compress/cuda/kth.cu"
+#include "compress/cuda/intsum.cu"
 #include "compress/cuda/lowrank.cu"
 #include "compress/cuda/natural.cu"
 #include "compress/cuda/norm.cu"

@@ -28,6 +28,7 @@ static const char *const codecs[] = {
     "vote",
     "qsgd",
     "uq:c=0.5",
+    "intsum",
     "zeros+q8",
     "natural-dither",
     "terngrad:block=2048",

@@ -132,6 +132,57 @@ maps_of_zeros_are_those_of_the_host(void **state)
     }
 }
 
+/* What a worker proposes, and messages of the number that came back. */
+static void
+compare_proposals(const char *text, float agreed)
+{
+    static float residual[PARTS][MOST];
+    gp_coder_part parts[PARTS];
+    rig r = open_rig(text);
+    float *proposals = take(&r, sizeof(float) * PARTS);
+    uint8_t *bytes = malloc(gp_pipeline_bound(r.pipeline, MOST) + 1);
+    void *space = gp_alloc_aligned(gp_pipeline_workspace(r.pipeline, MOST) + 1);
+
+    list_parts(&r, 1, true, parts);
+    for (size_t p = 0; p < PARTS; p++) {
+        memcpy(residual[p], r.part[1][p].residual, 4 * counts[p]);
+        parts[p].proposal = &proposals[p];
+    }
+    check(gp_coder_propose(r.coder, parts, PARTS, r.stream));
+    for (size_t p = 0; p < PARTS; p++) {
+        parts[p].proposed = true;
+        parts[p].context.shared = agreed;
+    }
+    check(gp_coder_encode(r.coder, parts, PARTS, r.stream));
+    check(r.device->ops->synchronize(r.device));
+    for (size_t p = 0; p < PARTS; p++) {
+        gp_codec_context context = context_of(1, p);
+        gp_codec_memory *memory = NULL;
+        float *values, number;
+        const char *name;
+        size_t length, n = counts[p];
+
+        check(
+            gp_codec_memory_create(r.pipeline, context.offset, n, 1, &memory));
+        (void)gp_codec_memory_field(memory, 0, &name, &values);
+        memcpy(values, residual[p], 4 * n);
+        check(gp_pipeline_propose(r.pipeline, &context, memory, parts[p].source,
+                                  n, &number));
+        expect_floats(&proposals[p], &number, 1, text, "proposal", p);
+        context.shared = agreed;
+        check(gp_pipeline_encode(r.pipeline, &context, memory, parts[p].source,
+                                 n, bytes, gp_pipeline_bound(r.pipeline, MOST),
+                                 &length, space));
+        assert_int_equal(*parts[p].encoded, length);
+        expect_bytes(parts[p].bytes, bytes, length, text, p);
+        expect_floats(parts[p].residual, values, n, text, "residual", p);
+        gp_codec_memory_destroy(memory);
+    }
+    free(bytes);
+    free(space);
+    close_rig(&r);
+}
+
 /* Messages with a few bytes that are others: the device says no where the host
  * does. */
 enum { MUTANTS = 48 };
@@ -261,6 +312,22 @@ draws_are_those_of_the_host(void **state)
     compare_damage("randk:0.6+q8", 1);
 }
 
+static void
+integers_are_those_of_the_host(void **state)
+{
+    (void)state;
+    compare("intsum", false, false);
+    compare("intsum:bits=4,round=stochastic", false, true);
+    compare("intsum:bits=16", false, false);
+    compare_fold("intsum:bits=4", false);
+    compare_fold("intsum:bits=16,round=stochastic", true);
+    compare_proposals("intsum", 0.05f);
+    compare_proposals("ef:decay=0.5+intsum:bits=4", 0.01f);
+    compare_proposals("intsum:bits=16", NAN);
+    compare_damage("intsum:bits=4", 1);
+    compare_damage("intsum", 7);
+}
+
 /* Sections of zeros, of one number, and with codes beyond all tables; the steps
  * of these elements are the host's. */
 static void
@@ -363,6 +430,7 @@ main(void)
         cmocka_unit_test(rotations_are_those_of_the_host),
         cmocka_unit_test(selections_are_those_of_the_host),
         cmocka_unit_test(draws_are_those_of_the_host),
+        cmocka_unit_test(integers_are_those_of_the_host),
         cmocka_unit_test(maps_of_zeros_are_those_of_the_host),
         cmocka_unit_test(entropy_codes_are_those_of_the_host),
         cmocka_unit_test(damage_is_seen_as_on_the_host),

@@ -198,7 +198,8 @@ what_has_no_kernel_is_refused_by_name(void **state)
     refuse("hadamard+vote", "hadamard");
     refuse("randk:0.01+vote", "behind a selection");
     refuse("uq:scope=tensor", "scope=tensor");
-    refuse("intsum", "intsum");
+    refuse("thc", "thc");
+    refuse("momentum+intsum", "momentum");
     refuse("q8+shuffle", "shuffle");
     refuse("topk:0.01+q2:dense=1", "behind a selection");
     refuse("hadamard+nvfp4", "hadamard");
