@@ -28,7 +28,7 @@
 
 static gp_sim_cuda_options options;
 static uint64_t launches, copied, places, flushes;
-static uint32_t launches_of[128]; /* the trainer's kernels too */
+static uint32_t launches_of[256]; /* the trainer's kernels too */
 static struct {
     const char *function;
     uint32_t left;

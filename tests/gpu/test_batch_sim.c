@@ -167,6 +167,8 @@ results_are_decoded_where_they_belong(void **state)
     /* No gradient and no result is copied as elements: what is left is what
      * kernels read of the calls, and less than one tensor in one direction. */
     assert_in_range(device.copied, 1, plain / 16);
+    assert_true(gp_sim_cuda_launches_of("gp_cuda_intsum_propose") > 0);
+    assert_true(gp_sim_cuda_launches_of("gp_cuda_uq_code") > 0);
     free_outcome(&host);
     free_outcome(&device);
 }
