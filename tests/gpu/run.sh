@@ -91,7 +91,7 @@ fi
 capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader |
     head -n 1 | tr -cd 0-9)
 tests="test_kernels_sim test_coder_sim test_codecs_sim test_select_sim
-    test_lowrank_sim test_memory_sim test_export_sim test_shard_sim
+    test_lowrank_sim test_memory_sim test_whole_sim test_export_sim test_shard_sim
     test_trainer_kernels test_trainer_device"
 if [ ! -f "$build/build.ninja" ]; then
     step 120 configure cmake -S "$root" -B "$build" -G Ninja \
