@@ -191,13 +191,19 @@ gp_vb_brief_put_payload(gp_vb_word *to, const uint8_t *from, size_t bytes,
         sum = gp_vb_brief_mix(gp_vb_brief_mix(sum, le64toh(value)),
                               le64toh(next));
     }
-    for (; bytes; bytes -= GP_MIN(bytes, 8u), from += 8, to++) {
-        value = 0;
-        memcpy(&value, from, GP_MIN(bytes, 8u));
-        *to = value;
+    if (bytes & 8) {
+        memcpy(&value, from, 8);
+        *to++ = value;
+        from += 8;
         sum = gp_vb_brief_mix(sum, le64toh(value));
     }
-    return sum;
+    if (!(bytes & 7))
+        return sum;
+    value = 0;
+    for (size_t i = 0; i < (bytes & 7); i++)
+        value |= (uint64_t)from[i] << 8 * i;
+    *to = htole64(value);
+    return gp_vb_brief_mix(sum, value);
 }
 
 /* Returns its bytes. `out` is aligned to 8 and has 8 bytes more than that. */

@@ -181,15 +181,9 @@ fetch_short(const gp_endpoint *ep, gp_vb_entry *e)
     return status;
 }
 
-static gp_status
-append(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
-       uint64_t cookie)
+static inline void
+fill(gp_vb_entry *e, const gp_msg *msg, const void *payload, uint64_t cookie)
 {
-    bool control = !msg->region;
-    gp_vb_entry *e = take_entry(ep);
-
-    if (!e)
-        return gp_fail(GP_ERR_NO_MEMORY, "post: out of memory");
     e->msg = *msg;
     e->length = msg->payload;
     e->cookie = cookie;
@@ -199,6 +193,18 @@ append(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
     e->only_lane = GP_VB_ANY_LANE;
     e->payload = payload;
     e->mem = NULL;
+}
+
+static gp_status
+append(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
+       uint64_t cookie)
+{
+    bool control = !msg->region;
+    gp_vb_entry *e = take_entry(ep);
+
+    if (!e)
+        return gp_fail(GP_ERR_NO_MEMORY, "post: out of memory");
+    fill(e, msg, payload, cookie);
     if (control && !copy_control(e, payload, (size_t)msg->payload)) {
         gp_list_insert(ep->free_entries.next, &e->link);
         return gp_fail(GP_ERR_NO_MEMORY, "post: out of memory");
@@ -225,9 +231,9 @@ append(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
     return GP_OK;
 }
 
-gp_status
-gp_vb_post(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
-           uint64_t cookie)
+static __attribute__((noinline)) gp_status
+post(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
+     uint64_t cookie)
 {
     gp_status status;
 
@@ -246,6 +252,36 @@ gp_vb_post(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
     if (status == GP_OK)
         gp_vb_ready(ep);
     return status;
+}
+
+/* Data of the host's that goes by value, and nothing is in its way. */
+static inline bool
+is_simple(const gp_endpoint *ep, const gp_msg *msg, const void *payload,
+          const gp_mem *mem)
+{
+    const gp_domain *d = ep->domain;
+
+    return ep->state == GP_VB_OPEN && msg->region && payload &&
+           ep->data.count < GP_VB_DATA_DEPTH &&
+           !gp_list_empty(&ep->free_entries) && msg->payload <= d->eager &&
+           msg->payload <= d->frame_bytes / 2 &&
+           !(mem && ((const gp_vb_mem *)mem)->peer);
+}
+
+gp_status
+gp_vb_post(gp_endpoint *ep, const gp_msg *msg, const void *payload, gp_mem *mem,
+           uint64_t cookie)
+{
+    gp_vb_entry *e;
+
+    if (!is_simple(ep, msg, payload, mem))
+        return post(ep, msg, payload, mem, cookie);
+    e = take_entry(ep);
+    fill(e, msg, payload, cookie);
+    ep->data.count++;
+    gp_list_insert(&ep->data.waiting, &e->link);
+    gp_vb_ready(ep);
+    return GP_OK;
 }
 
 /* ----------------------------------------------------------------- notes */
