@@ -229,10 +229,10 @@ probe_tsan() {
     "${tsan_wrap[@]}" "$probe" >>"$probe.log" 2>&1
 }
 
-# Seconds for each target: 10 with a processor of its own.
+# Seconds for each target, of some 90 for all: at most 10 of a processor.
 fuzz_seconds() {
     local targets=(tests/fuzz/fuzz_*.c) each most=$((10 * test_jobs / jobs))
-    each=$((120 * test_jobs / ${#targets[@]}))
+    each=$((90 * test_jobs / ${#targets[@]}))
     echo $((each < most ? each : most))
 }
 
