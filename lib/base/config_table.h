@@ -76,7 +76,8 @@
       "chunks that each worker may have under way to a shard")                 \
     X(shard_device, STRING, "cpu", NULL, 0, 0, 0,                              \
       "where shards add and update: cpu, cuda, cuda:N, auto (cuda if there "   \
-      "is one), cuda:all (shards take turns), or a list such as cuda:0,cuda:2")                                                         \
+      "is one), cuda:all (shards take turns), or a list such as "              \
+      "cuda:0,cuda:2")                                                         \
     X(rows_memory, SIZE, "4G", NULL, 65536, 1125899906842624, 0,                \
       "most bytes that the rows of a shard may take, with their state")         \
     X(collective_algorithm, ENUM, "auto", "auto|direct|halving|ring|shards", 0, 0, 0,   \

@@ -197,7 +197,7 @@ part_sanitize() {
     fi
     for tool in memcheck racecheck; do
         for test in test_codecs_sim test_select_sim test_lowrank_sim \
-            test_memory_sim test_trainer_kernels test_trainer_device \
+            test_memory_sim test_whole_sim test_trainer_kernels test_trainer_device \
             test_shard_sim; do
             aside 240 "$tool $test" env GRADPUSH_TEST_CUDA=real \
                 compute-sanitizer --tool $tool --error-exitcode 1 "$bin/$test"
