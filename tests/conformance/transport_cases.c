@@ -363,14 +363,16 @@ typedef struct player {
     side s;
     const uint8_t *source;
     uint32_t peer_token;
-    uint64_t seen, sent;
+    uint64_t seen, sent, posted;
     bool failed;
 } player;
 
+/* Two of its messages may be under way: one that begins, one that answers. */
 static bool
 play(player *p)
 {
-    gp_msg msg = data_msg(p->peer_token, 0, THREAD_BYTES);
+    uint64_t half = p->posted++ % 2;
+    gp_msg msg = data_msg(p->peer_token, half * THREAD_BYTES, THREAD_BYTES);
 
     return p->s.ops->post(p->s.ep, &msg, p->source, NULL, 1) == GP_OK &&
            p->s.ops->flush(p->s.ep) == GP_OK;
@@ -417,8 +419,8 @@ two_threads(void **state)
 
     (void)state;
     rig_connected(&r);
-    side_expose(&r.a, THREAD_BYTES, 0);
-    side_expose(&r.b, THREAD_BYTES, GP_REGION_LANDING);
+    side_expose(&r.a, 2 * THREAD_BYTES, 0);
+    side_expose(&r.b, 2 * THREAD_BYTES, GP_REGION_LANDING);
     a = (player){.s = r.a, .source = source, .peer_token = r.b.token};
     b = (player){.s = r.b, .source = source, .peer_token = r.a.token};
     assert_true(play(&a));
