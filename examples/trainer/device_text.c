@@ -51,6 +51,10 @@ gt_options_settle_device(const gt_options *o)
 {
     const char *with = NULL;
 
+    if (o->shard_device && o->placed && o->workers == 1 && o->shards == 0)
+        return gt_fail(GP_ERR_CONFIG,
+                       "--shard-device: there are no shards with --workers 1 "
+                       "--shards 0: give --shards 1 or more");
     if (!o->cuda && o->precision != GT_FP32)
         return gt_fail(GP_ERR_CONFIG,
                        "--precision %s needs --device cuda: add that, or "

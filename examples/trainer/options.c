@@ -624,10 +624,6 @@ check_together(const gt_options *o)
                        "nothing is sent with --workers 1 --shards 0, so "
                        "--codec and --pull-codec have no use: give --shards 1 "
                        "or leave them out");
-    if (alone && o->shard_device)
-        return gt_fail(GP_ERR_CONFIG,
-                       "--shard-device: there are no shards with --workers 1 "
-                       "--shards 0: give --shards 1 or more");
     if (o->optim.kind == GT_NESTEROV && o->optim.momentum == 0)
         return gt_fail(GP_ERR_CONFIG,
                        "--optimizer nesterov needs --momentum above 0");
