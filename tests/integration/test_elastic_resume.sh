@@ -76,6 +76,16 @@ come 0 --epochs 1000000 --resume
 third=$pid
 until_true is_at 0 1 || fail "the third does not join: $(cat "$work/err0")"
 
+# The others go on writing them, and remove old ones.
+latest_is_there() {
+    local name
+    name=$(cat "$folder/latest")
+    until [ -s "$folder/$name.safetensors" ]; do
+        [ "$name" != "$(cat "$folder/latest")" ] || return 1
+        name=$(cat "$folder/latest")
+    done
+}
+
 # The one that writes them is the first of them: mostly in the middle of it.
 RANDOM=5
 for round in 1 2; do
@@ -84,7 +94,7 @@ for round in 1 2; do
     until_true is_at 1 $((8 + $(cat "$work/steps.1"))) ||
         fail "no steps after kill $round"
     checks=$((checks + 1))
-    [ -s "$folder/$(cat "$folder/latest").safetensors" ] ||
+    latest_is_there ||
         fail "kill $round: latest names $(cat "$folder/latest"), not there"
     come 0 --epochs 1000000 --resume
     third=$pid
