@@ -33,6 +33,8 @@ parser.add_argument("--epochs", type=int, default=6)
 parser.add_argument("--speed", action="store_true", help="no accuracy")
 parser.add_argument("--shared-batches", default="4096,32768",
                     help="batches of the two workers on one device")
+parser.add_argument("--shards", default="cpu,cuda",
+                    help="where shards add; cuda needs CUDA kernels")
 parser.add_argument("--limit", type=float, default=90,
                     help="seconds that a run may take")
 args = parser.parse_args()
@@ -193,7 +195,7 @@ with tempfile.TemporaryDirectory() as folder:
     batches = [int(batch) for batch in args.shared_batches.split(",")]
     attempt("speed bf16", speed, whole, "bf16")
     for batch in batches:
-        for shards in ("cpu", "cuda"):
+        for shards in args.shards.split(","):
             attempt(f"two workers, batches of {batch}, shards on {shards}",
                     shared, common, batch, shards, "q8")
     if not args.speed:
@@ -203,7 +205,7 @@ with tempfile.TemporaryDirectory() as folder:
                         precision)
     attempt("speed tf32", speed, whole, "tf32")
     attempt("speed fp32", speed, whole, "fp32")
-    attempt("two workers, no codec", shared, common, batches[-1], "cuda",
-            "none")
+    attempt("two workers, no codec", shared, common, batches[-1],
+            args.shards.split(",")[-1], "none")
 if failed:
     sys.exit("trainer.py: failed: " + ", ".join(failed))

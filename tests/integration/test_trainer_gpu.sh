@@ -137,12 +137,14 @@ for folder in "${SOURCE_DIR:-..}/shared" "${SOURCE_DIR:-..}/../shared"; do
 done
 
 # What measures it on a real GPU (tests/gpu/run.sh) runs.
+shards=cpu rows=5
+case ${KERNELS:-} in 1 | ON | TRUE) shards=cpu,cuda rows=6 ;; esac
 SIM_CUDA=devices=1 LD_LIBRARY_PATH=$simulated python3 -B \
     "${SOURCE_DIR:-..}/bench/gpu/trainer.py" --build "${BUILD_DIR:-$1}" \
     --out "$work/speed.json" --speed --hidden 16 --batch 16 --samples 66 \
-    --shared-batches 16 --epochs 2 >"$out" 2>"$err"
+    --shared-batches 16 --shards $shards --epochs 2 >"$out" 2>"$err"
 equals "bench/gpu/trainer.py" $? 0
-equals "its rows" "$(grep -c '"of_gemm"\|"of_without"' "$work/speed.json")" 6
+equals "its rows" "$(grep -c '"of_gemm"\|"of_without"' "$work/speed.json")" $rows
 
 # What is missing is named, with what to do about it.
 path=$before train "no driver" 1 --device cuda --workers 1 --shards 0
