@@ -60,8 +60,11 @@ GRADPUSH_SHARD_WEIGHTS=measured GRADPUSH_LOG=info \
     bench pushpull --netns '{netns}' -b 1M -e 1M -n 3 -w 1
 equals "measured weights: wrong" "$(awk '!/^#/ { print $NF }' "$out")" 0
 checks=$((checks + 1))
+most=0.4
+[ -z "${SANITIZE:-}" ] || most=0.75 # it does not fill the faster one
 sed -n 's/.*weights of shards: //p' "$err" |
-    awk -F, '{ r = $1 > $2 ? $2 / $1 : $1 / $2 } END { exit !(r > 0.15 && r < 0.4) }' ||
+    awk -F, -v most=$most '{ r = $1 > $2 ? $2 / $1 : $1 / $2 }
+        END { exit !(r > 0.15 && r < most) }' ||
     fail "measured weights: not 4 to 1"
 sed -n 's/.*info.*link of shard/  link of shard/p' "$err"
 shape "workers that fail" 3 --workers 2 --shards 1 100mbit -- sh -c 'exit 3'
