@@ -463,8 +463,10 @@ sim_cuEventDestroy(CUevent handle)
     while (e->done < e->recorded)
         pthread_cond_wait(&sim_changed, &sim_lock);
     sim_objects--;
+    e->gone = true;
+    if (e->users == 0)
+        free(e);
     pthread_mutex_unlock(&sim_lock);
-    free(e);
     return CUDA_SUCCESS;
 }
 

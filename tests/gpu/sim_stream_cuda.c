@@ -122,6 +122,8 @@ stream_main(void *argument)
             s->last = &s->first;
         s->busy = false;
         pending--;
+        if (w->event && --w->event->users == 0 && w->event->gone)
+            free(w->event);
         free(w);
         pthread_cond_broadcast(&sim_changed);
     }
@@ -176,6 +178,8 @@ sim_queue(CUstream handle, sim_work *w)
         sim_stream_start(s);
     w->number = ++numbers;
     w->next = NULL;
+    if (w->event)
+        w->event->users++;
     *s->last = w;
     s->last = &w->next;
     pending++;

@@ -42,6 +42,8 @@ typedef struct sim_work {
 typedef struct sim_event {
     uint64_t recorded, done; /* places */
     double ms;               /* when the last one was done */
+    uint64_t users;          /* work that is queued and names it */
+    bool gone;               /* the last of them frees it */
 } sim_event;
 
 typedef struct sim_stream {
