@@ -165,32 +165,41 @@ jobs_go_on_where_others_ended(void **state)
 
 /* --- what is said --- */
 
+/* A shard with that setting says all of these. */
 static void
-says_where_it_is(void **state)
+expect_said(const gp_shard_options *o, const char *setting, const char *where,
+            const char *also)
 {
-    gp_shard_options o = {.job = "x", .token = "", .index = 0, .size = 1};
     gp_config *c;
     gp_shard *shard;
     gp_json_text j;
     char text[4096];
 
+    job_check(gp_config_create(&c));
+    job_set(c, "transport", "loop");
+    job_set(c, "shard_device", setting);
+    job_check(gp_shard_create(c, o, &shard));
+    gp_json_begin(&j, text, sizeof(text));
+    gp_json_open(&j, NULL, '{');
+    (void)gp_shard_describe(shard, &j);
+    gp_json_shut(&j, '}');
+    (void)gp_json_end(&j);
+    assert_non_null(strstr(text, where));
+    assert_non_null(strstr(text, also));
+    gp_shard_destroy(shard);
+    gp_config_destroy(c);
+}
+
+static void
+says_where_it_is(void **state)
+{
+    gp_shard_options o = {
+        .job = "x", .token = "", .shards = 1, .index = 0, .size = 1};
+    const char *also = "\"pushes_decoded_by_host\":";
+
     (void)state;
-    o.shards = 1;
-    for (uint32_t i = 0; i < 2; i++) {
-        job_check(gp_config_create(&c));
-        job_set(c, "transport", "loop");
-        job_set(c, "shard_device", i ? "cuda:1" : "auto");
-        job_check(gp_shard_create(c, &o, &shard));
-        gp_json_begin(&j, text, sizeof(text));
-        gp_json_open(&j, NULL, '{');
-        (void)gp_shard_describe(shard, &j);
-        gp_json_shut(&j, '}');
-        (void)gp_json_end(&j);
-        assert_non_null(strstr(text, i ? "\"cuda:1\"" : "\"cuda:0\""));
-        assert_non_null(strstr(text, "\"pushes_decoded_by_host\":"));
-        gp_shard_destroy(shard);
-        gp_config_destroy(c);
-    }
+    expect_said(&o, "auto", "\"cuda:0\"", also);
+    expect_said(&o, "cuda:1", "\"cuda:1\"", also);
 }
 
 /* Where shards of these numbers are. */
@@ -198,25 +207,10 @@ static void
 expect_turns(const char *setting, const char *const where[4])
 {
     gp_shard_options o = {.job = "x", .token = "", .shards = 4, .size = 1};
-    char text[4096];
-    gp_config *c;
-    gp_shard *shard;
-    gp_json_text j;
 
     for (int64_t i = 0; i < 4; i++) {
         o.index = i;
-        job_check(gp_config_create(&c));
-        job_set(c, "transport", "loop");
-        job_set(c, "shard_device", setting);
-        job_check(gp_shard_create(c, &o, &shard));
-        gp_json_begin(&j, text, sizeof(text));
-        gp_json_open(&j, NULL, '{');
-        (void)gp_shard_describe(shard, &j);
-        gp_json_shut(&j, '}');
-        (void)gp_json_end(&j);
-        assert_non_null(strstr(text, where[i]));
-        gp_shard_destroy(shard);
-        gp_config_destroy(c);
+        expect_said(&o, setting, where[i], "");
     }
 }
 

@@ -412,6 +412,17 @@ write_whole(const char *name, const uint8_t *bytes, size_t size)
     assert_int_equal(fclose(file), 0);
 }
 
+/* Trains, and returns what file NAME of it is then. */
+static size_t
+write_one(gt_options *o, const char *name, uint8_t *out, size_t room)
+{
+    uint64_t steps;
+    char hex[65];
+
+    train(o, hex, &steps);
+    return read_whole(name, out, room);
+}
+
 #define SMALL COMMON, "--epochs", "2", "--hidden", "2", "--optimizer", "sgd"
 
 static void
@@ -430,13 +441,10 @@ damaged_checkpoints_are_refused(void **state)
     static const char name[] = "epoch-000002.safetensors";
     static uint8_t bytes[1 << 16];
     gt_trainer t;
-    uint64_t steps;
-    char hex[65];
     size_t size;
 
     (void)state;
-    train(&o, hex, &steps);
-    size = read_whole(name, bytes, sizeof(bytes));
+    size = write_one(&o, name, bytes, sizeof(bytes));
     assert_int_equal(gt_trainer_create(&o, false, &t), GP_OK);
     assert_int_equal(gt_checkpoint_load(&t), GP_OK);
     for (size_t i = 0; i < size; i++) {
@@ -475,13 +483,10 @@ checksums_are_of_newer_files(void **state)
     static const char name[] = "epoch-000002.safetensors";
     static uint8_t bytes[1 << 16];
     gt_trainer t;
-    uint64_t steps;
-    char hex[65];
     size_t size;
 
     (void)state;
-    train(&o, hex, &steps);
-    size = read_whole(name, bytes, sizeof(bytes));
+    size = write_one(&o, name, bytes, sizeof(bytes));
     assert_int_equal(gt_trainer_create(&o, false, &t), GP_OK);
     replace(bytes, size, "\"checksum\":\"crc32c:", "\"checksum\" : \"crc32");
     write_whole(name, bytes, size);
