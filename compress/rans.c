@@ -180,21 +180,3 @@ gp_rans_get(gp_rans *r, const gp_rans_decoder *decoder, uint8_t *symbols,
 #endif
     return get_scalar(r, decoder, symbols + done, n - done, at, end);
 }
-
-/* The bits of the logarithm by repeated squaring of a mantissa of 31 bits. */
-uint32_t
-gp_rans_cost(uint32_t frequency)
-{
-    uint32_t whole = 31 - (uint32_t)__builtin_clz(frequency), log = whole;
-    uint64_t mantissa = (uint64_t)frequency << (31 - whole);
-
-    for (int bit = 0; bit < 8; bit++) {
-        mantissa = mantissa * mantissa >> 31;
-        log <<= 1;
-        if (mantissa >> 32) {
-            mantissa >>= 1;
-            log |= 1;
-        }
-    }
-    return 12 * 256 - log;
-}

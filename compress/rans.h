@@ -23,11 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define GP_RANS_TOTAL 4096u
-#define GP_RANS_FIRST 0x8000u /* states begin here */
-#define GP_RANS_LANES 32
-/* What a put may use below the words that it gives back. */
-#define GP_RANS_SLACK 64
+#include "compress/rans_both.h"
 
 typedef struct gp_rans_coder {
     uint32_t reciprocal[256];
@@ -46,13 +42,6 @@ typedef struct gp_rans {
     uint32_t x[GP_RANS_LANES];
     size_t lanes;
 } gp_rans;
-
-/* States for that many symbols: 32, or 4 where 32 would cost too much. */
-static inline size_t
-gp_rans_lanes(size_t symbols)
-{
-    return symbols >= 32768 ? GP_RANS_LANES : 4;
-}
 
 /* Tables from frequencies below 4096 that add up to 4096. Symbols of frequency
  * 0 are coded like `other`. */
@@ -81,10 +70,6 @@ uint8_t *gp_rans_put(gp_rans *r, const gp_rans_coder *coder,
 const uint8_t *gp_rans_get(gp_rans *r, const gp_rans_decoder *decoder,
                            uint8_t *symbols, size_t n, const uint8_t *at,
                            const uint8_t *end);
-
-/* 256 * log2(4096 / frequency), rounded down, for 1 to 4095; in integers, so
- * that all machines choose alike. */
-uint32_t gp_rans_cost(uint32_t frequency);
 
 /* Whole rounds of 32 lanes in vectors; they return how many symbols they did,
  * from the end (put) or from the front (get), and move the pointer. */

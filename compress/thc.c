@@ -15,7 +15,6 @@
  * Blocks are rotated; what is left after the last whole one is rotated together
  * with the end of that, so that no block is small.
  */
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -26,38 +25,17 @@
 #include "compress/lanes.h"
 #include "compress/philox.h"
 #include "compress/reduce.h"
+#include "compress/thc.h"
 
-#define HEAD         8
-#define CONTRIBUTORS 256
-
-/* Levels in units of half the range over `granularity`. Range and levels give
- * the least error of the mean of four workers for normal numbers: the variance
- * of rounding, divided by four, plus what is cut off. */
-typedef struct table {
-    unsigned width, levels, granularity;
-    float range; /* in root mean squares */
-    uint8_t level[16];
-} table;
+#define HEAD         GP_THC_HEAD
+#define CONTRIBUTORS GP_THC_CONTRIBUTORS
 
 typedef struct thc {
-    const table *table;
+    const gp_thc_table *table;
     size_t block;
     gp_levels levels;
     int32_t level[16];
 } thc;
-
-static const table uniform_2 = {2, 4, 3, 1.72f, {0, 1, 2, 3}};
-static const table uniform_4 = {
-    4, 16, 15, 2.72f, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}};
-static const table optimal_4 = {
-    4,
-    16,
-    31,
-    2.92f,
-    {0, 4, 7, 9, 11, 13, 14, 15, 16, 17, 18, 20, 22, 24, 27, 31}};
-
-static const table *const tables[2][2] = {{&uniform_2, &uniform_2},
-                                          {&optimal_4, &uniform_4}};
 
 static const char *const widths[] = {"2", "4", NULL};
 static const char *const spacings[] = {"optimal", "uniform", NULL};
@@ -74,7 +52,8 @@ static gp_status
 thc_open(const double *values, const gp_codec_shape *shape, void **instance)
 {
     size_t block = (size_t)values[2];
-    const table *t = tables[(int)values[0]][(int)values[1]];
+    const gp_thc_table *t =
+        &gp_thc_tables[gp_thc_which((uint32_t)values[0], (uint32_t)values[1])];
     thc *c;
 
     (void)shape;
@@ -88,22 +67,9 @@ thc_open(const double *values, const gp_codec_shape *shape, void **instance)
     for (size_t i = 0; i < 16; i++)
         c->level[i] = t->level[i];
     c->levels.most = (float)t->granularity;
-    for (unsigned i = 0, k = 0; i < t->granularity; i++) {
-        k += t->level[k + 1] == i;
-        c->levels.below[i] = (int32_t)k;
-        c->levels.level[i] = t->level[k];
-        c->levels.distance[i] = (float)(t->level[k + 1] - t->level[k]);
-    }
+    gp_thc_cells(t, c->levels.below, c->levels.level, c->levels.distance);
     *instance = c;
     return GP_OK;
-}
-
-static unsigned
-lane_width(const thc *c, unsigned contributors)
-{
-    if (contributors == 1)
-        return c->table->width;
-    return c->table->granularity * contributors <= 255 ? 8 : 16;
 }
 
 static size_t
@@ -134,9 +100,6 @@ block_of(const thc *c, size_t count)
     return gp_hadamard_block(count, 0, c->block);
 }
 
-/* Signs of the last block are those of elements that no tensor has. */
-#define AGAIN (UINT64_C(1) << 62)
-
 static void
 rotate(const thc *c, const gp_codec_context *context, const float *source,
        float *out, size_t count)
@@ -149,8 +112,8 @@ rotate(const thc *c, const gp_codec_context *context, const float *source,
     if (whole == count)
         return;
     memcpy(out + whole, source + whole, (count - whole) * sizeof(float));
-    gp_hadamard_forward(&signs, AGAIN + context->offset, last, last, block,
-                        block);
+    gp_hadamard_forward(&signs, GP_THC_AGAIN + context->offset, last, last,
+                        block, block);
 }
 
 static void
@@ -161,7 +124,7 @@ rotate_back(const thc *c, const gp_codec_context *context, float *data,
     size_t block = block_of(c, count), whole = count / block * block;
 
     if (whole < count)
-        gp_hadamard_inverse(&signs, AGAIN + context->offset,
+        gp_hadamard_inverse(&signs, GP_THC_AGAIN + context->offset,
                             data + count - block, block, block);
     gp_hadamard_inverse(&signs, context->offset, data, whole, block);
 }
@@ -176,14 +139,6 @@ typedef struct message {
 } message;
 
 static bool
-unit_valid(const thc *c, uint32_t unit)
-{
-    return unit == 0 || unit == GP_FP32_NAN ||
-           (unit >= 0x00800000u &&
-            unit <= gp_bits(FLT_MAX / (float)c->table->granularity));
-}
-
-static bool
 read_head(const thc *c, const void *bytes, size_t length, size_t count,
           message *m)
 {
@@ -193,15 +148,11 @@ read_head(const thc *c, const void *bytes, size_t length, size_t count,
         return false;
     m->unit = gp_float(gp_get32(p));
     m->contributors = gp_get16(p + 4);
-    if (!unit_valid(c, gp_get32(p)) || m->contributors == 0 ||
+    if (!gp_thc_unit_valid(c->table, gp_get32(p)) || m->contributors == 0 ||
         m->contributors > CONTRIBUTORS)
         return false;
-    m->width = lane_width(c, m->contributors);
-    m->limit = c->table->granularity * m->contributors;
-    if (m->contributors == 1)
-        m->limit = c->table->levels - 1;
-    if (!(m->unit > 0))
-        m->limit = 0;
+    m->width = gp_thc_width(c->table, m->contributors);
+    m->limit = gp_thc_limit(c->table, m->contributors, m->unit);
     m->lanes = p + HEAD;
     return p[6] == m->width && p[7] == 0 &&
            length - HEAD == gp_lane_bytes(count, m->width);
@@ -243,40 +194,23 @@ read_strip(const thc *c, const message *m, size_t at, size_t n, int32_t *sum)
 
 /* ---- encode ------------------------------------------------------------ */
 
-/* The largest root mean square of a block, as it will be after rotation. That
- * of the last one is what to expect: the part of the whole block that is
- * rotated twice has its share of the energy. */
-static double
-largest_rms(const thc *c, const float *x, size_t count)
+/* What workers agree on: the root mean square, NaN for what is not finite. */
+static float
+proposal(const thc *c, const float *x, size_t count)
 {
-    size_t block, whole;
-    double most = 0, energy = 0;
+    double most = 0, energy = 0, rest = 0;
+    size_t block = count ? block_of(c, count) : 1;
+    size_t whole = count / block * block;
 
-    if (!count)
-        return 0;
-    block = block_of(c, count);
-    whole = count / block * block;
+    if (gp_max_magnitude(x, count) >= GP_FP32_INFINITY)
+        return gp_float(GP_FP32_NAN);
     for (size_t at = 0; at < whole; at += block) {
         energy = gp_sum_squares(x + at, block);
         most = fmax(most, energy / (double)block);
     }
-    if (whole < count) {
-        double again = (double)(whole + block - count) / (double)block;
-
-        energy *= again;
-        energy += gp_sum_squares(x + whole, count - whole);
-        most = fmax(most, energy / (double)block);
-    }
-    return sqrt(most);
-}
-
-/* What workers agree on: the root mean square, NaN for what is not finite. */
-static float
-proposal(const thc *c, const float *source, size_t count)
-{
-    if (gp_max_magnitude(source, count) >= GP_FP32_INFINITY)
-        return gp_float(GP_FP32_NAN);
-    return (float)fmin(largest_rms(c, source, count), FLT_MAX);
+    if (whole < count)
+        rest = gp_sum_squares(x + whole, count - whole);
+    return gp_thc_proposal(most, energy, rest, count - whole, block);
 }
 
 static gp_status
@@ -286,20 +220,6 @@ thc_propose(const void *instance, const gp_codec_context *context,
     (void)context;
     *value = proposal(instance, source, count);
     return GP_OK;
-}
-
-/* Half the distance of neighbouring levels. */
-static float
-unit_of(const thc *c, float rms)
-{
-    float granularity = (float)c->table->granularity;
-    double unit = (double)rms * c->table->range / granularity;
-
-    if (!isfinite(rms))
-        return gp_float(GP_FP32_NAN);
-    if (unit < 0x1p-126)
-        return 0;
-    return (float)fmin(unit, FLT_MAX / granularity);
 }
 
 static void
@@ -343,9 +263,9 @@ thc_encode(const void *instance, const gp_codec_context *context,
     if (gp_max_magnitude(source, count) >= GP_FP32_INFINITY)
         unit = gp_float(GP_FP32_NAN);
     else if (context->shared != 0)
-        unit = unit_of(c, fabsf(context->shared));
+        unit = gp_thc_unit(c->table, fabsf(context->shared));
     else
-        unit = unit_of(c, proposal(c, source, count));
+        unit = gp_thc_unit(c->table, proposal(c, source, count));
     if (unit > 0 && count) {
         rotate(c, context, source, context->scratch, count);
         write_codes(c, context, context->scratch, unit, count, out);
@@ -448,7 +368,7 @@ thc_aggregate(const void *instance, const gp_codec_input *input, size_t inputs,
         return GP_ERR_CORRUPT;
     if (total.contributors > CONTRIBUTORS || capacity < thc_bound(c, count))
         return GP_ERR_TOO_LARGE;
-    total.width = lane_width(c, total.contributors);
+    total.width = gp_thc_width(c->table, total.contributors);
     for (size_t at = 0; at < count; at += GP_STRIP) {
         size_t n = strip_of(count, at);
 

@@ -23,18 +23,10 @@
 #include "compress/kernels.h"
 #include "compress/reduce.h"
 #include "compress/uq.h"
-#include "compress/uq_tables.h"
 
-#define HEAD 9
-/* No step is beyond these, so that neither a reciprocal nor a value of a code
- * can overflow or be denormal; and no code, so that it is exact in fp32. */
-#define STEP_LEAST  0x1p-100f
-#define STEP_MOST   0x1p100f
-#define CODE_LIMIT  0x1p20f
-#define ESCAPE_MOST ((1 << 20) + 1)
-#define PIECE       1024
+#define HEAD  GP_UQ_HEAD
+#define PIECE 1024
 
-enum { MODE_ZEROS, MODE_CODED, MODE_RAW, MODE_NAN };
 enum { SCOPE_CHUNK, SCOPE_TENSOR };
 
 typedef struct uq_instance {
@@ -124,47 +116,19 @@ uq_properties_of(const void *instance)
     return q->c < 2 ? GP_CODEC_CONTRACTS : 0;
 }
 
-static size_t
-sections_of(size_t count)
-{
-    return count / GP_UQ_SECTION + (count % GP_UQ_SECTION != 0);
-}
-
-/* ---- escapes: codes without a symbol, as base-128 numbers --------------- */
-
-static size_t
-put_escape(uint8_t *out, int32_t code)
-{
-    uint32_t v = ((uint32_t)abs(code) - 1) << 1 | (code < 0);
-    size_t n = 0;
-
-    for (; v >= 128; v >>= 7)
-        out[n++] = (uint8_t)(v | 128);
-    out[n++] = (uint8_t)v;
-    return n;
-}
+/* ---- escapes ----------------------------------------------------------- */
 
 /* The next code, whose magnitude must be above `largest`; 0 when there is no
- * such. The shortest form is the only one. */
+ * such. */
 static int32_t
 get_escape(gp_reader *r, unsigned largest)
 {
-    uint32_t v = 0;
+    uint32_t bytes = 0;
+    int32_t code = gp_uq_get_escape(r->at, r->left, &bytes);
 
-    for (unsigned shift = 0; shift < 28; shift += 7) {
-        uint8_t byte = gp_read8(r);
-        int32_t magnitude;
-
-        v |= (uint32_t)(byte & 127) << shift;
-        if (byte & 128)
-            continue;
-        magnitude = (int32_t)(v >> 1) + 1;
-        if (!r->ok || (shift && !byte) || magnitude <= (int32_t)largest ||
-            magnitude > ESCAPE_MOST)
-            return 0;
-        return v & 1 ? -magnitude : magnitude;
-    }
-    return 0;
+    if (!code || (unsigned)abs(code) <= largest || !gp_read(r, bytes))
+        return 0;
+    return code;
 }
 
 /* The first of codes i.. that has no symbol, or n. */
@@ -204,30 +168,14 @@ static float
 step_of(const uq_instance *q, const gp_codec_context *context,
         const float *source, size_t count, uint32_t most)
 {
-    double squares = -1, step;
-    float s;
+    double squares = -1;
 
     if (q->scope == SCOPE_TENSOR && context->prepared)
         memcpy(&squares, context->prepared, sizeof(squares));
     /* Another chunk's NaN is not this one's. */
     if (!(squares > 0 && squares < INFINITY))
         squares = gp_sum_squares(source, count) / (double)count;
-    step = q->c * sqrt(squares);
-    if (!(step >= (double)STEP_LEAST && step <= (double)STEP_MOST))
-        return 0;
-    s = (float)step;
-    return gp_float(most) * (1.0f / s) < CODE_LIMIT ? s : 0;
-}
-
-/* Every word takes 2 bytes and no symbol more than one. Words are written from
- * the end of the buffer, where RAW would end, and must not meet the rest. */
-static bool
-fits(const uq_encoder *e)
-{
-    size_t front = HEAD + sections_of(e->count) + 4 * e->lanes + e->escaped;
-
-    return front + GP_RANS_SLACK + 2 * e->count <= 1 + 4 * e->count &&
-           e->escaped <= UINT32_MAX;
+    return gp_uq_step(q->c, squares, most);
 }
 
 /* False when there are too many escapes. */
@@ -242,8 +190,8 @@ escape_section(uq_encoder *e, size_t at, size_t n, unsigned largest)
                            ? gp_uq_code(&e->grid, at + i, e->source[at + i])
                            : codes[i];
 
-        e->escaped += put_escape(e->escapes + e->escaped, code);
-        if (!fits(e))
+        e->escaped += gp_uq_put_escape(e->escapes + e->escaped, code);
+        if (!gp_uq_fits(e->count, e->escaped))
             return false;
     }
     return true;
@@ -254,7 +202,7 @@ static bool
 quantize_all(uq_encoder *e)
 {
     e->zeros = true;
-    if (!fits(e))
+    if (!gp_uq_fits(e->count, e->escaped))
         return false;
     for (size_t at = 0; at < e->count; at += GP_UQ_SECTION) {
         size_t n = GP_MIN(e->count - at, (size_t)GP_UQ_SECTION);
@@ -294,11 +242,11 @@ static size_t
 code_all(uq_encoder *e, float *residual)
 {
     uint8_t *end = e->out + 1 + 4 * e->count, *low = end;
-    uint8_t *states = e->shapes + sections_of(e->count);
+    uint8_t *states = e->shapes + gp_uq_sections(e->count);
     gp_rans r;
 
     gp_rans_start(&r, e->lanes);
-    for (size_t s = sections_of(e->count); s--;) {
+    for (size_t s = gp_uq_sections(e->count); s--;) {
         size_t at = s * GP_UQ_SECTION;
         size_t n = GP_MIN(e->count - at, (size_t)GP_UQ_SECTION);
 
@@ -326,7 +274,7 @@ encode_constant(uq_encoder *e, uint8_t mode)
 static size_t
 encode_raw(uq_encoder *e, float *residual)
 {
-    e->out[0] = MODE_RAW;
+    e->out[0] = GP_UQ_RAW;
     for (size_t i = 0; i < e->count; i++)
         gp_put32(e->out + 1 + 4 * i, gp_bits(e->source[i]));
     if (residual)
@@ -338,8 +286,8 @@ static size_t
 encode_coded(uq_encoder *e, float *residual)
 {
     if (e->zeros && e->grid.round != GP_UQ_DITHER) /* the residual is u */
-        return encode_constant(e, MODE_ZEROS);
-    e->out[0] = MODE_CODED;
+        return encode_constant(e, GP_UQ_ZEROS);
+    e->out[0] = GP_UQ_CODED;
     gp_put32(e->out + 1, gp_bits(e->grid.step));
     gp_put32(e->out + 5, (uint32_t)e->escaped);
     return code_all(e, residual);
@@ -362,9 +310,9 @@ encode_any(const uq_instance *q, const gp_codec_context *context,
     if (most >= GP_FP32_INFINITY || most == 0) {
         if (residual && most)
             memset(residual, 0, count * sizeof(float));
-        return encode_constant(&e, most ? MODE_NAN : MODE_ZEROS);
+        return encode_constant(&e, most ? GP_UQ_NAN : GP_UQ_ZEROS);
     }
-    e.escapes = e.shapes + sections_of(count) + 4 * e.lanes;
+    e.escapes = e.shapes + gp_uq_sections(count) + 4 * e.lanes;
     step = step_of(q, context, source, count, most);
     if (step == 0)
         return encode_raw(&e, residual);
@@ -417,7 +365,7 @@ read_head(uq_decoder *d, const uq_instance *q, const gp_codec_context *context,
 {
     gp_reader r = {bytes + 1, length - 1, true};
     float step = gp_float(gp_read32(&r));
-    size_t escaped = gp_read32(&r), sections = sections_of(d->count);
+    size_t escaped = gp_read32(&r), sections = gp_uq_sections(d->count);
     const uint8_t *states;
 
     d->lanes = gp_rans_lanes(d->count);
@@ -427,10 +375,7 @@ read_head(uq_decoder *d, const uq_instance *q, const gp_codec_context *context,
     d->escapes = (gp_reader){gp_read(&r, escaped), escaped, true};
     d->words = r.at;
     d->end = r.at + r.left;
-    if (!r.ok || !(step >= STEP_LEAST && step <= STEP_MOST) ||
-        HEAD + sections + 4 * d->lanes + escaped + GP_RANS_SLACK +
-                2 * d->count >
-            1 + 4 * d->count)
+    if (!r.ok || !gp_uq_step_valid(step) || !gp_uq_fits(d->count, escaped))
         return false;
     d->grid = gp_uq_grid_make(q->round, context, step);
     return gp_rans_read(&d->r, states, d->lanes);
@@ -567,16 +512,16 @@ decode_any(const uq_instance *q, const gp_codec_context *context,
         return length ? GP_ERR_CORRUPT : GP_OK;
     if (!length || length > uq_bound(q, count))
         return GP_ERR_CORRUPT;
-    if (bytes[0] == MODE_CODED)
+    if (bytes[0] == GP_UQ_CODED)
         return decode_coded(q, context, bytes, length, target, count, add);
-    if (bytes[0] == MODE_RAW)
+    if (bytes[0] == GP_UQ_RAW)
         return length == 1 + 4 * count
                    ? decode_raw(bytes + 1, target, count, add)
                    : GP_ERR_CORRUPT;
     if (length != HEAD || gp_get64(bytes + 1) != count ||
-        (bytes[0] != MODE_ZEROS && bytes[0] != MODE_NAN))
+        (bytes[0] != GP_UQ_ZEROS && bytes[0] != GP_UQ_NAN))
         return GP_ERR_CORRUPT;
-    decode_constant(bytes[0] == MODE_NAN ? gp_float(GP_FP32_NAN) : 0, target,
+    decode_constant(bytes[0] == GP_UQ_NAN ? gp_float(GP_FP32_NAN) : 0, target,
                     count, add);
     return GP_OK;
 }

@@ -14,16 +14,7 @@
 
 #include "compress/philox.h"
 #include "compress/rans.h"
-
-#define GP_UQ_SECTION 4096 /* elements that share a table */
-#define GP_UQ_BIG     (-128)
-
-typedef enum gp_uq_round {
-    GP_UQ_NEAREST,
-    GP_UQ_STOCHASTIC,
-    GP_UQ_DITHER,
-    GP_UQ_STRATIFIED
-} gp_uq_round;
+#include "compress/uq_both.h"
 
 /* How the elements of one message are rounded. */
 typedef struct gp_uq_grid {
@@ -54,8 +45,6 @@ float gp_uq_value(const gp_uq_grid *grid, size_t at, int32_t code);
 void gp_uq_tables_make(void);
 const gp_rans_coder *gp_uq_coder(unsigned shape);
 const gp_rans_decoder *gp_uq_decoder(unsigned shape);
-/* The largest magnitude that has a symbol; larger ones are escaped. */
-unsigned gp_uq_largest(unsigned shape);
 
 /* The shape under which a section takes the least bits, and whether it has
  * codes that must be escaped. */

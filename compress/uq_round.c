@@ -39,33 +39,18 @@ gp_uq_grid_make(gp_uq_round round, const gp_codec_context *context, float step)
     return grid;
 }
 
-static inline float
-offset_of(const gp_uq_grid *grid, uint32_t word)
-{
-    float u = gp_unit(((word >> 8) + grid->shift) << 8);
-
-    return grid->round == GP_UQ_DITHER ? u - 0.5f : u;
-}
-
 static inline int32_t
 code_of(const gp_uq_grid *grid, float x, uint32_t word)
 {
-    float v = x * grid->inverse;
-
-    if (grid->round == GP_UQ_NEAREST)
-        return (int32_t)lrintf(v);
-    v += offset_of(grid, word);
-    return (int32_t)(grid->round == GP_UQ_DITHER ? lrintf(v) : (long)floorf(v));
+    return gp_uq_code_of(grid->round, grid->inverse, x,
+                         gp_uq_offset_of(grid->round, grid->shift, word));
 }
 
 static inline float
 value_of(const gp_uq_grid *grid, int32_t code, uint32_t word)
 {
-    float q = (float)code;
-
-    if (grid->round == GP_UQ_DITHER)
-        q -= offset_of(grid, word);
-    return q * grid->step;
+    return gp_uq_value_of(grid->round, grid->step, code,
+                          gp_uq_offset_of(grid->round, grid->shift, word));
 }
 
 int32_t

@@ -10,9 +10,6 @@
 
 #include "base/base.h"
 #include "compress/uq.h"
-#include "compress/uq_tables.h"
-
-#define NEAR 16 /* tables tried on either side */
 
 static struct {
     gp_rans_coder coder[GP_UQ_SHAPES];
@@ -58,12 +55,6 @@ gp_uq_decoder(unsigned shape)
     return &all.decoder[shape - 1];
 }
 
-unsigned
-gp_uq_largest(unsigned shape)
-{
-    return gp_uq_begins[shape] - gp_uq_begins[shape - 1] - 2u;
-}
-
 /* How often each magnitude occurs, 128 for those beyond; returns the largest.
  * Four tables, so that equal neighbours do not wait for one another. */
 static unsigned
@@ -98,42 +89,6 @@ count_magnitudes(const int8_t *codes, size_t n, uint32_t count[129])
     return largest;
 }
 
-/* In 1/256 bit. Escapes take a byte up to 64, and about two beyond. */
-static uint64_t
-cost_of(unsigned shape, const uint32_t count[129], unsigned largest)
-{
-    const uint16_t *cost = all.cost + gp_uq_begins[shape - 1];
-    unsigned has = gp_uq_largest(shape), last = GP_MIN(has, largest);
-    uint32_t bits = 0, escaped = 0, far = 0;
-
-    for (unsigned m = 0; m <= last; m++)
-        bits += count[m] * cost[m];
-    for (unsigned m = has + 1; m <= largest; m++) {
-        escaped += count[m];
-        far += m > 64 ? count[m] : 0;
-    }
-    return bits + (uint64_t)escaped * (cost[has + 1] + 8 * 256) +
-           (uint64_t)far * (8 * 256);
-}
-
-/* The first shape whose P(0) is at most what was counted. */
-static unsigned
-nearest_shape(uint32_t zeros, size_t n)
-{
-    unsigned low = 0, high = GP_UQ_SHAPES - 1;
-
-    while (low < high) {
-        unsigned middle = (low + high) / 2;
-
-        if ((uint64_t)gp_uq_frequencies[gp_uq_begins[middle]] * n <=
-            (uint64_t)zeros * GP_RANS_TOTAL)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low + 1;
-}
-
 unsigned
 gp_uq_choose(const int8_t *codes, size_t n, bool *escapes)
 {
@@ -144,10 +99,10 @@ gp_uq_choose(const int8_t *codes, size_t n, bool *escapes)
     *escapes = false;
     if (largest == 0)
         return 0;
-    near = nearest_shape(count[0], n);
-    for (unsigned s = near > NEAR ? near - NEAR : 1;
-         s <= near + NEAR && s <= GP_UQ_SHAPES; s++) {
-        uint64_t cost = cost_of(s, count, largest);
+    near = gp_uq_nearest_shape(count[0], n);
+    for (unsigned s = near > GP_UQ_NEAR ? near - GP_UQ_NEAR : 1;
+         s <= near + GP_UQ_NEAR && s <= GP_UQ_SHAPES; s++) {
+        uint64_t cost = gp_uq_cost_of(all.cost, s, count, largest);
 
         if (cost < least) {
             least = cost;

@@ -42,6 +42,9 @@ typedef struct gp_cuda_part {
     void *whole;                    /* what was found of the whole tensor */
     uint64_t chosen;                /* selections: how many */
     gp_cuda_stream random;
+    /* Encode, where `random` has signs: the key of the numbers that decide
+     * about rounding. */
+    uint32_t rounding[2];
     uint32_t first_block; /* of the launch's blocks */
     uint32_t messages;    /* of a fold */
     uint32_t signs;       /* finish.cu; encode: GP_REMEMBER_* */

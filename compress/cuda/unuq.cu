@@ -31,17 +31,16 @@ unuq_length(const gp_cuda_part *part)
 static __device__ __forceinline__ bool
 unuq_head(const gp_cuda_part *part, uq_state *state, uint64_t length)
 {
-    uint64_t sections = uq_sections(part), front;
+    uint64_t front;
 
-    if (length < UQ_HEAD)
+    if (length < GP_UQ_HEAD)
         return false;
-    state->lanes = part->count >= 32768 ? 32 : 4;
+    state->lanes = gp_rans_lanes(part->count);
     state->step = __uint_as_float((uint32_t)unuq_get(part->bytes + 1, 4));
     state->escaped = unuq_get(part->bytes + 5, 4);
-    front = UQ_HEAD + sections + 4 * state->lanes + state->escaped;
-    if (!(state->step >= 0x1p-100f && state->step <= 0x1p100f) ||
-        front > length ||
-        front + UQ_SLACK + 2 * part->count > 1 + 4 * part->count)
+    front = gp_uq_front(part->count, state->escaped);
+    if (!gp_uq_step_valid(state->step) || front > length ||
+        !gp_uq_fits(part->count, state->escaped))
         return false;
     state->inverse = 0;
     state->words = (length - front) / 2;
@@ -55,12 +54,12 @@ unuq_begin(const gp_cuda_part *part, uq_state *state)
     uint64_t length = unuq_length(part);
 
     state->some = 0;
-    state->mode = length ? part->bytes[0] : UQ_NAN + 1;
-    if (state->mode == UQ_CODED)
+    state->mode = length ? part->bytes[0] : GP_UQ_NAN + 1;
+    if (state->mode == GP_UQ_CODED)
         return unuq_head(part, state, length);
-    if (state->mode == UQ_RAW)
+    if (state->mode == GP_UQ_RAW)
         return length == 1 + 4 * part->count;
-    return state->mode <= UQ_NAN && length == UQ_HEAD &&
+    return state->mode <= GP_UQ_NAN && length == GP_UQ_HEAD &&
            unuq_get(part->bytes + 1, 8) == part->count;
 }
 
@@ -71,8 +70,8 @@ unuq_begin(const gp_cuda_part *part, uq_state *state)
 static __device__ __forceinline__ void
 unuq_table(uint32_t shape, uint32_t before[129], uint32_t *slots)
 {
-    const uint16_t *f = uq_frequencies + uq_begins[shape - 1];
-    uint32_t has = uq_largest(shape), middle, first = 16 * threadIdx.x;
+    const uint16_t *f = gp_uq_frequencies + gp_uq_begins[shape - 1];
+    uint32_t has = gp_uq_largest(shape), middle, first = 16 * threadIdx.x;
 
     if (threadIdx.x < 32)
         uq_sum_up(shape, before);
@@ -83,7 +82,7 @@ unuq_table(uint32_t shape, uint32_t before[129], uint32_t *slots)
         bool negative = slot >= middle;
 
         /* Seen from the end, negative codes lie as positive ones do. */
-        at = negative ? UQ_TOTAL - 1 - slot + f[0] : slot;
+        at = negative ? GP_RANS_TOTAL - 1 - slot + f[0] : slot;
         while (high - low > 1) {
             uint32_t m = (low + high) / 2;
 
@@ -116,10 +115,10 @@ unuq_section(unuq_words *w, const uint32_t *slots, int8_t *codes, uint32_t n)
 
     for (uint32_t first = 0; first < n && w->good; first += w->lanes) {
         bool mine = lane < w->lanes && first + lane < n, takes;
-        uint32_t e = slots[w->x & (UQ_TOTAL - 1)], mask, x;
+        uint32_t e = slots[w->x & (GP_RANS_TOTAL - 1)], mask, x;
 
         x = (e >> 8 & 4095u) * (w->x >> 12) + (e >> 20);
-        takes = mine && x < UQ_FIRST;
+        takes = mine && x < GP_RANS_FIRST;
         mask = __ballot_sync(GP_FULL_WARP, takes);
         w->good = (uint32_t)__popc(mask) <= w->count - w->at;
         if (takes && w->good) {
@@ -143,25 +142,25 @@ static __device__ __forceinline__ bool
 unuq_codes(const gp_cuda_part *part, const uq_state *state, uint32_t round,
            uint64_t *escapes)
 {
-    __shared__ uint32_t slots[UQ_TOTAL], before[129];
+    __shared__ uint32_t slots[GP_RANS_TOTAL], before[129];
     __shared__ uint64_t number;
     __shared__ bool good;
     uint64_t sections = uq_sections(part), marked = 0;
-    const uint8_t *states = part->bytes + UQ_HEAD + sections;
+    const uint8_t *states = part->bytes + GP_UQ_HEAD + sections;
     uint32_t lane = threadIdx.x % 32u;
     unuq_words w = {states + 4 * state->lanes + state->escaped,
                     0,
                     state->words,
-                    UQ_FIRST,
+                    GP_RANS_FIRST,
                     state->lanes,
                     true};
-    bool zeros = round != UQ_DITHER;
+    bool zeros = round != GP_UQ_DITHER;
 
     if (lane < w.lanes)
         w.x = (uint32_t)unuq_get(states + 4 * lane, 4);
-    w.good = __all_sync(GP_FULL_WARP, w.x >= UQ_FIRST && !(w.x >> 31));
+    w.good = __all_sync(GP_FULL_WARP, w.x >= GP_RANS_FIRST && !(w.x >> 31));
     for (uint64_t s = 0; s < sections; s++) {
-        uint32_t shape = part->bytes[UQ_HEAD + s], own = 0;
+        uint32_t shape = part->bytes[GP_UQ_HEAD + s], own = 0;
         uint32_t n = uq_size(part, s);
 
         if (shape > GP_UQ_SHAPES)
@@ -170,9 +169,10 @@ unuq_codes(const gp_cuda_part *part, const uq_state *state, uint32_t round,
         if (shape)
             unuq_table(shape, before, slots);
         if (threadIdx.x < 32 && shape)
-            own = unuq_section(&w, slots, uq_codes(part) + s * UQ_TILE, n);
+            own =
+                unuq_section(&w, slots, uq_codes(part) + s * GP_UQ_SECTION, n);
         for (uint32_t j = threadIdx.x; !shape && j < n; j += blockDim.x)
-            uq_codes(part)[s * UQ_TILE + j] = 0;
+            uq_codes(part)[s * GP_UQ_SECTION + j] = 0;
         if (threadIdx.x == 0) {
             uq_section *section = uq_section_of(part, s);
 
@@ -184,7 +184,7 @@ unuq_codes(const gp_cuda_part *part, const uq_state *state, uint32_t round,
         __syncthreads();
     }
     w.good = w.good && w.at == w.count && !zeros &&
-             __all_sync(GP_FULL_WARP, w.x == UQ_FIRST);
+             __all_sync(GP_FULL_WARP, w.x == GP_RANS_FIRST);
     if (threadIdx.x == 0) {
         number = marked;
         good = w.good;
@@ -196,32 +196,12 @@ unuq_codes(const gp_cuda_part *part, const uq_state *state, uint32_t round,
 
 /* ---- the escapes ---- */
 
-/* The number that begins there, as get_escape() of uq.c has it; 0: none. */
-static __device__ __forceinline__ int
-unuq_escape(const uint8_t *at, uint64_t left)
-{
-    uint32_t v = 0;
-
-    for (uint32_t k = 0; k < 4 && k < left; k++) {
-        int magnitude;
-
-        v |= (uint32_t)(at[k] & 127) << 7 * k;
-        if (at[k] & 128)
-            continue;
-        magnitude = (int)(v >> 1) + 1;
-        if ((k && !at[k]) || magnitude > UQ_ESCAPE_MOST)
-            return 0;
-        return v & 1 ? -magnitude : magnitude;
-    }
-    return 0;
-}
-
 /* All of them, by their number. */
 static __device__ __forceinline__ bool
 unuq_escapes(const gp_cuda_part *part, const uq_state *state, uint64_t escapes)
 {
     const uint8_t *from =
-        part->bytes + UQ_HEAD + uq_sections(part) + 4 * state->lanes;
+        part->bytes + GP_UQ_HEAD + uq_sections(part) + 4 * state->lanes;
     int *out = (int *)uq_rest(part);
     uint64_t ended = 0, total;
     bool good = true;
@@ -229,16 +209,17 @@ unuq_escapes(const gp_cuda_part *part, const uq_state *state, uint64_t escapes)
     for (uint64_t first = 0; first < state->escaped; first += blockDim.x) {
         uint64_t i = first + threadIdx.x, number;
         bool there = i < state->escaped, begins;
+        uint32_t bytes;
+        int code;
 
         begins = there && (i == 0 || !(from[i - 1] & 128));
         number = ended + gp_block_scan(begins, &total);
         ended += total;
         if (!begins)
             continue;
-        out[number < escapes ? number : 0] =
-            unuq_escape(from + i, state->escaped - i);
-        good = good && number < escapes &&
-               unuq_escape(from + i, state->escaped - i) != 0;
+        code = gp_uq_get_escape(from + i, state->escaped - i, &bytes);
+        out[number < escapes ? number : 0] = code;
+        good = good && number < escapes && code != 0;
     }
     return gp_block_max(!good) == 0 && ended == escapes;
 }
@@ -260,14 +241,14 @@ gp_cuda_unuq_open(const gp_cuda_part *part, uint32_t parts, uint32_t round)
         good = unuq_begin(mine, state);
     __syncthreads();
     right = good;
-    if (right && state->mode == UQ_CODED)
+    if (right && state->mode == GP_UQ_CODED)
         right = unuq_codes(mine, state, round, &escapes) &&
                 (escapes || state->escaped == 0) &&
                 unuq_escapes(mine, state, escapes);
     __syncthreads();
     if (threadIdx.x != 0 || right)
         return;
-    state->mode = UQ_ZEROS;
+    state->mode = GP_UQ_ZEROS;
     *mine->status = 1;
 }
 
@@ -285,27 +266,28 @@ unuq_escaped_section(const gp_cuda_part *part, const uq_grid &g,
                      uint64_t number, bool add)
 {
     const uq_section *section = uq_section_of(part, number);
-    uint64_t begin = number * UQ_TILE, total, at;
+    uint64_t begin = number * GP_UQ_SECTION, total, at;
     const int *escaped = (const int *)uq_rest(part);
     const int8_t *codes = uq_codes(part) + begin;
     uint32_t n = uq_size(part, number), first = 16 * threadIdx.x, marks = 0;
-    uint32_t largest = uq_largest(section->shape);
+    uint32_t largest = gp_uq_largest(section->shape);
     bool good = true;
 
     for (uint32_t j = first; j < first + 16 && j < n; j++)
-        marks += codes[j] == UQ_BIG;
+        marks += codes[j] == GP_UQ_BIG;
     at = section->at + gp_block_scan(marks, &total);
     for (uint32_t j = first; j < first + 16 && j < n; j++) {
         int code = codes[j];
 
-        if (code == UQ_BIG) {
+        if (code == GP_UQ_BIG) {
             code = escaped[at++];
             good = good && (uint32_t)(code < 0 ? -code : code) > largest;
         }
-        unuq_put(part, begin + j,
-                 uq_value(g, code,
-                          g.round == UQ_DITHER ? uq_offset(g, begin + j) : 0),
-                 add);
+        unuq_put(
+            part, begin + j,
+            uq_value(g, code,
+                     g.round == GP_UQ_DITHER ? uq_offset(g, begin + j) : 0),
+            add);
     }
     return good;
 }
@@ -314,14 +296,14 @@ static __device__ __forceinline__ void
 unuq_plain_section(const gp_cuda_part *part, const uq_grid &g, uint64_t number,
                    bool add)
 {
-    uint64_t begin = number * UQ_TILE;
+    uint64_t begin = number * GP_UQ_SECTION;
     const int8_t *codes = uq_codes(part) + begin;
     uint32_t n = uq_size(part, number);
 
     for (uint32_t j = 4u * threadIdx.x; j < n; j += 4u * blockDim.x) {
         float offset[4] = {0, 0, 0, 0};
 
-        if (g.round == UQ_DITHER)
+        if (g.round == GP_UQ_DITHER)
             uq_offsets(g, begin + j, offset);
         for (uint32_t k = 0; k < 4 && j + k < n; k++)
             unuq_put(part, begin + j + k, uq_value(g, codes[j + k], offset[k]),
@@ -334,7 +316,7 @@ static __device__ __forceinline__ bool
 unuq_raw_section(const gp_cuda_part *part, uq_state *state, uint64_t number,
                  bool add)
 {
-    uint64_t begin = number * UQ_TILE;
+    uint64_t begin = number * GP_UQ_SECTION;
     uint32_t n = uq_size(part, number);
     bool good = true;
 
@@ -363,17 +345,17 @@ gp_cuda_unuq_decode(const gp_cuda_part *part, uint32_t parts, uint32_t round,
     if (mine->count == 0)
         return;
     mode = state->mode;
-    if (mode == UQ_CODED && uq_section_of(mine, number)->escapes)
+    if (mode == GP_UQ_CODED && uq_section_of(mine, number)->escapes)
         good = unuq_escaped_section(mine, uq_grid_of(mine, round), number, add);
-    else if (mode == UQ_CODED)
+    else if (mode == GP_UQ_CODED)
         unuq_plain_section(mine, uq_grid_of(mine, round), number, add);
-    else if (mode == UQ_RAW)
+    else if (mode == GP_UQ_RAW)
         good = unuq_raw_section(mine, state, number, add);
     for (uint32_t j = threadIdx.x;
-         mode != UQ_CODED && mode != UQ_RAW && j < uq_size(mine, number);
+         mode != GP_UQ_CODED && mode != GP_UQ_RAW && j < uq_size(mine, number);
          j += blockDim.x)
-        unuq_put(mine, number * UQ_TILE + j,
-                 mode == UQ_NAN ? __uint_as_float(GP_FP32_NAN) : 0.0f, add);
+        unuq_put(mine, number * GP_UQ_SECTION + j,
+                 mode == GP_UQ_NAN ? __uint_as_float(GP_FP32_NAN) : 0.0f, add);
     if (!good)
         *mine->status = 1;
 }
@@ -386,7 +368,7 @@ gp_cuda_unuq_check(const gp_cuda_part *part, uint32_t parts)
     const uq_state *state = uq_state_of(mine);
 
     (void)parts;
-    if (threadIdx.x == 0 && mine->count && state->mode == UQ_RAW &&
+    if (threadIdx.x == 0 && mine->count && state->mode == GP_UQ_RAW &&
         !state->some)
         *mine->status = 1;
 }

@@ -116,6 +116,36 @@ gp_cuda_update_adam(const float *gradient, float *value, float *mean,
     }
 }
 
+/* The first half of lamb: the gradient becomes the direction. */
+extern "C" __global__ void
+gp_cuda_update_direct(float *gradient, const float *value, float *mean,
+                      float *square, uint64_t count, float beta1, float fresh1,
+                      float beta2, float fresh2, float eps, float root,
+                      float bias1, float decay)
+{
+    for (uint64_t i = first_of(); i < count; i += threads_of()) {
+        float g = gradient[i];
+        float m = __fadd_rn(__fmul_rn(beta1, mean[i]), __fmul_rn(fresh1, g));
+        float v = __fadd_rn(__fmul_rn(beta2, square[i]),
+                            __fmul_rn(__fmul_rn(fresh2, g), g));
+
+        mean[i] = m;
+        square[i] = v;
+        v = __fadd_rn(__fdiv_rn(__fsqrt_rn(v), root), eps);
+        m = __fdiv_rn(__fdiv_rn(m, bias1), v);
+        gradient[i] = __fadd_rn(m, __fmul_rn(decay, value[i]));
+    }
+}
+
+/* And the second, when both norms are known. */
+extern "C" __global__ void
+gp_cuda_update_descend(const float *direction, float *value, uint64_t count,
+                       float rate)
+{
+    for (uint64_t i = first_of(); i < count; i += threads_of())
+        value[i] = __fsub_rn(value[i], __fmul_rn(rate, direction[i]));
+}
+
 extern "C" __global__ void
 gp_cuda_update_adagrad(const float *gradient, float *value, float *sum,
                        uint64_t count, float lr, float initial, float decay,

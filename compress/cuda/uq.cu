@@ -15,25 +15,7 @@
  */
 #include "compress/cuda/uq.cuh"
 
-#define UQ_NEAR 16u
-
 /* ---- escapes ---- */
-
-static __device__ __forceinline__ uint32_t
-uq_zigzag(int code)
-{
-    uint32_t m = (uint32_t)(code < 0 ? -code : code);
-
-    return (m - 1) << 1 | (code < 0);
-}
-
-static __device__ __forceinline__ uint32_t
-uq_escape_bytes(int code)
-{
-    uint32_t v = uq_zigzag(code);
-
-    return 1 + (v >= 1u << 7) + (v >= 1u << 14) + (v >= 1u << 21);
-}
 
 static __device__ __forceinline__ bool
 uq_escapes(int code, uint32_t largest)
@@ -45,20 +27,22 @@ uq_escapes(int code, uint32_t largest)
 static __device__ __forceinline__ int
 uq_whole_code(const uq_grid &g, const float *from, uint64_t i, int code)
 {
-    return code == UQ_BIG ? uq_code(g, from[i], uq_offset(g, i)) : code;
+    return code == GP_UQ_BIG ? uq_code(g, from[i], uq_offset(g, i)) : code;
 }
 
 /* ---- encoding: the step ---- */
 
-/* What is fed back is added, and kept in the residual. */
-extern "C" __global__ void
-gp_cuda_uq_sum(const gp_cuda_part *part, uint32_t parts)
+/* What is fed back is added, once, and kept in the residual. */
+static __device__ __forceinline__ void
+uq_measure(const gp_cuda_part *mine, bool adds)
 {
     __shared__ double warp[8];
-    const gp_cuda_part *mine = gp_find_part(part, parts);
-    uint64_t number = blockIdx.x - mine->first_block, begin = number * UQ_TILE;
-    uint64_t end =
-        begin + UQ_TILE < mine->count ? begin + UQ_TILE : mine->count;
+    const float *source = adds ? mine->source : uq_from(mine);
+    float *residual = adds ? mine->residual : NULL;
+    uint64_t number = blockIdx.x - mine->first_block,
+             begin = number * GP_UQ_SECTION;
+    uint64_t end = begin + GP_UQ_SECTION < mine->count ? begin + GP_UQ_SECTION
+                                                       : mine->count;
     uq_section *section = uq_section_of(mine, number);
     uint32_t most = 0;
     double sum = 0;
@@ -67,9 +51,9 @@ gp_cuda_uq_sum(const gp_cuda_part *part, uint32_t parts)
         uint32_t left = gp_left8(i, end), m;
         float x[8];
 
-        gp_gather8(mine->source, mine->residual, i, left, x);
-        if (mine->residual)
-            gp_store8(mine->residual + i, left, x);
+        gp_gather8(source, residual, i, left, x);
+        if (residual)
+            gp_store8(residual + i, left, x);
         m = gp_most8(x);
         most = m > most ? m : most;
         GP_UNROLL(8)
@@ -90,36 +74,70 @@ gp_cuda_uq_sum(const gp_cuda_part *part, uint32_t parts)
     section->most = most;
 }
 
-/* gp_rans_cost() */
-static __device__ __forceinline__ uint32_t
-uq_cost(uint32_t frequency)
+/* A tensor that was looked at has its sums. */
+extern "C" __global__ void
+gp_cuda_uq_sum(const gp_cuda_part *part, uint32_t parts)
 {
-    uint32_t whole = 31 - (uint32_t)__clz((int)frequency), log = whole;
-    uint64_t mantissa = (uint64_t)frequency << (31 - whole);
+    const gp_cuda_part *mine = gp_find_part(part, parts);
 
-    for (int bit = 0; bit < 8; bit++) {
-        mantissa = mantissa * mantissa >> 31;
-        log <<= 1;
-        if (mantissa >> 32) {
-            mantissa >>= 1;
-            log |= 1;
-        }
-    }
-    return 12 * 256 - log;
+    uq_measure(mine, !mine->whole);
 }
 
-/* step_of() of uq.c. */
-static __device__ __forceinline__ float
-uq_step(double c, double squares, uint64_t count, uint32_t most)
+/* Ahead of all chunks of a tensor, of all of it. */
+extern "C" __global__ void
+gp_cuda_uq_look(const gp_cuda_part *part, uint32_t parts)
 {
-    double step = c * sqrt(squares / (double)count);
-    float s;
+    uq_measure(gp_find_part(part, parts), true);
+}
 
-    if (!(step >= 0x1p-100 && step <= 0x1p100))
-        return 0;
-    s = (float)step;
-    return __fmul_rn(__uint_as_float(most), __fdiv_rn(1.0f, s)) < 0x1p20f ? s
-                                                                          : 0;
+/* Of all sections of a part, by a block of 256 threads: thread 0 has it. */
+static __device__ __forceinline__ double
+uq_total(const gp_cuda_part *part, uint32_t *most)
+{
+    __shared__ double sums[256];
+    uint64_t sections = uq_sections(part);
+    uint32_t largest = 0;
+    double sum = 0;
+
+    for (uint64_t s = threadIdx.x; s < sections; s += blockDim.x) {
+        const uq_section *section = uq_section_of(part, s);
+
+        sum += section->squares;
+        largest = section->most > largest ? section->most : largest;
+    }
+    *most = gp_block_max(largest);
+    sums[threadIdx.x] = sum;
+    for (uint32_t half = 128; half; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half)
+            sums[threadIdx.x] += sums[threadIdx.x + half];
+    }
+    return sums[0];
+}
+
+/* A block of the grid for each tensor: its mean square. */
+extern "C" __global__ void
+gp_cuda_uq_mean(const gp_cuda_part *part, uint32_t parts)
+{
+    const gp_cuda_part *mine = part + blockIdx.x;
+    uint32_t most;
+    double sum = uq_total(mine, &most);
+
+    (void)parts;
+    if (threadIdx.x == 0)
+        *(double *)mine->whole = mine->count ? sum / (double)mine->count : 0;
+}
+
+/* Of a chunk, or of the tensor where that was looked at. */
+static __device__ __forceinline__ float
+uq_step(double c, const gp_cuda_part *part, double squares, uint32_t most)
+{
+    double mean = part->whole ? *(const double *)part->whole : 0;
+
+    /* Another chunk's NaN is not this one's. */
+    if (!(mean > 0 && mean < INFINITY))
+        mean = squares / (double)part->count;
+    return gp_uq_step(c, mean, most);
 }
 
 /* A block of the grid for each part: what becomes of it, but for escapes. */
@@ -127,13 +145,11 @@ extern "C" __global__ void
 gp_cuda_uq_settle(const gp_cuda_part *part, uint32_t parts, uint32_t round,
                   uint32_t add, uint32_t low, uint32_t high)
 {
-    __shared__ double sums[256];
     const gp_cuda_part *mine = part + blockIdx.x;
     uq_state *state = uq_state_of(mine);
-    uint64_t sections = uq_sections(mine);
     double c = __longlong_as_double((long long)((uint64_t)high << 32 | low));
-    uint32_t most = 0;
-    double sum = 0;
+    uint32_t most;
+    double sum;
 
     (void)parts;
     (void)round;
@@ -141,97 +157,49 @@ gp_cuda_uq_settle(const gp_cuda_part *part, uint32_t parts, uint32_t round,
     if (mine->count == 0)
         return;
     for (uint32_t i = threadIdx.x; i < GP_UQ_NUMBERS; i += blockDim.x)
-        state->cost[i] = (uint16_t)uq_cost(uq_frequencies[i]);
-    for (uint64_t s = threadIdx.x; s < sections; s += blockDim.x) {
-        const uq_section *section = uq_section_of(mine, s);
-
-        sum += section->squares;
-        most = section->most > most ? section->most : most;
-    }
-    most = gp_block_max(most);
-    sums[threadIdx.x] = sum;
-    for (uint32_t half = 128; half; half /= 2) {
-        __syncthreads();
-        if (threadIdx.x < half)
-            sums[threadIdx.x] += sums[threadIdx.x + half];
-    }
+        state->cost[i] = (uint16_t)gp_rans_cost(gp_uq_frequencies[i]);
+    sum = uq_total(mine, &most);
     if (threadIdx.x != 0)
         return;
-    state->lanes = mine->count >= 32768 ? 32 : 4;
+    state->lanes = gp_rans_lanes(mine->count);
     state->escaped = state->words = state->some = 0;
     state->step = 0;
     if (most && most < GP_FP32_INFINITY)
-        state->step = uq_step(c, sums[0], mine->count, most);
+        state->step = uq_step(c, mine, sum, most);
     state->inverse = state->step > 0 ? __fdiv_rn(1.0f, state->step) : 0.0f;
-    state->mode = most >= GP_FP32_INFINITY ? UQ_NAN
-                  : most == 0              ? UQ_ZEROS
-                  : state->step > 0        ? UQ_CODED
-                                           : UQ_RAW;
+    state->mode = most >= GP_FP32_INFINITY ? GP_UQ_NAN
+                  : most == 0              ? GP_UQ_ZEROS
+                  : state->step > 0        ? GP_UQ_CODED
+                                           : GP_UQ_RAW;
 }
 
 /* ---- encoding: codes, and the table of each section ---- */
-
-/* nearest_shape() of uq_shape.c. */
-static __device__ __forceinline__ uint32_t
-uq_nearest_shape(uint32_t zeros, uint32_t n)
-{
-    uint32_t low = 0, high = GP_UQ_SHAPES - 1;
-
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-
-        if ((uint64_t)uq_frequencies[uq_begins[middle]] * n <=
-            (uint64_t)zeros * UQ_TOTAL)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low + 1;
-}
-
-/* cost_of() of uq_shape.c. */
-static __device__ __forceinline__ uint64_t
-uq_cost_of(const uq_state *state, uint32_t shape, const uint32_t *count,
-           uint32_t largest)
-{
-    const uint16_t *cost = state->cost + uq_begins[shape - 1];
-    uint32_t has = uq_largest(shape), last = has < largest ? has : largest;
-    uint32_t bits = 0, escaped = 0, far = 0;
-
-    for (uint32_t m = 0; m <= last; m++)
-        bits += count[m] * cost[m];
-    for (uint32_t m = has + 1; m <= largest; m++) {
-        escaped += count[m];
-        far += m > 64 ? count[m] : 0;
-    }
-    return bits + (uint64_t)escaped * (cost[has + 1] + 8 * 256) +
-           (uint64_t)far * (8 * 256);
-}
 
 /* gp_uq_choose() of uq_shape.c, of what a block of the grid has counted. */
 static __device__ __forceinline__ uint32_t
 uq_choose(const uq_state *state, const uint32_t *count, uint32_t n)
 {
-    __shared__ uint64_t costs[2 * UQ_NEAR + 1];
+    __shared__ uint64_t costs[2 * GP_UQ_NEAR + 1];
     uint32_t largest, near, best = 0, t = threadIdx.x;
     uint64_t least = UINT64_MAX;
 
     largest = gp_block_max(t <= 128 && count[t] ? t : 0);
     if (largest == 0)
         return 0;
-    near = uq_nearest_shape(count[0], n);
-    if (t <= 2 * UQ_NEAR) {
+    near = gp_uq_nearest_shape(count[0], n);
+    if (t <= 2 * GP_UQ_NEAR) {
         uint32_t s = near + t;
 
-        costs[t] = s > UQ_NEAR && s - UQ_NEAR <= GP_UQ_SHAPES
-                       ? uq_cost_of(state, s - UQ_NEAR, count, largest)
-                       : UINT64_MAX;
+        costs[t] =
+            s > GP_UQ_NEAR && s - GP_UQ_NEAR <= GP_UQ_SHAPES
+                ? gp_uq_cost_of(state->cost, s - GP_UQ_NEAR, count, largest)
+                : UINT64_MAX;
     }
     __syncthreads();
-    for (uint32_t k = 0; k <= 2 * UQ_NEAR; k++)
+    for (uint32_t k = 0; k <= 2 * GP_UQ_NEAR; k++)
         if (costs[k] < least) {
             least = costs[k];
-            best = near + k - UQ_NEAR;
+            best = near + k - GP_UQ_NEAR;
         }
     return best;
 }
@@ -251,12 +219,12 @@ uq_round_section(const gp_cuda_part *part, const uq_grid &g, uint64_t begin,
     for (uint32_t j = 4u * threadIdx.x; j < n; j += 4u * blockDim.x) {
         float offset[4] = {0, 0, 0, 0};
 
-        if (g.round != UQ_NEAREST)
+        if (g.round != GP_UQ_NEAREST)
             uq_offsets(g, begin + j, offset);
         for (uint32_t k = 0; k < 4 && j + k < n; k++) {
             int q = uq_code(g, from[begin + j + k], offset[k]);
 
-            q = q > 127 || q < -127 ? UQ_BIG : q;
+            q = q > 127 || q < -127 ? GP_UQ_BIG : q;
             codes[begin + j + k] = (int8_t)q;
             atomicAdd(&mine[q < 0 ? -q : q], 1u);
         }
@@ -273,22 +241,23 @@ gp_cuda_uq_quantize(const gp_cuda_part *part, uint32_t parts, uint32_t round)
 {
     __shared__ uint32_t count[8][129];
     const gp_cuda_part *mine = gp_find_part(part, parts);
-    uint64_t number = blockIdx.x - mine->first_block, begin = number * UQ_TILE;
+    uint64_t number = blockIdx.x - mine->first_block,
+             begin = number * GP_UQ_SECTION;
     uq_section *section = uq_section_of(mine, number);
     const int8_t *codes = uq_codes(mine);
     uint64_t bytes = 0, total;
     uint32_t shape, n;
     uq_grid g;
 
-    if (mine->count == 0 || uq_state_of(mine)->mode != UQ_CODED)
+    if (mine->count == 0 || uq_state_of(mine)->mode != GP_UQ_CODED)
         return;
     g = uq_grid_of(mine, round);
     n = uq_size(mine, number);
     uq_round_section(mine, g, begin, n, count);
     shape = uq_choose(uq_state_of(mine), count[0], n);
     for (uint32_t j = threadIdx.x; shape && j < n; j += blockDim.x)
-        if (uq_escapes(codes[begin + j], uq_largest(shape)))
-            bytes += uq_escape_bytes(
+        if (uq_escapes(codes[begin + j], gp_uq_largest(shape)))
+            bytes += gp_uq_escape_bytes(
                 uq_whole_code(g, uq_from(mine), begin + j, codes[begin + j]));
     (void)gp_block_scan(bytes, &total);
     if (threadIdx.x != 0)
@@ -305,10 +274,10 @@ gp_cuda_uq_place(const gp_cuda_part *part, uint32_t parts, uint32_t round)
 {
     const gp_cuda_part *mine = part + blockIdx.x;
     uq_state *state = uq_state_of(mine);
-    uint64_t sections = uq_sections(mine), escaped = 0, front;
+    uint64_t sections = uq_sections(mine), escaped = 0;
 
     (void)parts;
-    if (mine->count == 0 || state->mode != UQ_CODED)
+    if (mine->count == 0 || state->mode != GP_UQ_CODED)
         return;
     for (uint64_t first = 0; first < sections; first += blockDim.x) {
         uint64_t s = first + threadIdx.x, total, before;
@@ -323,12 +292,10 @@ gp_cuda_uq_place(const gp_cuda_part *part, uint32_t parts, uint32_t round)
     if (threadIdx.x != 0)
         return;
     state->escaped = escaped;
-    front = UQ_HEAD + sections + 4 * state->lanes + escaped;
-    if (front + UQ_SLACK + 2 * mine->count > 1 + 4 * mine->count ||
-        escaped > UINT32_MAX)
-        state->mode = UQ_RAW;
-    else if (!state->some && round != UQ_DITHER)
-        state->mode = UQ_ZEROS;
+    if (!gp_uq_fits(mine->count, escaped))
+        state->mode = GP_UQ_RAW;
+    else if (!state->some && round != GP_UQ_DITHER)
+        state->mode = GP_UQ_ZEROS;
 }
 
 /* ---- encoding: the words ---- */
@@ -345,8 +312,8 @@ uq_put(uint8_t *at, uint64_t x, int bytes)
 static __device__ __forceinline__ uint32_t
 uq_range(uint32_t shape, const uint32_t *before, int code, uint32_t *frequency)
 {
-    const uint16_t *f = uq_frequencies + uq_begins[shape - 1];
-    uint32_t has = uq_largest(shape);
+    const uint16_t *f = gp_uq_frequencies + gp_uq_begins[shape - 1];
+    uint32_t has = gp_uq_largest(shape);
     uint32_t m = (uint32_t)(code < 0 ? -code : code);
 
     if (m > has) {
@@ -368,7 +335,7 @@ uq_code_all(const gp_cuda_part *part, uq_state *state)
     const int8_t *codes = uq_codes(part);
     uint16_t *words = (uint16_t *)uq_rest(part);
     uint64_t sections = uq_sections(part), end = part->count;
-    uint32_t lane = threadIdx.x % 32u, lanes = state->lanes, x = UQ_FIRST;
+    uint32_t lane = threadIdx.x % 32u, lanes = state->lanes, x = GP_RANS_FIRST;
 
     for (uint64_t s = sections; s--;) {
         uint32_t shape = uq_section_of(part, s)->shape, n = uq_size(part, s);
@@ -382,7 +349,8 @@ uq_code_all(const gp_cuda_part *part, uq_state *state)
             bool mine = lane < lanes && j < n, moves;
 
             if (mine)
-                start = uq_range(shape, before, codes[s * UQ_TILE + j], &f);
+                start =
+                    uq_range(shape, before, codes[s * GP_UQ_SECTION + j], &f);
             moves = mine && x >= f << 19;
             mask = __ballot_sync(GP_FULL_WARP, moves);
             if (moves) {
@@ -391,11 +359,11 @@ uq_code_all(const gp_cuda_part *part, uq_state *state)
             }
             end -= (uint32_t)__popc(mask);
             if (mine)
-                x = x / f * UQ_TOTAL + x % f + start;
+                x = x / f * GP_RANS_TOTAL + x % f + start;
         }
     }
     if (lane < lanes)
-        uq_put(part->bytes + UQ_HEAD + sections + 4 * lane, x, 4);
+        uq_put(part->bytes + GP_UQ_HEAD + sections + 4 * lane, x, 4);
     if (lane == 0)
         state->words = part->count - end;
 }
@@ -406,10 +374,10 @@ gp_cuda_uq_code(const gp_cuda_part *part, uint32_t parts)
 {
     const gp_cuda_part *mine = part + blockIdx.x;
     uq_state *state = uq_state_of(mine);
-    uint64_t length = UQ_HEAD;
+    uint64_t length = GP_UQ_HEAD;
 
     (void)parts;
-    if (mine->count && state->mode == UQ_CODED)
+    if (mine->count && state->mode == GP_UQ_CODED)
         uq_code_all(mine, state);
     if (threadIdx.x != 0)
         return;
@@ -418,12 +386,12 @@ gp_cuda_uq_code(const gp_cuda_part *part, uint32_t parts)
         return;
     }
     mine->bytes[0] = (uint8_t)state->mode;
-    if (state->mode == UQ_CODED) {
+    if (state->mode == GP_UQ_CODED) {
         uq_put(mine->bytes + 1, __float_as_uint(state->step), 4);
         uq_put(mine->bytes + 5, state->escaped, 4);
         length += uq_sections(mine) + 4 * state->lanes + state->escaped +
                   2 * state->words;
-    } else if (state->mode == UQ_RAW) {
+    } else if (state->mode == GP_UQ_RAW) {
         length = 1 + 4 * mine->count;
     } else {
         uq_put(mine->bytes + 1, mine->count, 8);
@@ -438,27 +406,22 @@ static __device__ __forceinline__ void
 uq_write_escapes(const gp_cuda_part *part, const uq_grid &g, uint64_t number)
 {
     const uq_section *section = uq_section_of(part, number);
-    uint64_t begin = number * UQ_TILE, total, at;
+    uint64_t begin = number * GP_UQ_SECTION, total, at;
     const int8_t *codes = uq_codes(part) + begin;
     uint32_t n = uq_size(part, number), bytes = 0;
-    uint32_t largest = uq_largest(section->shape), first = 16 * threadIdx.x;
-    uint8_t *out = part->bytes + UQ_HEAD + uq_sections(part) +
+    uint32_t largest = gp_uq_largest(section->shape), first = 16 * threadIdx.x;
+    uint8_t *out = part->bytes + GP_UQ_HEAD + uq_sections(part) +
                    4 * uq_state_of(part)->lanes + section->at;
 
     for (uint32_t j = first; j < first + 16 && j < n; j++)
         if (uq_escapes(codes[j], largest))
-            bytes += uq_escape_bytes(
+            bytes += gp_uq_escape_bytes(
                 uq_whole_code(g, uq_from(part), begin + j, codes[j]));
     at = gp_block_scan(bytes, &total);
     for (uint32_t j = first; bytes && j < first + 16 && j < n; j++) {
-        uint32_t v;
-
-        if (!uq_escapes(codes[j], largest))
-            continue;
-        v = uq_zigzag(uq_whole_code(g, uq_from(part), begin + j, codes[j]));
-        for (; v >= 128; v >>= 7)
-            out[at++] = (uint8_t)(v | 128);
-        out[at++] = (uint8_t)v;
+        if (uq_escapes(codes[j], largest))
+            at += gp_uq_put_escape(
+                out + at, uq_whole_code(g, uq_from(part), begin + j, codes[j]));
     }
 }
 
@@ -473,12 +436,12 @@ uq_subtract(const gp_cuda_part *part, const uq_grid &g, uint64_t begin,
     for (uint32_t j = 4u * threadIdx.x; j < n; j += 4u * blockDim.x) {
         float offset[4] = {0, 0, 0, 0};
 
-        if (g.round != UQ_NEAREST)
+        if (g.round != GP_UQ_NEAREST)
             uq_offsets(g, begin + j, offset);
         for (uint32_t k = 0; k < 4 && j + k < n; k++) {
             int code = codes[j + k];
 
-            if (code == UQ_BIG)
+            if (code == GP_UQ_BIG)
                 code = uq_code(g, residual[j + k], offset[k]);
             residual[j + k] =
                 gp_remainder_of(residual[j + k], uq_value(g, code, offset[k]));
@@ -494,10 +457,10 @@ uq_write_coded(const gp_cuda_part *part, const uq_grid &g, uint64_t number)
     uint64_t sections = uq_sections(part), words = state->words;
     const uint16_t *from = (uint16_t *)uq_rest(part) + (part->count - words);
     uint8_t *to =
-        part->bytes + UQ_HEAD + sections + 4 * state->lanes + state->escaped;
+        part->bytes + GP_UQ_HEAD + sections + 4 * state->lanes + state->escaped;
 
     if (threadIdx.x == 0)
-        part->bytes[UQ_HEAD + number] = (uint8_t)section->shape;
+        part->bytes[GP_UQ_HEAD + number] = (uint8_t)section->shape;
     for (uint64_t w = number * blockDim.x + threadIdx.x; w < words;
          w += sections * blockDim.x)
         uq_put(to + 2 * w, from[w], 2);
@@ -505,26 +468,27 @@ uq_write_coded(const gp_cuda_part *part, const uq_grid &g, uint64_t number)
         uq_write_escapes(part, g, number);
     __syncthreads();
     if (part->residual)
-        uq_subtract(part, g, number * UQ_TILE, uq_size(part, number));
+        uq_subtract(part, g, number * GP_UQ_SECTION, uq_size(part, number));
 }
 
 extern "C" __global__ void
 gp_cuda_uq_write(const gp_cuda_part *part, uint32_t parts, uint32_t round)
 {
     const gp_cuda_part *mine = gp_find_part(part, parts);
-    uint64_t number = blockIdx.x - mine->first_block, begin = number * UQ_TILE;
+    uint64_t number = blockIdx.x - mine->first_block,
+             begin = number * GP_UQ_SECTION;
     uint32_t mode, n;
 
     if (mine->count == 0)
         return;
     mode = uq_state_of(mine)->mode;
     n = uq_size(mine, number);
-    if (mode == UQ_CODED)
+    if (mode == GP_UQ_CODED)
         uq_write_coded(mine, uq_grid_of(mine, round), number);
-    for (uint32_t j = threadIdx.x; mode == UQ_RAW && j < n; j += blockDim.x)
+    for (uint32_t j = threadIdx.x; mode == GP_UQ_RAW && j < n; j += blockDim.x)
         uq_put(mine->bytes + 1 + 4 * (begin + j),
                __float_as_uint(uq_from(mine)[begin + j]), 4);
-    if ((mode != UQ_RAW && mode != UQ_NAN) || !mine->residual)
+    if ((mode != GP_UQ_RAW && mode != GP_UQ_NAN) || !mine->residual)
         return;
     __syncthreads();
     for (uint32_t j = threadIdx.x; j < n; j += blockDim.x)

@@ -8,29 +8,11 @@
 
 #include "compress/cuda/philox.cuh"
 #include "compress/cuda/scan.cuh"
+#include "compress/uq_both.h"
 
-/* The same numbers as the host's, in the device's memory. */
-#define GP_UQ_TABLE       static __device__ const
-#define gp_uq_begins      uq_begins
-#define gp_uq_frequencies uq_frequencies
-#include "compress/uq_tables.c"
-#undef gp_uq_begins
-#undef gp_uq_frequencies
-
-#define UQ_TILE        4096u
-#define UQ_HEAD        9u
-#define UQ_SLACK       64u
-#define UQ_FIRST       0x8000u
-#define UQ_TOTAL       4096u
-#define UQ_BIG         (-128)
-#define UQ_ESCAPE_MOST ((1 << 20) + 1)
 /* Of coder_codecs.c: the state, and each section. */
 #define UQ_STATE   8192u
 #define UQ_SECTION 32u
-
-/* gp_uq_round of uq.h. */
-enum { UQ_NEAREST, UQ_STOCHASTIC, UQ_DITHER, UQ_STRATIFIED };
-enum { UQ_ZEROS, UQ_CODED, UQ_RAW, UQ_NAN };
 
 struct uq_state {
     uint32_t mode, lanes;
@@ -62,7 +44,7 @@ uq_state_of(const gp_cuda_part *part)
 static __device__ __forceinline__ uint64_t
 uq_sections(const gp_cuda_part *part)
 {
-    return (part->count + UQ_TILE - 1) / UQ_TILE;
+    return gp_uq_sections(part->count);
 }
 
 static __device__ __forceinline__ uq_section *
@@ -75,7 +57,7 @@ static __device__ __forceinline__ int8_t *
 uq_codes(const gp_cuda_part *part)
 {
     return (int8_t *)part->space + UQ_STATE +
-           UQ_SECTION * (part->count / UQ_TILE + 1);
+           UQ_SECTION * (part->count / GP_UQ_SECTION + 1);
 }
 
 /* Words, or escaped codes, behind the codes. */
@@ -94,21 +76,16 @@ uq_from(const gp_cuda_part *part)
 static __device__ __forceinline__ uint32_t
 uq_size(const gp_cuda_part *part, uint64_t section)
 {
-    uint64_t left = part->count - section * UQ_TILE;
+    uint64_t left = part->count - section * GP_UQ_SECTION;
 
-    return left < UQ_TILE ? (uint32_t)left : UQ_TILE;
+    return left < GP_UQ_SECTION ? (uint32_t)left : GP_UQ_SECTION;
 }
 
-static __device__ __forceinline__ uint32_t
-uq_largest(uint32_t shape)
-{
-    return uq_begins[shape] - uq_begins[shape - 1] - 2u;
-}
-
-/* ---- numbers and codes, as uq_round.c has them ---- */
+/* ---- numbers and codes ---- */
 
 struct uq_grid {
-    uint32_t round, shift;
+    gp_uq_round round;
+    uint32_t shift;
     float step, inverse;
     gp_cuda_stream random;
     uint64_t offset;
@@ -119,8 +96,8 @@ uq_grid_of(const gp_cuda_part *part, uint32_t round)
 {
     const uq_state *state = uq_state_of(part);
 
-    return {round,          part->random.shift, state->step,
-            state->inverse, part->random,       part->offset};
+    return {(gp_uq_round)round, part->random.shift, state->step,
+            state->inverse,     part->random,       part->offset};
 }
 
 /* Of four elements, the first of them at i. */
@@ -128,31 +105,23 @@ static __device__ __forceinline__ void
 uq_offsets(const uq_grid &g, uint64_t i, float out[4])
 {
     uint4 w = gp_words4(&g.random, g.offset + i);
-    float half = g.round == UQ_DITHER ? 0.5f : 0.0f;
 
-    out[0] = __fsub_rn(gp_unit(w.x, g.shift), half);
-    out[1] = __fsub_rn(gp_unit(w.y, g.shift), half);
-    out[2] = __fsub_rn(gp_unit(w.z, g.shift), half);
-    out[3] = __fsub_rn(gp_unit(w.w, g.shift), half);
+    out[0] = gp_uq_offset_of(g.round, g.shift, w.x);
+    out[1] = gp_uq_offset_of(g.round, g.shift, w.y);
+    out[2] = gp_uq_offset_of(g.round, g.shift, w.z);
+    out[3] = gp_uq_offset_of(g.round, g.shift, w.w);
 }
 
 static __device__ __forceinline__ int
 uq_code(const uq_grid &g, float x, float offset)
 {
-    float v = __fmul_rn(x, g.inverse);
-
-    if (g.round == UQ_NEAREST)
-        return __float2int_rn(v);
-    v = __fadd_rn(v, offset);
-    return g.round == UQ_DITHER ? __float2int_rn(v) : (int)floorf(v);
+    return gp_uq_code_of(g.round, g.inverse, x, offset);
 }
 
 static __device__ __forceinline__ float
 uq_value(const uq_grid &g, int code, float offset)
 {
-    float q = __int2float_rn(code);
-
-    return __fmul_rn(g.round == UQ_DITHER ? __fsub_rn(q, offset) : q, g.step);
+    return gp_uq_value_of(g.round, g.step, code, offset);
 }
 
 static __device__ __forceinline__ float
@@ -160,7 +129,7 @@ uq_offset(const uq_grid &g, uint64_t i)
 {
     float out[4];
 
-    if (g.round == UQ_NEAREST)
+    if (g.round == GP_UQ_NEAREST)
         return 0;
     uq_offsets(g, i, out);
     return out[0];
@@ -171,8 +140,8 @@ uq_offset(const uq_grid &g, uint64_t i)
 static __device__ __forceinline__ void
 uq_sum_up(uint32_t shape, uint32_t before[129])
 {
-    const uint16_t *f = uq_frequencies + uq_begins[shape - 1];
-    uint32_t has = uq_largest(shape) + 1, sum = 0, lane = threadIdx.x % 32u;
+    const uint16_t *f = gp_uq_frequencies + gp_uq_begins[shape - 1];
+    uint32_t has = gp_uq_largest(shape) + 1, sum = 0, lane = threadIdx.x % 32u;
 
     for (uint32_t m = 0; m <= has; m += 32) {
         uint32_t total, own = m + lane <= has ? f[m + lane] : 0;

@@ -181,6 +181,27 @@ gp_coder_pinned(const gp_coder *c)
 
 /* ---- opening --------------------------------------------------------- */
 
+/* Rotations have their block in shared memory. */
+static gp_status
+check_shared(const gp_coder *c)
+{
+    const gp_coder_plan *plan = &c->plan;
+    uint32_t most = GP_MAX(plan->encode[0].shared, plan->before[0].shared);
+    gp_device_properties p;
+
+    for (size_t i = 1; i < GP_CODER_STEPS; i++)
+        most = GP_MAX(most, plan->encode[i].shared);
+    c->device->ops->properties(c->device, &p);
+    if (most > p.block_shared)
+        return gp_fail(GP_ERR_UNSUPPORTED,
+                       "codec %s: its blocks take %u bytes of shared memory, "
+                       "and %s has %u: make them smaller, or use the device "
+                       "cpu",
+                       gp_pipeline_name(c->pipeline), most, p.name,
+                       p.block_shared);
+    return GP_OK;
+}
+
 gp_status
 gp_coder_open(gp_device *device, const gp_pipeline *pipeline, gp_coder **out)
 {
@@ -197,6 +218,8 @@ gp_coder_open(gp_device *device, const gp_pipeline *pipeline, gp_coder **out)
     c->device = device;
     c->pipeline = pipeline;
     status = gp_coder_find_plan(pipeline, &c->plan);
+    if (status == GP_OK)
+        status = check_shared(c);
     if (status == GP_OK && c->plan.rounds)
         status = device->ops->multiplies(device);
     if (status == GP_OK)

@@ -16,17 +16,25 @@ blocks_of(const gp_coder_kernel *kernel, uint64_t count)
     return count / kernel->tile + (count % kernel->tile != 0);
 }
 
+static gp_cuda_stream
+stream_for(const gp_codec_context *context, gp_stream_use use)
+{
+    gp_cuda_stream out = {.shift = 0};
+    gp_stream s = gp_stream_of(context, use);
+
+    memcpy(out.key, s.key, sizeof(out.key));
+    memcpy(out.step, s.step, sizeof(out.step));
+    return out;
+}
+
 gp_cuda_stream
 gp_coder_random(const gp_coder *c, const gp_codec_context *context)
 {
     gp_cuda_stream out = {.shift = 0};
-    gp_stream s;
 
     if (!c->plan.use)
         return out;
-    s = gp_stream_of(context, c->plan.use);
-    memcpy(out.key, s.key, sizeof(out.key));
-    memcpy(out.step, s.step, sizeof(out.step));
+    out = stream_for(context, c->plan.use);
     out.shift = gp_round_shift(c->plan.round, context);
     return out;
 }
@@ -67,10 +75,7 @@ place_selection(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
     b->value_blocks += blocks_of(c->plan.encode, values.count);
     b->sent_blocks += blocks_of(c->plan.decode, values.count);
     if (c->plan.draws) {
-        gp_stream draw = gp_stream_of(&p->context, GP_USE_SELECTION);
-
-        memcpy(b->parts[i].random.key, draw.key, sizeof(draw.key));
-        memcpy(b->parts[i].random.step, draw.step, sizeof(draw.step));
+        b->parts[i].random = stream_for(&p->context, GP_USE_SELECTION);
     }
     s->values = as_device(b, &b->values[i]);
     s->sent = as_device(b, &b->sent[i]);
@@ -107,8 +112,29 @@ place_rotation(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
     b->back = b->back || p->residual;
 }
 
-/* What is made of a gradient is encoded in its place. What ef21 has sent is
- * decoded to there afterwards; selections have it anyway. */
+/* What ef21 has sent is decoded to where it was made; selections have it
+ * anyway.
+ */
+static void
+place_sent(const gp_coder *c, gp_coder_batch *b, size_t i, void *space,
+           void *status)
+{
+    gp_cuda_part *to = &b->parts[i];
+
+    if (gp_coder_selects(c) || c->plan.memory != GP_MEMORY_EF21)
+        return;
+    b->keeps = b->keeps || to->history;
+    if (c->plan.rotated)
+        return;
+    b->sent[i] = *to;
+    b->sent[i].space = space;
+    b->sent[i].length = gp_coder_length(c, to->count);
+    b->sent[i].status = status;
+    b->sent[i].first_block = (uint32_t)b->sent_blocks;
+    b->sent_blocks += blocks_of(c->plan.decode, to->count);
+}
+
+/* What is made of a gradient is encoded in its place. */
 static void
 place_memory(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
              const gp_coder_part *p)
@@ -126,17 +152,7 @@ place_memory(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
         gp_coder_place_norm(c, b, &p->context,
                             space + own - 64 - gp_coder_norm_bytes(c, p->count),
                             to);
-    if (gp_coder_selects(c) || c->plan.memory != GP_MEMORY_EF21)
-        return;
-    b->keeps = b->keeps || p->history;
-    if (c->plan.rotated)
-        return;
-    b->sent[i] = *to;
-    b->sent[i].space = space + own;
-    b->sent[i].length = gp_coder_length(c, p->count);
-    b->sent[i].status = (uint32_t *)(space + own - 64);
-    b->sent[i].first_block = (uint32_t)b->sent_blocks;
-    b->sent_blocks += blocks_of(c->plan.decode, p->count);
+    place_sent(c, b, i, space + own, space + own - 64);
 }
 
 /* What the codec asked for, behind that of the parts before. */
@@ -166,6 +182,8 @@ take_space(const gp_coder *c, gp_coder_batch *b, size_t i,
         place_rotation(c, b, i, space, p);
     else if (!b->parts[i].status) /* of its own message, which is fed back */
         b->parts[i].status = (uint32_t *)(c->space + b->space + bytes - 64);
+    if (encodes && gp_coder_looks(c))
+        place_sent(c, b, i, space, b->parts[i].status);
     b->space += bytes;
     return GP_OK;
 }
@@ -181,11 +199,12 @@ encoder_of(const gp_coder *c)
 static void
 take_made(const gp_coder *c, const gp_coder_part *p, gp_cuda_part *to)
 {
-    const float *made = gp_coder_whole_made(c, p->whole);
+    float *made = gp_coder_whole_made(c, p->whole);
 
     if (!gp_coder_looks(c) || !made)
         return;
     to->source = made + p->context.offset;
+    to->target = made + p->context.offset;
     to->velocity = p->velocity;
     to->history = p->history;
     to->signs = p->velocity ? c->plan.remember : 0;
@@ -220,6 +239,9 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
         to->encoded = p->encoded;
         to->random = gp_coder_random(c, &p->context);
         to->scale = c->plan.decay;
+        if (c->plan.rounding)
+            memcpy(to->rounding, stream_for(&p->context, c->plan.rounding).key,
+                   sizeof(to->rounding));
         to->agreed = p->context.shared;
         to->proposed = p->proposed;
         take_made(c, p, to);

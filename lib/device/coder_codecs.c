@@ -27,8 +27,8 @@
 #define LEVELS_POWERS  0x20000u
 #define LEVELS_CENTRED 0x40000u
 
-static gp_status
-refuse(const gp_pipeline *p, const char *stage)
+gp_status
+gp_coder_refuse(const gp_pipeline *p, const char *stage)
 {
     return gp_fail(GP_ERR_UNSUPPORTED,
                    "codec %s: the stage %s has no kernel for this device; see "
@@ -349,6 +349,14 @@ uq_space(const gp_pipeline *p, size_t count)
     return UQ_STATE + UQ_SECTION * (count / UQ_TILE + 1) + 5 * count + 128;
 }
 
+/* No more than the sums of sections. */
+static size_t
+uq_look_space(const gp_pipeline *p, size_t count)
+{
+    (void)p;
+    return UQ_STATE + UQ_SECTION * (count / UQ_TILE + 1);
+}
+
 static bool
 uq_right(const gp_pipeline *p, size_t length, size_t count)
 {
@@ -374,17 +382,17 @@ plan_uq(const gp_pipeline *p, gp_coder_plan *plan)
                                       GP_ROUND_DITHER, GP_ROUND_STRATIFIED};
     const double *v = p->array->values;
 
-    if (v[2] != 0)
-        return gp_fail(GP_ERR_UNSUPPORTED,
-                       "codec %s: no kernel for scope=tensor of uq on this "
-                       "device; see docs/gpu.md, or use the device cpu",
-                       gp_pipeline_name(p));
     plan->word[0] = (uint32_t)v[1];
     memcpy(&plan->word[1], &v[0], sizeof(v[0]));
     plan_random(rounds[(size_t)v[1]], plan);
     plan->space = uq_space;
     plan->right = uq_right;
     plan->heads = plan->varies = plan->reads = true;
+    if (v[2] != 0) {
+        plan->look[0] = section(GP_KERNEL_gp_cuda_uq_look);
+        plan->look[1] = message(GP_KERNEL_gp_cuda_uq_mean, THREADS);
+        plan->look_space = uq_look_space;
+    }
     plan->encode[0] = section(GP_KERNEL_gp_cuda_uq_sum);
     plan->encode[1] = message(GP_KERNEL_gp_cuda_uq_settle, THREADS);
     plan->encode[2] = section(GP_KERNEL_gp_cuda_uq_quantize);
@@ -394,66 +402,6 @@ plan_uq(const gp_pipeline *p, gp_coder_plan *plan)
     plan->decode[0] = message(GP_KERNEL_gp_cuda_unuq_open, THREADS);
     plan->decode[1] = section(GP_KERNEL_gp_cuda_unuq_decode);
     plan->decode[2] = message(GP_KERNEL_gp_cuda_unuq_check, 32);
-    return GP_OK;
-}
-
-/* ---- intsum ---- */
-
-static size_t
-intsum_space(const gp_pipeline *p, size_t count)
-{
-    (void)p;
-    return 64 + 4 * (count / FOLD_TILE + 1);
-}
-
-static size_t
-intsum_length(const gp_pipeline *p, size_t count)
-{
-    static const size_t eighths[] = {4, 8, 16};
-    size_t width = eighths[(size_t)p->array->values[0]];
-
-    return 8 + (width == 4 ? count / 2 + count % 2 : count * (width / 8));
-}
-
-/* Sums have wider lanes: the kernel looks at the head. */
-static bool
-intsum_right(const gp_pipeline *p, size_t length, size_t count)
-{
-    return length >= 8 && length <= gp_pipeline_bound(p, count);
-}
-
-/* The instances of intsum.c. */
-static gp_status
-plan_intsum(const gp_pipeline *p, gp_coder_plan *plan)
-{
-    static const uint32_t formats[3][4] = {
-        {4, 7, 0xffff, 0x7e120000},
-        {8, 127, 0xffff, 0x7c010000},
-        {16, 32767, 0x7fffff, 0x78000000},
-    };
-    const uint32_t *f = formats[(size_t)p->array->values[0]];
-    bool random = p->array->values[1] != 0;
-
-    if (plan->memory == GP_MEMORY_EF21 || plan->memory == GP_MEMORY_MOMENTUM)
-        return refuse(p, p->memory->ops->name);
-    plan->word[0] = f[0] | (random ? 256 : 0);
-    memcpy(&plan->word[1], f + 1, 3 * sizeof(*f));
-    plan->use = random ? GP_USE_ROUNDING : 0;
-    plan->space = intsum_space;
-    plan->length = intsum_length;
-    plan->right = intsum_right;
-    plan->heads = true;
-    plan->propose[0] = kernel(GP_KERNEL_gp_cuda_intsum_look, FOLD_TILE);
-    plan->propose[1] = plan->propose[0];
-    plan->propose[1].kernel = GP_KERNEL_gp_cuda_intsum_propose;
-    plan->propose[1].per_part = true;
-    plan->encode[0] = kernel(GP_KERNEL_gp_cuda_intsum_scan, FOLD_TILE);
-    plan->encode[1] = plan->encode[0];
-    plan->encode[1].kernel = GP_KERNEL_gp_cuda_intsum_settle;
-    plan->encode[1].per_part = true;
-    plan->encode[2] = kernel(GP_KERNEL_gp_cuda_intsum_encode, FOLD_TILE);
-    plan->decode[0] = kernel(GP_KERNEL_gp_cuda_intsum_decode, FOLD_TILE);
-    plan->fold[0] = kernel(GP_KERNEL_gp_cuda_intsum_fold, FOLD_TILE);
     return GP_OK;
 }
 
@@ -486,7 +434,8 @@ static const struct codec {
     {&gp_codec_eden, gp_coder_plan_eden},
     {&gp_codec_powersgd, gp_coder_plan_powersgd},
     {&gp_codec_uq, plan_uq},
-    {&gp_codec_intsum, plan_intsum},
+    {&gp_codec_intsum, gp_coder_plan_intsum},
+    {&gp_codec_thc, gp_coder_plan_thc},
     {NULL, NULL},
 };
 
@@ -494,14 +443,14 @@ static gp_status
 check_stages(const gp_pipeline *p)
 {
     if (p->fake)
-        return refuse(p, "fake");
+        return gp_coder_refuse(p, "fake");
     if (p->memory && p->memory->ops != &gp_codec_ef &&
         p->array->ops == &gp_codec_powersgd)
-        return refuse(p, p->memory->ops->name);
+        return gp_coder_refuse(p, p->memory->ops->name);
     if (p->values.count)
-        return refuse(p, p->values.first->ops->name);
+        return gp_coder_refuse(p, p->values.first->ops->name);
     if (p->whole.count)
-        return refuse(p, p->whole.first->ops->name);
+        return gp_coder_refuse(p, p->whole.first->ops->name);
     return GP_OK;
 }
 
@@ -546,7 +495,7 @@ gp_coder_find_plan(const gp_pipeline *p, gp_coder_plan *plan)
                 status = gp_coder_plan_select(p, plan);
             return status;
         }
-    return refuse(p, p->array->ops->name);
+    return gp_coder_refuse(p, p->array->ops->name);
 }
 
 gp_status

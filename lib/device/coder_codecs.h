@@ -35,9 +35,10 @@ typedef struct gp_coder_plan {
     /* One after the other, all with the tile of the first. */
     gp_coder_kernel encode[GP_CODER_STEPS], decode[GP_CODER_STEPS],
         fold[GP_CODER_STEPS];
-    bool heads;        /* empty chunks have a block of the grid, too */
-    gp_stream_use use; /* of random numbers; 0: none */
-    gp_round round;    /* for the shift of stratified rounding */
+    bool heads;             /* empty chunks have a block of the grid, too */
+    gp_stream_use use;      /* of random numbers; 0: none */
+    gp_stream_use rounding; /* where those are signs: of the others */
+    gp_round round;         /* for the shift of stratified rounding */
     /* Bytes of the device that encoding takes, at most those of no elements and
      * a share of those of all; NULL: none. */
     size_t (*space)(const gp_pipeline *pipeline, size_t count);
@@ -56,8 +57,10 @@ typedef struct gp_coder_plan {
     /* One after the other, ahead of all chunks: begin, add, Q, P, end. */
     gp_coder_kernel whole[GP_CODER_STEPS];
     uint32_t rounds; /* of Q and P */
-    /* Selections from whole tensors: what is launched ahead of all chunks. */
+    /* What is from whole tensors: what is launched ahead of all chunks; of
+     * array stages also the bytes of the device that this takes. */
     gp_coder_kernel look[GP_CODER_AROUND];
+    size_t (*look_space)(const gp_pipeline *pipeline, size_t count);
     bool varies; /* lengths follow from elements */
     bool reads;  /* decoding takes space */
     /* What says a worker's number, before all workers have agreed on one. */
@@ -74,9 +77,16 @@ typedef struct gp_coder_plan {
  * argument of it, for which there are none. */
 gp_status gp_coder_find_plan(const gp_pipeline *pipeline, gp_coder_plan *plan);
 
+/* Says that a stage has no kernel. */
+gp_status gp_coder_refuse(const gp_pipeline *pipeline, const char *stage);
+
 /* Whether a message may lie there. */
 gp_status gp_coder_check_bytes(const void *bytes);
 
+/* coder_agree.c */
+gp_status gp_coder_plan_intsum(const gp_pipeline *pipeline,
+                               gp_coder_plan *plan);
+gp_status gp_coder_plan_thc(const gp_pipeline *pipeline, gp_coder_plan *plan);
 /* coder_rotate.c: adds the transform. */
 gp_status gp_coder_plan_rotation(const gp_pipeline *pipeline,
                                  gp_coder_plan *plan);

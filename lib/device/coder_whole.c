@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * coder_whole.c - pipelines that look at a tensor before its chunks are
- * encoded: selections whose cut is that of the whole tensor, and powersgd.
+ * encoded: selections whose cut is that of the whole tensor, uq whose step is,
+ * and powersgd.
  *
- * What a selection finds lies in memory of the tensor's: the cut, then what is
+ * What a look finds lies in memory of the tensor's: the cut or
+ * the mean square, then what is
  * encoded in place of gradients, where they are remembered, then what the
  * kernels tell one another.
  */
@@ -27,13 +29,20 @@ made_bytes(const gp_coder *c, size_t count)
     return round_up(count * sizeof(float)) + gp_coder_norm_bytes(c, count);
 }
 
+static size_t
+look_bytes(const gp_coder *c, size_t count)
+{
+    return c->plan.look_space
+               ? c->plan.look_space(c->pipeline, count)
+               : gp_coder_lay_look(c->pipeline, 0, count, NULL, NULL);
+}
+
 size_t
 gp_coder_whole_bytes(const gp_coder *c, size_t count)
 {
     if (!gp_coder_looks(c))
         return gp_coder_lowrank_bytes(c, count);
-    return GP_SELECT_WHOLE + made_bytes(c, count) +
-           gp_coder_lay_look(c->pipeline, 0, count, NULL, NULL);
+    return GP_SELECT_WHOLE + made_bytes(c, count) + look_bytes(c, count);
 }
 
 float *
@@ -78,14 +87,18 @@ place_look(const gp_coder *c, gp_coder_batch *b, size_t i,
     b->fades = b->fades || (t->residual && c->plan.decay != 1);
     if (gp_coder_remembers(c))
         place_made(c, b, t, to);
-    (void)gp_coder_lay_look(c->pipeline, t->context.step, t->count,
-                            space + made_bytes(c, t->count), &b->selects[i]);
+    space += made_bytes(c, t->count);
+    if (c->plan.look_space) {
+        to->space = space;
+        return;
+    }
+    (void)gp_coder_lay_look(c->pipeline, t->context.step, t->count, space,
+                            &b->selects[i]);
     to->space = b->slot->block + ((uint8_t *)&b->selects[i] - b->slot->pinned);
 }
 
 static gp_status
-prepare_selection(gp_coder *c, const gp_coder_whole *tensors, size_t n,
-                  void *stream)
+look_at(gp_coder *c, const gp_coder_whole *tensors, size_t n, void *stream)
 {
     gp_coder_batch b;
     gp_status status =
@@ -107,7 +120,7 @@ gp_coder_prepare(gp_coder *c, const gp_coder_whole *tensors, size_t n,
             return gp_fail(GP_ERR_INVALID,
                            "codec %s: a whole tensor begins at 0",
                            c->pipeline->name);
-    return gp_coder_looks(c) ? prepare_selection(c, tensors, n, stream)
+    return gp_coder_looks(c) ? look_at(c, tensors, n, stream)
                              : gp_coder_lowrank_prepare(c, tensors, n, stream);
 }
 

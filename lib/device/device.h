@@ -40,7 +40,9 @@ typedef struct gp_device_properties {
     bool host_accessible;  /* a CPU may load and store through pointers */
     bool unified;          /* pointers are unique across host and device */
     uint32_t processors;   /* streaming multiprocessors; 0 for the host */
-    char bus[16];          /* "0000:3b:00.0"; "" for the host */
+    uint32_t
+        block_shared; /* bytes of shared memory that a launch may ask for */
+    char bus[16];     /* "0000:3b:00.0"; "" for the host */
     /* For network cards that read and write the device's memory. */
     bool dma_buf;        /* ranges can be exported */
     bool rdma;           /* the driver lets other devices in at all */
@@ -71,7 +73,8 @@ typedef enum gp_kernel_id {
 typedef struct gp_launch {
     gp_kernel_id kernel;
     uint32_t grid, block; /* blocks, and threads of each */
-    uint32_t shared;      /* bytes of dynamic shared memory */
+    uint32_t shared;      /* bytes of dynamic shared memory: at most the
+                             device's block_shared */
     void **args;          /* pointers to the arguments, copied by the call */
 } gp_launch;
 

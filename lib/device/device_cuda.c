@@ -126,6 +126,8 @@ cuda_properties(const gp_device *device, gp_device_properties *out)
                                 CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
     p.minor = gp_cuda_attribute(d->device,
                                 CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    p.block_shared = gp_cuda_attribute(
+        d->device, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
     gp_cuda_direct_properties(d, &p);
     p.unified =
         gp_cuda_attribute(d->device, CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING);

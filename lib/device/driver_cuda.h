@@ -52,6 +52,7 @@
     X(cuModuleLoadData)          \
     X(cuModuleUnload)            \
     X(cuModuleGetFunction)       \
+    X(cuFuncSetAttribute)        \
     X(cuLaunchKernel)
 
 /* What older drivers may lack. */
@@ -88,7 +89,9 @@ typedef struct gp_cuda_device {
     pthread_mutex_t lock;            /* for what launches load */
     CUmodule module[GP_CUDA_IMAGES]; /* NULL: not loaded */
     CUfunction function[GP_KERNEL_COUNT];
-    struct gp_cuda_blas *blas; /* under the lock; NULL: not loaded */
+    uint32_t shared[GP_KERNEL_COUNT]; /* what it was said to ask for, in bytes;
+                                         0: no more than all may */
+    struct gp_cuda_blas *blas;        /* under the lock; NULL: not loaded */
 } gp_cuda_device;
 
 static inline gp_cuda_device *

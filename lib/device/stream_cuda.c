@@ -252,15 +252,34 @@ find_function(gp_cuda_device *d, gp_kernel_id kernel)
     return gp_cuda_failed(result, kernel_names[kernel]);
 }
 
+/* Launches that ask for so much have to say so first. */
+#define SHARED 49152u
+
 static gp_status
-get_function(gp_cuda_device *d, gp_kernel_id kernel, CUfunction *out)
+allow_shared(gp_cuda_device *d, const gp_launch *l)
+{
+    CUresult result = gp_cuda.cuFuncSetAttribute_(
+        d->function[l->kernel], CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+        (int)l->shared);
+
+    if (result != CUDA_SUCCESS)
+        return gp_cuda_failed(result, "cuFuncSetAttribute");
+    d->shared[l->kernel] = l->shared;
+    return GP_OK;
+}
+
+static gp_status
+get_function(gp_cuda_device *d, const gp_launch *l, CUfunction *out)
 {
     gp_status status = GP_OK;
 
     pthread_mutex_lock(&d->lock);
-    if (!d->function[kernel])
-        status = find_function(d, kernel);
-    *out = d->function[kernel];
+    if (!d->function[l->kernel])
+        status = find_function(d, l->kernel);
+    if (status == GP_OK && l->shared > SHARED &&
+        l->shared > d->shared[l->kernel])
+        status = allow_shared(d, l);
+    *out = d->function[l->kernel];
     pthread_mutex_unlock(&d->lock);
     return status;
 }
@@ -276,7 +295,7 @@ gp_cuda_launch(gp_device *device, const gp_launch *l, void *stream)
     status = gp_cuda_enter(device);
     if (status != GP_OK)
         return status;
-    status = get_function(gp_cuda_of(device), l->kernel, &function);
+    status = get_function(gp_cuda_of(device), l, &function);
     if (status != GP_OK) {
         gp_cuda_pop();
         return status;

@@ -10,7 +10,6 @@
  * when its request starts, so that a way that has failed meanwhile is not taken
  * again; what is under way by then arrives by the transport's own means.
  */
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,55 +26,6 @@ struct gp_segment {
     uint32_t token[]; /* by shard; 0: not exposed */
 };
 
-/* --- what transports ask of a device --- */
-
-static gp_status
-export_range(void *user, void *base, size_t bytes, int *fd)
-{
-    const gp_staging *s = user;
-
-    return s->device->ops->export_range(s->device, base, bytes, fd);
-}
-
-/* On a stream that waits for nobody, so not long. */
-static gp_status
-copy_aside(gp_staging *s, void *to, const void *from, size_t bytes)
-{
-    const gp_device_ops *ops = s->device->ops;
-    uint64_t deadline = gp_deadline(s->worker->timeout);
-    gp_status status = ops->copy_async(s->device, to, from, bytes, s->aside);
-
-    if (status == GP_OK)
-        status = ops->event_record(s->device, s->settled, s->aside);
-    if (status == GP_OK)
-        status = GP_PENDING;
-    while (status == GP_PENDING) {
-        status = ops->event_query(s->device, s->settled);
-        if (status == GP_PENDING && gp_expired(deadline))
-            return gp_fail(GP_ERR_TIMEOUT, "a copy on %s does not end",
-                           s->name);
-        if (status == GP_PENDING)
-            sched_yield();
-    }
-    return status;
-}
-
-static gp_status
-copy_in(void *user, void *to, const void *from, size_t bytes)
-{
-    return copy_aside(user, to, from, bytes);
-}
-
-static gp_status
-copy_out(void *user, void *to, const void *from, size_t bytes)
-{
-    gp_staging *s = user;
-    gp_status status =
-        s->flushes ? s->device->ops->flush_writes(s->device) : GP_OK;
-
-    return status == GP_OK ? copy_aside(s, to, from, bytes) : status;
-}
-
 /* --- opening --- */
 
 static bool
@@ -87,14 +37,16 @@ reaches(const worker_link *link)
 /* Whether what a network device wrote is seen by work that is queued after its
  * completion: the driver says so, or it can be asked to see to it. */
 static void
-set_flush(gp_staging *s, const gp_device_properties *p)
+set_flush(gp_staging *s)
 {
     const char *mode = gp_config_get(s->worker->config, "gdr_flush");
+    gp_device_properties p;
 
-    s->flushes = strcmp(mode, "on") == 0 ||
-                 (strcmp(mode, "auto") == 0 &&
-                  p->writes_ordering < GP_DEVICE_WRITES_OWNER);
-    s->blind = s->flushes && !p->host_flush;
+    s->device->ops->properties(s->device, &p);
+    s->aside.flushes =
+        strcmp(mode, "on") == 0 || (strcmp(mode, "auto") == 0 &&
+                                    p.writes_ordering < GP_DEVICE_WRITES_OWNER);
+    s->blind = s->aside.flushes && !p.host_flush;
     if (s->blind)
         GP_INFO("%s cannot flush what network devices write: results go "
                 "through the host's memory",
@@ -104,19 +56,11 @@ set_flush(gp_staging *s, const gp_device_properties *p)
 static gp_status
 probe_link(gp_staging *s, const worker_link *link, void *base, bool *any)
 {
-    char text[640];
-    gp_direct way;
     gp_status status;
 
     gp_driver_hold(s->worker->driver);
-    status =
-        link->ops->peer_probe(link->domain, &s->peer, base, GP_ARENA_SEGMENT);
-    for (uint32_t n = 0; status == GP_OK; n++) {
-        if (!link->ops->peer_describe(link->domain, &s->peer, n, &way, text,
-                                      sizeof(text)))
-            break;
-        *any |= way != GP_DIRECT_STAGING;
-    }
+    status = gp_aside_probe(&s->aside, link->ops, link->domain, base,
+                            GP_ARENA_SEGMENT, any);
     gp_driver_release(s->worker->driver);
     return status;
 }
@@ -125,23 +69,12 @@ static gp_status
 open_stage(gp_staging *s)
 {
     const gp_worker *w = s->worker;
-    gp_device_properties p;
     bool any = false;
     void *base = NULL;
     gp_status status;
 
-    s->device->ops->properties(s->device, &p);
-    s->peer = (gp_peer_memory){.user = s,
-                               .name = s->name,
-                               .bus = s->bus,
-                               .exports = p.dma_buf,
-                               .reachable = p.rdma,
-                               .export_range = export_range,
-                               .copy_in = copy_in,
-                               .copy_out = copy_out};
-    memcpy(s->bus, p.bus, sizeof(s->bus));
-    set_flush(s, &p);
-    status = s->device->ops->stream_create(s->device, &s->aside);
+    set_flush(s);
+    status = gp_aside_open(&s->aside, s->device, s->name, w->timeout);
     if (status == GP_OK)
         status = gp_device_arena_open(s->device, false, &s->shown);
     if (status == GP_OK)
@@ -166,7 +99,7 @@ gp_direct_open(gp_worker *w)
     for (int i = 0; i < w->links; i++)
         any |= reaches(&w->link[i]);
     for (gp_staging *s = w->stages; any && s && status == GP_OK; s = s->next)
-        if (!s->aside)
+        if (!s->aside.stream)
             status = open_stage(s);
     return status;
 }
@@ -183,8 +116,7 @@ gp_direct_close(gp_staging *s)
                 s->worker->link[i].ops->mem_dereg(g->mem[i]);
         free(g);
     }
-    if (s->aside)
-        s->device->ops->stream_destroy(s->device, s->aside);
+    gp_aside_close(&s->aside);
     gp_device_arena_close(s->shown);
 }
 
@@ -208,8 +140,9 @@ register_segment(gp_staging *s, gp_segment *g)
 
     for (int i = 0; status == GP_OK && i < w->links; i++)
         if (reaches(&w->link[i]))
-            status = w->link[i].ops->mem_reg_peer(
-                w->link[i].domain, &s->peer, g->base, g->bytes, &g->mem[i]);
+            status =
+                w->link[i].ops->mem_reg_peer(w->link[i].domain, &s->aside.peer,
+                                             g->base, g->bytes, &g->mem[i]);
     return status;
 }
 
@@ -386,7 +319,7 @@ gp_direct_arrived(const gp_op *op, uint64_t bytes)
     const gp_staging *s = op->request->staged->stage;
 
     count(op, bytes);
-    return s->flushes ? s->device->ops->flush_writes(s->device) : GP_OK;
+    return s->aside.flushes ? s->device->ops->flush_writes(s->device) : GP_OK;
 }
 
 bool
@@ -399,8 +332,8 @@ gp_direct_describe(const gp_worker *w, uint32_t n, gp_direct *way, char *text,
             uint32_t k = 0;
 
             while (reaches(link) &&
-                   link->ops->peer_describe(link->domain, &s->peer, k, way,
-                                            text, capacity)) {
+                   link->ops->peer_describe(link->domain, &s->aside.peer, k,
+                                            way, text, capacity)) {
                 if (n-- == 0)
                     return true;
                 k++;

@@ -18,6 +18,7 @@
 #define GP_STAGING_H
 
 #include "device/arena.h"
+#include "device/aside.h"
 #include "device/coder.h"
 #include "worker/worker_int.h"
 
@@ -54,16 +55,13 @@ struct gp_staging {
     gp_device_event *settled;
     struct gp_devcoder *coders; /* by pipeline */
     /* Memory that network devices reach: direct.c. */
-    char bus[16];
-    gp_peer_memory peer;
+    gp_aside aside;
     gp_device_arena *shown; /* NULL: they do not */
     gp_segment *segments;   /* of it, registered */
-    void *aside;            /* stream */
-    bool flushes;           /* before what they wrote is read */
-    bool blind;             /* that cannot be: they only read */
-    gp_list waiting;        /* staged requests whose stream is not there yet */
-    gp_list copying;        /* operations by priority */
-    gp_list results;        /* operations whose results are to be decoded */
+    bool blind;        /* what they wrote cannot be flushed: they only read */
+    gp_list waiting;   /* staged requests whose stream is not there yet */
+    gp_list copying;   /* operations by priority */
+    gp_list results;   /* operations whose results are to be decoded */
     gp_list returning; /* staged requests, all of whose results are on `back` */
     stage_copy copy[STAGE_COPIES]; /* a ring */
     uint32_t head, copies;

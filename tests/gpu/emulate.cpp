@@ -311,6 +311,7 @@ call_with(void (*kernel)(A...), void **args)
 #include "compress/cuda/rotate.cu"
 #include "compress/cuda/select.cu"
 #include "compress/cuda/sign.cu"
+#include "compress/cuda/thc.cu"
 #include "compress/cuda/unselect.cu"
 #include "compress/cuda/unuq.cu"
 #include "compress/cuda/update.cu"

@@ -129,7 +129,8 @@ part_codecs() {
     more="--codec q4 --codec q2 --codec fp8 --codec mxfp4 --codec vote
         --codec qsgd --codec bf16:round=stochastic --codec q4:round=stochastic
         --codec topk:0.001+q8 --codec randk:0.01+q8 --codec hadamard+q4
-        --codec eden"
+        --codec eden --codec intsum --codec thc --codec uq
+        --codec uq:scope=tensor"
     time_codecs codecs "$plain"
     time_codecs feedback "$plain" --feedback
     step 120 PyTorch sh -c "python3 '$root/bench/gpu/torch_codecs.py' \
@@ -181,7 +182,7 @@ part_billion() {
     [ -z "$quick" ] || count=65536
     for group in "none fp16 bf16:round=stochastic q8" \
         "q4 q2 fp8 mxfp4 sign" "vote qsgd terngrad:clip=0" \
-        "topk:0.01+q8 randk:0.01+q8"; do
+        "topk:0.01+q8 randk:0.01+q8" "intsum thc"; do
         # shellcheck disable=SC2086
         aside 500 "$count elements: $group" "$gradpush" bench codec \
             --device cuda --count $count $(printf -- '--codec %s ' $group) \

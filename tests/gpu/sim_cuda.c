@@ -20,6 +20,7 @@
 #include "base/base.h"
 #include "device/device_cuda.h"
 #include "device/driver_cuda.h"
+#include "tests/gpu/sim_kernels_cuda.h"
 #include "tests/gpu/sim_memory_cuda.h"
 #include "tests/gpu/sim_stream_cuda.h"
 
@@ -27,8 +28,7 @@
 #define TEXT_(name) #name
 
 static gp_sim_cuda_options options;
-static uint64_t launches, copied, places, flushes;
-static uint32_t launches_of[256]; /* the trainer's kernels too */
+static uint64_t copied, places, flushes;
 static struct {
     const char *function;
     uint32_t left;
@@ -142,6 +142,9 @@ sim_cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice device)
         break;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
         *value = 2;
+        break;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
+        *value = sim_block_shared;
         break;
     case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED:
         *value = 1;
@@ -582,44 +585,27 @@ sim_cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name)
 {
     (void)module;
     MAY_FAIL;
-    for (const gp_emulated *k = gp_emulated_kernels; k->name; k++)
-        if (strcmp(k->name, name) == 0) {
-            *out = (CUfunction)(uintptr_t)k;
-            return CUDA_SUCCESS;
-        }
-    return CUDA_ERROR_NOT_FOUND;
+    return sim_kernel_find(out, name);
 }
 
-/* Copies the arguments, as the real one does. */
+static CUresult
+sim_cuFuncSetAttribute(CUfunction f, CUfunction_attribute which, int value)
+{
+    MAY_FAIL;
+    if (which != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)
+        return CUDA_ERROR_INVALID_VALUE;
+    return sim_kernel_allow(f, value);
+}
+
 static CUresult
 sim_cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz,
                    unsigned bx, unsigned by, unsigned bz, unsigned shared,
                    CUstream s, void **args, void **extra)
 {
-    const gp_emulated *kernel = (const gp_emulated *)(uintptr_t)f;
-    sim_work *w;
-
     MAY_FAIL;
-    if (extra || gy != 1 || gz != 1 || by != 1 || bz != 1 || !gx || bx > 1024 ||
-        shared > 227 * 1024)
+    if (extra || gy != 1 || gz != 1 || by != 1 || bz != 1)
         return CUDA_ERROR_INVALID_VALUE;
-    w = sim_work_new(WORK_KERNEL);
-    if (!w)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    w->kernel = kernel;
-    w->grid = gx;
-    w->threads = bx;
-    w->shared = shared;
-    for (unsigned i = 0; i < kernel->count; i++) {
-        memcpy(&w->words[i], args[i], kernel->bytes[i]);
-        w->args[i] = &w->words[i];
-    }
-    pthread_mutex_lock(&sim_lock);
-    launches++;
-    if (kernel - gp_emulated_kernels < (ptrdiff_t)GP_COUNT_OF(launches_of))
-        launches_of[kernel - gp_emulated_kernels]++;
-    pthread_mutex_unlock(&sim_lock);
-    return sim_queue(s, w);
+    return sim_kernel_launch(f, gx, bx, shared, s, args);
 }
 
 static CUresult
@@ -700,6 +686,7 @@ gp_sim_cuda_install(const gp_sim_cuda_options *o)
 {
     options = *o;
     sim_delay_us = o->delay_us;
+    sim_block_shared = o->block_shared ? o->block_shared : 227 * 1024;
     gp_cuda_resolve = resolve;
     gp_sim_cublas_install(false); /* none of the machine's own */
 }
@@ -738,30 +725,6 @@ gp_sim_cuda_objects(void)
 
     pthread_mutex_lock(&sim_lock);
     out = sim_objects;
-    pthread_mutex_unlock(&sim_lock);
-    return out;
-}
-
-uint64_t
-gp_sim_cuda_launches(void)
-{
-    uint64_t out;
-
-    pthread_mutex_lock(&sim_lock);
-    out = launches;
-    pthread_mutex_unlock(&sim_lock);
-    return out;
-}
-
-uint32_t
-gp_sim_cuda_launches_of(const char *name)
-{
-    uint32_t out = 0;
-
-    pthread_mutex_lock(&sim_lock);
-    for (size_t i = 0; gp_emulated_kernels[i].name; i++)
-        if (strcmp(gp_emulated_kernels[i].name, name) == 0)
-            out = launches_of[i];
     pthread_mutex_unlock(&sim_lock);
     return out;
 }

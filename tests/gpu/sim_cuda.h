@@ -25,6 +25,7 @@ typedef struct gp_sim_cuda_options {
     int writes_ordering; /* CU_GPU_DIRECT_RDMA_WRITES_ORDERING_* */
     bool no_wait_value;  /* as drivers of old */
     uint32_t delay_us;   /* before each piece of work on a stream */
+    int block_shared;    /* bytes that a launch may have; 0: 227 KiB */
 } gp_sim_cuda_options;
 
 void gp_sim_cuda_install(const gp_sim_cuda_options *options);

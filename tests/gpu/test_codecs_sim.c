@@ -183,6 +183,54 @@ compare_proposals(const char *text, float agreed)
     close_rig(&r);
 }
 
+/* Sums of messages, which a shard gives without decoding them. */
+static void
+compare_sums(const char *text)
+{
+    static float target[MOST];
+    rig r = open_rig(text);
+    size_t bound = gp_pipeline_bound(r.pipeline, MOST);
+    uint8_t *bytes = malloc(bound + 1);
+    void *space = gp_alloc_aligned(gp_pipeline_workspace(r.pipeline, MOST) + 1);
+
+    for (size_t p = 0; p < PARTS; p++) {
+        gp_codec_context context[WORKERS];
+        gp_codec_input input[WORKERS];
+        side *s = &r.part[0][p];
+        gp_coder_sum sum;
+        size_t length;
+
+        for (size_t w = 0; w < WORKERS; w++) {
+            side *one = &r.part[w][p];
+
+            context[w] = context_of(w, p);
+            context[w].shared = p == 4 ? NAN : 0.03f;
+            check(gp_pipeline_encode(r.pipeline, &context[w], NULL, one->source,
+                                     counts[p], one->bytes,
+                                     gp_pipeline_bound(r.pipeline, counts[p]),
+                                     &length, space));
+            *one->encoded = length;
+        }
+        list_sum(&r, p, context, input, &sum);
+        check(gp_pipeline_aggregate(r.pipeline, input, WORKERS, counts[p],
+                                    bytes, bound, &length, space));
+        assert_true(length <= gp_pipeline_bound(r.pipeline, counts[p]));
+        memcpy(s->bytes, bytes, length);
+        *s->encoded = length;
+    }
+    decode_all(&r, 0, false);
+    for (size_t p = 0; p < PARTS; p++) {
+        side *s = &r.part[0][p];
+
+        assert_int_equal(*s->status, 0);
+        host_decode(&r, 0, p, s->bytes, (size_t)*s->encoded, false, target);
+        expect_floats(s->target, target, counts[p], text, "sum", p);
+    }
+    free(bytes);
+    free(space);
+    close_rig(&r);
+}
+
 /* Messages with a few bytes that are others: the device says no where the host
  * does. */
 enum { MUTANTS = 48 };
@@ -324,8 +372,30 @@ integers_are_those_of_the_host(void **state)
     compare_proposals("intsum", 0.05f);
     compare_proposals("ef:decay=0.5+intsum:bits=4", 0.01f);
     compare_proposals("intsum:bits=16", NAN);
+    compare_sums("intsum");
+    compare_sums("intsum:bits=16");
     compare_damage("intsum:bits=4", 1);
     compare_damage("intsum", 7);
+}
+
+/* Chunks with and without something behind the last whole block. */
+static void
+levels_for_all_are_those_of_the_host(void **state)
+{
+    (void)state;
+    compare("thc", false, false);
+    compare("thc:bits=2,block=32", false, true);
+    compare("thc:levels=uniform,block=4096", false, true);
+    compare_fold("thc:block=1024", false);
+    compare_fold("thc:bits=2,block=8192", true);
+    compare_proposals("thc", 0.02f);
+    compare_proposals("ef:decay=0.5+thc:bits=2,block=256", 0.01f);
+    compare_proposals("thc:block=2048", NAN);
+    compare_proposals("thc:levels=uniform", 0);
+    compare_sums("thc:block=512");
+    compare_sums("thc:bits=2");
+    compare_damage("thc:bits=2", 1);
+    compare_damage("thc:block=64", 7);
 }
 
 /* Sections of zeros, of one number, and with codes beyond all tables; the steps
@@ -431,6 +501,7 @@ main(void)
         cmocka_unit_test(selections_are_those_of_the_host),
         cmocka_unit_test(draws_are_those_of_the_host),
         cmocka_unit_test(integers_are_those_of_the_host),
+        cmocka_unit_test(levels_for_all_are_those_of_the_host),
         cmocka_unit_test(maps_of_zeros_are_those_of_the_host),
         cmocka_unit_test(entropy_codes_are_those_of_the_host),
         cmocka_unit_test(damage_is_seen_as_on_the_host),

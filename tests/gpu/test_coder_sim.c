@@ -197,8 +197,7 @@ what_has_no_kernel_is_refused_by_name(void **state)
     refuse("hadamard:block=16384+q8", "hadamard");
     refuse("hadamard+vote", "hadamard");
     refuse("randk:0.01+vote", "behind a selection");
-    refuse("uq:scope=tensor", "scope=tensor");
-    refuse("thc", "thc");
+    refuse("momentum+thc", "momentum");
     refuse("momentum+intsum", "momentum");
     refuse("q8+shuffle", "shuffle");
     refuse("topk:0.01+q2:dense=1", "behind a selection");
@@ -208,6 +207,25 @@ what_has_no_kernel_is_refused_by_name(void **state)
     assert_int_equal(gp_coder_open(host, p, &c), GP_ERR_UNSUPPORTED);
     gp_pipeline_destroy(p);
     gp_device_close(host);
+}
+
+/* Blocks that a device has no room for are refused, and others are not. */
+static void
+blocks_fit_into_shared_memory(void **state)
+{
+    const gp_sim_cuda_options small = {.devices = 1, .block_shared = 99 * 1024},
+                              usual = {.devices = 1};
+    rig r;
+
+    (void)state;
+    if (real_driver())
+        skip();
+    gp_sim_cuda_install(&small);
+    refuse("thc", "shared memory");
+    r = open_rig("thc:block=16384");
+    encode_all(&r, 0, false);
+    close_rig(&r);
+    gp_sim_cuda_install(&usual);
 }
 
 /* Whichever call of the driver fails: an error, and nothing is left behind. */
@@ -292,6 +310,7 @@ main(void)
         cmocka_unit_test(streams_take_turns),
         cmocka_unit_test(room_is_kept_to),
         cmocka_unit_test(what_has_no_kernel_is_refused_by_name),
+        cmocka_unit_test(blocks_fit_into_shared_memory),
         cmocka_unit_test(captures_are_refused),
         cmocka_unit_test(failures_leave_nothing_behind),
     };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_whole_sim.c - what looks at elements before it encodes them: selections
- * from whole tensors, relative thresholds, gradients of limited length. Over
- * some steps, bytes and everything that is remembered are those of the host.
+ * from whole tensors, relative thresholds, grids with the step of a tensor,
+ * gradients of limited length. Over some steps, bytes and everything that is
+ * remembered are those of the host.
  *
  * Sums of squares have another order on a device, which moves a cut by one unit
  * in the last place at most; for these numbers it does not.
@@ -238,6 +239,20 @@ what_is_remembered_of_tensors(void **state)
     compare_tensor("ef21+threshold:1.5,relative=1,scope=tensor", NORMAL);
 }
 
+/* A chunk of numbers that are none has the others' step. */
+static void
+grids_of_tensors(void **state)
+{
+    (void)state;
+    compare_tensor("uq:scope=tensor", NORMAL);
+    compare_tensor("ef+uq:scope=tensor,c=0.5", NORMAL);
+    compare_tensor("uq:scope=tensor,round=stochastic", TIES);
+    compare_tensor("uq:scope=tensor,round=dither", NONE);
+    compare_tensor("ef:decay=0.5+uq:scope=tensor", NONE);
+    compare_tensor("momentum:clip=0.01+uq:scope=tensor", NORMAL);
+    compare_tensor("ef21+uq:c=0.25,scope=tensor", NORMAL);
+}
+
 static void
 relative_thresholds_and_clipped_gradients(void **state)
 {
@@ -280,6 +295,7 @@ main(void)
         cmocka_unit_test(selections_from_tensors_are_those_of_the_host),
         cmocka_unit_test(ties_and_numbers_that_are_none),
         cmocka_unit_test(what_is_remembered_of_tensors),
+        cmocka_unit_test(grids_of_tensors),
         cmocka_unit_test(relative_thresholds_and_clipped_gradients),
         cmocka_unit_test(what_is_wrong_is_told),
     };
