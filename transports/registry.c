@@ -34,13 +34,15 @@ static size_t table_count = 2;
 static const char *
 missing_member(const gp_transport_ops *ops)
 {
-#define MEMBER(name)                            \
-    {                                           \
-#name, offsetof(gp_transport_ops, name) \
+#define PART(name, cap)                              \
+    {                                                \
+#name, offsetof(gp_transport_ops, name), cap \
     }
+#define MEMBER(name) PART(name, 0)
     static const struct {
         const char *name;
         size_t offset;
+        uint32_t cap; /* without which nobody calls it */
     } members[] = {
         MEMBER(name),
         MEMBER(text),
@@ -63,20 +65,20 @@ missing_member(const gp_transport_ops *ops)
         MEMBER(progress),
         MEMBER(event_fd),
         MEMBER(arm),
-        /* The last ones belong to a capability. */
-        MEMBER(peer_probe),
-        MEMBER(mem_reg_peer),
-        MEMBER(peer_way),
-        MEMBER(peer_describe),
+        PART(peer_probe, GP_CAP_PEER_MEMORY),
+        PART(mem_reg_peer, GP_CAP_PEER_MEMORY),
+        PART(peer_way, GP_CAP_PEER_MEMORY),
+        PART(peer_describe, GP_CAP_PEER_MEMORY),
+        PART(ep_opens_parts, GP_CAP_PARTS),
     };
 #undef MEMBER
-    size_t count = GP_COUNT_OF(members);
+#undef PART
 
-    if (!(ops->caps & GP_CAP_PEER_MEMORY))
-        count -= 4;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < GP_COUNT_OF(members); i++) {
         void *value;
 
+        if (members[i].cap & ~ops->caps)
+            continue;
         memcpy(&value, (const char *)ops + members[i].offset, sizeof(value));
         if (!value)
             return members[i].name;

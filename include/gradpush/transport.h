@@ -130,6 +130,10 @@ typedef struct gp_mem gp_mem;           /**< registered memory */
 /** Data payloads may lie in the memory of an accelerator: the members from
  *  mem_reg_peer() on are there. Without this bit nobody looks at them. */
 #define GP_CAP_PEER_MEMORY 0x10u
+/** Where a device cannot open a part of registered memory to the peer, each
+ *  exposed part costs a region of the device more: ep_opens_parts() says so.
+ *  Without this bit nobody looks at it. */
+#define GP_CAP_PARTS 0x20u
 
 /** Flag of expose(): the receiver reads gp_event.payload and not the region, so
  * the transport may deliver the payload where it lies (loop does). */
@@ -376,6 +380,12 @@ typedef struct gp_transport_ops {
     bool (*peer_describe)(const gp_domain *domain, const gp_peer_memory *peer,
                           uint32_t n, gp_direct *way, char *text,
                           size_t capacity);
+
+    /* --- with GP_CAP_PARTS --- */
+
+    /** Whether exposing a part of memory to the peer of `ep` takes no region of
+     *  the device beside the one that the memory is sent from. */
+    bool (*ep_opens_parts)(const gp_endpoint *ep);
 } gp_transport_ops;
 
 /**

@@ -86,7 +86,8 @@ typedef struct gp_member {
     gp_mate *mate;
     uint32_t number; /* group rank */
     /* in */
-    uint8_t *memory; /* landing slots, then pieces to send from */
+    uint8_t *memory; /* landing slots, and perhaps pieces to send from */
+    size_t bytes;
     gp_mem *mem;
     uint32_t token;    /* of the slots; 0: none granted */
     uint64_t held;     /* first slots of arrivals */
@@ -306,6 +307,10 @@ void gp_landing_return(gp_member *m);
 /* The slots for a payload, or -1. */
 int gp_landing_reserve(gp_member *m, uint64_t bytes);
 void gp_landing_unreserve(gp_member *m, int slot, uint64_t bytes);
+/* Whether the device is not told of users' memory for this member: beside slots
+ * and encoded pieces, which are two regions where it cannot open a part of one,
+ * that would be one too many. */
+bool gp_member_copies(const gp_member *m);
 int gp_staging_take(gp_member *m, uint64_t bytes);
 void gp_staging_give(gp_member *m, int piece);
 

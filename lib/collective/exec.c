@@ -94,7 +94,7 @@ find_source(const gp_collective *c, const gp_hop *hop, gp_member *m,
 
     *payload = from;
     *mem = NULL;
-    if (registers && !hop->staged)
+    if (registers && !hop->staged && !gp_member_copies(m))
         *mem = gp_memory_of(m->mate, from, length);
     if (!hop->staged && (!registers || *mem))
         return GP_OK;
@@ -458,7 +458,8 @@ tell_place(gp_collective *c, const gp_hop *hop)
     if (!m || m->into_told || m->mate->state != MATE_READY)
         return;
     m->into_told = true;
-    if (!gp_memory_expose(c, m->mate, &m->exposed, &base))
+    if (gp_member_copies(m) ||
+        !gp_memory_expose(c, m->mate, &m->exposed, &base))
         return;
     msg.aux = m->exposed;
     msg.elements = base;

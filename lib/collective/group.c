@@ -499,13 +499,13 @@ gp_group_destroy(gp_group *g)
 uint32_t
 gp_group_rank(const gp_group *g)
 {
-    return g->rank;
+    return g ? g->rank : 0;
 }
 
 uint32_t
 gp_group_size(const gp_group *g)
 {
-    return g->size;
+    return g ? g->size : 0;
 }
 
 /* --- what codecs remember ---------------------------------------------------

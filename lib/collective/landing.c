@@ -19,11 +19,29 @@ small_mask(void)
     return gp_slots_mask(LARGE, GP_LANDING_SMALL);
 }
 
+static size_t
+slots_bytes(const gp_member *m)
+{
+    return GP_LANDING_SLOTS * m->group->slot_bytes;
+}
+
+/* Whether payloads will be copied before they are sent, as opposed to a few of
+ * them at most: then the copies lie in one memory with the slots, because each
+ * memory costs a region of the device. */
+static bool
+will_copy(const gp_member *m)
+{
+    const gp_group *g = m->group;
+
+    return gp_link_registers(m->mate->via) && !m->staging.base &&
+           (g->coded || g->mesh->worker->buffers == 0);
+}
+
 static gp_status
 open_memory(gp_member *m)
 {
     worker_link *via = m->mate->via;
-    size_t bytes = GP_LANDING_SLOTS * m->group->slot_bytes;
+    size_t bytes = slots_bytes(m) * (will_copy(m) ? 2 : 1);
     gp_status status;
 
     m->arrival = calloc(GP_LANDING_SLOTS, sizeof(*m->arrival));
@@ -31,9 +49,11 @@ open_memory(gp_member *m)
     if (!m->memory || !m->arrival)
         return gp_fail(GP_ERR_NO_MEMORY, "landing slots of %zu bytes", bytes);
     status = via->ops->mem_reg(via->domain, m->memory, bytes, &m->mem);
-    if (status == GP_OK)
-        atomic_fetch_add(&m->group->mesh->worker->memory, bytes);
-    return status;
+    if (status != GP_OK)
+        return status;
+    m->bytes = bytes;
+    atomic_fetch_add(&m->group->mesh->worker->memory, bytes);
+    return GP_OK;
 }
 
 gp_status
@@ -50,8 +70,7 @@ gp_landing_open(gp_member *m)
     if (!m->memory)
         status = open_memory(m);
     if (status == GP_OK)
-        status = mate->via->ops->expose(mate->ep, m->mem, 0,
-                                        GP_LANDING_SLOTS * m->group->slot_bytes,
+        status = mate->via->ops->expose(mate->ep, m->mem, 0, slots_bytes(m),
                                         GP_REGION_LANDING, &m->token);
     msg.aux = m->token;
     if (status == GP_OK)
@@ -64,16 +83,27 @@ open_staging(gp_member *m)
 {
     worker_link *via = m->mate->via;
     scratch *s = &m->staging;
-    size_t bytes = GP_LANDING_SLOTS * m->group->slot_bytes;
+    size_t bytes = slots_bytes(m);
 
-    s->base = gp_alloc_aligned(bytes);
+    s->base = m->bytes > bytes ? m->memory + bytes : gp_alloc_aligned(bytes);
     if (!s->base)
         return gp_fail(GP_ERR_NO_MEMORY, "buffers of %zu bytes", bytes);
     s->bytes = m->group->slot_bytes;
     s->count = GP_LANDING_SLOTS;
     s->free = UINT64_MAX;
+    if (m->bytes > bytes) {
+        m->staging_mem = m->mem;
+        return GP_OK;
+    }
     atomic_fetch_add(&m->group->mesh->worker->memory, bytes);
     return via->ops->mem_reg(via->domain, s->base, bytes, &m->staging_mem);
+}
+
+bool
+gp_member_copies(const gp_member *m)
+{
+    return m->group->coded && gp_link_registers(m->mate->via) &&
+           !gp_link_opens_parts(m->mate->via, m->mate->ep);
 }
 
 int
@@ -109,22 +139,25 @@ void
 gp_landing_close(gp_member *m)
 {
     const gp_mate *mate = m->mate;
-    size_t bytes = GP_LANDING_SLOTS * m->group->slot_bytes;
+    size_t apart = slots_bytes(m);
 
+    if (!m->staging.base || m->bytes > apart)
+        apart = 0;
     if (m->token && mate->ep)
         mate->via->ops->unexpose(mate->ep, m->token);
     m->token = 0;
     if (m->mem)
         mate->via->ops->mem_dereg(m->mem);
-    if (m->staging_mem)
+    if (m->staging_mem && m->staging_mem != m->mem)
         mate->via->ops->mem_dereg(m->staging_mem);
     m->mem = m->staging_mem = NULL;
-    atomic_fetch_sub(&m->group->mesh->worker->memory,
-                     (m->memory ? bytes : 0) + (m->staging.base ? bytes : 0));
+    atomic_fetch_sub(&m->group->mesh->worker->memory, m->bytes + apart);
+    if (apart)
+        free(m->staging.base);
     free(m->memory);
-    free(m->staging.base);
     free(m->arrival);
     m->memory = m->staging.base = NULL;
+    m->bytes = 0;
     m->arrival = NULL;
 }
 

@@ -124,7 +124,8 @@ say_ready(gp_collective *c, gp_member *m)
         return false;
     }
     c->seq = g->tickets | GP_POINT_BIT;
-    if (c->own.direct && gp_memory_expose(c, m->mate, &c->token, &msg.offset))
+    if (c->own.direct && !gp_member_copies(m) &&
+        gp_memory_expose(c, m->mate, &c->token, &msg.offset))
         msg.aux = c->token;
     if (gp_mate_post(m->mate, &msg, NULL, NULL, 0) != GP_OK)
         return false;

@@ -2,6 +2,7 @@
 /*
  * tensor.c - registration, and the agreement that ends it.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,6 +79,12 @@ check_options(gp_worker *w, const gp_tensor_options *o)
                        "%llu columns",
                        o->name, (unsigned long long)o->count,
                        (unsigned long long)o->columns);
+    if (o->feedback < -1 || o->feedback > 1 || o->pull_feedback < -1 ||
+        o->pull_feedback > 1)
+        return gp_fail(GP_ERR_INVALID,
+                       "tensor '%.60s': feedback is %d, pull_feedback %d; they "
+                       "take 1 (on), 0 (off) or -1 (as the codec needs it)",
+                       o->name, o->feedback, o->pull_feedback);
     if (o->first_step > GP_FIRST_STEP_MAX)
         return gp_fail(GP_ERR_INVALID,
                        "tensor '%.60s': first_step is %llu; the most is %llu",
@@ -189,6 +196,18 @@ open_rows(gp_tensor *t)
                            : status;
 }
 
+/* Parsers know the text, not whose it is. */
+static gp_status
+say_whose(const gp_tensor *t, const char *what, gp_status status)
+{
+    char why[GP_TEXT_MAX];
+
+    if (status == GP_OK || strncmp(gp_last_error(), "tensor '", 8) == 0)
+        return status;
+    snprintf(why, sizeof(why), "%s", gp_last_error());
+    return gp_fail(status, "tensor '%.60s'%s: %s", t->spec.name, what, why);
+}
+
 /* Pipelines, updater, mode and residual, as the options say. */
 static gp_status
 open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
@@ -201,9 +220,12 @@ open_tensor(gp_worker *w, const gp_tensor_options *o, gp_tensor *t)
     if (status == GP_OK)
         status = gp_tensor_push_text(w, o, t, text, sizeof(text));
     if (status == GP_OK)
-        status = open_codecs(o, text, &t->push, t->spec.push);
+        status = say_whose(t, ", codec",
+                           open_codecs(o, text, &t->push, t->spec.push));
     if (status == GP_OK)
-        status = open_pull(o, or_default(w, o->pull_codec, "pull_codec"), t);
+        status = say_whose(
+            t, ", pull_codec",
+            open_pull(o, or_default(w, o->pull_codec, "pull_codec"), t));
     if (status == GP_OK)
         status =
             gp_updater_parse(or_default(w, o->updater, "updater"), &t->updater);
@@ -302,6 +324,7 @@ gp_tensor_add_rows(gp_worker *w, const gp_tensor_options *options,
         status = gp_local_open(t);
     if (status == GP_OK)
         status = open_device(w, options, t);
+    status = say_whose(t, "", status);
     if (status == GP_OK)
         status = append(w, t);
     if (status == GP_OK)
@@ -410,12 +433,20 @@ typedef struct traffic {
 /* Each range that is sent from or written into costs a region of the device
  * for each connection. Where both directions have buffers for encoded chunks
  * and little else travels (biases beside matrices, say; initial values once),
- * that goes through the buffers too, and the user's memory needs none. */
+ * that goes through the buffers too, and the user's memory needs none. Where
+ * the two are two regions because the device cannot open a part of one, so does
+ * all else of a shard that needs both: a fourth region would be the price. */
 static bool
-should_copy(const gp_conn *conn, const traffic *t)
+should_copy(const gp_conn *conn, const traffic *all, const traffic *here)
 {
-    return gp_conn_registers(conn) && t->coded_push && t->coded_pull &&
-           t->plain <= GP_MIN(t->coded_push, t->coded_pull) / COPIED_PART;
+    uint64_t coded = GP_MIN(all->coded_push, all->coded_pull);
+
+    if (!gp_conn_registers(conn))
+        return false;
+    if (here->coded_push && here->coded_pull &&
+        !gp_link_opens_parts(conn->link, conn->ep))
+        return true;
+    return coded && all->plain <= coded / COPIED_PART;
 }
 
 static void
@@ -447,7 +478,7 @@ gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
     size_t send = 0, receive = 0;
     uint64_t most = 0;
     bool copies = gp_conn_registers(conn);
-    traffic sum = {0};
+    traffic all = {0}, here = {0};
 
     for (uint32_t i = 0; i < w->map.chunks; i++) {
         const gp_chunk_info *info = &w->map.chunk[i];
@@ -456,14 +487,16 @@ gp_worker_open_scratch(gp_worker *w, gp_conn *conn)
         size_t pull = result_bound(t, info->count);
         size_t plain = direct_bytes(t, info->count);
 
-        count_traffic(&sum, t, plain);
+        count_traffic(&all, t, plain);
         if (info->shard != conn->shard)
             continue;
+        here.coded_push += push;
+        here.coded_pull += pull;
         send = GP_MAX(send, GP_MAX(push, copies ? plain : 0));
         receive = GP_MAX(receive, GP_MAX(pull, copies ? plain : 0));
         most = GP_MAX(most, GP_MAX(push, plain));
     }
-    conn->copies = should_copy(conn, &sum);
+    conn->copies = should_copy(conn, &all, &here);
     if (most && gp_slots_for(most, conn->slot_bytes) > conn->slots)
         return gp_fail(GP_ERR_PROTOCOL,
                        "shard %u at %s grants %u slots of %llu bytes, too few "
@@ -676,7 +709,8 @@ agreed(void *arg)
 gp_status
 gp_worker_ready(gp_worker *w)
 {
-    gp_status status = gp_worker_fault(w);
+    gp_status status = w ? gp_worker_fault(w)
+                         : gp_fail(GP_ERR_INVALID, "gp_worker_ready: NULL");
 
     if (status != GP_OK || atomic_load(&w->phase) == PHASE_RUN)
         return status;

@@ -472,6 +472,14 @@ gp_link_registers(const worker_link *link)
     return link->ops->caps & (GP_CAP_REGISTERED | GP_CAP_DEVICE);
 }
 
+/* Whether what is exposed of memory costs nothing beside what sends from it. */
+static inline bool
+gp_link_opens_parts(const worker_link *link, const gp_endpoint *ep)
+{
+    return !ep || !(link->ops->caps & GP_CAP_PARTS) ||
+           link->ops->ep_opens_parts(ep);
+}
+
 static inline bool
 gp_conn_registers(const gp_conn *conn)
 {
@@ -636,6 +644,8 @@ uint64_t gp_kept_count(const gp_tensor *t, int which);
 const char *gp_kept_name(const gp_tensor *t, size_t index, uint64_t *count);
 /* Which one has that name, or -1. */
 int gp_kept_find(const gp_tensor *t, const char *name);
+/* ... with what can be saved, though it is not loaded. */
+int gp_kept_find_saved(const gp_tensor *t, const char *name);
 /* Without the driver held; these block. */
 gp_status gp_kept_save(gp_tensor *t, int which, float *values);
 gp_status gp_kept_load(gp_tensor *t, int which, const float *values);

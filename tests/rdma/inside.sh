@@ -6,7 +6,7 @@ set -u
 . /run/lab/settings
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$HOST_PATH
 export HOME=/tmp LANG=C.UTF-8 TERM=dumb
-export SOURCE_DIR BUILD_DIR OUT GUEST GUESTS LAB_SLOW
+export SOURCE_DIR BUILD_DIR OUT GUEST GUESTS LAB_SLOW LAB_ROUNDS
 
 fail() {
     echo "lab: $*"

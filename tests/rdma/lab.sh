@@ -19,7 +19,9 @@
 #
 # LAB_CACHE is where kernel and initramfs are kept (build/rdma-lab), LAB_ACCEL
 # how QEMU runs the guest (tcg,thread=multi; kvm is faster where it works).
-# LAB_SLOW=N gives cases N times their time, for a machine that is busy.
+# LAB_SLOW=N gives cases N times their time, for a machine that is busy;
+# LAB_ROUNDS=N repeats what is compared side by side N times (1; from 4 on with
+# LAB_SLOW=2 or more).
 # Exit status 77: no QEMU or no kernel can be had here; 125: the guest failed.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
@@ -146,7 +148,7 @@ quoted() { printf '%s' "${1//,/,,}"; }
 boot() {
     local share=$work/lab.$1
     local local9p="security_model=none,multidevs=remap" accel
-    local command
+    local command net
     # shellcheck disable=SC2054
     command=(qemu-system-x86_64 -nodefaults -no-user-config
         -cpu max,arch-capabilities=off -smp 2 -m "$memory" -display none -no-reboot
@@ -165,14 +167,18 @@ boot() {
     done
     if [ "$guests" = 2 ]; then
         # Each sends datagrams to the socket of the other.
-        command+=(-netdev "dgram,id=net,local.type=unix,remote.type=unix,$(
-            )local.path=$sockets/$1,remote.path=$sockets/$((1 - $1))"
-            -device "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:77:00:0$1")
+        for net in 77 78; do
+            command+=(-netdev "dgram,id=n$net,local.type=unix,$(
+                )remote.type=unix,local.path=$sockets/$net.$1,$(
+                )remote.path=$sockets/$net.$((1 - $1))"
+                -device "virtio-net-pci,netdev=n$net,romfile=,$(
+                )mac=52:54:00:$net:00:0$1")
+        done
     fi
     mkdir "$share"
     cp "$work/command" "$share/command"
     {
-        echo "GUEST=$1 GUESTS=$guests NONCE=$nonce LAB_SLOW=$slow"
+        echo "GUEST=$1 GUESTS=$guests NONCE=$nonce LAB_SLOW=$slow LAB_ROUNDS=$rounds"
         echo "SOURCE_DIR=${root@Q} BUILD_DIR=${build@Q} OUT=${out@Q}"
         echo "HOST_PATH=${PATH@Q} DIRECTORY=${PWD@Q}"
     } >"$share/settings"
@@ -261,7 +267,7 @@ run_guests() {
 
 # QEMU's own fallback cannot tell a kvm that is there from one that works.
 accels=("${LAB_ACCEL:-tcg,thread=multi}")
-slow=${LAB_SLOW:-1}
+slow=${LAB_SLOW:-1} rounds=${LAB_ROUNDS:-1}
 guests=1 timeout=300 out='' build=$root/build/release only=''
 [ $# -gt 0 ] || usage 2 >&2
 action=$1
@@ -281,6 +287,7 @@ while [ $# -gt 0 ]; do
 done
 [[ $guests = [12] ]] || wrong "--guests takes 1 or 2"
 [[ $slow =~ ^[1-9][0-9]*$ ]] || wrong "LAB_SLOW takes a whole number"
+[[ $rounds =~ ^[1-9][0-9]*$ ]] || wrong "LAB_ROUNDS takes a whole number"
 [[ $timeout =~ ^[1-9][0-9]*$ ]] || wrong "--timeout takes seconds"
 
 case $action in

@@ -80,6 +80,9 @@ second_device() {
     done
     ip route replace "$SECOND" dev v0 src "$RDMA_ADDR" table 100
     ip route replace "$RDMA_ADDR" dev v1 src "$SECOND" table 101
+    # When a port is down nothing goes the short way instead.
+    ip route replace unreachable "$SECOND" metric 9999 table 100
+    ip route replace unreachable "$RDMA_ADDR" metric 9999 table 101
     ip rule add pref 10 lookup local
     # Both what has chosen no device and what has.
     ip rule add pref 1 iif lo to "$SECOND" lookup 100
@@ -101,6 +104,7 @@ single_device() {
     ip rule add pref 0 lookup local
     ip rule del pref 10
     for name in 1 2 3 4; do ip rule del pref "$name"; done
+    for name in 100 101; do ip route flush table "$name"; done
     ip addr del 10.77.0.2/24 dev v1
     tc qdisc del dev v0 root
     tc qdisc del dev v1 root

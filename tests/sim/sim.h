@@ -97,6 +97,8 @@ typedef struct gp_sim_options {
     /* Memory of accelerators: reg_mr refuses it, or on devices with peermem
      * takes it. NULL: there is none. */
     bool (*foreign)(const void *base);
+    bool goes_deaf; /* as soft-RoCE: a port out of which its connection manager
+                       said something while it was down hears nothing more */
     bool ignore_buffers;     /* no check that send buffers stay unchanged */
     bool expect_rnr;         /* receiver not ready is no violation */
     uint64_t retry_ns;       /* until RETRY_EXC; 2 ms */
@@ -231,6 +233,9 @@ void gp_sim_lose_requests(gp_sim *sim, unsigned count);
  * effect on others. Its own objects stay for it to release, the queue pairs in
  * error. silent: the host is gone too, nobody hears of it. */
 void gp_sim_kill(gp_sim *sim, unsigned process, bool silent);
+/* CQ_ERR for a completion queue of the process: it says nothing any more, and
+ * its queue pairs are in error. */
+void gp_sim_cq_error(gp_sim *sim, unsigned process);
 /* A queue pair of the process gets an async event of that type. */
 void gp_sim_async(gp_sim *sim, unsigned process, enum ibv_event_type type);
 

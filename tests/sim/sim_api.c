@@ -342,11 +342,18 @@ call_peer_memory(void)
     return any;
 }
 
+void
+sim_ops_fill(struct ibv_context_ops *ops)
+{
+    ops->post_send = call_post_send;
+}
+
 #define SIM_FILL(name) .name = call_##name,
 void
 sim_api_fill(gp_verbs_api *api)
 {
     *api = (gp_verbs_api){.source = "simulated fabric",
+                          .has_ops = true,
                           .memlock = call_memlock,
                           .peer_memory = call_peer_memory,
                           SIM_MEMBERS(SIM_FILL)};

@@ -109,6 +109,16 @@ fill_task(sim_task *task, const struct rdma_conn_param *param)
     task->resources = param->responder_resources;
 }
 
+/* The id's connection manager sends something. */
+static void
+speaks(gp_sim *s, const sim_id *id)
+{
+    sim_port *port = id->device ? &id->device->port[id->port - 1] : NULL;
+
+    if (port && !port->up && s->options.goes_deaf)
+        port->deaf = true;
+}
+
 int
 sim_rdma_connect(gp_sim *s, struct rdma_cm_id *i, struct rdma_conn_param *param)
 {
@@ -126,6 +136,7 @@ sim_rdma_connect(gp_sim *s, struct rdma_cm_id *i, struct rdma_conn_param *param)
     task = sim_task_new(s, SIM_TASK_REQUEST, NULL, id, 0);
     if (!task)
         return ENOMEM;
+    speaks(s, id);
     fill_task(task, param);
     id->param = *param;
     id->param.private_data = NULL;
@@ -176,6 +187,7 @@ sim_rdma_accept(gp_sim *s, struct rdma_cm_id *i, struct rdma_conn_param *param)
                        "side answers");
     if (id->dead)
         return 0;
+    speaks(s, id);
     pair_up(qp, (sim_qp *)id->peer->v.qp);
     make_ready(s, id, qp, id->param.rnr_retry_count, id->param.retry_count);
     id->state = SIM_ACCEPTED;
@@ -203,6 +215,7 @@ sim_rdma_reject(gp_sim *s, struct rdma_cm_id *i, const void *data,
     id->state = SIM_OVER;
     if (id->dead)
         return 0;
+    speaks(s, id);
     task = sim_task_new(s, SIM_TASK_REJECT, id->peer, id, 0);
     if (!task)
         return ENOMEM;
@@ -270,6 +283,7 @@ sim_rdma_disconnect(gp_sim *s, struct rdma_cm_id *i)
         sim_qp_state(s, (sim_qp *)id->v.qp, IBV_QPS_ERR);
     if (id->state == SIM_OVER)
         return id->device->have.iwarp ? EINVAL : 0;
+    speaks(s, id);
     if (id->peer && !id->dead)
         sim_bye(s, id->peer);
     /* The own event comes also when the other side cannot answer. */
@@ -310,6 +324,8 @@ sim_id_part(gp_sim *s, sim_id *id)
 
     if (id->state == SIM_CONNECTING || id->state == SIM_ANSWERED)
         sim_requests_drop(s, id);
+    if (id->state >= SIM_CONNECTING && id->state != SIM_OVER)
+        speaks(s, id);
     if (!peer)
         return;
     switch (id->state) {
@@ -332,15 +348,20 @@ sim_id_part(gp_sim *s, sim_id *id)
 }
 
 static bool
+hears(const sim_device *device, unsigned port)
+{
+    return device && !device->dead && device->port[port - 1].up &&
+           !device->port[port - 1].deaf;
+}
+
+static bool
 cut_off(gp_sim *s, const sim_id *id)
 {
     unsigned port;
     const union ibv_gid *there = (const union ibv_gid *)&id->remote.sin6_addr;
     const sim_device *device = sim_device_of_gid(s, there, &port);
 
-    if (!id->device || id->device->dead || !id->device->port[id->port - 1].up)
-        return true;
-    if (!device || device->dead || !device->port[port - 1].up)
+    if (!hears(id->device, id->port) || !hears(device, port))
         return true;
     return sim_cut(s, (const union ibv_gid *)&id->local.sin6_addr, there);
 }

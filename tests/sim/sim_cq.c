@@ -146,19 +146,13 @@ raise_event(sim_cq *cq)
     sim_signal_raise(&cq->channel->ready);
 }
 
-static void
-overrun(gp_sim *s, sim_cq *cq)
+void
+sim_cq_break(gp_sim *s, sim_cq *cq)
 {
     struct ibv_async_event event = {.element.cq = &cq->v,
                                     .event_type = IBV_EVENT_CQ_ERR};
 
-    if (cq->overrun)
-        return;
     cq->overrun = true;
-    sim_violate(s,
-                "completion queue overrun: it has %d entries for %llu work "
-                "requests",
-                cq->v.cqe, (unsigned long long)cq->demand);
     sim_async_push(s, (sim_context *)cq->v.context, &event);
     for (sim_object *o = s->of_kind[GP_SIM_QP]; o; o = o->next_of_kind) {
         sim_qp *qp = o->self;
@@ -168,6 +162,18 @@ overrun(gp_sim *s, sim_cq *cq)
             sim_qp_async(s, qp, IBV_EVENT_QP_FATAL);
         }
     }
+}
+
+static void
+overrun(gp_sim *s, sim_cq *cq)
+{
+    if (cq->overrun)
+        return;
+    sim_violate(s,
+                "completion queue overrun: it has %d entries for %llu work "
+                "requests",
+                cq->v.cqe, (unsigned long long)cq->demand);
+    sim_cq_break(s, cq);
 }
 
 /* What is undefined in an error completion is garbage here. */
@@ -272,6 +278,8 @@ sim_req_notify_cq(gp_sim *s, struct ibv_cq *c, int solicited_only)
 
     if (!cq)
         return EINVAL;
+    if (((sim_context *)cq->v.context)->device->dead)
+        return EIO;
     s->stats.arms++;
     sim_step(s);
     /* All that was held back comes now, while the queue is not armed. */

@@ -232,6 +232,7 @@ context_new(gp_sim *s, sim_device *d, bool internal)
     context->v.async_fd = context->ready.fd;
     context->v.cmd_fd = -1;
     context->v.num_comp_vectors = 1;
+    sim_ops_fill(&context->v.ops);
     context->o.internal = internal;
     sim_track(s, &context->o, GP_SIM_CONTEXT, context);
     return context;

@@ -266,6 +266,19 @@ gp_sim_async(gp_sim *s, unsigned process, enum ibv_event_type type)
 }
 
 void
+gp_sim_cq_error(gp_sim *s, unsigned process)
+{
+    pthread_mutex_lock(&s->lock);
+    for (sim_object *o = s->of_kind[GP_SIM_QP]; o; o = o->next_of_kind)
+        if (((sim_qp *)o->self)->process == process) {
+            sim_cq_break(s, ((sim_qp *)o->self)->send_cq);
+            break;
+        }
+    sim_wake(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void
 gp_sim_observe(gp_sim *s, gp_sim_observer *observer, void *user)
 {
     pthread_mutex_lock(&s->lock);

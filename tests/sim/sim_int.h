@@ -100,6 +100,7 @@ typedef struct sim_port {
     union ibv_gid gid[GP_SIM_GIDS];
     unsigned gids;
     bool up;
+    bool deaf; /* gp_sim_options.goes_deaf */
     uint8_t link_layer;
     enum ibv_mtu mtu;
 } sim_port;
@@ -449,6 +450,7 @@ int sim_get_cq_event(gp_sim *s, struct ibv_comp_channel *channel,
                      struct ibv_cq **cq, void **user);
 void sim_ack_cq_events(gp_sim *s, struct ibv_cq *cq, unsigned count);
 void sim_cq_push(gp_sim *s, sim_cq *cq, const sim_cqe *entry);
+void sim_cq_break(gp_sim *s, sim_cq *cq);
 /* A queue pair is gone; its completions stay or go by the options. */
 void sim_cq_forget(gp_sim *s, sim_cq *cq, const sim_qp *qp);
 
@@ -537,6 +539,7 @@ size_t sim_tasks_turn(gp_sim *s);
 
 /* sim_api.c */
 void sim_api_fill(gp_verbs_api *api);
+void sim_ops_fill(struct ibv_context_ops *ops);
 /* Counts a call; the error it has to fail with, or 0. */
 int sim_enter(gp_sim *s, sim_member member);
 

@@ -287,7 +287,38 @@ asynchronous_events(void **state)
     world_close(&w);
 }
 
+/* What comes back does so on another queue, and the old one goes. */
+static void
+queue_in_error(void **state)
+{
+    world w;
+
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    world_connected(&w, NULL, NULL);
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t before = w.r.a.domain->reconnects;
+        uint64_t deadline = test_deadline();
+
+        gp_sim_cq_error(w.sim, i % 2 ? w.a : w.b);
+        while (w.r.a.domain->reconnects == before || lanes_up(w.r.a.ep) == 0) {
+            assert_false(gp_expired(deadline));
+            pump(&w.r);
+        }
+        exchange(&w, 5);
+        assert_int_equal(stats_of(&w).live[GP_SIM_CQ], 2);
+    }
+    world_close(&w);
+    gp_log_set_level(GP_LOG_WARN);
+}
+
 /* Two ways to hear of it: from the device, and from the connection manager. */
+static bool
+nobody_listens(world *w)
+{
+    return !w->r.b.domain->listener;
+}
+
 static void
 lose_device(void (*how)(gp_sim *, unsigned), const char *said)
 {
@@ -305,6 +336,8 @@ lose_device(void (*how)(gp_sim *, unsigned), const char *said)
         assert_non_null(strstr(sides[k]->ep->why, "sim0"));
         assert_non_null(strstr(sides[k]->ep->why, said));
     }
+    if (how == gp_sim_device_removal) /* which waits for all its ids */
+        pump_until(&w, nobody_listens);
     world_close(&w);
     gp_log_set_level(GP_LOG_WARN);
 }
@@ -314,6 +347,22 @@ device_that_dies(void **state)
 {
     (void)state;
     lose_device(gp_sim_device_fatal, "failed or was removed");
+}
+
+/* More events than are kept do not hide it. */
+static void
+die_last(gp_sim *sim, unsigned device)
+{
+    for (unsigned i = 0; i < 200; i++)
+        gp_sim_async(sim, 1 + i % 2, IBV_EVENT_COMM_EST);
+    gp_sim_device_fatal(sim, device);
+}
+
+static void
+device_that_dies_in_turmoil(void **state)
+{
+    (void)state;
+    lose_device(die_last, "failed or was removed");
 }
 
 static void
@@ -334,9 +383,8 @@ device_removed_while_connecting(void **state)
     (void)state;
     gp_log_set_level(GP_LOG_NONE);
     world_open(&w, &(gp_sim_options){.step = true}, NULL);
-    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
-                                     sizeof(w.r.bound)),
-                     GP_OK);
+    assert_int_equal(
+        w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)), GP_OK);
     assert_int_equal(
         w.r.ops->connect(w.r.a.domain, w.r.bound, test_deadline(), &ep), GP_OK);
     (void)gp_sim_settle(w.sim); /* the address is found, and nobody knows yet */
@@ -498,6 +546,13 @@ one_was_given_up(world *w)
            (w->r.b.ep->lane[0]->given_up || w->r.b.ep->lane[1]->given_up);
 }
 
+static bool
+can_sleep(world *w)
+{
+    return w->r.ops->arm(w->r.a.domain) == GP_OK &&
+           w->r.ops->arm(w->r.b.domain) == GP_OK;
+}
+
 /* A device that goes for good takes its lane with it at once, and the others
  * carry all there was. */
 static void
@@ -531,6 +586,7 @@ a_dead_device_of_two(void **state)
         assert_true(w.r.a.ep->lane[dead]->given_up);
         assert_true(w.r.b.ep->lane[dead]->given_up);
         exchange(&w, 50);
+        pump_until(&w, can_sleep);
         world_close(&w);
     }
     gp_log_set_level(GP_LOG_WARN);
@@ -633,7 +689,9 @@ main(void)
         cmocka_unit_test(no_reconnect_when_told_so),
         cmocka_unit_test(always_broken),
         cmocka_unit_test(asynchronous_events),
+        cmocka_unit_test(queue_in_error),
         cmocka_unit_test(device_that_dies),
+        cmocka_unit_test(device_that_dies_in_turmoil),
         cmocka_unit_test(device_that_is_removed),
         cmocka_unit_test(device_removed_while_connecting),
         cmocka_unit_test(another_token),

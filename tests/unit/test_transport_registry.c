@@ -76,6 +76,10 @@ tables_with_faults(void **state)
     ops.caps |= GP_CAP_PEER_MEMORY;
     assert_int_equal(gp_transport_register(&ops), GP_ERR_INVALID);
     assert_non_null(strstr(gp_last_error(), "peer_probe"));
+    ops = copy_as("faulty");
+    ops.caps |= GP_CAP_PARTS;
+    assert_int_equal(gp_transport_register(&ops), GP_ERR_INVALID);
+    assert_non_null(strstr(gp_last_error(), "ep_opens_parts"));
     ops = copy_as(NULL);
     assert_int_equal(gp_transport_register(&ops), GP_ERR_INVALID);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

@@ -299,6 +299,12 @@ failures_are_positive_errno_values(void **state)
         assert_int_equal(api->post_send(&d.qp, &send, &bad_send),
                          cases[i].expected);
         assert_ptr_equal(bad_send, &send);
+        errno = 0;
+        answer = cases[i].value;
+        bad_send = NULL;
+        assert_int_equal(gp_verbs_post_now(api, &d.qp, &send, &bad_send),
+                         cases[i].expected);
+        assert_ptr_equal(bad_send, &send);
         provider_says(cases[i].value, cases[i].error);
         assert_int_equal(api->post_recv(&d.qp, &receive, &bad_receive),
                          cases[i].expected);

@@ -17,10 +17,10 @@
 /* Number 0x01020304, granted 7, turn 3: type 5, step 9, aux 0x100000000, with a
  * payload of three bytes. */
 static const uint8_t golden[] = {
-    0x04, 0x03, 0x02, 0x01, 0x01, 0x01, 0x00, 0x03, 0x07, 0x00, 0x13, 0x80,
-    0x05, 0x00, 0x00, 0x00, 0xc8, 0x74, 0xf7, 0x37, 0x72, 0x62, 0xf7, 0xa8,
-    0x00, 0x00, 0x00, 0x00, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-    0x01, 0x00, 0x00, 0x00, 0x61, 0x62, 0x63, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x04, 0x3b, 0x00, 0x08, 0x88, 0x09, 0x05, 0x03, 0x46, 0x33,
+    0xd6, 0xf3, 0x8f, 0x55, 0x0c, 0x73, 0x00, 0x00, 0x00, 0x00,
+    0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00,
+    0x00, 0x00, 0x61, 0x62, 0x63, 0x00, 0x00, 0x00, 0x00, 0x00,
 };
 
 /* Words: frames are aligned to 8. */
@@ -81,6 +81,7 @@ all_fields_come_back(void **state)
 {
     const uint8_t *payload = NULL;
     room made, taken;
+    uint64_t first;
     gp_msg msg;
     size_t n = make_full(&made, 77, 0x21);
 
@@ -89,10 +90,10 @@ all_fields_come_back(void **state)
     assert_true(gp_vb_brief_is(made.bytes, n));
     assert_true(gp_vb_brief_here(made.bytes, 77));
     assert_false(gp_vb_brief_here(made.bytes, 78));
-    assert_int_equal(gp_vb_brief_take(made.bytes, n, taken.bytes), n);
-    assert_int_equal(gp_vb_brief_number(taken.bytes), 77);
-    assert_int_equal(gp_vb_brief_granted(taken.bytes), 0x2345);
-    assert_int_equal(gp_vb_brief_turn(taken.bytes), 6);
+    assert_int_equal(gp_vb_brief_take(made.bytes, n, 77, taken.bytes), n);
+    first = gp_vb_brief_first(taken.bytes);
+    assert_int_equal(gp_vb_brief_granted(first), 0x2345);
+    assert_int_equal(gp_vb_brief_turn(first), 6);
     memset(&msg, 0, sizeof(msg));
     assert_true(gp_vb_brief_decode(taken.bytes, &msg, &payload));
     assert_memory_equal(&msg, &full, sizeof(msg));
@@ -113,24 +114,23 @@ the_shortest(void **state)
     (void)state;
     memset(&none, 0, sizeof(none));
     memset(&msg, 0xEE, sizeof(msg));
-    assert_int_equal(gp_vb_brief_encode(0, 0, 0, &none, NULL, made.bytes), 24);
-    assert_int_equal(gp_vb_brief_take(made.bytes, 24, taken.bytes), 24);
+    assert_int_equal(gp_vb_brief_encode(0, 0, 0, &none, NULL, made.bytes), 16);
+    assert_int_equal(gp_vb_brief_take(made.bytes, 16, 0, taken.bytes), 16);
     assert_true(gp_vb_brief_decode(taken.bytes, &msg, &payload));
     assert_int_equal(msg.payload, 0);
     assert_int_equal(msg.cookie, 0);
     assert_int_equal(msg.status, 0);
-    assert_false(gp_vb_brief_is(made.bytes, 23));
+    assert_false(gp_vb_brief_is(made.bytes, 15));
 }
 
 /* As take() sees it, which copies. */
 static bool
-is_whole(const room *made, size_t n)
+is_whole(const room *made, size_t n, uint32_t number)
 {
-    uint64_t first = 0, second = 0;
-    bool whole = gp_vb_brief_whole(made->bytes, n, &first, &second);
+    uint64_t first = 0;
+    bool whole = gp_vb_brief_whole(made->bytes, n, number, &first);
 
-    assert_true(!whole || (first == le64toh(made->words[0]) &&
-                           second == le64toh(made->words[1])));
+    assert_true(!whole || first == le64toh(made->words[0]));
     return whole;
 }
 
@@ -160,10 +160,9 @@ only_when_whole(void **state)
                 memory.words[at] = after.words[at];
                 assert_int_equal(
                     gp_vb_brief_here(memory.bytes, 128) &&
-                        gp_vb_brief_take(memory.bytes, n, taken.bytes),
+                        gp_vb_brief_take(memory.bytes, n, 128, taken.bytes),
                     seen == differ);
-                assert_int_equal(is_whole(&memory, n),
-                                 seen == differ || (old && !seen));
+                assert_int_equal(is_whole(&memory, n, 128), seen == differ);
                 at = (at + stride) % words;
                 while (memory.words[at] == after.words[at] && seen < differ)
                     at = (at + 1) % words;
@@ -182,27 +181,46 @@ damaged_frames(void **state)
     for (size_t bit = 0; bit < 8 * n; bit++) {
         copy = made;
         copy.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        assert_int_equal(gp_vb_brief_take(copy.bytes, n, taken.bytes), 0);
-        assert_false(is_whole(&copy, n));
+        assert_int_equal(gp_vb_brief_take(copy.bytes, n, 5, taken.bytes), 0);
+        assert_false(is_whole(&copy, n, 5));
     }
-    assert_true(is_whole(&made, n));
-    assert_int_equal(gp_vb_brief_take(made.bytes, n - 8, taken.bytes), 0);
-    assert_false(is_whole(&made, n - 8));
+    assert_true(is_whole(&made, n, 5));
+    assert_int_equal(gp_vb_brief_take(made.bytes, n - 8, 5, taken.bytes), 0);
+    assert_false(is_whole(&made, n - 8, 5));
 }
 
-/* Seals what a peer may have said instead. */
+/* The head has only a part of the number; the check is of all of it. */
 static void
-seal(room *frame)
+numbers_of_other_frames(void **state)
 {
-    size_t n = (24 + (gp_get16(frame->bytes + 10) & 0x7FFFu) + 7) & ~7u;
+    static const uint32_t others[] = {6, 5 + 2048, 5 + (1u << 31), 5 - 64u};
+    room made, taken;
+    size_t n = make_full(&made, 5, 9);
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(others); i++) {
+        assert_int_equal(
+            gp_vb_brief_take(made.bytes, n, others[i], taken.bytes), 0);
+        assert_false(is_whole(&made, n, others[i]));
+    }
+    assert_true(is_whole(&made, n, 5));
+}
+
+/* Says `length` and `words`, and seals it. */
+static void
+seal(room *frame, uint64_t length, uint64_t words)
+{
+    size_t n = 16 + (((size_t)length + 7) & ~(size_t)7);
     uint64_t sum = 0;
 
+    gp_put64(frame->bytes, length << 39 | words << 27);
+    sum = sum >> 32 | sum << 32; /* of number 0 */
     for (size_t at = 0; at < n; at += 8)
-        if (at != 16) {
+        if (at != 8) {
             sum = (sum ^ gp_get64(frame->bytes + at)) * 0x9e3779b97f4a7c15u;
             sum = sum >> 32 | sum << 32;
         }
-    gp_put64(frame->bytes + 16, sum);
+    gp_put64(frame->bytes + 8, (sum >> 32 | sum << 32) | 0x80000000u);
 }
 
 static void
@@ -214,19 +232,33 @@ words_that_are_not_there(void **state)
 
     (void)state;
     memset(&made, 0, sizeof(made));
-    gp_put16(made.bytes + 10, 0x8000 | 8);
-    gp_put32(made.bytes + 4, 7); /* three words in eight bytes */
-    seal(&made);
-    assert_int_equal(gp_vb_brief_take(made.bytes, 64, taken.bytes), 32);
+    memset(&taken, 0, sizeof(taken));
+    seal(&made, 8, 7); /* three words in eight bytes */
+    assert_int_equal(gp_vb_brief_take(made.bytes, 64, 0, taken.bytes), 24);
     assert_false(gp_vb_brief_decode(taken.bytes, &msg, &payload));
-    gp_put32(made.bytes + 4, 1u << 12); /* no such word */
-    seal(&made);
-    assert_int_equal(gp_vb_brief_take(made.bytes, 64, taken.bytes), 32);
+    seal(&made, 95, 0xFFF); /* the last one is cut off */
+    assert_int_equal(gp_vb_brief_take(made.bytes, 128, 0, taken.bytes), 112);
     assert_false(gp_vb_brief_decode(taken.bytes, &msg, &payload));
-    gp_put32(made.bytes + 4, 1);
-    seal(&made);
-    assert_int_equal(gp_vb_brief_take(made.bytes, 64, taken.bytes), 32);
+    seal(&made, 8, 1);
+    assert_int_equal(gp_vb_brief_take(made.bytes, 64, 0, taken.bytes), 24);
     assert_true(gp_vb_brief_decode(taken.bytes, &msg, &payload));
+}
+
+/* It is read no further than there is room. */
+static void
+lengths_beyond_the_room(void **state)
+{
+    room made, taken;
+
+    (void)state;
+    memset(&made, 0, sizeof(made));
+    seal(&made, 48, 0);
+    assert_int_equal(gp_vb_brief_take(made.bytes, 64, 0, taken.bytes), 64);
+    assert_int_equal(gp_vb_brief_take(made.bytes, 63, 0, taken.bytes), 0);
+    gp_put64(made.bytes, 511ull << 39);
+    assert_int_equal(
+        gp_vb_brief_take(made.bytes, GP_VB_BRIEF_MAX, 0, taken.bytes), 0);
+    assert_false(is_whole(&made, GP_VB_BRIEF_MAX, 0));
 }
 
 int
@@ -238,7 +270,9 @@ main(void)
         cmocka_unit_test(the_shortest),
         cmocka_unit_test(only_when_whole),
         cmocka_unit_test(damaged_frames),
+        cmocka_unit_test(numbers_of_other_frames),
         cmocka_unit_test(words_that_are_not_there),
+        cmocka_unit_test(lengths_beyond_the_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

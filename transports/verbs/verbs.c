@@ -24,6 +24,7 @@
 #include "transports/verbs/verbs_early.h"
 #include "transports/verbs/verbs_limit.h"
 #include "transports/verbs/verbs_peer.h"
+#include "transports/verbs/verbs_port.h"
 #include "transports/verbs/verbs_select.h"
 
 #define SKIP_MAX    64u
@@ -199,7 +200,7 @@ init_lists(gp_domain *d)
 {
     gp_list *lists[] = {&d->devices, &d->endpoints, &d->lingering, &d->retired,
                         &d->opened,  &d->closed,    &d->ready,     &d->held,
-                        &d->broken,  &d->mems,      &d->pairs};
+                        &d->broken,  &d->mems,      &d->pairs,     &d->parked};
 
     for (size_t i = 0; i < GP_COUNT_OF(lists); i++)
         gp_list_init(lists[i]);
@@ -307,6 +308,7 @@ close_domain(gp_domain *d)
     free_retired(d);
     gp_vb_mem_detach(d);
     gp_vb_peers_free(d);
+    gp_vb_parked_free(d);
     GP_LIST_EACH (item, &d->devices)
         gp_vb_device_close(GP_CONTAINER_OF(item, gp_vb_device, link));
     close_descriptors(d);
@@ -537,10 +539,14 @@ arm(gp_domain *d)
     GP_LIST_EACH (item, &d->devices) {
         gp_vb_device *device = GP_CONTAINER_OF(item, gp_vb_device, link);
 
-        GP_LIST_EACH (entry, &device->cqs)
-            if (d->api->req_notify_cq(
-                    GP_CONTAINER_OF(entry, gp_vb_cq, link)->cq, 0))
+        if (device->gone)
+            continue;
+        GP_LIST_EACH (entry, &device->cqs) {
+            gp_vb_cq *cq = GP_CONTAINER_OF(entry, gp_vb_cq, link);
+
+            if (!cq->broken && d->api->req_notify_cq(cq->cq, 0))
                 return GP_AGAIN;
+        }
     }
     /* What completed before the queues were armed tells nobody. */
     if (gp_vb_poll(d) != 0 || has_work(d))
@@ -615,7 +621,7 @@ release(gp_endpoint *ep, const gp_msg *msg, const void *payload)
 
 const gp_transport_ops gp_verbs_ops = {
     .abi = GP_TRANSPORT_ABI,
-    .caps = GP_CAP_CHECKSUM | GP_CAP_DEVICE | GP_CAP_PEER_MEMORY,
+    .caps = GP_CAP_CHECKSUM | GP_CAP_DEVICE | GP_CAP_PEER_MEMORY | GP_CAP_PARTS,
     .name = "verbs",
     .text = "RDMA over InfiniBand, RoCE and iWARP, through libibverbs",
     .probe = probe,
@@ -641,4 +647,5 @@ const gp_transport_ops gp_verbs_ops = {
     .mem_reg_peer = gp_vb_mem_reg_peer,
     .peer_way = gp_vb_peer_way,
     .peer_describe = gp_vb_peer_describe,
+    .ep_opens_parts = gp_vb_opens_parts,
 };

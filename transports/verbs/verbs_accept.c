@@ -16,7 +16,7 @@
 
 #include "base/bytes.h"
 #include "transports/address.h"
-#include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_port.h"
 
 #define BACKLOG     1024
 #define PENDING_MAX 64u

@@ -369,6 +369,7 @@ cm_ack_event(struct rdma_cm_event *event)
  * are put in by fill(). */
 static gp_verbs_api api = {
     .source = IBVERBS,
+    .has_ops = true,
     .close_device = close_device,
     .query_device = query_device,
     .query_port = query_port,

@@ -20,6 +20,7 @@
 #ifndef GP_VERBS_API_H
 #define GP_VERBS_API_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -35,6 +36,7 @@ typedef struct gp_verbs_api gp_verbs_api;
 
 struct gp_verbs_api {
     const char *source; /* "libibverbs.so.1", or what stands for it */
+    bool has_ops;       /* contexts have their devices' functions in `ops` */
 
     /* Devices. */
     struct ibv_device **(*get_device_list)(int *count);
@@ -123,6 +125,24 @@ struct gp_verbs_api {
     /* Whether a module is loaded that lets reg_mr take addresses of GPUs. */
     bool (*peer_memory)(void);
 };
+
+/* post_send() for who cannot wait: the device's function itself, where it is
+ * known. The cause of a -1 may be what errno said before. */
+static inline int
+gp_verbs_post_now(const gp_verbs_api *api, struct ibv_qp *qp,
+                  struct ibv_send_wr *wr, struct ibv_send_wr **bad)
+{
+    int rc;
+
+    if (!api->has_ops)
+        return api->post_send(qp, wr, bad);
+    rc = qp->context->ops.post_send(qp, wr, bad);
+    if (rc >= 0)
+        return rc;
+    if (rc != -1)
+        return -rc;
+    return errno ? errno : EPERM;
+}
 
 #endif
 

@@ -3,19 +3,18 @@
  * verbs_brief.h - brief frames: one short message, as few bytes as it has to
  * say, and a check over all of them.
  *
- *   0  u32  number of the frame
- *   4  u32  bits 0 to 11: words that follow; 24 to 31: flags, as in VALUE
- *   8  u16  receives posted so far, modulo 65536
- *  10  u16  0x8000, and bytes from 24 on
- *  12  u8 type, u8 dtype, u16 flags of the message
- *  16  u64  check over all other bytes
- *  24  words of the header that are not zero, then the payload; zeros up to a
+ *   0  u64  bits 0 to 10: number of the frame, modulo 2048; 11 to 26: receives
+ *           posted so far, modulo 65536; 27 to 38: words that follow; 39 to 47:
+ *           bytes from 16 on; 48 to 55: type of the message; 56 to 63: flags,
+ *           as in VALUE
+ *   8  u64  check over the whole number and all other bytes; bit 31 is set
+ *  16  words of the header that are not zero, then the payload; zeros up to a
  *      multiple of 8
  *
  * The check is what makes a brief frame different: memory in which it is whole
  * holds the message, whatever order its bytes came in, so a receive buffer can
  * be looked at before the device says that it is done. Nothing is believed but
- * a copy. The check is 64 bits of mixing and not a CRC because it has to tell
+ * a copy. The check is 63 bits of mixing and not a CRC because it has to tell
  * any mixture of a frame and what lay there before from the frame, for as many
  * looks as there are; damage on the wire is the device's to find.
  *
@@ -34,20 +33,24 @@
 #include "base/base.h"
 
 #define GP_VB_BRIEF_PAYLOAD 256u
-#define GP_VB_BRIEF_MAX     376u /* with all words, and their 24 bytes */
+#define GP_VB_BRIEF_MAX     368u /* with all words, and 16 bytes */
 
 /* A device writes there while it is looked at, which no lock tells of. */
 #define GP_VB_UNWATCHED __attribute__((no_sanitize("thread")))
 
-/* The head: three words of 8 bytes. */
-#define GP_VB_BRIEF_HEAD  3u
-#define GP_VB_BRIEF_CHECK 2u
+/* The head: two words of 8 bytes. */
+#define GP_VB_BRIEF_HEAD  2u
+#define GP_VB_BRIEF_CHECK 1u
 
-/* Set in the length, bits 16 to 31 of the second word: other frames have zero
- * there. */
-#define GP_VB_BRIEF_MARK 0x8000u
+#define GP_VB_BRIEF_NUMBER     0x7FFu /* so much of the number */
+#define GP_VB_BRIEF_GRANTED_AT 11
+#define GP_VB_BRIEF_WORDS_AT   27
+#define GP_VB_BRIEF_LENGTH_AT  39
+#define GP_VB_BRIEF_TYPE_AT    48
+#define GP_VB_BRIEF_TURN_AT    56
+/* Set in the check: other frames have zero there, in their length. */
+#define GP_VB_BRIEF_MARK 0x80000000u
 
-#define GP_VB_BRIEF_WORDS 12u
 /* Of these the first ones are looked at one by one, the others only when one
  * of them is there. */
 #define GP_VB_BRIEF_USUAL 5u
@@ -59,6 +62,18 @@ static inline uint64_t
 gp_vb_brief_two(uint32_t low, uint32_t high)
 {
     return low | (uint64_t)high << 32;
+}
+
+static inline uint32_t
+gp_vb_brief_low(uint64_t value)
+{
+    return (uint32_t)value;
+}
+
+static inline uint32_t
+gp_vb_brief_high(uint64_t value)
+{
+    return (uint32_t)(value >> 32);
 }
 
 static inline void
@@ -78,6 +93,8 @@ gp_vb_brief_put_words(const gp_msg *msg, gp_vb_word *to, uint64_t *out)
 {
     uint64_t members = gp_vb_brief_two(msg->worker, msg->incarnation);
     uint64_t answer = gp_vb_brief_two(msg->slot, (uint32_t)msg->status);
+    uint64_t late =
+        gp_vb_brief_two(msg->payload_crc, gp_vb_brief_high(msg->step));
     uint64_t mask = 0;
 
     gp_vb_brief_put(&to, &mask, 0, msg->region | msg->step << 32);
@@ -85,16 +102,17 @@ gp_vb_brief_put_words(const gp_msg *msg, gp_vb_word *to, uint64_t *out)
     gp_vb_brief_put(&to, &mask, 2, gp_vb_brief_two(msg->epoch, msg->chunk));
     gp_vb_brief_put(&to, &mask, 3, msg->cookie);
     gp_vb_brief_put(&to, &mask, 4,
-                    msg->pipeline | (msg->step & ~(uint64_t)UINT32_MAX));
+                    msg->pipeline | (uint64_t)msg->dtype << 32 |
+                        (uint64_t)msg->flags << 40);
     if (msg->credits | msg->elements | msg->job | msg->aux | members | answer |
-        msg->payload_crc) {
+        late) {
         gp_vb_brief_put(&to, &mask, 5, msg->credits);
         gp_vb_brief_put(&to, &mask, 6, msg->elements);
         gp_vb_brief_put(&to, &mask, 7, msg->job);
         gp_vb_brief_put(&to, &mask, 8, msg->aux);
         gp_vb_brief_put(&to, &mask, 9, members);
         gp_vb_brief_put(&to, &mask, 10, answer);
-        gp_vb_brief_put(&to, &mask, 11, msg->payload_crc);
+        gp_vb_brief_put(&to, &mask, 11, late);
     }
     *out = mask;
     return to;
@@ -110,23 +128,11 @@ gp_vb_brief_get(const volatile gp_vb_word **from, uint64_t mask, uint32_t i)
     return le64toh(value) & -some;
 }
 
-static inline uint32_t
-gp_vb_brief_low(uint64_t value)
-{
-    return (uint32_t)value;
-}
-
-static inline uint32_t
-gp_vb_brief_high(uint64_t value)
-{
-    return (uint32_t)(value >> 32);
-}
-
 GP_VB_UNWATCHED static inline const volatile gp_vb_word *
 gp_vb_brief_get_rare(const volatile gp_vb_word *from, uint64_t mask,
                      gp_msg *msg)
 {
-    uint64_t members, answer;
+    uint64_t members, answer, late;
 
     msg->credits = gp_vb_brief_get(&from, mask, 5);
     msg->elements = gp_vb_brief_get(&from, mask, 6);
@@ -138,7 +144,9 @@ gp_vb_brief_get_rare(const volatile gp_vb_word *from, uint64_t mask,
     answer = gp_vb_brief_get(&from, mask, 10);
     msg->slot = (uint16_t)answer;
     msg->status = (int32_t)gp_vb_brief_high(answer);
-    msg->payload_crc = gp_vb_brief_low(gp_vb_brief_get(&from, mask, 11));
+    late = gp_vb_brief_get(&from, mask, 11);
+    msg->payload_crc = gp_vb_brief_low(late);
+    msg->step |= late & ~(uint64_t)UINT32_MAX;
     return from;
 }
 
@@ -147,10 +155,10 @@ GP_VB_UNWATCHED static inline const volatile gp_vb_word *
 gp_vb_brief_get_words(const volatile gp_vb_word *from, uint64_t mask,
                       gp_msg *msg)
 {
-    uint64_t value = gp_vb_brief_get(&from, mask, 0), step;
+    uint64_t value = gp_vb_brief_get(&from, mask, 0);
 
     msg->region = gp_vb_brief_low(value);
-    step = value >> 32;
+    msg->step = value >> 32;
     msg->offset = gp_vb_brief_get(&from, mask, 1);
     value = gp_vb_brief_get(&from, mask, 2);
     msg->epoch = gp_vb_brief_low(value);
@@ -158,7 +166,8 @@ gp_vb_brief_get_words(const volatile gp_vb_word *from, uint64_t mask,
     msg->cookie = gp_vb_brief_get(&from, mask, 3);
     value = gp_vb_brief_get(&from, mask, 4);
     msg->pipeline = gp_vb_brief_low(value);
-    msg->step = step | (value & ~(uint64_t)UINT32_MAX);
+    msg->dtype = (uint8_t)(value >> 32);
+    msg->flags = (uint16_t)(value >> 40);
     if (mask >> GP_VB_BRIEF_USUAL)
         return gp_vb_brief_get_rare(from, mask, msg);
     msg->credits = msg->elements = msg->job = msg->aux = 0;
@@ -174,6 +183,21 @@ gp_vb_brief_mix(uint64_t sum, uint64_t value)
 {
     sum = (sum ^ value) * 0x9e3779b97f4a7c15u;
     return sum >> 32 | sum << 32;
+}
+
+/* The check: the last product, of which the mark takes a bit that no change of
+ * one bit alone decides. */
+static inline uint64_t
+gp_vb_brief_seal(uint64_t sum)
+{
+    return (sum >> 32 | sum << 32) | GP_VB_BRIEF_MARK;
+}
+
+/* What the check begins with. */
+static inline uint64_t
+gp_vb_brief_seed(uint32_t number, uint64_t first)
+{
+    return gp_vb_brief_mix(gp_vb_brief_mix(0, number), first);
 }
 
 /* Copies `bytes` of a payload, zeros up to the end of a word. */
@@ -212,80 +236,77 @@ gp_vb_brief_encode(uint32_t number, uint32_t granted, uint8_t turn,
                    const gp_msg *msg, const void *payload, uint8_t *out)
 {
     gp_vb_word *head = (gp_vb_word *)(void *)out, *at = head + GP_VB_BRIEF_HEAD;
-    size_t length = (size_t)msg->payload;
-    uint64_t mask, first, second, sum;
+    uint64_t length = msg->payload, mask, first, sum;
     gp_vb_word *end = gp_vb_brief_put_words(msg, at, &mask);
 
-    length += (size_t)(end - at) * 8;
-    first = number | mask << 32 | (uint64_t)turn << 56;
-    second = gp_vb_brief_two(
-        (granted & 0xFFFF) | (uint32_t)(GP_VB_BRIEF_MARK | length) << 16,
-        msg->type | (uint32_t)msg->dtype << 8 | (uint32_t)msg->flags << 16);
+    length += (uint64_t)(end - at) * 8;
+    first = (number & GP_VB_BRIEF_NUMBER) |
+            (uint64_t)(uint16_t)granted << GP_VB_BRIEF_GRANTED_AT |
+            mask << GP_VB_BRIEF_WORDS_AT | length << GP_VB_BRIEF_LENGTH_AT |
+            (uint64_t)msg->type << GP_VB_BRIEF_TYPE_AT |
+            (uint64_t)turn << GP_VB_BRIEF_TURN_AT;
     head[0] = htole64(first);
-    head[1] = htole64(second);
-    sum = gp_vb_brief_mix(gp_vb_brief_mix(0, first), second);
+    sum = gp_vb_brief_seed(number, first);
     for (; at < end; at++)
         sum = gp_vb_brief_mix(sum, le64toh(*at));
     sum = gp_vb_brief_put_payload(end, payload, (size_t)msg->payload, sum);
-    head[GP_VB_BRIEF_CHECK] = htole64(sum);
-    return 8 * GP_VB_BRIEF_HEAD + ((length + 7) & ~(size_t)7);
+    head[GP_VB_BRIEF_CHECK] = htole64(gp_vb_brief_seal(sum));
+    return 8 * GP_VB_BRIEF_HEAD + (((size_t)length + 7) & ~(size_t)7);
 }
 
-/* Whether a frame of that number has begun to arrive. */
+/* Whether a frame of that number has begun to arrive, it seems. */
 GP_VB_UNWATCHED static inline bool
 gp_vb_brief_here(const uint8_t *from, uint32_t number)
 {
-    return *(const volatile gp_vb_half *)(const void *)from == htole32(number);
+    uint32_t low = *(const volatile gp_vb_half *)(const void *)from;
+
+    return !((le32toh(low) ^ number) & GP_VB_BRIEF_NUMBER);
 }
 
-/* Copies a brief frame of at most `room` bytes from where it may be arriving;
- * its bytes, or 0: it is not whole, or not a brief one. Both aligned to 8. */
+/* Words behind the head. */
+static inline size_t
+gp_vb_brief_count(uint64_t first)
+{
+    return ((first >> GP_VB_BRIEF_LENGTH_AT & 0x1FF) + 7) / 8;
+}
+
+/* Copies a brief frame of that number, of at most `room` bytes, from where it
+ * may be arriving; its bytes, or 0: it is not whole, or not a brief one, or of
+ * another number. Both aligned to 8. */
 GP_VB_UNWATCHED static inline size_t
-gp_vb_brief_take(const uint8_t *from, size_t room, uint8_t *to)
+gp_vb_brief_take(const uint8_t *from, size_t room, uint32_t number, uint8_t *to)
 {
     const volatile gp_vb_word *in =
         (const volatile gp_vb_word *)(const void *)from;
     gp_vb_word *out = (gp_vb_word *)(void *)to;
-    gp_vb_word first = in[0], second = in[1], check = in[GP_VB_BRIEF_CHECK],
-               value, next;
-    uint64_t sum =
-        gp_vb_brief_mix(gp_vb_brief_mix(0, le64toh(first)), le64toh(second));
-    size_t length = le64toh(second) >> 16 & 0xFFFF, n, i;
+    gp_vb_word first = in[0], check = in[GP_VB_BRIEF_CHECK], value;
+    uint64_t sum = gp_vb_brief_seed(number, le64toh(first));
+    size_t n = GP_VB_BRIEF_HEAD + gp_vb_brief_count(le64toh(first));
 
-    n = GP_VB_BRIEF_HEAD + ((length & ~(size_t)GP_VB_BRIEF_MARK) + 7) / 8;
-    if (!(length & GP_VB_BRIEF_MARK) || 8 * n > room)
+    if (8 * n > room)
         return 0;
     out[0] = first;
-    out[1] = second;
     out[GP_VB_BRIEF_CHECK] = check;
-    for (i = GP_VB_BRIEF_HEAD; i + 1 < n; i += 2) {
-        out[i] = value = in[i];
-        out[i + 1] = next = in[i + 1];
-        sum = gp_vb_brief_mix(gp_vb_brief_mix(sum, le64toh(value)),
-                              le64toh(next));
-    }
-    if (i < n) {
+    for (size_t i = GP_VB_BRIEF_HEAD; i < n; i++) {
         out[i] = value = in[i];
         sum = gp_vb_brief_mix(sum, le64toh(value));
     }
-    return sum == le64toh(check) ? 8 * n : 0;
+    return gp_vb_brief_seal(sum) == le64toh(check) ? 8 * n : 0;
 }
 
-/* Whether all of a brief frame is there, as take() would find; its first two
- * words. */
+/* Whether all of a brief frame is there, as take() would find; its first word.
+ */
 GP_VB_UNWATCHED static inline bool
-gp_vb_brief_whole(const uint8_t *from, size_t room, uint64_t *first,
-                  uint64_t *second)
+gp_vb_brief_whole(const uint8_t *from, size_t room, uint32_t number,
+                  uint64_t *first)
 {
     const volatile gp_vb_word *in =
         (const volatile gp_vb_word *)(const void *)from;
     const gp_vb_word *at = (const gp_vb_word *)(const void *)from +
                            GP_VB_BRIEF_HEAD,
                      *end;
-    uint64_t one = le64toh(in[0]), two = le64toh(in[1]);
-    uint64_t sum = gp_vb_brief_mix(gp_vb_brief_mix(0, one), two);
-    /* Without the mark it is more than there is room for. */
-    size_t n = (((two >> 16 & 0xFFFF) ^ GP_VB_BRIEF_MARK) + 7) / 8;
+    uint64_t one = le64toh(in[0]), sum = gp_vb_brief_seed(number, one);
+    size_t n = gp_vb_brief_count(one);
 
     if (n > room / 8 - GP_VB_BRIEF_HEAD)
         return false;
@@ -296,8 +317,7 @@ gp_vb_brief_whole(const uint8_t *from, size_t room, uint64_t *first,
     if (n & 1)
         sum = gp_vb_brief_mix(sum, le64toh(*at));
     *first = one;
-    *second = two;
-    return sum == le64toh(in[GP_VB_BRIEF_CHECK]);
+    return gp_vb_brief_seal(sum) == le64toh(in[GP_VB_BRIEF_CHECK]);
 }
 
 static inline bool
@@ -306,43 +326,40 @@ gp_vb_brief_is(const uint8_t *bytes, size_t length)
     return length >= 8 * GP_VB_BRIEF_HEAD && (bytes[11] & 0x80);
 }
 
-/* Of one that was taken. */
-static inline uint32_t
-gp_vb_brief_number(const uint8_t *bytes)
-{
-    return le32toh(*(const gp_vb_half *)(const void *)bytes);
-}
-
 static inline uint16_t
-gp_vb_brief_granted(const uint8_t *bytes)
+gp_vb_brief_granted(uint64_t first)
 {
-    return (uint16_t)le32toh(*(const gp_vb_half *)(const void *)(bytes + 8));
+    return (uint16_t)(first >> GP_VB_BRIEF_GRANTED_AT);
 }
 
 static inline uint8_t
-gp_vb_brief_turn(const uint8_t *bytes)
+gp_vb_brief_turn(uint64_t first)
 {
-    return bytes[7];
+    return (uint8_t)(first >> GP_VB_BRIEF_TURN_AT);
 }
 
-/* Reads the message of a frame whose first two words are known, up to its
- * payload, which it returns; NULL: it makes no sense. `words` follow the check,
- * and there is room for GP_VB_BRIEF_MAX, whatever the frame's length. */
-GP_VB_UNWATCHED static inline const volatile gp_vb_word *
-gp_vb_brief_read(uint64_t first, uint64_t second,
-                 const volatile gp_vb_word *words, gp_msg *msg)
+/* Of one that was taken. */
+static inline uint64_t
+gp_vb_brief_first(const uint8_t *bytes)
 {
-    uint64_t mask = first >> 32 & 0xFFFFFF;
-    size_t length = second >> 16 & 0xFFFF & ~GP_VB_BRIEF_MARK, used;
+    return le64toh(*(const gp_vb_word *)(const void *)bytes);
+}
+
+/* Reads the message of a frame whose first word is known, up to its payload,
+ * which it returns; NULL: it makes no sense. `words` follow the check, and
+ * there is room for GP_VB_BRIEF_MAX, whatever the frame's length. */
+GP_VB_UNWATCHED static inline const volatile gp_vb_word *
+gp_vb_brief_read(uint64_t first, const volatile gp_vb_word *words, gp_msg *msg)
+{
+    uint64_t mask = first >> GP_VB_BRIEF_WORDS_AT & 0xFFF;
+    size_t length = first >> GP_VB_BRIEF_LENGTH_AT & 0x1FF, used;
     const volatile gp_vb_word *end;
 
-    msg->type = (uint8_t)(second >> 32);
-    msg->dtype = (uint8_t)(second >> 40);
-    msg->flags = (uint16_t)(second >> 48);
+    msg->type = (uint8_t)(first >> GP_VB_BRIEF_TYPE_AT);
     end = gp_vb_brief_get_words(words, mask, msg);
     used = (size_t)((uintptr_t)end - (uintptr_t)words);
     msg->payload = length - used;
-    return !(mask >> GP_VB_BRIEF_WORDS) && used <= length ? end : NULL;
+    return used <= length ? end : NULL;
 }
 
 /* The same of one that was taken. */
@@ -350,8 +367,8 @@ static inline bool
 gp_vb_brief_decode(const uint8_t *bytes, gp_msg *msg, const uint8_t **payload)
 {
     const gp_vb_word *in = (const gp_vb_word *)(const void *)bytes;
-    const volatile gp_vb_word *end = gp_vb_brief_read(
-        le64toh(in[0]), le64toh(in[1]), in + GP_VB_BRIEF_HEAD, msg);
+    const volatile gp_vb_word *end =
+        gp_vb_brief_read(le64toh(in[0]), in + GP_VB_BRIEF_HEAD, msg);
 
     *payload = (const uint8_t *)(uintptr_t)end;
     return end;

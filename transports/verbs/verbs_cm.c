@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_port.h"
 
 /* Events before others' turn. */
 #define EVENTS        256
@@ -44,20 +44,6 @@ choose_control_lane(gp_endpoint *ep)
             ep->control_lane = i;
             return;
         }
-}
-
-void
-gp_vb_lane_drop_id(gp_vb_lane *lane)
-{
-    int error;
-
-    if (!lane->id)
-        return;
-    error = lane->ep->domain->api->rdma_destroy_id(lane->id);
-    if (error)
-        GP_WARN("verbs %s: rdma_destroy_id: %s", lane->ep->peer,
-                strerror(error));
-    lane->id = NULL;
 }
 
 void
@@ -351,6 +337,22 @@ lane_event(gp_vb_lane *lane, const gp_vb_cm_event *event)
     }
 }
 
+/* The device stays in the system until its last id is gone. */
+static void
+listener_event(gp_domain *d, const gp_vb_cm_event *event)
+{
+    if (event->type != RDMA_CM_EVENT_DEVICE_REMOVAL) {
+        GP_WARN("verbs: the listener got %s: %s",
+                d->api->rdma_event_str(event->type),
+                strerror(abs(event->status)));
+        return;
+    }
+    GP_WARN("verbs: the device that peers connect to was removed: nobody else "
+            "can connect");
+    (void)d->api->rdma_destroy_id(d->listener);
+    d->listener = NULL;
+}
+
 static void
 handle(gp_domain *d, const gp_vb_cm_event *event)
 {
@@ -359,11 +361,11 @@ handle(gp_domain *d, const gp_vb_cm_event *event)
     if (event->type == RDMA_CM_EVENT_CONNECT_REQUEST)
         gp_vb_accept_request(d, event);
     else if (event->id == d->listener)
-        GP_WARN("verbs: the listener got %s: %s",
-                d->api->rdma_event_str(event->type),
-                strerror(abs(event->status)));
+        listener_event(d, event);
     else if (lane && lane->id == event->id)
         lane_event(lane, event);
+    else if (event->type == RDMA_CM_EVENT_DEVICE_REMOVAL)
+        gp_vb_parked_removal(d, event->id);
 }
 
 static void
@@ -483,6 +485,7 @@ gp_vb_cm_timers(gp_domain *d, uint64_t now)
             gp_vb_connect_timer(ep, now);
         lane_timers(ep, now);
     }
+    gp_vb_parked_timer(d, now);
     GP_LIST_EACH (item, &d->lingering)
         gp_vb_ep_linger(GP_CONTAINER_OF(item, gp_endpoint, link), now);
 }

@@ -18,7 +18,7 @@
 
 #include "base/bytes.h"
 #include "transports/address.h"
-#include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_port.h"
 
 #define SECOND          UINT64_C(1000000000)
 #define BACKOFF_FIRST   (SECOND / 100)
@@ -296,6 +296,11 @@ request(gp_vb_lane *lane)
 
     if (status != GP_OK) {
         cannot_prepare(lane, status);
+        return;
+    }
+    if (gp_vb_port_down(d, lane->id)) {
+        gp_vb_connect_failed(lane, "port %u of %s is down", lane->id->port_num,
+                             lane->device->name);
         return;
     }
     gp_vb_lane_describe(lane, &hello);

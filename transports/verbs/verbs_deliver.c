@@ -499,7 +499,7 @@ static bool
 deliver_brief(gp_vb_received *f, gp_vb_out *out)
 {
     gp_vb_piece r = {.kind = GP_VB_RECORD_VALUE,
-                     .flags = gp_vb_brief_turn(f->records)};
+                     .flags = gp_vb_brief_turn(gp_vb_brief_first(f->records))};
 
     if (out->count == out->max || others_first(f, &r))
         return false;

@@ -29,7 +29,8 @@
 
 typedef struct notice {
     enum ibv_event_type type;
-    uint32_t number; /* of the queue pair, or of the port */
+    uint32_t number;            /* of the queue pair, or of the port */
+    const struct ibv_cq *queue; /* of CQ_ERR; perhaps another domain's */
 } notice;
 
 struct gp_vb_member {
@@ -39,6 +40,8 @@ struct gp_vb_member {
     notice notices[NOTICES];
     uint32_t count;
     bool overflow;
+    bool fatal;  /* the device is lost, which is never forgotten */
+    bool queues; /* nor that one of its queues is, that had no place */
 };
 
 static pthread_mutex_t members_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -253,7 +256,7 @@ gp_vb_cq_join(gp_vb_device *device, uint32_t entries, gp_vb_cq **out)
     GP_LIST_EACH (item, &device->cqs) {
         gp_vb_cq *cq = GP_CONTAINER_OF(item, gp_vb_cq, link);
 
-        if (!found && cq->capacity - cq->reserved >= entries)
+        if (!found && !cq->broken && cq->capacity - cq->reserved >= entries)
             found = cq;
     }
     if (!found) {
@@ -270,6 +273,8 @@ void
 gp_vb_cq_leave(gp_vb_cq *cq, uint32_t entries)
 {
     cq->reserved -= entries;
+    if (cq->broken && !cq->reserved)
+        destroy_cq(cq);
 }
 
 void
@@ -415,6 +420,9 @@ notice_of(const struct ibv_async_event *event)
     case IBV_EVENT_PORT_ACTIVE:
         n.number = (uint32_t)event->element.port_num;
         break;
+    case IBV_EVENT_CQ_ERR:
+        n.queue = event->element.cq;
+        break;
     default:
         break;
     }
@@ -426,10 +434,14 @@ leave_notice(gp_vb_member *m, const notice *n)
 {
     uint64_t one = 1;
 
-    if (m->count < NOTICES)
+    if (n->type == IBV_EVENT_DEVICE_FATAL) {
+        m->fatal = true;
+    } else if (m->count < NOTICES) {
         m->notices[m->count++] = *n;
-    else
+    } else {
         m->overflow = true;
+        m->queues |= n->type == IBV_EVENT_CQ_ERR;
+    }
     (void)!write(m->wake_fd, &one, sizeof(one));
 }
 
@@ -471,24 +483,54 @@ find_lane(const gp_vb_device *device, uint32_t number)
 }
 
 static void
-fail_all(gp_vb_device *device, const char *why)
+fail_lanes(gp_vb_device *device, bool all, const char *why)
 {
     gp_domain *d = device->domain;
 
     for (uint32_t i = 0; i < d->lane_slots; i++) {
         gp_vb_lane *lane = d->lanes[i];
 
-        if (lane && lane->qp && lane->device == device)
+        if (lane && lane->qp && lane->device == device &&
+            (all || lane->cq->broken))
             gp_vb_lane_failed(lane, GP_ERR_SYSTEM, "%s: %s%s", device->name,
                               why, device->gone ? "; see dmesg" : "");
     }
 }
 
+/* From here on nobody asks it anything. Its descriptors may be readable for
+ * ever, which would let the domain never sleep. */
 void
 gp_vb_device_gone(gp_vb_device *device, const char *why)
 {
+    gp_domain *d = device->domain;
+
     device->gone = true;
-    fail_all(device, why);
+    gp_vb_unwatch(d, device->verbs->async_fd);
+    gp_vb_unwatch(d, device->channel->fd);
+    fail_lanes(device, true, why);
+}
+
+/* A completion queue in error says nothing any more: what comes back does so on
+ * another one. */
+void
+gp_vb_queues_broken(gp_domain *d, const char *why)
+{
+    GP_LIST_EACH (item, &d->devices)
+        fail_lanes(GP_CONTAINER_OF(item, gp_vb_device, link), false, why);
+}
+
+/* NULL: which one is not known. */
+static void
+break_queues(gp_vb_device *device, const struct ibv_cq *which)
+{
+    const gp_verbs_api *api = device->domain->api;
+
+    GP_LIST_EACH (item, &device->cqs) {
+        gp_vb_cq *cq = GP_CONTAINER_OF(item, gp_vb_cq, link);
+
+        cq->broken |= !which || cq->cq == which;
+    }
+    gp_vb_queues_broken(device->domain, api->event_type_str(IBV_EVENT_CQ_ERR));
 }
 
 static void
@@ -514,11 +556,8 @@ act_on(gp_vb_device *device, const notice *n)
         if (lane && lane->state == GP_VB_LANE_CONNECTING && lane->ep->accepted)
             (void)api->rdma_notify(lane->id, IBV_EVENT_COMM_EST);
         break;
-    case IBV_EVENT_DEVICE_FATAL:
-        gp_vb_device_gone(device, "the device failed or was removed");
-        break;
     case IBV_EVENT_CQ_ERR:
-        fail_all(device, api->event_type_str(n->type));
+        break_queues(device, n->queue);
         break;
     case IBV_EVENT_PORT_ERR:
     case IBV_EVENT_PORT_ACTIVE:
@@ -554,19 +593,26 @@ ask_queue_pairs(gp_vb_device *device)
 static void
 device_notices(gp_vb_device *device)
 {
+    gp_vb_member *m = device->member;
     notice taken[NOTICES];
+    bool overflow, fatal, queues;
     uint32_t count;
-    bool overflow;
 
     pthread_mutex_lock(&members_lock);
-    count = device->member->count;
-    overflow = device->member->overflow;
-    memcpy(taken, device->member->notices, count * sizeof(taken[0]));
-    device->member->count = 0;
-    device->member->overflow = false;
+    count = m->count;
+    overflow = m->overflow;
+    fatal = m->fatal && !device->gone;
+    queues = m->queues;
+    memcpy(taken, m->notices, count * sizeof(taken[0]));
+    m->count = 0;
+    m->overflow = m->queues = false;
     pthread_mutex_unlock(&members_lock);
+    if (fatal)
+        gp_vb_device_gone(device, "the device failed or was removed");
     for (uint32_t i = 0; i < count; i++)
         act_on(device, &taken[i]);
+    if (queues)
+        break_queues(device, NULL);
     if (overflow)
         ask_queue_pairs(device);
 }

@@ -94,30 +94,31 @@ store(uint8_t *to, const volatile gp_vb_word *from, size_t bytes)
             *to++ = (uint8_t)value;
 }
 
-/* The frame that has begun to arrive there: false where it is not whole, or
- * more than data for a region that is there. */
-GP_VB_UNWATCHED static WHOLLY_INLINE bool
+/* The frame that has begun to arrive there: OTHER where it is more than data
+ * for a region that is there. */
+GP_VB_UNWATCHED static WHOLLY_INLINE gp_vb_seen
 take_plain(gp_vb_lane *lane, const uint8_t *from, gp_event *event)
 {
     const volatile gp_vb_word *words =
         (const volatile gp_vb_word *)(const void *)from + GP_VB_BRIEF_HEAD;
     const gp_endpoint *ep = lane->ep;
     gp_msg *msg = &event->msg;
-    uint64_t first, second;
+    uint64_t first;
     uint8_t *to;
 
-    if (!gp_vb_brief_whole(from, GP_VB_BRIEF_MAX, &first, &second) ||
-        (uint16_t)second != (uint16_t)lane->granted)
-        return false;
-    words = gp_vb_brief_read(first, second, words, msg);
+    if (!gp_vb_brief_whole(from, GP_VB_BRIEF_MAX, lane->expected, &first))
+        return GP_VB_NOTHING;
+    if (gp_vb_brief_granted(first) != (uint16_t)lane->granted)
+        return GP_VB_OTHER;
+    words = gp_vb_brief_read(first, words, msg);
     if (!words || !msg->region)
-        return false;
+        return GP_VB_OTHER;
     to = gp_regions_at(&ep->regions, msg->region, msg->offset, msg->payload);
     if (!to)
-        return false;
+        return GP_VB_OTHER;
     store(to, words, (size_t)msg->payload);
     event->payload = to;
-    return true;
+    return GP_VB_EVENT;
 }
 
 /* Such a frame is done with, but for its completion. */
@@ -153,15 +154,15 @@ look(gp_vb_lane *lane, uint32_t looks, gp_event *events, int max)
         left--;
         if (!gp_vb_brief_here(lane->look_at, number))
             continue;
-        if (plain && take_plain(lane, lane->look_at, events)) {
+        seen = plain ? take_plain(lane, lane->look_at, events) : GP_VB_OTHER;
+        if (seen == GP_VB_EVENT) {
             describe(events, lane->ep);
             note_taken(lane, f);
-            seen = GP_VB_EVENT;
-        } else {
+        } else if (seen) {
             seen = gp_vb_take_early(f, now ? events : NULL);
-            if (!seen && !--partly)
-                seen = GP_VB_OTHER;
         }
+        if (!seen && !--partly)
+            seen = GP_VB_OTHER;
     }
     lane->ep->domain->looks += looks - (seen ? left : 0);
     return seen;

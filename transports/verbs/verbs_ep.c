@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_port.h"
 
 #define LINGER_SECONDS 2.0
 #define LINGER_MAX     1024u

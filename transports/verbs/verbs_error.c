@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_port.h"
 
 /* A cause that is outside of gradpush is a lost peer; one that can only be a
  * mistake in it, or in the device, is not called so. */
@@ -65,19 +65,6 @@ find(enum ibv_wc_status status)
     return i;
 }
 
-/* What a device says of a request when its own port is down differs from one
- * to the next, so the port itself is asked. */
-static bool
-port_is_down(const gp_vb_lane *lane)
-{
-    const gp_verbs_api *api = lane->ep->domain->api;
-    struct ibv_port_attr port = {0};
-
-    return lane->id && lane->id->verbs &&
-           !api->query_port(lane->id->verbs, lane->id->port_num, &port) &&
-           port.state < IBV_PORT_ACTIVE;
-}
-
 static const char *
 kind_of(uint64_t wr_id)
 {
@@ -113,7 +100,9 @@ gp_vb_explain(const gp_vb_lane *lane, const struct ibv_wc *wc, char *text,
         hint = causes[i].hint;
         status = causes[i].status;
     }
-    if (port_is_down(lane)) {
+    /* What a device says of a request when its own port is down differs from
+     * one to the next, so the port itself is asked. */
+    if (gp_vb_port_down(lane->ep->domain, lane->id)) {
         snprintf(down, sizeof(down), "port %u is down", lane->id->port_num);
         cause = down;
         hint = "check the cable, the switch, and ip link";

@@ -17,7 +17,7 @@
 #define GP_VB_HELLO_IMM    0x02u /* asks for, or answers, notify = imm */
 #define GP_VB_HELLO_RESUME 0x04u /* the group is known: a lost lane is back */
 #define GP_VB_HELLO_ANSWER 0x08u /* from the accepting side: no echo passes */
-#define GP_VB_HELLO_BRIEF  0x10u /* takes brief frames */
+#define GP_VB_HELLO_BRIEF  0x20u /* takes brief frames */
 
 /* Private data of connect and accept, 56 bytes; docs/transports.md has the
  * layout. `proof` is the first 8 bytes of HMAC-SHA256 over the rest with the

@@ -38,6 +38,7 @@
  *   verbs_mem.c     registered memory, exposed regions, windows
  *   verbs_remote.c  regions of the peer, the bounce buffer
  *   verbs_peer.c    memory of accelerators: see verbs_peer.h
+ *   verbs_port.c    ports that are down, and ids that wait for them; also .h
  *   verbs_error.c   what a failed completion means, in words
  *   verbs_limit.c   how much memory may be locked for devices
  */
@@ -110,6 +111,7 @@ typedef struct gp_vb_cq {
     struct ibv_cq *cq;
     uint32_t capacity, reserved;
     uint32_t unacked; /* events */
+    bool broken;      /* in error: goes with the last lane that used it */
 } gp_vb_cq;
 
 /* What one domain holds of one device. */
@@ -444,6 +446,7 @@ struct gp_domain {
     gp_list opened, closed, ready;
     gp_list held;   /* verbs_recv.c: what events point to until progress() */
     gp_list broken; /* lanes; see there */
+    gp_list parked; /* verbs_port.c: ids that wait for their port */
     gp_list mems;
     gp_list pairs; /* verbs_peer.c: accelerators and devices */
     int gdr[2];    /* by gp_direct: no -1, try 0, yes 1 */
@@ -512,6 +515,8 @@ void gp_vb_device_async(gp_vb_device *device);
 void gp_vb_device_notices(gp_domain *d);
 /* It failed or was removed: its lanes end, and none is made on it again. */
 void gp_vb_device_gone(gp_vb_device *device, const char *why);
+/* Lanes of queues that are `broken` are lost. */
+void gp_vb_queues_broken(gp_domain *d, const char *why);
 /* Fetches completion events, so that the channel can be slept on. */
 void gp_vb_device_drain(gp_vb_device *device);
 
@@ -549,8 +554,6 @@ void gp_vb_cm_reached(gp_endpoint *ep, uint32_t lane, uint32_t epoch,
 void gp_vb_cm_established(gp_vb_lane *lane);
 /* verbs_deliver.c: the peer's SYNC came, the lane is UP now. */
 void gp_vb_cm_synced(gp_vb_lane *lane);
-/* Destroys the id of a lane that is fenced, or never had a queue pair. */
-void gp_vb_lane_drop_id(gp_vb_lane *lane);
 /* For its two halves below: frames may flow on the lane from now on. */
 void gp_vb_cm_up(gp_vb_lane *lane);
 /* The queue pair goes, and the lane is LOST. */
@@ -739,6 +742,8 @@ void gp_vb_mem_dereg(gp_mem *mem);
 /* Local key for sending from `mem` in a protection domain; registers when it
  * is the first time there. */
 gp_status gp_vb_mem_key(gp_vb_mem *mem, const gp_vb_pd *pd, uint32_t *lkey);
+/* With windows. */
+bool gp_vb_opens_parts(const gp_endpoint *ep);
 gp_status gp_vb_expose(gp_endpoint *ep, gp_mem *mem, size_t offset,
                        size_t bytes, uint32_t flags, uint32_t *token);
 void gp_vb_unexpose(gp_endpoint *ep, uint32_t token);

@@ -463,7 +463,7 @@ drain(gp_vb_lane *lane)
         if (n < 0)
             break;
         quiet = n ? 0 : quiet + 1;
-        if (n == 0 && lane->device->gone)
+        if (n == 0 && (lane->device->gone || lane->cq->broken))
             break; /* nothing ends on it any more */
         if (n == 0) {
             if (gp_expired(deadline)) {

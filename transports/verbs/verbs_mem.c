@@ -505,6 +505,16 @@ open_exposure(gp_endpoint *ep, uint32_t token, gp_vb_mem *mem, size_t offset,
     return status;
 }
 
+bool
+gp_vb_opens_parts(const gp_endpoint *ep)
+{
+    bool opens = true;
+
+    for (uint32_t i = 0; i < GP_VB_PATH_MAX; i++)
+        opens &= !ep->pd[i] || ep->pd[i]->device->windows;
+    return opens;
+}
+
 gp_status
 gp_vb_expose(gp_endpoint *ep, gp_mem *mem, size_t offset, size_t bytes,
              uint32_t flags, uint32_t *token)

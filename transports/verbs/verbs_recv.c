@@ -210,7 +210,7 @@ take_brief(gp_vb_received *f)
     gp_vb_lane *lane = f->lane;
     uint8_t *copy = lane->briefs + (size_t)f->buffer * GP_VB_BRIEF_MAX;
     size_t n = gp_vb_brief_take(gp_vb_place_of(lane, f->buffer),
-                                GP_VB_BRIEF_MAX, copy);
+                                GP_VB_BRIEF_MAX, lane->expected, copy);
 
     f->records = copy;
     f->bytes = (uint32_t)n;
@@ -218,14 +218,15 @@ take_brief(gp_vb_received *f)
     return n;
 }
 
+/* Its check is of the number that was expected. */
 static bool
 admit_brief(gp_vb_received *f)
 {
     uint32_t granted = f->lane->granted;
+    uint16_t low = gp_vb_brief_granted(gp_vb_brief_first(f->records));
 
-    granted += (uint32_t)(int16_t)(gp_vb_brief_granted(f->records) -
-                                   (uint16_t)granted);
-    return admit(f, gp_vb_brief_number(f->records), granted);
+    granted += (uint32_t)(int16_t)(low - (uint16_t)granted);
+    return admit(f, f->lane->expected, granted);
 }
 
 static gp_status
@@ -388,8 +389,7 @@ gp_vb_poll_batch(gp_vb_cq *cq)
     int n = d->api->poll_cq(cq->cq, GP_VB_BATCH, wc);
 
     if (n < 0)
-        return gp_fail_errno(GP_ERR_SYSTEM, -n, "%s: polling for completions",
-                             cq->device->name);
+        return gp_fail_errno(GP_ERR_SYSTEM, -n, "polling for completions");
     for (int i = 0; i < n; i++)
         on_completion(d, &wc[i]);
     d->completions += (uint64_t)n;
@@ -398,25 +398,45 @@ gp_vb_poll_batch(gp_vb_cq *cq)
     return n;
 }
 
+/* All there is in one queue, within limits. */
+static int
+poll_queue(gp_vb_cq *cq)
+{
+    int total = 0, n = GP_VB_BATCH;
+
+    for (int i = 0; i < BATCHES && n == GP_VB_BATCH; i++) {
+        n = gp_vb_poll_batch(cq);
+        cq->broken |= n < 0;
+        total += GP_MAX(n, 0);
+    }
+    return total;
+}
+
 int
 gp_vb_poll(gp_domain *d)
 {
+    bool broke = false;
     int total = 0;
 
     GP_LIST_EACH (item, &d->devices) {
         gp_vb_device *device = GP_CONTAINER_OF(item, gp_vb_device, link);
 
+        if (device->gone)
+            continue;
         GP_LIST_EACH (entry, &device->cqs) {
             gp_vb_cq *cq = GP_CONTAINER_OF(entry, gp_vb_cq, link);
-            int n = GP_VB_BATCH;
 
-            for (int i = 0; i < BATCHES && n == GP_VB_BATCH; i++) {
-                n = gp_vb_poll_batch(cq);
-                if (n < 0)
-                    return n;
-                total += n;
-            }
+            if (cq->broken)
+                continue;
+            total += poll_queue(cq);
+            broke |= cq->broken;
         }
+    }
+    if (broke) {
+        char why[256];
+
+        snprintf(why, sizeof(why), "%s", gp_last_error());
+        gp_vb_queues_broken(d, why);
     }
     if (!gp_list_empty(&d->broken))
         act_on_broken(d);

@@ -102,7 +102,7 @@ post(gp_vb_lane *lane, gp_vb_entry *e, uint8_t turn)
     } else {
         lane->unsignaled++;
     }
-    return d->api->post_send(lane->qp, &r->wr, &r->bad);
+    return gp_verbs_post_now(d->api, lane->qp, &r->wr, &r->bad);
 }
 
 /* The frame is on its way, or at an error lost with the lane. */

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_verbs_ports.c - ports that go down and come up again. The fabric's
+ * connection manager goes deaf, as soft-RoCE's does, when something is said out
+ * of a port that is down: nobody would connect through it again.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/sim/world.h"
+#include "transports/verbs/verbs_int.h"
+
+static const gp_sim_options one = {.step = true, .goes_deaf = true};
+
+static bool
+a_is_lost(world *w)
+{
+    return w->r.a.ep->lane[0]->state == GP_VB_LANE_LOST;
+}
+
+static bool
+both_lost(world *w)
+{
+    return a_is_lost(w) && w->r.b.ep->lane[0]->state == GP_VB_LANE_LOST;
+}
+
+static bool
+nothing_waits(world *w)
+{
+    return gp_list_empty(&w->r.a.domain->parked) &&
+           gp_list_empty(&w->r.b.domain->parked);
+}
+
+static bool
+a_is_back(world *w)
+{
+    return w->r.a.domain->reconnects > 0 && lanes_up(w->r.a.ep) == 1;
+}
+
+/* Both have something under way when the port goes down. */
+static void
+lose_port(world *w)
+{
+    gp_sim_link(w->sim, 0, 1, false);
+    send_control(&w->r, &w->r.a, 1);
+    send_control(&w->r, &w->r.b, 1);
+    pump_until(w, both_lost);
+}
+
+static void
+the_only_port_comes_back(void **state)
+{
+    world w;
+
+    (void)state;
+    world_connected(&w, &one, NULL);
+    lose_port(&w);
+    assert_false(gp_list_empty(&w.r.a.domain->parked));
+    assert_false(gp_list_empty(&w.r.b.domain->parked));
+    gp_sim_link(w.sim, 0, 1, true);
+    await(&w.r, &w.r.a, GP_EVENT_MESSAGE, 1);
+    await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 1);
+    pump_until(&w, nothing_waits);
+    settle(&w.r);
+    assert_int_equal(side_count(&w.r.a, GP_EVENT_MESSAGE), 1);
+    assert_int_equal(side_count(&w.r.b, GP_EVENT_MESSAGE), 1);
+    world_close(&w);
+}
+
+/* A request fails a moment before the port is said to be down. */
+static void
+the_error_comes_first(void **state)
+{
+    gp_sim_break how = {.status = IBV_WC_LOC_QP_OP_ERR};
+    world w;
+
+    (void)state;
+    world_connected(&w, &one, NULL);
+    how.process = w.a;
+    gp_sim_break_qp(w.sim, &how);
+    send_control(&w.r, &w.r.a, 1);
+    pump_until(&w, a_is_lost);
+    assert_false(gp_list_empty(&w.r.a.domain->parked));
+    gp_sim_link(w.sim, 0, 1, false);
+    send_control(&w.r, &w.r.b, 1);
+    pump_until(&w, both_lost);
+    gp_sim_link(w.sim, 0, 1, true);
+    pump_until(&w, a_is_back);
+    await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 1);
+    await(&w.r, &w.r.a, GP_EVENT_MESSAGE, 1);
+    world_close(&w);
+}
+
+/* A port that stays down ends the endpoint; what waits for it goes with the
+ * domain. */
+static void
+the_only_port_stays_down(void **state)
+{
+    static const char *const settings[] = {"ib_reconnect", "0.2", NULL};
+    world w;
+
+    (void)state;
+    world_connected(&w, &one, settings);
+    lose_port(&w);
+    assert_int_equal(ended(&w, &w.r.a), GP_ERR_PEER_LOST);
+    assert_int_equal(ended(&w, &w.r.b), GP_ERR_PEER_LOST);
+    assert_false(nothing_waits(&w));
+    world_close(&w);
+}
+
+/* The kernel waits until every id of a device that is removed is destroyed. */
+static void
+the_device_goes_meanwhile(void **state)
+{
+    world w;
+
+    (void)state;
+    world_connected(&w, &one, NULL);
+    lose_port(&w);
+    assert_false(nothing_waits(&w));
+    gp_sim_device_removal(w.sim, 0);
+    pump_until(&w, nothing_waits);
+    world_close(&w);
+}
+
+/* Of two rails one dies and comes back: the other carries what is sent
+ * meanwhile, and then both carry something. */
+static void
+one_of_two_rails_comes_back(void **state)
+{
+    static const gp_sim_device two[2];
+    static const char *const rails[] = {"ib_rails", "2", NULL};
+    const gp_sim_options fabric = {
+        .step = true, .goes_deaf = true, .device = two, .devices = 2};
+    const size_t length = 1u << 20, piece = 1u << 16;
+    uint64_t before;
+    area from, to;
+    world w;
+
+    (void)state;
+    world_open(&w, &fabric, rails);
+    assert_int_equal(
+        w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)), GP_OK);
+    rig_connect(&w.r);
+    pump_until(&w, both_have_two);
+    side_forget(&w.r.a);
+    side_forget(&w.r.b);
+    area_make(&w, &from, &w.r.a, length);
+    area_expose(&w, &to, &w.r.b, length);
+    fill_pattern(from.bytes, length, 3);
+    gp_sim_link(w.sim, 0, 1, false);
+    for (size_t at = 0; at < length / 2; at += piece)
+        push(&w, &from, &to, at, piece, at + 1);
+    arrived(&w, &w.r.b, length / 2 / piece);
+    assert_true(a_is_lost(&w));
+    gp_sim_link(w.sim, 0, 1, true);
+    pump_until(&w, both_have_two);
+    before = w.r.a.ep->lane[0]->messages;
+    for (size_t at = length / 2; at < length; at += piece)
+        push(&w, &from, &to, at, piece, at + 1);
+    arrived(&w, &w.r.b, length / piece);
+    assert_pattern(to.bytes, length, 3);
+    assert_true(w.r.a.ep->lane[0]->messages > before);
+    world_close(&w);
+}
+
+/* Between its route and its request: nothing is said, and it is tried again. */
+static void
+an_attempt_meets_a_port_that_is_down(void **state)
+{
+    const gp_vb_cm_event routed = {.type = RDMA_CM_EVENT_ROUTE_RESOLVED};
+    gp_endpoint *ep = NULL;
+    world w;
+
+    (void)state;
+    world_open(&w, &one, NULL);
+    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
+                                     sizeof(w.r.bound)),
+                     GP_OK);
+    assert_int_equal(
+        w.r.ops->connect(w.r.a.domain, w.r.bound, test_deadline(), &ep), GP_OK);
+    (void)gp_sim_settle(w.sim);
+    assert_non_null(ep->lane[0]->id->verbs);
+    gp_sim_link(w.sim, 0, 1, false);
+    gp_vb_connect_event(ep->lane[0], &routed);
+    assert_true(gp_sim_calls(w.sim, "rdma_connect") == 0);
+    assert_string_equal(ep->lane[0]->cause, "port 1 of sim0 is down");
+    assert_true(nothing_waits(&w));
+    gp_sim_link(w.sim, 0, 1, true);
+    await(&w.r, &w.r.a, GP_EVENT_CONNECTED, 1);
+    await(&w.r, &w.r.b, GP_EVENT_ACCEPTED, 1);
+    world_close(&w);
+}
+
+int
+main(void)
+{
+    static const struct CMUnitTest cases[] = {
+        cmocka_unit_test(the_only_port_comes_back),
+        cmocka_unit_test(the_error_comes_first),
+        cmocka_unit_test(the_only_port_stays_down),
+        cmocka_unit_test(the_device_goes_meanwhile),
+        cmocka_unit_test(one_of_two_rails_comes_back),
+        cmocka_unit_test(an_attempt_meets_a_port_that_is_down),
+    };
+
+    return cmocka_run_group_tests(cases, NULL, NULL);
+}
