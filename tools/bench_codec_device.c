@@ -16,6 +16,7 @@
 #define FRESH_BYTES ((uint64_t)512 << 20)
 /* What the engine makes of a tensor; large tensors in few parts. */
 #define CHUNK_BYTES ((uint64_t)4 << 20)
+#define WIDE_BYTES  ((uint64_t)64 << 20)
 
 _Static_assert(GP_DEVICE_COPY == (int)GP_JOB_COPY &&
                    GP_DEVICE_ENCODE == (int)GP_JOB_ENCODE &&
@@ -48,15 +49,16 @@ note_figures(const gp_device_bench *b, const gp_device_figures *f,
     result->payload_bits = 8 * (double)f->payload / n;
     result->bits =
         result->payload_bits + 8.0 * GP_MSG_BYTES * (double)result->chunks / n;
-    result->residual = b->feedback ? 0 : (double)NAN;
+    result->residual = f->remembers ? 0 : (double)NAN;
     result->nmse = result->cosine = result->density = (double)NAN;
     result->nmse_least = result->nmse_most = result->mean_nmse = (double)NAN;
     result->average_nmse = result->average_cosine = (double)NAN;
     result->bound = gp_pipeline_error_bound(b->pipeline, (size_t)result->chunk);
     result->trials = 1;
+    result->memory_bytes = f->memory_bytes;
     result->errors = f->wrong;
     if (f->wrong)
-        result->wrong = "bytes are not those of the host";
+        result->wrong = "messages are not those of the host";
     note_times(f, b->iterations, result);
 }
 
@@ -80,6 +82,8 @@ device_bench(const gp_codec_bench *bench, const gp_codec_source *source,
 {
     uint64_t bytes = bench->chunk_bytes ? bench->chunk_bytes : CHUNK_BYTES;
 
+    if (!bench->chunk_bytes && gp_pipeline_properties(pipeline) & GP_CODEC_WIDE)
+        bytes = WIDE_BYTES;
     if (!bench->chunk_bytes &&
         gp_pipeline_needs(pipeline) & GP_PIPELINE_SELECTS)
         bytes = source->count * sizeof(float);

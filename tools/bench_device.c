@@ -7,40 +7,17 @@
  * when it is read. Ahead of each call a long fill keeps the device busy, until
  * the host has queued all of it: what is timed is the device's work alone.
  */
-#include "bench_device.h"
-
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/base.h"
-#include "device/coder.h"
-#include "device/timer_cuda.h"
+#include "bench_device_rig.h"
 
 #define FILL_BYTES ((size_t)128 << 20)
-
-typedef struct rig {
-    const gp_device_bench *bench;
-    gp_device *device;
-    gp_coder *coder;
-    gp_cuda_timer *timer;
-    void *stream;
-    uint32_t copies;
-    size_t slot, chunks;
-    size_t fill;
-    float *source, *target, *residual; /* of all copies */
-    uint8_t *messages, *scratch;
-    uint64_t *encoded; /* pinned, for all workers' chunks */
-    uint32_t *status;
-    gp_coder_part *parts;
-    gp_coder_sum *sums;
-    gp_codec_input *inputs;
-    gp_codec_context *contexts;
-} rig;
 
 /* ---- memory ---- */
 
 static gp_status
-on_device(rig *r, size_t bytes, void *out)
+on_device(gp_device_rig *r, size_t bytes, void *out)
 {
     void *block = NULL;
     gp_status status = r->device->ops->alloc(r->device, bytes + 64, &block);
@@ -50,7 +27,7 @@ on_device(rig *r, size_t bytes, void *out)
 }
 
 static gp_status
-allocate(rig *r)
+allocate(gp_device_rig *r)
 {
     const gp_device_bench *b = r->bench;
     size_t elements = r->copies * b->count * sizeof(float);
@@ -60,8 +37,12 @@ allocate(rig *r)
 
     if (status == GP_OK)
         status = on_device(r, elements, &r->target);
-    if (status == GP_OK && b->feedback)
-        status = on_device(r, elements, &r->residual);
+    for (int f = 0; f < GP_DEVICE_FIELDS && status == GP_OK; f++)
+        if (r->numbers[f])
+            status = on_device(r, r->copies * r->numbers[f] * sizeof(float),
+                               &r->field[f]);
+    if (status == GP_OK && r->whole_bytes)
+        status = on_device(r, r->whole_bytes, &r->whole);
     if (status == GP_OK)
         status = on_device(r, n * r->slot, &r->messages);
     if (status == GP_OK)
@@ -70,43 +51,72 @@ allocate(rig *r)
         status = r->device->ops->alloc_pinned(r->device, 16 * n, &pinned);
     r->encoded = pinned;
     r->status = pinned ? (uint32_t *)(r->encoded + n) : NULL;
+    r->proposals = pinned ? (float *)(r->status + n) : NULL;
+    r->shared = calloc(r->chunks, sizeof(*r->shared));
     r->parts = calloc(r->chunks, sizeof(*r->parts));
     r->sums = calloc(r->chunks, sizeof(*r->sums));
     r->inputs = calloc(n, sizeof(*r->inputs));
     r->contexts = calloc(n, sizeof(*r->contexts));
-    if (status == GP_OK && !(r->parts && r->sums && r->inputs && r->contexts))
+    if (status == GP_OK &&
+        !(r->shared && r->parts && r->sums && r->inputs && r->contexts))
         status = gp_fail(GP_ERR_NO_MEMORY, "no memory for %zu chunks", n);
     return status;
 }
 
 static void
-close_rig(rig *r)
+close_rig(gp_device_rig *r)
 {
     gp_device *d = r->device;
 
+    gp_codec_memory_destroy(r->memory);
     gp_coder_close(r->coder);
     gp_cuda_timer_destroy(r->timer);
     d->ops->stream_destroy(d, r->stream);
     d->ops->free(d, r->source);
     d->ops->free(d, r->target);
-    d->ops->free(d, r->residual);
+    for (int f = 0; f < GP_DEVICE_FIELDS; f++)
+        d->ops->free(d, r->field[f]);
+    d->ops->free(d, r->whole);
     d->ops->free(d, r->messages);
     d->ops->free(d, r->scratch);
     d->ops->free_pinned(d, r->encoded);
+    free(r->shared);
     free(r->parts);
     free(r->sums);
     free(r->inputs);
     free(r->contexts);
 }
 
+/* What an encoder remembers of one copy, as on the host. */
 static gp_status
-open_rig(const gp_device_bench *b, rig *r)
+count_fields(gp_device_rig *r)
+{
+    static const char *const names[GP_DEVICE_FIELDS] = {"residual", "velocity",
+                                                        "history", "state"};
+    const gp_device_bench *b = r->bench;
+    gp_status status = gp_codec_memory_create(b->pipeline, 0, (size_t)b->count,
+                                              b->feedback, &r->memory);
+    const char *name;
+    size_t n, i = 0;
+    float *values;
+
+    while (status == GP_OK && r->memory &&
+           (n = gp_codec_memory_field(r->memory, i++, &name, &values)) > 0)
+        for (int f = 0; f < GP_DEVICE_FIELDS; f++)
+            if (strcmp(name, names[f]) == 0)
+                r->numbers[f] = n;
+    r->proposes = gp_pipeline_needs(b->pipeline) & GP_PIPELINE_PROPOSES;
+    return status;
+}
+
+static gp_status
+open_rig(const gp_device_bench *b, gp_device_rig *r)
 {
     uint64_t bytes = b->count * sizeof(float);
     gp_coder_room room;
     gp_status status;
 
-    *r = (rig){.bench = b, .device = b->device};
+    *r = (gp_device_rig){.bench = b, .device = b->device};
     r->chunks = (size_t)((b->count + b->chunk - 1) / b->chunk);
     r->copies = (uint32_t)GP_MIN(b->fresh_bytes / bytes + 2, 64u);
     r->fill = (size_t)GP_MIN(b->fresh_bytes, (uint64_t)FILL_BYTES);
@@ -117,14 +127,13 @@ open_rig(const gp_device_bench *b, rig *r)
     room = (gp_coder_room){.parts = r->chunks,
                            .messages = r->chunks * b->workers,
                            .elements = (size_t)b->count};
-    status = gp_coder_open(b->device, b->pipeline, &r->coder);
-    if (status == GP_OK && gp_coder_whole_bytes(r->coder, b->count))
-        status = gp_fail(GP_ERR_UNSUPPORTED,
-                         "codec %s looks at tensors as a whole, which is not "
-                         "measured on devices: use --device cpu",
-                         gp_pipeline_name(b->pipeline));
+    status = count_fields(r);
     if (status == GP_OK)
+        status = gp_coder_open(b->device, b->pipeline, &r->coder);
+    if (status == GP_OK) {
+        r->whole_bytes = gp_coder_whole_bytes(r->coder, (size_t)b->count);
         status = gp_coder_reserve(r->coder, &room);
+    }
     if (status == GP_OK)
         status = gp_cuda_timer_create(b->device, &r->timer);
     if (status == GP_OK)
@@ -132,66 +141,63 @@ open_rig(const gp_device_bench *b, rig *r)
     return status == GP_OK ? allocate(r) : status;
 }
 
-/* Every copy has the numbers; residuals are 0. */
+/* As at first. */
 static gp_status
-fill_rig(rig *r)
+forget(gp_device_rig *r, uint32_t copy)
+{
+    gp_status status = GP_OK;
+
+    for (int f = 0; f < GP_DEVICE_FIELDS && status == GP_OK; f++)
+        status = r->device->ops->fill(
+            r->device, gp_device_field(r, (gp_device_kept)f, copy, 0), 0,
+            r->numbers[f] * sizeof(float));
+    return status;
+}
+
+/* Every copy has the numbers. */
+static gp_status
+fill_rig(gp_device_rig *r)
 {
     const gp_device_ops *ops = r->device->ops;
     size_t bytes = (size_t)r->bench->count * sizeof(float);
     gp_status status = GP_OK;
 
     memset(r->encoded, 0, 16 * r->chunks * r->bench->workers);
-    for (uint32_t k = 0; k < r->copies && status == GP_OK; k++)
+    for (uint32_t k = 0; k < r->copies && status == GP_OK; k++) {
         status = ops->copy_in(r->device, r->source + k * r->bench->count,
                               r->bench->values, bytes);
+        if (status == GP_OK)
+            status = forget(r, k);
+    }
     if (status == GP_OK)
         status = ops->fill(r->device, r->target, 0, r->copies * bytes);
-    if (status == GP_OK && r->residual)
-        status = ops->fill(r->device, r->residual, 0, r->copies * bytes);
     return status;
 }
 
 /* ---- jobs ---- */
 
-static gp_codec_context
-context_of(const rig *r, uint32_t worker, size_t chunk)
-{
-    return (gp_codec_context){.seed = r->bench->seed,
-                              .offset = chunk * r->bench->chunk,
-                              .rank = worker,
-                              .size = r->bench->workers};
-}
-
-static size_t
-count_of(const rig *r, size_t chunk)
-{
-    uint64_t at = chunk * r->bench->chunk;
-
-    return (size_t)GP_MIN(r->bench->chunk, r->bench->count - at);
-}
-
-static uint8_t *
-message_at(const rig *r, uint32_t worker, size_t chunk)
-{
-    return r->messages + (worker * r->chunks + chunk) * r->slot;
-}
-
 /* A worker's messages, and a copy of the elements. */
 static void
-list_parts(rig *r, uint32_t worker, uint32_t copy)
+list_parts(gp_device_rig *r, uint32_t worker, uint32_t copy)
 {
     size_t first = worker * r->chunks;
 
     for (size_t c = 0; c < r->chunks; c++) {
-        size_t at = (size_t)(copy * r->bench->count + c * r->bench->chunk);
+        size_t in = (size_t)(c * r->bench->chunk);
+        size_t at = (size_t)(copy * r->bench->count) + in;
 
         r->parts[c] = (gp_coder_part){
-            .context = context_of(r, worker, c),
-            .count = count_of(r, c),
+            .context = gp_device_context(r, worker, c),
+            .count = gp_device_count(r, c),
             .source = r->source + at,
-            .residual = r->residual ? r->residual + at : NULL,
+            .residual = gp_device_field(r, GP_DEVICE_RESIDUAL, copy, in),
+            .velocity = gp_device_field(r, GP_DEVICE_VELOCITY, copy, in),
+            .history = gp_device_field(r, GP_DEVICE_HISTORY, copy, in),
+            .whole = r->whole,
+            .proposal = &r->proposals[first + c],
+            .proposed = r->proposes,
             .target = r->target + at,
-            .bytes = message_at(r, worker, c),
+            .bytes = gp_device_message(r, worker, c),
             .length = (size_t)r->encoded[first + c],
             .encoded = &r->encoded[first + c],
             .status = &r->status[first + c],
@@ -200,7 +206,7 @@ list_parts(rig *r, uint32_t worker, uint32_t copy)
 }
 
 static void
-list_sums(rig *r, uint32_t copy)
+list_sums(gp_device_rig *r, uint32_t copy)
 {
     uint32_t workers = r->bench->workers;
 
@@ -208,20 +214,53 @@ list_sums(rig *r, uint32_t copy)
         for (uint32_t w = 0; w < workers; w++) {
             size_t at = c * workers + w;
 
-            r->contexts[at] = context_of(r, w, c);
+            r->contexts[at] = gp_device_context(r, w, c);
             r->inputs[at] =
-                (gp_codec_input){&r->contexts[at], message_at(r, w, c),
+                (gp_codec_input){&r->contexts[at], gp_device_message(r, w, c),
                                  (size_t)r->encoded[w * r->chunks + c]};
         }
         r->sums[c] = (gp_coder_sum){&r->inputs[c * workers], workers,
                                     r->target + copy * r->bench->count +
                                         c * r->bench->chunk,
-                                    count_of(r, c), &r->status[c]};
+                                    gp_device_count(r, c), &r->status[c]};
     }
 }
 
+/* Passes over the tensor that come before its chunks. */
 static gp_status
-queue_job(rig *r, gp_device_job job, uint32_t worker, uint32_t copy)
+queue_whole(gp_device_rig *r, uint32_t worker, uint32_t copy)
+{
+    const gp_coder_whole whole = {
+        .context = gp_device_context(r, worker, 0),
+        .count = (size_t)r->bench->count,
+        .source = r->source + copy * r->bench->count,
+        .residual = gp_device_field(r, GP_DEVICE_RESIDUAL, copy, 0),
+        .state = gp_device_field(r, GP_DEVICE_STATE, copy, 0),
+        .velocity = gp_device_field(r, GP_DEVICE_VELOCITY, copy, 0),
+        .history = gp_device_field(r, GP_DEVICE_HISTORY, copy, 0),
+        .whole = r->whole,
+    };
+    gp_status status = GP_OK;
+
+    if (r->whole)
+        status = gp_coder_prepare(r->coder, &whole, 1, r->stream);
+    if (status == GP_OK && r->proposes)
+        status = gp_coder_propose(r->coder, r->parts, r->chunks, r->stream);
+    return status;
+}
+
+static gp_status
+queue_encode(gp_device_rig *r, uint32_t worker, uint32_t copy)
+{
+    gp_status status = queue_whole(r, worker, copy);
+
+    return status == GP_OK
+               ? gp_coder_encode(r->coder, r->parts, r->chunks, r->stream)
+               : status;
+}
+
+static gp_status
+queue_job(gp_device_rig *r, gp_device_job job, uint32_t worker, uint32_t copy)
 {
     size_t at = (size_t)(copy * r->bench->count);
 
@@ -232,7 +271,7 @@ queue_job(rig *r, gp_device_job job, uint32_t worker, uint32_t copy)
             r->device, r->target + at, r->source + at,
             (size_t)r->bench->count * sizeof(float), r->stream);
     case GP_DEVICE_ENCODE:
-        return gp_coder_encode(r->coder, r->parts, r->chunks, r->stream);
+        return queue_encode(r, worker, copy);
     case GP_DEVICE_DECODE:
     case GP_DEVICE_DECODE_ADD:
         return gp_coder_decode(r->coder, r->parts, r->chunks,
@@ -244,7 +283,7 @@ queue_job(rig *r, gp_device_job job, uint32_t worker, uint32_t copy)
 }
 
 static gp_status
-run_job(rig *r, gp_device_job job, uint32_t worker, uint32_t copy,
+run_job(gp_device_rig *r, gp_device_job job, uint32_t worker, uint32_t copy,
         double *microseconds)
 {
     const gp_device_ops *ops = r->device->ops;
@@ -263,107 +302,45 @@ run_job(rig *r, gp_device_job job, uint32_t worker, uint32_t copy,
                            : status;
 }
 
-/* Messages of all workers, so that there is something to decode. */
+/* All workers have the same numbers, so that they agree on what one says. */
 static gp_status
-encode_all(rig *r)
+agree(gp_device_rig *r)
+{
+    gp_status status;
+
+    if (!r->proposes)
+        return GP_OK;
+    list_parts(r, 0, 0);
+    status = queue_whole(r, 0, 0);
+    if (status == GP_OK)
+        status = r->device->ops->synchronize(r->device);
+    if (status == GP_OK)
+        memcpy(r->shared, r->proposals, r->chunks * sizeof(*r->shared));
+    return status;
+}
+
+/* Messages of all workers, so that there is something to decode. Worker 0's is
+ * the last, and of a first step: copies may be fewer than workers. */
+static gp_status
+encode_all(gp_device_rig *r)
 {
     double unused;
-    gp_status status = GP_OK;
+    gp_status status = agree(r);
 
-    for (uint32_t w = r->bench->workers; w > 0 && status == GP_OK; w--)
-        status =
-            run_job(r, GP_DEVICE_ENCODE, w - 1, (w - 1) % r->copies, &unused);
+    for (uint32_t w = r->bench->workers; w > 0 && status == GP_OK; w--) {
+        if (w == 1)
+            status = forget(r, 0);
+        if (status == GP_OK)
+            status = run_job(r, GP_DEVICE_ENCODE, w - 1, (w - 1) % r->copies,
+                             &unused);
+    }
     return status;
 }
 
 /* ---- what came of it ---- */
 
-/* One chunk as the host has it; worker 0's are the only ones looked at. */
 static gp_status
-compare_chunk(rig *r, size_t c, void *space, uint8_t *bytes, uint8_t *got,
-              uint64_t *wrong)
-{
-    const gp_device_bench *b = r->bench;
-    gp_codec_context context = context_of(r, 0, c);
-    size_t length = 0, n = count_of(r, c), have = (size_t)r->encoded[c];
-    gp_codec_memory *memory = NULL;
-    gp_status status = GP_OK;
-
-    if (b->feedback)
-        status =
-            gp_codec_memory_create(b->pipeline, context.offset, n, 1, &memory);
-    if (status == GP_OK)
-        status = gp_pipeline_encode(b->pipeline, &context, memory,
-                                    b->values + c * b->chunk, n, bytes, r->slot,
-                                    &length, space);
-    gp_codec_memory_destroy(memory);
-    if (status == GP_OK && have <= r->slot)
-        status =
-            r->device->ops->copy_out(r->device, got, message_at(r, 0, c), have);
-    if (status != GP_OK)
-        return status;
-    *wrong += have != length;
-    for (size_t i = 0; i < length && have == length; i++)
-        *wrong += got[i] != bytes[i];
-    return GP_OK;
-}
-
-static gp_status
-compare_all(rig *r, uint64_t *wrong)
-{
-    size_t most = (size_t)GP_MIN(r->bench->chunk, r->bench->count);
-    void *space =
-        gp_alloc_aligned(gp_pipeline_workspace(r->bench->pipeline, most) + 1);
-    uint8_t *bytes = malloc(r->slot + 1), *got = malloc(r->slot + 1);
-    gp_status status = GP_OK;
-
-    if (!space || !bytes || !got)
-        status = gp_fail(GP_ERR_NO_MEMORY, "no memory to verify");
-    for (size_t c = 0; c < r->chunks && status == GP_OK; c++)
-        status = compare_chunk(r, c, space, bytes, got, wrong);
-    free(space);
-    free(bytes);
-    free(got);
-    return status;
-}
-
-/* Numbers that are not those of the host's decoder, which is given the bytes of
- * the device. */
-static gp_status
-compare_decoded(rig *r, const float *decoded, uint64_t *wrong)
-{
-    const gp_device_bench *b = r->bench;
-    size_t most = (size_t)GP_MIN(b->chunk, b->count);
-    void *space =
-        gp_alloc_aligned(gp_pipeline_workspace(b->pipeline, most) + 1);
-    uint8_t *bytes = malloc(r->slot + 1);
-    uint32_t *want = malloc(most * sizeof(float) + 1), have;
-    gp_status status = GP_OK;
-
-    if (!space || !bytes || !want)
-        status = gp_fail(GP_ERR_NO_MEMORY, "no memory to verify");
-    for (size_t c = 0; c < r->chunks && status == GP_OK; c++) {
-        gp_codec_context context = context_of(r, 0, c);
-        size_t n = count_of(r, c), length = (size_t)r->encoded[c];
-
-        status = r->device->ops->copy_out(r->device, bytes, message_at(r, 0, c),
-                                          length);
-        if (status == GP_OK)
-            status = gp_pipeline_decode(b->pipeline, &context, bytes, length,
-                                        (float *)want, n, space);
-        for (size_t i = 0; i < n && status == GP_OK; i++) {
-            memcpy(&have, decoded + c * b->chunk + i, sizeof(have));
-            *wrong += have != want[i];
-        }
-    }
-    free(space);
-    free(bytes);
-    free(want);
-    return status;
-}
-
-static gp_status
-take_decoded(rig *r, gp_device_figures *out)
+take_decoded(gp_device_rig *r, gp_device_figures *out)
 {
     double unused;
     gp_status status = run_job(r, GP_DEVICE_DECODE, 0, 0, &unused);
@@ -380,12 +357,12 @@ take_decoded(rig *r, gp_device_figures *out)
     for (size_t c = 0; c < r->chunks; c++)
         out->wrong += r->status[c] != 0;
     if (status == GP_OK && r->bench->check)
-        status = compare_decoded(r, out->decoded, &out->wrong);
+        status = gp_device_compare_decoded(r, out->decoded, &out->wrong);
     return status;
 }
 
 static gp_status
-time_job(rig *r, gp_device_job job, gp_device_figures *out)
+time_job(gp_device_rig *r, gp_device_job job, gp_device_figures *out)
 {
     uint32_t n = r->bench->iterations, warmup = r->bench->warmup;
     double *samples = calloc(n, sizeof(double)), us;
@@ -406,7 +383,7 @@ time_job(rig *r, gp_device_job job, gp_device_figures *out)
 }
 
 static gp_status
-measure(rig *r, gp_device_figures *out)
+measure(gp_device_rig *r, gp_device_figures *out)
 {
     gp_status status = fill_rig(r);
 
@@ -414,8 +391,11 @@ measure(rig *r, gp_device_figures *out)
         status = encode_all(r);
     for (size_t c = 0; c < r->chunks && status == GP_OK; c++)
         out->payload += r->encoded[c];
+    for (int f = 0; f < GP_DEVICE_FIELDS; f++)
+        out->memory_bytes += r->numbers[f] * sizeof(float);
+    out->remembers = r->numbers[GP_DEVICE_RESIDUAL] != 0;
     if (status == GP_OK && r->bench->check)
-        status = compare_all(r, &out->wrong);
+        status = gp_device_compare(r, &out->wrong);
     if (status == GP_OK)
         status = take_decoded(r, out);
     for (int job = GP_DEVICE_JOBS - 1; job >= 0 && status == GP_OK; job--)
@@ -428,7 +408,7 @@ gp_bench_device(const gp_device_bench *bench, gp_device_figures *out)
 {
     gp_device_figures figures = {.payload = 0};
     gp_status status;
-    rig r;
+    gp_device_rig r;
 
     status = open_rig(bench, &r);
     if (status == GP_OK)

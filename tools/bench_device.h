@@ -36,6 +36,8 @@ typedef struct gp_device_bench {
 typedef struct gp_device_figures {
     double *samples[GP_DEVICE_JOBS]; /* microseconds; NULL: it cannot */
     uint64_t payload;                /* bytes of one worker's messages */
+    uint64_t memory_bytes;           /* that an encoder remembers */
+    bool remembers;                  /* residuals among them */
     uint64_t wrong; /* bytes that are not those of the host, or messages */
     float *decoded; /* `count` of them; NULL: it cannot */
 } gp_device_figures;

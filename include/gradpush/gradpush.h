@@ -33,6 +33,9 @@
  *     no signal handler. Every wait has a deadline.
  *   - A _create() has a _destroy() that accepts NULL and leaves no thread.
  *   - Pointers are borrowed for the call unless the contract says longer.
+ *   - NULL where a pointer is needed is GP_ERR_INVALID; what cannot fail
+ *     returns 0 or NULL for it. Only pipelines, which are called for each
+ *     chunk, do not look.
  */
 #ifndef GRADPUSH_GRADPUSH_H
 #define GRADPUSH_GRADPUSH_H

@@ -26,12 +26,15 @@ typedef struct gp_server gp_server;
  * there. Returns when they listen; does not wait for workers.
  *
  * @param config  NULL for environment and defaults; copied. Read here:
- *                `size` (workers), `shards` (of the whole job), `local_shards`
- *                (here), `listen`, `store`, `job`, `token`, `timeout`, ...
+ *                `size` (workers; who counts another number is refused;
+ *                left out, the first worker says it), `shards` (of the whole
+ *                job), `local_shards` (here), `listen`, `store`, `job`,
+ *                `token`, `timeout`, ...
  * @param out     destroy with gp_server_destroy().
  * @return GP_OK, GP_ERR_CONFIG, GP_ERR_ADDRESS (a port in use is named),
- *         GP_ERR_TIMEOUT (store), GP_ERR_AUTH, GP_ERR_SYSTEM,
- *         GP_ERR_NO_MEMORY.
+ *         GP_ERR_TIMEOUT (store), GP_ERR_AUTH, GP_ERR_REFUSED (the store is
+ *         another job's), GP_ERR_SYSTEM, GP_ERR_NO_MEMORY; with `shard_device`
+ *         GP_ERR_UNSUPPORTED and GP_ERR_NOT_FOUND too.
  */
 GP_API GP_MUST_CHECK gp_status gp_server_create(const gp_config *config,
                                                 gp_server **out);
@@ -49,6 +52,8 @@ GP_API const char *gp_server_address(const gp_server *server, uint32_t index);
  * @return GP_OK            all workers left in an orderly way
  *         GP_ERR_TIMEOUT   the job still runs; call again
  *         GP_ERR_PEER_LOST a worker died; the others were told
+ *         otherwise        what the job failed of, such as GP_ERR_MISMATCH or
+ *                          GP_ERR_PEER_LEFT
  */
 GP_API GP_MUST_CHECK gp_status gp_server_wait(gp_server *server,
                                               double seconds);

@@ -59,6 +59,9 @@ GP_API size_t gp_dtype_bytes(gp_dtype dtype);
  *         GP_ERR_AUTH         this worker's token is not the job's
  *         GP_ERR_VERSION      a shard speaks another protocol version
  *         GP_ERR_EXISTS       another live worker has this rank
+ *         GP_ERR_MISMATCH     a shard counts other workers or shards
+ *         GP_ERR_REFUSED      the store or a shard belongs to another job
+ *         GP_ERR_PEER_LOST, GP_ERR_PEER_LEFT  a member went away meanwhile
  *         GP_ERR_ADDRESS, GP_ERR_UNREACHABLE, GP_ERR_NO_MEMORY, GP_ERR_SYSTEM
  */
 GP_API GP_MUST_CHECK gp_status gp_worker_create(const gp_config *config,
@@ -231,7 +234,9 @@ GP_API GP_MUST_CHECK gp_status gp_worker_ready(gp_worker *worker);
  * @param grad     the tensor's count elements, borrowed until the request ends.
  * @param out      the same size, borrowed; may equal grad.
  * @param request  receives the request; end it with gp_wait() or gp_test().
- * @return GP_OK; GP_ERR_INVALID for NULL; else the error the job has died of.
+ * @return GP_OK; GP_ERR_INVALID for NULL; GP_ERR_STATE with mode local:H;
+ *         GP_ERR_NO_MEMORY; of the first operation those of gp_worker_ready();
+ *         else the error the job has died of.
  */
 GP_API GP_MUST_CHECK gp_status gp_push_pull(gp_tensor *tensor, const void *grad,
                                             void *out, gp_request **request);
@@ -333,7 +338,8 @@ GP_API GP_MUST_CHECK gp_status gp_local_step(gp_tensor *tensor, void *params,
                                              double weight,
                                              gp_request **request);
 
-/** Pushes only. The request ends when every shard has the gradient. */
+/** Pushes only. The request ends when every shard has the gradient.
+ *  @return as gp_push_pull() */
 GP_API GP_MUST_CHECK gp_status gp_push(gp_tensor *tensor, const void *grad,
                                        gp_request **request);
 
@@ -344,6 +350,9 @@ GP_API GP_MUST_CHECK gp_status gp_push(gp_tensor *tensor, const void *grad,
  * Updaters that keep parameters (optimizers) answer any number of pulls. The
  * result of sum and mean is given to each worker once per step: GP_ERR_STATE
  * after that.
+ *
+ * @param out  the tensor's elements, borrowed until the request ends.
+ * @return as gp_push_pull(); GP_ERR_STATE for a result that was given.
  */
 GP_API GP_MUST_CHECK gp_status gp_pull(gp_tensor *tensor, void *out,
                                        gp_request **request);
@@ -353,7 +362,11 @@ GP_API GP_MUST_CHECK gp_status gp_pull(gp_tensor *tensor, void *out,
  * parameters of an updater such as sgd). All workers call it, once per tensor,
  * before its first push.
  *
- * @param values  read on the root, written on the others; borrowed.
+ * @param values  read on the root, written on the others; borrowed until the
+ *                request ends.
+ * @param root    a worker's rank.
+ * @return as gp_push_pull(), whatever the mode; GP_ERR_INVALID for a root that
+ *         is no worker.
  */
 GP_API GP_MUST_CHECK gp_status gp_broadcast(gp_tensor *tensor, void *values,
                                             uint32_t root,
@@ -428,6 +441,20 @@ GP_API uint64_t gp_tensor_version(const gp_tensor *tensor);
  */
 GP_API GP_MUST_CHECK gp_status gp_worker_rest(gp_worker *worker);
 
+/**
+ * With modes ssp:K, async and sync:N-b: from here on, and until it is called
+ * with `on` 0, shards apply nobody's pushes, so that what this worker saves
+ * of a tensor, "parameters" of gp_tensor_save_state() among it, belongs
+ * together. Others wait meanwhile, as long as it takes: do nothing else. The
+ * worker's next push ends it, and so does its death. Of use where others do not
+ * stop by themselves; with sync and local:H they do, and it changes nothing.
+ *
+ * To be called when all requests have ended.
+ *
+ * @return as gp_worker_rest()
+ */
+GP_API GP_MUST_CHECK gp_status gp_worker_hold(gp_worker *worker, int on);
+
 /** Who takes part in a job. */
 typedef struct gp_members {
     uint64_t epoch;        /**< goes up with every change; 0: not elastic */
@@ -480,7 +507,8 @@ GP_API GP_MUST_CHECK gp_status gp_worker_members_within(gp_worker *worker,
                                                         double seconds,
                                                         gp_members *out);
 
-/** Waits until every worker has called it. At most `timeout`. */
+/** Waits until every worker has called it. At most `timeout`.
+ *  @return GP_OK; GP_ERR_TIMEOUT; else the error the job has died of. */
 GP_API GP_MUST_CHECK gp_status gp_barrier(gp_worker *worker);
 
 /**
@@ -574,6 +602,11 @@ GP_API GP_MUST_CHECK gp_status gp_tensor_state(gp_tensor *tensor, size_t index,
  * Saving what is the shards' asks them and blocks until they answer, at most
  * `timeout`; the last step must have been pulled. Loading does not block: they
  * get it from gp_worker_ready().
+ *
+ * With modes ssp:K, async and sync:N-b "parameters", as many elements as the
+ * tensor has, can always be saved (by worker 0, or by any where workers come
+ * and go), though they may be loaded only where gp_tensor_state() names them:
+ * see gp_worker_hold().
  *
  * @param values  as many elements as gp_tensor_state() says.
  * @return GP_OK

@@ -200,7 +200,7 @@ gp_config_get(const gp_config *config, const char *name)
 {
     int index = gp_config_index(name);
 
-    return index < 0 ? NULL : text_at(config, index);
+    return config && index >= 0 ? text_at(config, index) : NULL;
 }
 
 const char *
@@ -210,6 +210,8 @@ gp_config_origin(const gp_config *config, const char *name)
                                         "set"};
     int index = gp_config_index(name);
 
+    if (!config)
+        return NULL;
     if (index >= 0 && config->sources[index] == GP_SOURCE_ALIAS)
         return gp_config_alias(name);
     return index < 0 ? NULL : words[config->sources[index]];
@@ -237,7 +239,7 @@ gp_config_int(const gp_config *config, const char *name)
     int index = typed_index(name, GP_CONFIG_INT);
     int64_t value = 0;
 
-    if (index >= 0)
+    if (config && index >= 0)
         gp_value_int(&fields[index], text_at(config, index), &value);
     return value;
 }
@@ -248,7 +250,7 @@ gp_config_size(const gp_config *config, const char *name)
     int index = typed_index(name, GP_CONFIG_SIZE);
     uint64_t value = 0;
 
-    if (index >= 0)
+    if (config && index >= 0)
         gp_value_size(&fields[index], text_at(config, index), &value);
     return value;
 }
@@ -259,7 +261,7 @@ gp_config_seconds(const gp_config *config, const char *name)
     int index = typed_index(name, GP_CONFIG_SECONDS);
     double value = 0;
 
-    if (index >= 0)
+    if (config && index >= 0)
         gp_value_seconds(&fields[index], text_at(config, index), &value);
     return value;
 }
@@ -270,7 +272,7 @@ gp_config_bool(const gp_config *config, const char *name)
     int index = typed_index(name, GP_CONFIG_BOOL);
     int value = 0;
 
-    if (index >= 0)
+    if (config && index >= 0)
         gp_value_bool(text_at(config, index), &value);
     return value;
 }

@@ -29,6 +29,7 @@ struct gp_server {
     gp_reporter *reporter; /* or NULL */
     uint32_t count;
     int64_t before; /* shards that workers host, which are the first */
+    int64_t size;   /* of workers; -1: the first one says it */
     hosted *host;
     pthread_mutex_t lock; /* for what is below */
     pthread_cond_t changed;
@@ -149,7 +150,7 @@ start_shard(gp_server *server, uint32_t i, int64_t index)
                                 .token = server->token,
                                 .index = index,
                                 .shards = server->job.shards,
-                                .size = server->job.size,
+                                .size = server->size,
                                 .finished = on_finished,
                                 .user = server};
     double spin = gp_config_seconds(server->config, "spin");
@@ -183,14 +184,25 @@ start_shard(gp_server *server, uint32_t i, int64_t index)
     return status;
 }
 
-/* A server has no rank, and learns the number of workers from the first one;
- * detection insists on both or neither. */
+/* A server has no rank, and detection insists on both or neither. */
 static gp_status
-forget_size(gp_config *config)
+detect(gp_server *server)
 {
-    if (gp_config_int(config, "rank") >= 0)
-        return GP_OK;
-    return gp_config_set(config, "size", "-1");
+    gp_config *config = server->config;
+    gp_status status = GP_OK;
+
+    server->size = gp_config_int(config, "size");
+    if (server->size == 0)
+        return gp_fail(GP_ERR_CONFIG,
+                       "GRADPUSH_SIZE is 0: a job has at least one worker");
+    if (gp_config_int(config, "rank") < 0)
+        status = gp_config_set(config, "size", "-1");
+    if (status == GP_OK)
+        status = gp_job_detect(config, NULL, &server->job);
+    /* Others count the processes of a launch, which may be servers alone. */
+    if (server->size < 0 && strcmp(server->job.launcher, "dmlc") == 0)
+        server->size = server->job.size;
+    return status;
 }
 
 /* Without a launcher nobody but the workers knows how many shards there are. */
@@ -213,9 +225,7 @@ start(gp_server *server)
     if (status == GP_OK)
         status = count_hosted(server);
     if (status == GP_OK)
-        status = forget_size(server->config);
-    if (status == GP_OK)
-        status = gp_job_detect(server->config, NULL, &server->job);
+        status = detect(server);
     if (status == GP_OK)
         status = gp_config_set(server->config, "job", server->job.job);
     if (status == GP_OK)
@@ -302,13 +312,13 @@ gp_server_create(const gp_config *config, gp_server **out)
 uint32_t
 gp_server_shards(const gp_server *server)
 {
-    return server->count;
+    return server ? server->count : 0;
 }
 
 const char *
 gp_server_address(const gp_server *server, uint32_t index)
 {
-    return index < server->count ? server->host[index].address : NULL;
+    return server && index < server->count ? server->host[index].address : NULL;
 }
 
 /* DMLC's scheduler hosts the store and nothing else: it stays until all servers
@@ -352,6 +362,8 @@ gp_server_wait(gp_server *server, double seconds)
     gp_status status = GP_OK;
     int error = 0;
 
+    if (!server)
+        return gp_fail(GP_ERR_INVALID, "gp_server_wait: NULL");
     if (server->job.is_scheduler)
         return watch_servers(server, deadline);
     pthread_mutex_lock(&server->lock);

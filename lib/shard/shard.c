@@ -310,6 +310,7 @@ configure(gp_shard *s, const gp_config *config, const gp_shard_options *o)
     s->index = o->index;
     s->shards = o->shards;
     s->size = -1;
+    s->told = o->size;
     s->window = (uint32_t)gp_config_int(config, "slots");
     s->chunk_bytes = gp_config_size(config, "chunk_bytes");
     s->rows_budget.limit = gp_config_size(config, "rows_memory");
@@ -345,6 +346,8 @@ gp_shard_create(const gp_config *config, const gp_shard_options *options,
     status = gp_shard_device_open(s, config);
     if (status == GP_OK)
         status = open_links(s, config, options);
+    if (status == GP_OK)
+        status = gp_shard_direct_open(s, config);
     if (status != GP_OK) {
         gp_shard_destroy(s);
         return status;

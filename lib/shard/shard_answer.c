@@ -166,12 +166,18 @@ send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
     const void *payload = c->lent ? c->lent : c->value;
     size_t length = c->info->count * sizeof(float);
     gp_msg msg = describe_result(e);
+    const void *shown = NULL;
     gp_status status = GP_OK;
 
     if (c->rows)
         return gp_rows_send(s, peer, e);
     if (c->tensor->arrives)
         return send_shot(s, peer, e);
+    if (c->device)
+        status = gp_chunk_device_result(s, peer, c,
+                                        msg.region && !e->init_answer, &shown);
+    if (status != GP_OK)
+        return status;
     if (e->init_answer) {
         status = encode_initial(s, c, &payload, &length);
     } else if (!c->tensor->pull_dense) {
@@ -184,6 +190,7 @@ send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
     }
     if (status != GP_OK)
         return status;
+    payload = shown ? shown : payload;
     msg.payload = length;
     if (s->link[peer->link_number].checksum && !e->init_answer) {
         if (!c->crc_valid)
@@ -193,9 +200,12 @@ send_result(gp_shard *s, gp_peer *peer, gp_entry *e)
         msg.flags |= GP_MSG_PAYLOAD_CRC;
     }
     status = gp_peer_post(s, peer, &msg, payload, s->chunk_of[c->number]);
-    if (status == GP_OK)
-        gp_entry_posted(peer, e, msg.payload);
-    return status;
+    if (status != GP_OK)
+        return status;
+    gp_entry_posted(peer, e, msg.payload);
+    if (shown)
+        gp_shard_device_sent(s, msg.payload);
+    return GP_OK;
 }
 
 static gp_status
@@ -318,7 +328,7 @@ blame_left(gp_shard *s, const gp_chunk *c, uint32_t left, uint32_t waiting)
     gp_shard_fail(s, GP_ERR_PEER_LEFT,
                   "worker %u left the job after %llu steps of tensor '%.60s' "
                   "while worker %u waits for the next: give all workers the "
-                  "same number of batches",
+                  "same number of batches, or see what ended that one early",
                   left, (unsigned long long)c->entry[left].next_step,
                   c->tensor->spec->name, waiting);
 }

@@ -119,7 +119,10 @@ gp_mem *
 gp_arena_find(const gp_shard *s, const gp_peer *peer, const void *payload)
 {
     size_t offset = (uintptr_t)payload - (uintptr_t)s->arena;
+    gp_mem *shown = gp_shard_shown_find(s, peer, payload);
 
+    if (shown)
+        return shown;
     if (offset < s->arena_bytes)
         return s->arena_mem[peer->link_number];
     offset = (uintptr_t)payload - (uintptr_t)peer->slots;

@@ -11,6 +11,9 @@
  * what ssp compares. A process that comes to a job under way counts from the
  * beginning, and so that it holds nobody up, is compared as if it had made as
  * many as the slowest of those who are there.
+ *
+ * While somebody holds (GP_REST_HOLDS) nothing of this happens: pushes stay
+ * where they are, so that what is read of a chunk belongs together.
  */
 #include "shard/fold.h"
 #include "shard/shard_rows.h"
@@ -161,8 +164,8 @@ gp_shard_slowest(const gp_shard *s, uint32_t joiner)
 void
 gp_entry_restart(gp_chunk *c, gp_entry *e, bool late)
 {
-    e->ahead = 0;
-    e->next_step = c->tensor->spec->first_step;
+    e->next_step = e->first;
+    e->ahead = c->tensor->spec->first_step - e->first; /* or less than none */
     e->fresh = late;
 }
 
@@ -171,9 +174,12 @@ gp_shard_place(gp_shard *s, gp_peer *peer, uint64_t ahead)
 {
     peer->ahead = ahead;
     peer->placed = true;
-    for (uint32_t i = 0; i < s->chunks; i++)
+    for (uint32_t i = 0; i < s->chunks; i++) {
+        gp_entry *e = &s->chunk[i].entry[peer->rank];
+
         if (s->chunk[i].tensor->arrives)
-            s->chunk[i].entry[peer->rank].ahead = ahead;
+            e->ahead = ahead + s->chunk[i].tensor->spec->first_step - e->first;
+    }
 }
 
 /* Sends what is due, and notes whether somebody waits. */
@@ -278,7 +284,7 @@ gp_chunk_arrive(gp_shard *s, gp_chunk *c)
     bool backups = c->tensor->mode.kind == GP_MODE_SYNC, any = false;
     gp_entry *e;
 
-    while (s->fault == GP_OK && (e = first_of_step(s, c))) {
+    while (s->fault == GP_OK && s->holders == 0 && (e = first_of_step(s, c))) {
         if (!(backups ? join_step(s, c, e) : update_once(s, c, e)))
             return;
         if (c->arrived > 0 && c->arrived >= needed(s, c))
@@ -303,7 +309,7 @@ gp_shard_recount(gp_shard *s)
 
         if (!c->tensor->arrives)
             continue;
-        if (c->arrived > 0 && c->arrived >= needed(s, c))
+        if (s->holders == 0 && c->arrived > 0 && c->arrived >= needed(s, c))
             finish_step(c);
         gp_chunk_arrive(s, c);
         settle_all(s, c);
@@ -311,13 +317,38 @@ gp_shard_recount(gp_shard *s)
 }
 
 void
+gp_shard_let_go(gp_shard *s, gp_peer *peer)
+{
+    s->holders -= peer->holds;
+    peer->holds = false;
+}
+
+static void
+hold(gp_shard *s, gp_peer *peer)
+{
+    if (!gp_rank_is_awaited(s, peer->rank))
+        return;
+    s->holders += !peer->holds;
+    peer->holds = true;
+}
+
+void
 gp_shard_rest(gp_shard *s, gp_peer *peer, const gp_msg *m)
 {
-    if (m->aux == GP_REST_ALL) {
+    switch (m->aux) {
+    case GP_REST_ALL:
         peer->rests = true;
         peer->rest_after = m->step;
-    } else {
+        break;
+    case GP_REST_HOLDS:
+        hold(s, peer);
+        return;
+    case GP_REST_FREES:
+        gp_shard_let_go(s, peer);
+        break;
+    default:
         peer->waits = m->aux == GP_REST_WAITS && peer->pushed <= m->step;
+        break;
     }
     gp_shard_recount(s);
 }

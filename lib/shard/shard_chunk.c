@@ -270,6 +270,7 @@ take_pending(gp_shard *s, gp_peer *peer, gp_chunk *c, gp_entry *e)
     if (c->tensor->arrives) {
         peer->pushed++;
         peer->waits = false;
+        gp_shard_let_go(s, peer);
     }
     if (!c->tensor->arrives && !c->since_ns && e->msg.step == c->version)
         c->since_ns = gp_clock_ns();
@@ -410,11 +411,11 @@ take_pull(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
     e->init_answer = (m->flags & GP_MSG_INIT) != 0;
     e->root = e->init_answer ? m->pipeline : 0;
     gp_entry_ask(s, e, m->priority);
+    gp_chunk_check_root(s, c, peer->rank);
     if (c->tensor->arrives && !e->init_answer)
         gp_chunk_pull(s, c);
     else
         gp_entry_settle(s, c, peer->rank);
-    gp_chunk_check_root(s, c, peer->rank);
     if (e->answer != ANSWER_NONE && s->departed > 0)
         gp_shard_check_left(s);
 }

@@ -105,16 +105,27 @@ look_at_first(gp_shard *s, device_job **out)
 
 /* --- what follows --- */
 
+static size_t
+norm_blocks(const gp_chunk *c)
+{
+    return (c->info->count + GP_NORM_BLOCK - 1) / GP_NORM_BLOCK;
+}
+
 static void
 measured(gp_shard *s, device_item *it)
 {
     gp_chunk *c = it->chunk;
-    size_t blocks = (c->info->count + GP_NORM_BLOCK - 1) / GP_NORM_BLOCK;
+    gp_chunk_device *x = c->device;
+    size_t blocks = norm_blocks(c);
 
-    memset(&c->device->norm, 0, sizeof(c->device->norm));
-    gp_norm_add_sums(&c->device->norm, c->device->squares, blocks);
-    c->device->measured = true;
-    c->device->phase = DEVICE_FOLDS;
+    memset(x->norm, 0, sizeof(x->norm));
+    gp_norm_add_sums(&x->norm[0], x->squares, blocks);
+    if (gp_chunk_wants_direction(c)) {
+        gp_norm_add_sums(&x->norm[1], x->squares + blocks, blocks);
+        x->directed = true;
+    }
+    x->measured = true;
+    x->phase = DEVICE_FOLDS;
     gp_chunk_device_advance(s, c);
 }
 
@@ -228,8 +239,30 @@ measure(gp_shard *s, gp_chunk *c)
                              c->device->squares);
 }
 
+/* Makes the direction, and measures parameters and direction. Nothing is
+ * queued when there is no room: the averages may change but once. */
+static gp_status
+direct(gp_shard *s, gp_chunk *c)
+{
+    gp_shard_device *d = s->device;
+    gp_chunk_device *x = c->device;
+    size_t n = c->info->count;
+    gp_status status;
+
+    if (gp_device_room(d) <= d->group.count)
+        return GP_AGAIN;
+    (void)gp_device_item(d, ITEM_MEASURE, c);
+    x->phase = DEVICE_MEASURES;
+    status = gp_device_direct(d, c);
+    if (status == GP_OK)
+        status = gp_device_squares(d, x->value, n, x->squares);
+    if (status == GP_OK)
+        status = gp_device_squares(d, x->sum, n, x->squares + norm_blocks(c));
+    return status == GP_OK ? GP_PENDING : status;
+}
+
 /* From a whole sum to new parameters. GP_PENDING: not before the norm of all
- * that are clipped is there. */
+ * that are clipped is there, or those of the tensor. */
 static gp_status
 update(gp_shard *s, gp_chunk *c)
 {
@@ -248,7 +281,7 @@ update(gp_shard *s, gp_chunk *c)
         return status;
     }
     if (!gp_chunk_measure(s, c))
-        return GP_PENDING;
+        return gp_chunk_wants_direction(c) ? direct(s, c) : GP_PENDING;
     x->phase = DEVICE_UPDATED;
     return gp_device_update(s->device, c);
 }
@@ -356,5 +389,17 @@ gp_chunk_device_clip(gp_shard *s, gp_chunk *c, float factor)
 void
 gp_chunk_device_measured(const gp_chunk *c, void *norm)
 {
-    gp_norm_merge(norm, &c->device->norm);
+    gp_norm_merge(norm, &c->device->norm[0]);
+}
+
+bool
+gp_chunk_device_directed(const gp_chunk *c, void *parameters, void *direction)
+{
+    const gp_chunk_device *x = c->device;
+
+    if (!x->directed)
+        return false;
+    gp_norm_merge(parameters, &x->norm[0]);
+    gp_norm_merge(direction, &x->norm[1]);
+    return true;
 }

@@ -17,6 +17,7 @@
 #define GP_SHARD_DEVICE_H
 
 #include "device/arena.h"
+#include "device/aside.h"
 #include "device/coder.h"
 #include "shard/norm.h"
 #include "shard/shard_int.h"
@@ -99,6 +100,14 @@ typedef struct gp_shard_device {
      * on the device. */
     uint64_t pushes, pushes_host;
     uint32_t tensors, tensors_host;
+    /* What network devices read (shard_device_direct.c). */
+    gp_aside aside;
+    bool reached; /* one of them gets there */
+    gp_device_arena *shown;
+    uint8_t *results; /* of all chunks; NULL: pinned memory has them */
+    size_t results_bytes;
+    gp_mem *results_mem[SHARD_LINKS];
+    uint64_t direct_bytes; /* sent from there */
 } gp_shard_device;
 
 /* Who decodes one of a tensor's alternatives. */
@@ -129,13 +138,17 @@ struct gp_chunk_device {
     gp_list ready; /* in gp_shard_device.ready */
     gp_chunk *chunk;
     device_phase phase;
-    bool finished; /* the sum has been scaled */
-    bool measured;
-    bool grouped; /* waits to be encoded with others */
-    gp_norm norm;
+    bool finished;   /* the sum has been scaled */
+    bool measured;   /* its norm is known, which gradients are clipped by */
+    bool directed;   /* the sum is a direction, and both norms are known */
+    bool grouped;    /* waits to be encoded with others */
+    gp_norm norm[2]; /* of the sum; or of the parameters, and of the sum */
     float *sum, *value, *history, *residual;
     float *array[GP_UPDATER_ARRAYS];
-    double *squares; /* pinned, of a sum that is clipped */
+    uint8_t *shown;  /* where network devices read results; or NULL */
+    bool direct;     /* this result is there and not in pinned memory ... */
+    bool brought;    /* ... or has been brought there as well */
+    double *squares; /* pinned; of both norms where there are two */
 };
 
 /* shard_device.c */
@@ -185,7 +198,12 @@ gp_status gp_device_add(gp_shard_device *d, float *sum, const float *x,
 gp_status gp_device_history(gp_shard_device *d, gp_chunk *c, float scale);
 gp_status gp_device_squares(gp_shard_device *d, const float *x, size_t count,
                             double *out);
+/* The first half of an update with norms: the sum becomes a direction. */
+gp_status gp_device_direct(gp_shard_device *d, gp_chunk *c);
 gp_status gp_device_update(gp_shard_device *d, gp_chunk *c);
+
+/* shard_device_direct.c: decides where the next result goes. */
+void gp_device_choose_way(gp_shard *s, gp_chunk *c);
 
 /* shard_device_kept.c */
 void gp_device_recalled(gp_shard *s, device_item *it);

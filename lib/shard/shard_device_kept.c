@@ -17,6 +17,7 @@ gp_chunk_device_upload(gp_shard *s, gp_chunk *c)
     gp_shard_device *d = s->device;
     gp_status status = GP_OK;
 
+    c->device->direct = false;
     if (gp_updater_keeps(&c->tensor->updater))
         status = d->device->ops->copy_async(
             d->device, c->device->value, c->value,
@@ -127,4 +128,5 @@ gp_shard_device_describe(const gp_shard *s, gp_json_text *j)
     gp_json_put_count(j, "tensors_on_host", d->tensors_host);
     gp_json_put_count(j, "pushes_on_device", d->pushes);
     gp_json_put_count(j, "pushes_decoded_by_host", d->pushes_host);
+    gp_json_put_count(j, "direct_bytes", d->direct_bytes);
 }

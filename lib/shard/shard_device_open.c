@@ -294,6 +294,7 @@ gp_shard_device_close(gp_shard *s)
     if (!d)
         return;
     gp_device_coders_close(d);
+    gp_shard_direct_close(s);
     for (uint32_t i = 0; d->job && i < DEVICE_JOBS; i++)
         ops->event_destroy(d->device, d->job[i].event);
     ops->event_destroy(d->device, d->settled);
@@ -440,6 +441,7 @@ open_memory(gp_shard *s, gp_chunk *c)
     gp_chunk_device *x = c->device;
     size_t n = c->info->count;
     size_t blocks = (n + GP_NORM_BLOCK - 1) / GP_NORM_BLOCK;
+    size_t norms = t->updater.ops->norms ? 2 : gp_updater_clips(&t->updater);
     void *squares = NULL;
     gp_status status = take_zeros(d, n, &x->sum);
 
@@ -452,9 +454,9 @@ open_memory(gp_shard *s, gp_chunk *c)
     for (uint32_t i = 0; status == GP_OK && i < GP_UPDATER_ARRAYS; i++)
         if (t->updater.arrays >> i & 1)
             status = take_zeros(d, n, &x->array[i]);
-    if (status == GP_OK && gp_updater_clips(&t->updater))
-        status =
-            gp_device_arena_take(d->pinned, blocks * sizeof(double), &squares);
+    if (status == GP_OK && norms > 0)
+        status = gp_device_arena_take(
+            d->pinned, norms * blocks * sizeof(double), &squares);
     x->squares = squares;
     return status == GP_OK ? grow_scratch(d, n) : status;
 }

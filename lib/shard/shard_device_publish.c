@@ -18,9 +18,10 @@ result_of(const gp_chunk *c)
 static gp_status
 copy_value(gp_shard_device *d, gp_chunk *c)
 {
-    return d->device->ops->copy_async(d->device, c->value, result_of(c),
-                                      c->info->count * sizeof(float),
-                                      d->stream);
+    void *to = c->device->direct ? (void *)c->device->shown : c->value;
+
+    return d->device->ops->copy_async(
+        d->device, to, result_of(c), c->info->count * sizeof(float), d->stream);
 }
 
 static gp_coder_part
@@ -31,7 +32,7 @@ part_of(gp_shard *s, gp_chunk *c, device_note *note)
         .count = c->info->count,
         .source = result_of(c),
         .residual = c->device->residual,
-        .bytes = c->encoded,
+        .bytes = c->device->direct ? (void *)c->device->shown : c->encoded,
         .encoded = &note->encoded};
 
     part.context.shared = 0;
@@ -67,6 +68,7 @@ gp_device_publish_rest(gp_shard *s)
         gp_chunk *c = g->chunk[i];
 
         c->device->grouped = false;
+        gp_device_choose_way(s, c);
         g->part[i] = part_of(s, c, gp_device_item(d, ITEM_PUBLISH, c)->note);
     }
     status = gp_coder_encode(g->coder, g->part, g->count, d->stream);
@@ -117,6 +119,7 @@ gp_device_publish(gp_shard *s, gp_chunk *c)
     if (gp_device_room(d) <= d->group.count)
         return GP_AGAIN;
     (void)gp_device_item(d, ITEM_PUBLISH, c);
+    gp_device_choose_way(s, c);
     c->device->phase = DEVICE_PUBLISHES;
     return copy_value(d, c);
 }
@@ -128,6 +131,7 @@ gp_device_published(gp_shard *s, device_item *it)
 
     c->device->phase = DEVICE_FOLDS;
     c->device->finished = c->device->measured = false;
+    c->device->directed = false;
     gp_chunk_begin_next(c);
     if (c->tensor->device->pull) {
         c->encoded_valid = true;

@@ -115,8 +115,19 @@ update_rmsprop(gp_shard_device *d, gp_chunk *c, const gp_updater_step *step)
     return launch(d, GP_KERNEL_gp_cuda_update_rmsprop, c->info->count, args);
 }
 
-/* lamb needs norms of each tensor's directions, and what others have
- * registered has no kernel. */
+/* Its norms have been found by then. */
+static gp_status
+update_lamb(gp_shard_device *d, gp_chunk *c, const gp_updater_step *step)
+{
+    gp_chunk_device *x = c->device;
+    float rate = gp_updater_lamb_rate(step);
+    uint64_t n = c->info->count;
+    void *args[] = {&x->sum, &x->value, &n, &rate};
+
+    return launch(d, GP_KERNEL_gp_cuda_update_descend, c->info->count, args);
+}
+
+/* What others have registered has no kernel. */
 static const struct {
     const gp_updater_ops *ops;
     device_update update;
@@ -128,6 +139,7 @@ static const struct {
     {&gp_updater_adamw, update_adam},
     {&gp_updater_adagrad, update_adagrad},
     {&gp_updater_rmsprop, update_rmsprop},
+    {&gp_updater_lamb, update_lamb},
 };
 
 gp_status
@@ -151,11 +163,32 @@ gp_device_updater_find(const shard_tensor *t, device_update *out)
                    t->spec->name, t->updater.ops->name, known);
 }
 
+/* The one updater with norms that has kernels is lamb. */
+gp_status
+gp_device_direct(gp_shard_device *d, gp_chunk *c)
+{
+    gp_updater_step step = {.number = c->version + 1,
+                            .offset = c->info->offset};
+    gp_chunk_device *x = c->device;
+    uint64_t n = c->info->count;
+    gp_lamb_factors f;
+    gp_adam_factors *a = &f.adam;
+    void *args[] = {&x->sum,   &x->value,  &x->array[0], &x->array[1], &n,
+                    &a->beta1, &a->fresh1, &a->beta2,    &a->fresh2,   &a->eps,
+                    &a->root,  &f.bias1,   &f.decay};
+
+    gp_updater_fill(&c->tensor->updater, &step);
+    f = gp_updater_lamb_factors(&step);
+    return launch(d, GP_KERNEL_gp_cuda_update_direct, c->info->count, args);
+}
+
 gp_status
 gp_device_update(gp_shard_device *d, gp_chunk *c)
 {
     gp_updater_step step = {.number = c->version + 1,
-                            .offset = c->info->offset};
+                            .offset = c->info->offset,
+                            .parameter_norm = c->parameter_norm,
+                            .direction_norm = c->direction_norm};
 
     gp_updater_fill(&c->tensor->updater, &step);
     return c->tensor->device->update(d, c, &step);

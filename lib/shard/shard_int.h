@@ -89,6 +89,7 @@ typedef struct gp_peer {
     uint64_t ahead;
     bool placed; /* ... and this shard knows it */
     bool waits;  /* it pushes nothing before it is answered */
+    bool holds;  /* it reads what is kept, which must not change meanwhile */
     bool flush;
     bool dead;        /* waits to be freed at the end of the turn */
     uint32_t reading; /* pushes here, and questions, that a device works on */
@@ -109,6 +110,7 @@ typedef struct gp_entry {
     size_t length;
     gp_msg msg;         /* of the pending push */
     uint64_t next_step; /* pushes below it are applied: exactly once */
+    uint64_t first;     /* number of its worker's first push */
     uint64_t cookie, aux;
     uint64_t answer_version; /* RESULT is due at this version */
     answer_kind answer;
@@ -244,6 +246,7 @@ struct gp_shard {
     char job_name[128];
     uint64_t job;
     int64_t index, shards, size; /* -1 until known */
+    int64_t told; /* workers, by its own configuration; -1: not said */
     uint32_t epoch;
     uint64_t chunk_bytes; /* a setting: what an ordinary push is, at least */
     uint32_t window;      /* how many large pushes a peer's slots hold */
@@ -262,6 +265,7 @@ struct gp_shard {
     uint32_t members_epoch;    /* of those that take part; 0: nobody yet */
     bool members_changed;      /* since then */
     bool apart;                /* no step of any tensor waits for all */
+    uint32_t holders;          /* peers that hold, see gp_peer.holds */
     uint64_t furthest;         /* pushes that any worker has made, with that */
     bool members_ended;        /* the last of them has left in order */
     uint64_t members_since_ns; /* since when somebody waits for a step, or 0 */
@@ -439,6 +443,8 @@ bool gp_chunk_is_due(const gp_chunk *c, const gp_entry *e);
 bool gp_chunk_lacks(const gp_shard *s, const gp_chunk *c, uint32_t rank);
 /* A pull has come: answers what may be answered. */
 void gp_chunk_pull(gp_shard *s, gp_chunk *c);
+/* It does not hold any more what it read; gp_shard_recount() goes on. */
+void gp_shard_let_go(gp_shard *s, gp_peer *peer);
 /* Who counts has changed: a worker has left, or rests. */
 void gp_shard_recount(gp_shard *s);
 /* A rank has a new process. */
@@ -466,6 +472,8 @@ void gp_norms_close(gp_shard *s);
  * that the updater needs. If not, the chunk is advanced when it may. */
 bool gp_chunk_measure(gp_shard *s, gp_chunk *c);
 bool gp_chunk_waits_for_norm(const gp_chunk *c);
+/* On a device: that has to make its sum a direction, and measure it, first. */
+bool gp_chunk_wants_direction(const gp_chunk *c);
 /* A chunk here that such a one waits for; NULL: they are on other shards. */
 const gp_chunk *gp_norm_missing(const gp_shard *s, const gp_chunk *c);
 /* Sends reports that are due, as far as there is room. */
@@ -529,6 +537,21 @@ bool gp_shard_device_is_busy(const gp_shard *s);
 /* Waits until nothing is under way, not long; what follows from it happens. */
 void gp_shard_device_drain(gp_shard *s);
 void gp_shard_device_describe(const gp_shard *s, gp_json_text *j);
+/* shard_device_direct.c: finds out which links' devices read the device's
+ * memory, and shows them where results go. */
+gp_status gp_shard_direct_open(gp_shard *s, const gp_config *config);
+void gp_shard_direct_close(gp_shard *s);
+gp_status gp_shard_shown_open(gp_shard *s);
+void gp_shard_shown_close(gp_shard *s);
+/* NULL: the payload does not lie there. */
+gp_mem *gp_shard_shown_find(const gp_shard *s, const gp_peer *peer,
+                            const void *payload);
+/* The payload of a result, where it is the device's memory; else *out stays as
+ * it is, and the host's memory has it. `placed`: it goes where the worker has
+ * said. */
+gp_status gp_chunk_device_result(gp_shard *s, const gp_peer *peer, gp_chunk *c,
+                                 bool placed, const void **out);
+void gp_shard_device_sent(gp_shard *s, uint64_t bytes);
 /* Memory that payloads lie in, which the device reaches. NULL: no memory. */
 void *gp_shard_take(gp_shard *s, size_t bytes);
 void gp_shard_give(gp_shard *s, void *block);
@@ -546,6 +569,10 @@ void gp_chunk_device_upload(gp_shard *s, gp_chunk *c);
 /* The sum times a factor; its squares added to a norm. */
 void gp_chunk_device_clip(gp_shard *s, gp_chunk *c, float factor);
 void gp_chunk_device_measured(const gp_chunk *c, void *norm);
+/* Adds the squares of the parameters and of the direction that the sum has
+ * become; false: it has not yet. */
+bool gp_chunk_device_directed(const gp_chunk *c, void *parameters,
+                              void *direction);
 /* As find_kept() in shard_kept.c, of the device. */
 float *gp_chunk_device_kept(gp_chunk *c, uint32_t which);
 void gp_chunk_device_restore(gp_shard *s, gp_chunk *c, const gp_msg *m,

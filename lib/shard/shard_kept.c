@@ -61,7 +61,7 @@ find_kept(gp_chunk *c, uint32_t which, uint64_t *count)
     if (which == GP_KEPT_HISTORY)
         return c->history;
     if (which == GP_KEPT_PARAMETERS)
-        return gp_chunk_rounds(c) ? c->value : NULL;
+        return gp_chunk_rounds(c) || c->tensor->arrives ? c->value : NULL;
     if (which >= GP_KEPT_ARRAY && which < GP_KEPT_ARRAYS_END)
         return c->array[which - GP_KEPT_ARRAY];
     return find_remembered(c, which, count);
@@ -132,6 +132,9 @@ check_restore(const gp_chunk *c, const gp_entry *e, const gp_msg *m)
                        (unsigned long long)m->elements);
     if (e->pending || e->next_step != c->tensor->spec->first_step)
         return gp_fail(GP_ERR_PROTOCOL, "it has pushed chunk %u before",
+                       m->chunk);
+    if (m->pipeline == GP_KEPT_PARAMETERS && !gp_chunk_rounds(c))
+        return gp_fail(GP_ERR_PROTOCOL, "parameters of chunk %u are broadcast",
                        m->chunk);
     if (history && (!c->tensor->spec->restored || m->aux > c->restored))
         return gp_fail(GP_ERR_PROTOCOL,

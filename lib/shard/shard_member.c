@@ -249,13 +249,37 @@ may_broadcast(const gp_shard *s, uint32_t rank)
     return is_member(s->worker[rank]) && !s->worker[rank]->late;
 }
 
+/* Whether it has come to a job of which there is nothing yet, and nobody is
+ * left who began it. */
+static bool
+has_come_too_late(const gp_shard *s, const gp_chunk *c, uint32_t rank)
+{
+    const gp_peer *peer = s->worker[rank];
+
+    if (!s->elastic || !peer || !peer->late || c->rows || c->arrived > 0 ||
+        c->folded > 0 || c->version > c->tensor->spec->first_step ||
+        !gp_updater_keeps(&c->tensor->updater))
+        return false;
+    for (uint32_t r = 0; r < (uint32_t)s->size; r++)
+        if (may_broadcast(s, r))
+            return false;
+    return true;
+}
+
 void
 gp_chunk_check_root(gp_shard *s, gp_chunk *c, uint32_t rank)
 {
     const gp_entry *e = &c->entry[rank];
 
-    if (e->answer != ANSWER_RESULT || !e->init_answer || e->root == 0 ||
-        c->initialized || c->initializer || may_broadcast(s, e->root - 1))
+    if (e->answer != ANSWER_RESULT || c->initialized || c->initializer)
+        return;
+    if (!e->init_answer && has_come_too_late(s, c, rank))
+        gp_shard_fail(s, GP_ERR_PEER_LOST,
+                      "all who began the job died or left before they had "
+                      "broadcast tensor '%.60s', of which worker %u wants the "
+                      "first values: start the job anew",
+                      c->tensor->spec->name, rank);
+    if (!e->init_answer || e->root == 0 || may_broadcast(s, e->root - 1))
         return;
     gp_shard_fail(s, s->elastic ? GP_ERR_PEER_LOST : GP_ERR_PEER_LEFT,
                   "worker %u died or left before it had broadcast tensor "
@@ -359,8 +383,10 @@ follow(gp_shard *s, const gp_member_list *list)
 
         if (!peer || peer->state != PEER_READY)
             continue;
-        if (is_listed(list, peer) && !peer->member)
-            admit(s, peer, list->epoch > 1);
+        if (!is_listed(list, peer) || peer->member)
+            continue;
+        admit(s, peer, list->epoch > 1);
+        peer->late = false; /* until its own first list says so */
     }
     for (int64_t r = 0; r < s->size; r++)
         if (is_member(s->worker[r]) && !is_listed(list, s->worker[r]))
@@ -386,8 +412,11 @@ take_list(gp_shard *s, gp_peer *peer, const gp_event *event)
                          (unsigned long long)event->msg.step);
     else if (list.epoch > s->members_epoch)
         follow(s, &list);
-    if (status == GP_OK && peer->member && !peer->placed)
+    if (status == GP_OK && peer->member && !peer->placed) {
+        peer->late = list.epoch > 1;
         gp_shard_place(s, peer, event->msg.step);
+        gp_shard_check_roots(s);
+    }
     free(list.member);
     return status;
 }

@@ -42,7 +42,8 @@ enum {
     STAGE_NONE,
     STAGE_CLIP, /* waits for the norm of all that are clipped */
     STAGE_CLIPPED,
-    STAGE_NORM, /* waits for the norms of its tensor */
+    STAGE_DIRECTS, /* the sum becomes a direction */
+    STAGE_NORM,    /* waits for the norms of its tensor */
     STAGE_NORMED
 };
 
@@ -191,11 +192,16 @@ enter_tensor(gp_shard *s, gp_chunk *c)
     gp_updater_step step = step_of(c);
     size_t n = c->info->count;
 
+    if (c->device) {
+        if (!gp_chunk_device_directed(c, &g->sum[0], &g->sum[1]))
+            return false;
+    } else {
+        gp_updater_direct(&c->tensor->updater, &step, c->sum, c->value,
+                          c->array, n);
+        gp_norm_add(&g->sum[0], c->value, n);
+        gp_norm_add(&g->sum[1], c->sum, n);
+    }
     c->stage = STAGE_NORM;
-    gp_updater_direct(&c->tensor->updater, &step, c->sum, c->value, c->array,
-                      n);
-    gp_norm_add(&g->sum[0], c->value, n);
-    gp_norm_add(&g->sum[1], c->sum, n);
     return enter(s, g, c);
 }
 
@@ -217,7 +223,9 @@ gp_chunk_measure(gp_shard *s, gp_chunk *c)
             gp_fold_scale(c->sum, c->sum, factor, c->info->count);
         c->stage = STAGE_NONE;
     }
-    if (u->ops->norms && c->stage == STAGE_NONE && !enter_tensor(s, c))
+    if (u->ops->norms && c->stage == STAGE_NONE)
+        c->stage = STAGE_DIRECTS;
+    if (c->stage == STAGE_DIRECTS && !enter_tensor(s, c))
         return false;
     if (u->ops->norms) {
         c->parameter_norm = sqrt(group_of_tensor(s, c)->total[0]);
@@ -307,6 +315,12 @@ bool
 gp_chunk_waits_for_norm(const gp_chunk *c)
 {
     return c->stage == STAGE_CLIP || c->stage == STAGE_NORM;
+}
+
+bool
+gp_chunk_wants_direction(const gp_chunk *c)
+{
+    return c->stage == STAGE_DIRECTS;
 }
 
 const gp_chunk *

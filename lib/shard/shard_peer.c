@@ -149,6 +149,7 @@ say_lost(gp_shard *s, const char *name, const char *why)
 static void
 remove_peer(gp_shard *s, gp_peer *peer, bool known)
 {
+    gp_shard_let_go(s, peer);
     if (known && s->worker[peer->rank] == peer) {
         gp_shard_orphan(s, peer);
         s->worker[peer->rank] = NULL;
@@ -297,6 +298,11 @@ judge(gp_shard *s, gp_peer *peer, const gp_msg *msg, const gp_hello *hello)
                        "%s has a wrong job token: give all processes the same "
                        "GRADPUSH_TOKEN or GRADPUSH_TOKEN_FILE",
                        hello->identity);
+    if (s->size < 0 && s->told > 0 && hello->size != s->told)
+        return gp_fail(GP_ERR_MISMATCH,
+                       "%s counts %u workers, this shard %lld: give all "
+                       "processes the same GRADPUSH_SIZE",
+                       hello->identity, hello->size, (long long)s->told);
     if (adopt(s, hello) != GP_OK)
         return GP_ERR_PROTOCOL;
     if (hello->size != s->size || hello->shards != s->shards ||
@@ -490,6 +496,7 @@ on_bye(gp_shard *s, gp_peer *peer)
         return;
     }
     s->left[peer->rank] = true;
+    gp_shard_let_go(s, peer);
     gp_shard_recount(s);
     if (!s->started) {
         gp_shard_missing(s, missing, sizeof(missing));

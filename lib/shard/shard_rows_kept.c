@@ -71,7 +71,7 @@ gp_rows_recall(gp_shard *s, gp_peer *peer, const gp_msg *m)
         offend(s, peer, "asks for rows");
         return;
     }
-    steps = c->tensor->arrives ? c->entry[0].next_step : c->version;
+    steps = c->tensor->arrives ? c->entry[peer->rank].next_step : c->version;
     record = record_bytes(c->rows);
     count = c->rows->kept.rows;
     count = m->aux < count ? count - (uint32_t)m->aux : 0;

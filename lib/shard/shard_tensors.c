@@ -4,6 +4,7 @@
  *
  * The first worker's list makes the chunks; every later list must equal it.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,6 +102,22 @@ open_tensor(gp_shard *s, gp_tensor_spec *spec, shard_tensor *t)
     return gp_codec_set_check_sum(&t->push, t->summed, (uint32_t)s->size);
 }
 
+/* Workers have taken it, so this process lacks something that theirs has. */
+static gp_status
+say_lack(const shard_tensor *t, gp_status status)
+{
+    char why[GP_TEXT_MAX];
+
+    if (status != GP_ERR_CONFIG)
+        return status;
+    snprintf(why, sizeof(why), "%s", gp_last_error());
+    return gp_fail(status,
+                   "tensor '%.60s': the shard cannot do what workers want "
+                   "(codecs and updaters of one's own must be registered in "
+                   "the server's program too): %s",
+                   t->spec->name, why);
+}
+
 static gp_status
 open_tensors(gp_shard *s)
 {
@@ -111,7 +128,7 @@ open_tensors(gp_shard *s)
         gp_status status = open_tensor(s, &s->list.tensors[i], &s->tensor[i]);
 
         if (status != GP_OK)
-            return status;
+            return say_lack(&s->tensor[i], status);
     }
     s->apart = s->list.count > 0;
     for (uint32_t i = 0; i < s->list.count; i++)
@@ -151,7 +168,7 @@ open_chunk(gp_shard *s, gp_chunk *c)
         gp_list_init(&c->entry[r].due);
         gp_list_init(&c->entry[r].age);
         c->entry[r].chunk = c;
-        c->entry[r].next_step = t->spec->first_step;
+        c->entry[r].next_step = c->entry[r].first = t->spec->first_step;
         c->entry[r].joined = c->entry[r].given = t->spec->first_step;
     }
     c->slowest = t->spec->first_step;
@@ -262,6 +279,8 @@ open_chunks(gp_shard *s)
             s->hot_count = GP_MAX(s->hot_count, c->info->count);
         status = open_chunk(s, c);
     }
+    if (status == GP_OK)
+        status = gp_shard_shown_open(s);
     if (status != GP_OK)
         return status;
     s->workspace = gp_alloc_aligned(workspace);
@@ -297,10 +316,17 @@ build_map(gp_shard *s)
 }
 
 /* Whoever comes later has perhaps a later checkpoint, or none: what is here is
- * newer, and it hears where the others are when it pulls. */
+ * newer, and it hears where the others are when it pulls; or counts from where
+ * it likes, where workers are not in the same step. */
 static void
-forgive(const gp_shard *s, gp_tensor_list *list)
+forgive(gp_shard *s, gp_tensor_list *list, uint32_t rank)
 {
+    for (uint32_t i = 0; i < s->chunks; i++) {
+        ptrdiff_t index = s->chunk[i].tensor - s->tensor;
+
+        if (index < list->count)
+            s->chunk[i].entry[rank].first = list->tensors[index].first_step;
+    }
     for (uint32_t i = 0; i < GP_MIN(list->count, s->list.count); i++) {
         list->tensors[i].first_step = s->list.tensors[i].first_step;
         list->tensors[i].restored = s->list.tensors[i].restored;
@@ -313,8 +339,8 @@ gp_shard_agree(gp_shard *s, gp_tensor_list *list, uint32_t rank)
     gp_status status;
     char text[GP_TEXT_MAX];
 
-    if (s->agreed && s->elastic && !s->apart)
-        forgive(s, list);
+    if (s->agreed && s->elastic)
+        forgive(s, list, rank);
     if (s->agreed) {
         bool differ = gp_tensor_list_differ(&s->list, s->first_rank, list, rank,
                                             text, sizeof(text));
@@ -369,6 +395,7 @@ gp_shard_forget(gp_shard *s)
         if (s->chunk[i].tensor)
             close_chunk(s, &s->chunk[i]);
     gp_arena_close(s);
+    gp_shard_shown_close(s);
     for (uint32_t i = 0; s->tensor && i < s->list.count; i++) {
         gp_updater_close(&s->tensor[i].updater);
         gp_codec_set_close(&s->tensor[i].push);

@@ -122,6 +122,13 @@ typedef struct gp_adam_factors {
     float shrink; /* multiplied with the parameter first */
 } gp_adam_factors;
 
+/* Of lamb's first half, beside those of a decoupled adam. */
+typedef struct gp_lamb_factors {
+    gp_adam_factors adam;
+    float bias1; /* 1 - beta1^n */
+    float decay; /* added to the direction */
+} gp_lamb_factors;
+
 typedef struct gp_adagrad_factors {
     float lr, initial, decay, eps;
 } gp_adagrad_factors;
@@ -133,6 +140,9 @@ typedef struct gp_rmsprop_factors {
 gp_sgd_factors gp_updater_sgd_factors(const gp_updater_step *step);
 gp_adam_factors gp_updater_adam_factors(const gp_updater_step *step,
                                         bool decoupled);
+gp_lamb_factors gp_updater_lamb_factors(const gp_updater_step *step);
+/* What the direction is multiplied with in its second half. */
+float gp_updater_lamb_rate(const gp_updater_step *step);
 gp_adagrad_factors gp_updater_adagrad_factors(const gp_updater_step *step);
 gp_rmsprop_factors gp_updater_rmsprop_factors(const gp_updater_step *step);
 

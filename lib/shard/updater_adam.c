@@ -82,6 +82,27 @@ gp_updater_adam_factors(const gp_updater_step *step, bool decoupled)
     };
 }
 
+gp_lamb_factors
+gp_updater_lamb_factors(const gp_updater_step *step)
+{
+    const double *v = step->values;
+
+    return (gp_lamb_factors){
+        .adam = gp_updater_adam_factors(step, true),
+        .bias1 = (float)(1.0 - gp_updater_power(v[BETA1], step->number)),
+        .decay = (float)v[WEIGHT_DECAY],
+    };
+}
+
+float
+gp_updater_lamb_rate(const gp_updater_step *step)
+{
+    double p = step->parameter_norm, d = step->direction_norm;
+    double ratio = p == 0 || d == 0 ? 1.0 : p / d;
+
+    return (float)(step->lr * ratio);
+}
+
 static inline void
 loop(gp_adam_factors f, const float *restrict gradient, float *restrict value,
      float *restrict mean, float *restrict square, float *restrict most,
@@ -134,10 +155,12 @@ adamw_apply(void *instance, const gp_updater_step *step, const float *gradient,
 }
 
 static void
-lamb_loop(gp_adam_factors f, float decay, float bias1, float *restrict gradient,
+lamb_loop(gp_lamb_factors l, float *restrict gradient,
           const float *restrict value, float *restrict mean,
           float *restrict square, size_t count)
 {
+    gp_adam_factors f = l.adam;
+
     for (size_t i = 0; i < count; i++) {
         float g = gradient[i];
         float m = f.beta1 * mean[i] + f.fresh1 * g;
@@ -146,7 +169,7 @@ lamb_loop(gp_adam_factors f, float decay, float bias1, float *restrict gradient,
         mean[i] = m;
         square[i] = v;
         gradient[i] =
-            m / bias1 / (sqrtf(v) / f.root + f.eps) + decay * value[i];
+            m / l.bias1 / (sqrtf(v) / f.root + f.eps) + l.decay * value[i];
     }
 }
 
@@ -154,13 +177,9 @@ static void
 lamb_direction(void *instance, const gp_updater_step *step, float *gradient,
                const float *parameters, float *const *state, size_t count)
 {
-    const double *v = step->values;
-    float bias1 = (float)(1.0 - gp_updater_power(v[BETA1], step->number));
-
     (void)instance;
-    lamb_loop(gp_updater_adam_factors(step, true), (float)v[WEIGHT_DECAY],
-              bias1, gradient, parameters, state[EXP_AVG], state[EXP_AVG_SQ],
-              count);
+    lamb_loop(gp_updater_lamb_factors(step), gradient, parameters,
+              state[EXP_AVG], state[EXP_AVG_SQ], count);
 }
 
 static void
@@ -175,12 +194,9 @@ static void
 lamb_apply(void *instance, const gp_updater_step *step, const float *gradient,
            float *parameters, float *const *state, size_t count)
 {
-    double p = step->parameter_norm, d = step->direction_norm;
-    double ratio = p == 0 || d == 0 ? 1.0 : p / d;
-
     (void)instance;
     (void)state;
-    descend((float)(step->lr * ratio), gradient, parameters, count);
+    descend(gp_updater_lamb_rate(step), gradient, parameters, count);
 }
 
 const gp_updater_ops gp_updater_adam = {

@@ -413,14 +413,15 @@ weights_differ(const gp_tensor_list *a, uint32_t rank_a,
     return false;
 }
 
+static const char advice[] =
+    "register the same tensors in the same order on all workers";
+
 /* Does row `i` of two lists differ? Says how. */
 static bool
 row_differs(uint32_t i, const gp_tensor_spec *a, uint32_t rank_a,
             const gp_tensor_spec *b, uint32_t rank_b, char *out,
             size_t capacity)
 {
-    static const char advice[] =
-        "register the same tensors in the same order on all workers";
     const char *left, *right, *what;
     char text[SPEC_TEXTS][48];
 
@@ -460,9 +461,9 @@ gp_tensor_list_differ(const gp_tensor_list *a, uint32_t rank_a,
 
         snprintf(text, capacity,
                  "worker %u registered %u tensors and worker %u %u; the first "
-                 "that only one has is '%.60s'",
+                 "that only one has is '%.60s': %s",
                  rank_a, a->count, rank_b, b->count,
-                 longer->tensors[common].name);
+                 longer->tensors[common].name, advice);
         return true;
     }
     if (a->chunk_bytes != b->chunk_bytes || a->seed != b->seed ||

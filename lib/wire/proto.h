@@ -53,7 +53,9 @@ enum gp_rest {
     GP_REST_ALL = 0,   /* for a while */
     GP_REST_WAITS = 1, /* before an answer: with backup workers only */
     GP_REST_ENDS = 2,  /* the answer is here */
-    GP_REST_COUNT = 3
+    GP_REST_HOLDS = 3, /* to read what is kept: nobody's may be applied */
+    GP_REST_FREES = 4, /* it is read */
+    GP_REST_COUNT = 5
 };
 
 /* What shards keep of a chunk between steps, in gp_msg.pipeline: a number for

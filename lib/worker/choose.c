@@ -171,8 +171,10 @@ const char *
 gp_tensor_codec(const gp_tensor *t)
 {
     uint32_t preferred =
-        atomic_load_explicit(&t->preferred, memory_order_relaxed);
+        t ? atomic_load_explicit(&t->preferred, memory_order_relaxed) : 0;
 
+    if (!t)
+        return NULL;
     return gp_pipeline_name(
         t->push.pipeline[GP_MIN(preferred, t->push.count - 1)]);
 }

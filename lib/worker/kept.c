@@ -124,6 +124,19 @@ gp_kept_find(const gp_tensor *t, const char *name)
     return -1;
 }
 
+/* Where updates are made as pushes arrive, a pull and what is kept are not of
+ * one moment: so parameters can be read with the rest, but not given back. */
+int
+gp_kept_find_saved(const gp_tensor *t, const char *name)
+{
+    bool mine = t->worker->rank == 0 || t->worker->membership.elastic;
+
+    if (mine && t->spec.rows == 0 && gp_mode_arrives(&t->mode) &&
+        strcmp(name, name_of(t, GP_KEPT_PARAMETERS)) == 0)
+        return GP_KEPT_PARAMETERS;
+    return gp_kept_find(t, name);
+}
+
 /* A part of what is kept of a chunk, and where it lies in the tensor's. */
 typedef struct part {
     uint32_t chunk;

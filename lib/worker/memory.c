@@ -211,7 +211,7 @@ gp_tensor_save_state(gp_tensor *t, const char *name, float *values)
     if (!t || !name || !values)
         return gp_fail(GP_ERR_INVALID,
                        "gp_tensor_save_state: a pointer is NULL");
-    which = gp_kept_find(t, name);
+    which = gp_kept_find_saved(t, name);
     if (which >= 0)
         return gp_kept_save(t, which, values);
     gp_driver_hold(t->worker->driver);

@@ -212,20 +212,16 @@ say_rest(gp_conn *conn, enum gp_rest why)
     return status;
 }
 
-gp_status
-gp_worker_rest(gp_worker *w)
+/* To all shards, each in its turn. */
+static gp_status
+tell_all(gp_worker *w, enum gp_rest why)
 {
-    uint64_t deadline;
+    uint64_t deadline = gp_deadline(w->timeout);
     gp_status status = GP_OK;
 
-    if (!w)
-        return gp_fail(GP_ERR_INVALID, "gp_worker_rest: NULL");
-    if (atomic_load(&w->phase) != PHASE_RUN)
-        return gp_fail(GP_ERR_STATE, "gp_worker_rest: nothing was pushed yet");
-    deadline = gp_deadline(w->timeout);
     for (uint32_t i = 0; i < w->shards && status == GP_OK;) {
         gp_driver_hold(w->driver);
-        status = say_rest(&w->conn[i], GP_REST_ALL);
+        status = say_rest(&w->conn[i], why);
         gp_driver_release(w->driver);
         if (status == GP_AGAIN && gp_clock_ns() < deadline) {
             status = GP_OK;
@@ -237,6 +233,34 @@ gp_worker_rest(gp_worker *w)
         }
     }
     return status;
+}
+
+static gp_status
+check_running(gp_worker *w, const char *call)
+{
+    if (!w)
+        return gp_fail(GP_ERR_INVALID, "%s: NULL", call);
+    if (atomic_load(&w->phase) != PHASE_RUN)
+        return gp_fail(GP_ERR_STATE, "%s: nothing was pushed yet", call);
+    return GP_OK;
+}
+
+gp_status
+gp_worker_rest(gp_worker *w)
+{
+    gp_status status = check_running(w, "gp_worker_rest");
+
+    return status == GP_OK ? tell_all(w, GP_REST_ALL) : status;
+}
+
+gp_status
+gp_worker_hold(gp_worker *w, int on)
+{
+    gp_status status = check_running(w, "gp_worker_hold");
+
+    if (status != GP_OK)
+        return status;
+    return tell_all(w, on ? GP_REST_HOLDS : GP_REST_FREES);
 }
 
 /* A shard that does not hear it now hears it the next time. */

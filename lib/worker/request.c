@@ -518,6 +518,8 @@ gp_wait_all(gp_request **requests, size_t count, double seconds)
     uint64_t deadline = gp_deadline(seconds);
     char why[GP_TEXT_MAX] = "";
 
+    if (!requests && count > 0)
+        return missing("gp_wait_all");
     for (size_t i = 0; i < count; i++) {
         gp_status status =
             gp_wait(&requests[i], time_left(seconds, deadline, first));

@@ -548,19 +548,19 @@ gp_worker_destroy(gp_worker *w)
 uint32_t
 gp_worker_rank(const gp_worker *w)
 {
-    return w->rank;
+    return w ? w->rank : 0;
 }
 
 uint32_t
 gp_worker_size(const gp_worker *w)
 {
-    return w->size;
+    return w ? w->size : 0;
 }
 
 uint32_t
 gp_worker_shards(const gp_worker *w)
 {
-    return w->shards;
+    return w ? w->shards : 0;
 }
 
 /* With what has passed of the time that runs. */
@@ -576,6 +576,12 @@ open_ns(const gp_worker *w)
 void
 gp_worker_stats(const gp_worker *w, gp_stats *out)
 {
+    if (!out)
+        return;
+    if (!w) {
+        *out = (gp_stats){0};
+        return;
+    }
     *out = (gp_stats){.bytes_pushed = atomic_load(&w->bytes_pushed),
                       .bytes_pulled = atomic_load(&w->bytes_pulled),
                       .dense_bytes = atomic_load(&w->dense_bytes),
@@ -637,7 +643,8 @@ gp_status
 gp_barrier(gp_worker *w)
 {
     ticket t;
-    gp_status status = enter_barrier(w, &t);
+    gp_status status =
+        w ? enter_barrier(w, &t) : gp_fail(GP_ERR_INVALID, "gp_barrier: NULL");
 
     if (status != GP_OK)
         return status;

@@ -38,6 +38,18 @@ unknown_devices_are_refused(void **state)
     gp_sim_cuda_fail(NULL, 0, 0);
 }
 
+/* One of a program's own. */
+static void
+apply_own(void *instance, const gp_updater_step *step, const float *gradient,
+          float *parameters, float *const *state, size_t count)
+{
+    (void)instance;
+    (void)step;
+    (void)state;
+    for (size_t i = 0; i < count; i++)
+        parameters[i] -= gradient[i];
+}
+
 static void
 ask_for_updater(job *j, gp_worker *w, uint32_t rank)
 {
@@ -47,9 +59,9 @@ ask_for_updater(job *j, gp_worker *w, uint32_t rank)
     k.updater = j->data;
     add(w, &k, NULL);
     status = gp_worker_ready(w);
-    if (strncmp(k.updater, "lamb", 4) == 0)
+    if (strcmp(k.updater, "own") == 0)
         expect(status, GP_ERR_UNSUPPORTED,
-               "sum, mean, sgd, adam, adamw, adagrad, rmsprop");
+               "sum, mean, sgd, adam, adamw, adagrad, rmsprop, lamb");
     else
         job_check(status);
     (void)rank;
@@ -58,10 +70,19 @@ ask_for_updater(job *j, gp_worker *w, uint32_t rank)
 static void
 updaters_without_kernels_are_refused(void **state)
 {
-    static const char *const texts[] = {"lamb", "adamw"};
+    static const char *const texts[] = {"own", "adamw", "lamb"};
+    static const gp_updater_param params[] = {{NULL, 0, 0, 0, 0, NULL}};
+    static const char *const arrays[] = {NULL};
+    static const gp_updater_ops own = {.abi = GP_UPDATER_ABI,
+                                       .name = "own",
+                                       .text = "for this test",
+                                       .params = params,
+                                       .arrays = arrays,
+                                       .apply = apply_own};
 
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
+    job_check(gp_updater_register(&own));
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
         job j = {.transport = "loop",
                  .workers = 1,
                  .shards = 1,
@@ -233,26 +254,29 @@ static const char *fail_function;
 static uint32_t fail_at;
 static bool has_failed;
 
+#define TENSORS_THAT_FAIL 4u
+
 /* What a step gives is right, or it fails with the name of CUDA's error. */
 static void
 stumble(job *j, gp_worker *w, uint32_t rank)
 {
-    static const kind tensors[3] = {
+    static const kind tensors[TENSORS_THAT_FAIL] = {
         {"plain", GP_FP32, 5001, 0, NULL, NULL, "sum", 0},
         {"coded", GP_FP32, 5001, 0, "q8", "q8", "mean", 0},
         {"clipped", GP_FP32, 5001, 0, NULL, NULL, "sgd:momentum=0.9,clip=1", 0},
+        {"scaled", GP_FP32, 5001, 0, NULL, NULL, "lamb", 0},
     };
     float *values = (float *)room(5001 * sizeof(float));
-    gp_tensor *t[3];
+    gp_tensor *t[TENSORS_THAT_FAIL];
     gp_request *r = NULL;
     gp_status status = GP_OK;
 
     (void)j;
     gp_sim_cuda_fail(fail_function, fail_at, 999);
-    for (uint32_t i = 0; i < 3; i++)
+    for (uint32_t i = 0; i < TENSORS_THAT_FAIL; i++)
         t[i] = add(w, &tensors[i], NULL);
     for (uint32_t s = 0; s < 2 && status == GP_OK; s++)
-        for (uint32_t i = 3; i-- > 0 && status == GP_OK;) {
+        for (uint32_t i = TENSORS_THAT_FAIL; i-- > 0 && status == GP_OK;) {
             fill(&tensors[i], rank, i, s, values);
             status = gp_push_pull(t[i], values, values, &r);
             if (status == GP_OK)
@@ -297,7 +321,7 @@ faults_end_the_step(void **state)
     (void)state;
     job_log_start(); /* each says in the log what it is */
     fail_each("cuMemAlloc", 5);
-    fail_each("cuLaunchKernel", 20);
+    fail_each("cuLaunchKernel", 30);
     fail_each("cuMemcpyAsync", 20);
     fail_each("cuMemsetD8Async", 8);
     fail_each("cuEventRecord", 20);

@@ -197,7 +197,8 @@ updates_are_those_of_the_host(void **state)
                  (surrounds){"tcp", 3, false, false, NULL});
 }
 
-/* All that is clipped together, over two shards and both kinds of memory. */
+/* All that is clipped together, and what lamb scales, over two shards and both
+ * kinds of memory. */
 static void
 norms_are_those_of_the_host(void **state)
 {
@@ -206,11 +207,16 @@ norms_are_those_of_the_host(void **state)
         {"b", GP_FP32, 77, 0, "q8", NULL, "adam:clip=0.7", 0},
         {"c", GP_FP32, 5001, 0, NULL, "q8", "adamw:clip=1e9", 0},
         {"d", GP_FP32, 5001, 0, NULL, NULL, "sgd", 0},
+        {"e", GP_FP32, 30001, 0, "q8", NULL, "lamb:lr=0.1", 0},
+        {"f", GP_FP32, 20001, 0, NULL, "q8", "lamb:clip=0.7,cosine=9", 0},
+        {"g", GP_BF16, 5001, 0, NULL, NULL, "lamb:weight_decay=0", 0},
     };
+    uint32_t n = GP_COUNT_OF(clipped);
 
     (void)state;
-    same_as_host(clipped, 4, (surrounds){"loop", 1, false, false, NULL});
-    same_as_host(clipped, 4, (surrounds){"tcp", 3, false, false, NULL});
+    same_as_host(clipped, n, (surrounds){"loop", 1, false, false, NULL});
+    same_as_host(clipped, n, (surrounds){"tcp", 3, false, false, NULL});
+    same_as_host(clipped, n, (surrounds){"tcp", 2, true, false, NULL});
 }
 
 /* More than a turn has room for, and a coder has slots for. */
@@ -220,12 +226,13 @@ many_chunks_take_turns(void **state)
     static const kind many[] = {
         {"coded", GP_FP32, 120001, 0, "q8", "q8", "mean", 0},
         {"plain", GP_FP32, 120001, 0, NULL, NULL, "sgd:lr=0.5,clip=1", 0},
+        {"scaled", GP_FP32, 190001, 0, "q8", "q8", "lamb:clip=2", 0},
     };
     surrounds a = {"tcp", 2, false, false, NULL};
 
     (void)state;
     a.chunk_bytes = "16K";
-    same_as_host(many, 2, a);
+    same_as_host(many, 3, a);
 }
 
 int

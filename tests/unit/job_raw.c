@@ -179,6 +179,7 @@ raw_register(raw *w)
                           .pull = "none",
                           .updater = "sum",
                           .mode = "sync",
+                          .first_step = w->first_step,
                           .restored = w->restored};
     gp_tensor_list list = {.chunk_bytes = 1u << 20,
                            .seed = 1,

@@ -27,7 +27,8 @@ typedef struct raw {
     /* Of the job, as it says; 0: 1. There are as many tensors, which lie on one
      * shard each; it talks to the first. */
     uint32_t shards;
-    uint8_t restored; /* it says that it will restore a history */
+    uint64_t first_step; /* of the tensor */
+    uint8_t restored;    /* it says that it will restore a history */
     uint64_t job;
     uint32_t life; /* incarnation */
     gp_grant grant;

@@ -342,6 +342,62 @@ sizes_differ(void **state)
     assert_int_not_equal(j.created[!refused], GP_OK);
 }
 
+/* A server that was told another number than its workers does not learn theirs:
+ * who has a stray size is refused, not the rest of the job. */
+static void
+server_was_told(void **state)
+{
+    job j = {.transport = "loop", .workers = 3, .shards = 1};
+    gp_server *server;
+    gp_config *c;
+    gp_worker *w;
+
+    (void)state;
+    job_start_servers(&j);
+    c = job_config(&j);
+    job_set(c, "rank", "0");
+    job_set(c, "size", "1");
+    job_set(c, "servers", j.servers);
+    assert_int_equal(gp_worker_create(c, &w), GP_ERR_MISMATCH);
+    job_expect_text(gp_last_error(), "counts 1 workers, this shard 3");
+    job_expect_text(gp_last_error(), "GRADPUSH_SIZE");
+    gp_config_destroy(c);
+    gp_server_destroy(j.server[0]);
+    c = job_config(&j);
+    job_set(c, "size", "0");
+    assert_int_equal(gp_server_create(c, &server), GP_ERR_CONFIG);
+    job_expect_text(gp_last_error(), "GRADPUSH_SIZE is 0");
+    gp_config_destroy(c);
+}
+
+/* NULL for an object is an error, not a crash. */
+static void
+no_object(void **state)
+{
+    gp_stats stats = {.requests = 7};
+
+    (void)state;
+    assert_int_equal(gp_worker_ready(NULL), GP_ERR_INVALID);
+    assert_int_equal(gp_barrier(NULL), GP_ERR_INVALID);
+    assert_int_equal(gp_wait_all(NULL, 2, 1), GP_ERR_INVALID);
+    assert_int_equal(gp_wait_all(NULL, 0, 1), GP_OK);
+    assert_int_equal(gp_server_wait(NULL, 1), GP_ERR_INVALID);
+    job_expect_text(gp_last_error(), "gp_server_wait: NULL");
+    assert_int_equal(gp_worker_rank(NULL), 0);
+    assert_int_equal(gp_worker_size(NULL), 0);
+    assert_int_equal(gp_worker_shards(NULL), 0);
+    assert_int_equal(gp_group_rank(NULL), 0);
+    assert_int_equal(gp_group_size(NULL), 0);
+    assert_int_equal(gp_server_shards(NULL), 0);
+    assert_null(gp_server_address(NULL, 0));
+    assert_null(gp_tensor_codec(NULL));
+    assert_null(gp_config_get(NULL, "rank"));
+    assert_null(gp_config_origin(NULL, "rank"));
+    assert_int_equal(gp_config_int(NULL, "rank"), 0);
+    gp_worker_stats(NULL, &stats);
+    assert_int_equal(stats.requests, 0);
+}
+
 static void
 order_tweak(job *j, gp_config *c, uint32_t rank)
 {
@@ -599,6 +655,8 @@ main(void)
         cmocka_unit_test(wrong_job),
         cmocka_unit_test(rank_taken_twice),
         cmocka_unit_test(sizes_differ),
+        cmocka_unit_test(server_was_told),
+        cmocka_unit_test(no_object),
         cmocka_unit_test(servers_in_another_order),
         cmocka_unit_test(missing_worker),
         cmocka_unit_test(missing_worker_colocated),

@@ -10,6 +10,12 @@
  * than numbers. Where pushes make steps, results of one version are compared,
  * and the step between two versions must be a mean of one push each.
  *
+ * Some hold the shard to read its parameters in two parts, between which others
+ * push, and some die of it: the parts belong together all the same.
+ *
+ * In every third schedule the one that has the first parameters may die with
+ * them: then whoever comes hears that there is nothing to go on from.
+ *
  * GP_SEED begins elsewhere, GP_SCHEDULES runs more of them.
  */
 #include <setjmp.h>
@@ -37,7 +43,16 @@
 #define VERSIONS  4096
 
 enum kind { ASYNC, SSP, DROP, CARRY, SYNC, LOCAL, KINDS };
-enum state { ABSENT, ASKING, HERE, PUSHING, PULLING, BEARING };
+enum state {
+    ABSENT,
+    ASKING,
+    HERE,
+    HOLDING,
+    PUSHING,
+    PULLING,
+    BEARING,
+    READING
+};
 
 typedef struct bounds {
     uint64_t low, high;
@@ -56,6 +71,7 @@ typedef struct player {
     bool may_push;           /* in step: it has asked for this one */
     bool late;               /* it has not pulled yet */
     bool bears;              /* the first parameters are its */
+    float total;             /* of the part that it has read, while it holds */
     uint64_t least[WORKERS]; /* of all, in the result that it waits for */
     float seen[RAW_COUNT];
 } player;
@@ -68,13 +84,15 @@ typedef struct game {
     uint32_t bound; /* K or b */
     uint32_t random, seed;
     uint64_t cookies, turns;
-    bool born; /* the first parameters are there */
-    bool calm; /* nobody dies or comes any more */
+    bool born;            /* the first parameters are there */
+    bool calm;            /* nobody dies or comes any more */
+    bool early, orphaned; /* the first may die before that; and has */
+    bool over;            /* ... which has ended the job */
     float payload[PAYLOADS][RAW_COUNT];
     uint32_t payloads;
     float version[VERSIONS][RAW_COUNT];
     bool known[VERSIONS];
-    uint32_t checked, deaths, leaves, joins;
+    uint32_t checked, deaths, leaves, joins, reads;
 } game;
 
 static bool
@@ -192,6 +210,8 @@ come(game *g, uint32_t r)
     raw_connect(w, g->j.transport, g->j.servers, r, WORKERS);
     w->life = ++p->life;
     name_mode(g, mode, sizeof(mode));
+    /* Of a later checkpoint than the others had. */
+    w->first_step = in_step(g) || !g->born ? 0 : job_random(&g->random) % 9;
     w->updater = "sgd:lr=1,momentum=0,nesterov=0,weight_decay=0";
     w->mode = mode;
     raw_join(w);
@@ -252,7 +272,8 @@ send_push(game *g, uint32_t r, uint64_t step, uint8_t flags, uint64_t cookie)
         values[BORN] = 42;
     else
         values[r] = values[TOTAL] = -1;
-    msg = raw_push(&g->w[r], slot, step, !(flags & GP_MSG_INIT));
+    msg = raw_push(&g->w[r], slot, g->w[r].first_step + step,
+                   !(flags & GP_MSG_INIT));
     msg.flags |= flags;
     msg.cookie = cookie;
     raw_send(&g->w[r], &msg, values);
@@ -277,7 +298,7 @@ begin(game *g, uint32_t r, enum state what)
     } else {
         gp_msg msg = {.type = GP_MSG_PULL,
                       .worker = r,
-                      .step = p->steps,
+                      .step = g->w[r].first_step + p->steps,
                       .dtype = GP_FP32,
                       .cookie = p->cookie,
                       .aux = gp_destination(g->w[r].token, 0)};
@@ -285,6 +306,35 @@ begin(game *g, uint32_t r, enum state what)
         raw_send(&g->w[r], &msg, NULL);
     }
     p->state = what;
+}
+
+static void
+tell(game *g, uint32_t r, enum gp_rest what)
+{
+    gp_msg msg = {.type = GP_MSG_REST, .worker = r, .aux = what};
+
+    raw_send(&g->w[r], &msg, NULL);
+}
+
+/* All that is counted by worker, or what that must add up to. */
+static void
+read_part(game *g, uint32_t r, bool first)
+{
+    player *p = &g->p[r];
+    gp_msg msg = {.type = GP_MSG_RECALL,
+                  .worker = r,
+                  .dtype = GP_FP32,
+                  .pipeline = GP_KEPT_PARAMETERS,
+                  .elements = first ? WORKERS : 1,
+                  .aux = first ? 0 : TOTAL};
+
+    if (first) {
+        p->total = -1;
+        tell(g, r, GP_REST_HOLDS);
+    }
+    msg.cookie = p->cookie = ++g->cookies;
+    raw_send(&g->w[r], &msg, NULL);
+    p->state = READING;
 }
 
 /* --- what comes --- */
@@ -380,6 +430,7 @@ check_result(game *g, uint32_t r)
 
     memcpy(now, g->w[r].result, sizeof(now));
     demand(g, now[BORN] == 42);
+    g->born = true;
     demand(g, fabsf(now[TOTAL] - (float)g->w[r].last.step) < 1e-2f);
     for (uint32_t q = 0; q < WORKERS; q++) {
         demand(g, now[q] >= p->seen[q]);
@@ -396,6 +447,31 @@ check_result(game *g, uint32_t r)
     g->checked++;
 }
 
+static void
+check_part(game *g, uint32_t r)
+{
+    player *p = &g->p[r];
+    const raw *w = &g->w[r];
+    float part[WORKERS], sum = 0;
+    bool first = p->total < 0;
+    uint32_t count = first ? WORKERS : 1;
+
+    demand(g,
+           w->last.status == GP_OK && w->last.payload == count * sizeof(float));
+    memcpy(part, w->payload, count * sizeof(float));
+    for (uint32_t i = 0; i < count; i++)
+        sum += part[i];
+    p->state = first ? HOLDING : HERE;
+    if (first) {
+        p->total = sum;
+        return;
+    }
+    demand(g,
+           counts_pushes(g) ? p->total == sum : fabsf(p->total - sum) < 1e-2f);
+    tell(g, r, GP_REST_FREES);
+    g->reads++;
+}
+
 /* True when something came. */
 static bool
 listen_to(game *g, uint32_t r)
@@ -404,6 +480,11 @@ listen_to(game *g, uint32_t r)
     raw *w = &g->w[r];
     int type = raw_poll(w);
 
+    if (type == GP_MSG_FAULT && g->orphaned && !g->born) {
+        demand(g, strstr(w->text, "start the job anew"));
+        g->over = true;
+        return true;
+    }
     if (type == -1 || type == GP_MSG_FAULT)
         fprintf(stderr, "worker %u: %s\n", r, w->text);
     demand(g, type != -1 && type != GP_MSG_FAULT);
@@ -411,6 +492,10 @@ listen_to(game *g, uint32_t r)
         take_members(g, r);
     if (p->state < PUSHING || w->last.cookie != p->cookie)
         return type > 0;
+    if (type == GP_MSG_KEPT) {
+        check_part(g, r);
+        return true;
+    }
     if (type == GP_MSG_RESULT)
         check_result(g, r);
     else if (type == GP_MSG_ACK && p->state == BEARING)
@@ -438,6 +523,8 @@ act(game *g, uint32_t r)
     } else if (in_step(g) ? !p->may_push : what == 1) {
         p->state = ASKING;
         say(g, r, GP_MSG_MEMBERS);
+    } else if (!in_step(g) && what == 2 && g->born) {
+        read_part(g, r, true);
     } else {
         begin(g, r, PUSHING);
     }
@@ -451,8 +538,17 @@ disturb(game *g, uint32_t r)
     uint32_t what = job_random(&g->random) % 40;
 
     if (p->state == ABSENT) {
-        if (!g->calm && what < 10)
+        /* Whoever is there hears of it; others would find a job that failed. */
+        bool ends = g->orphaned && !g->born && count_here(g) > 0;
+
+        if (!g->calm && !ends && what < 10)
             come(g, r);
+        return true;
+    }
+    if (!g->born && g->early && (p->bears || p->state == BEARING) &&
+        what < 10) {
+        g->orphaned = true;
+        leave(g, r, false);
         return true;
     }
     if (!g->born || g->calm)
@@ -484,7 +580,9 @@ turn(game *g, uint32_t r)
     g->turns++;
     if (disturb(g, r) || listen_to(g, r))
         return;
-    if (p->state != HERE)
+    if (p->state == HOLDING && job_random(&g->random) % 4 == 0)
+        read_part(g, r, false);
+    else if (p->state != HERE)
         sched_yield();
     else if (job_random(&g->random) % p->pace == 0 && g->calm)
         finish(g, r);
@@ -501,6 +599,7 @@ play(enum kind kind, uint32_t seed, const char *transport, game *g)
     g->kind = kind;
     g->seed = seed;
     g->random = seed * 2654435761u;
+    g->early = seed % 3 == 0;
     g->bound = kind == SSP ? job_random(&g->random) % 4
                            : 1 + job_random(&g->random) % 2;
     g->j = (job){.transport = transport,
@@ -510,13 +609,16 @@ play(enum kind kind, uint32_t seed, const char *transport, game *g)
     for (uint32_t r = 0; r < WORKERS; r++)
         g->p[r].pace = 1 + job_random(&g->random) % 4 * 3;
     job_start_servers(&g->j);
-    while (!g->calm || count_here(g) > 0) {
+    while (!g->over && (!g->calm || count_here(g) > 0)) {
         g->calm = g->born && g->turns > EVENTS && count_here(g) > 0;
         turn(g, job_random(&g->random) % WORKERS);
         demand(g, job_seconds() < deadline);
     }
+    for (uint32_t r = 0; r < WORKERS; r++)
+        if (g->p[r].state != ABSENT)
+            raw_close(&g->w[r]);
     job_stop_servers(&g->j);
-    demand(g, g->j.server_status == GP_OK);
+    demand(g, g->j.server_status == (g->over ? GP_ERR_PEER_LOST : GP_OK));
     return g->checked;
 }
 
@@ -527,18 +629,22 @@ run(enum kind kind)
     const char *first = getenv("GP_SEED"), *many = getenv("GP_SCHEDULES");
     uint32_t seed = first ? (uint32_t)strtoul(first, NULL, 10) : 1;
     uint32_t count = many ? (uint32_t)strtoul(many, NULL, 10) : SCHEDULES;
-    uint32_t checked = 0, deaths = 0, joins = 0, leaves = 0;
+    uint32_t checked = 0, deaths = 0, joins = 0, leaves = 0, reads = 0,
+             over = 0;
 
     for (uint32_t i = 0; i < count; i++) {
         checked += play(kind, seed + i, i % 8 == 7 ? "tcp" : "loop", &g);
         deaths += g.deaths;
         joins += g.joins;
         leaves += g.leaves;
+        reads += g.reads;
+        over += g.over;
     }
     printf("%u schedules from GP_SEED=%u: %u died, %u left, %u came, %u "
-           "results checked\n",
-           count, seed, deaths, leaves, joins, checked);
+           "results checked, read %u times, %u ended unborn\n",
+           count, seed, deaths, leaves, joins, checked, reads, over);
     assert_true(checked > 0 && joins > 0);
+    assert_true(kind == SYNC || kind == LOCAL || reads > 0);
 }
 
 static void

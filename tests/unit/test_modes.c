@@ -573,6 +573,8 @@ no_local_body(job *j, gp_worker *w, uint32_t rank)
     job_require(gp_local_step(t, params, 1, &r) == GP_ERR_STATE);
     job_require(gp_local_step(NULL, params, 1, &r) == GP_ERR_INVALID);
     job_require(gp_worker_rest(NULL) == GP_ERR_INVALID);
+    job_require(gp_worker_hold(w, 1) == GP_ERR_STATE);
+    job_require(gp_worker_hold(NULL, 1) == GP_ERR_INVALID);
     job_check(gp_worker_ready(w));
 }
 

@@ -524,10 +524,10 @@ lists_of_other_length_or_settings(void **state)
     b.count = 1;
     assert_differ(&a, &b,
                   "worker 0 registered 2 tensors and worker 5 1; the first "
-                  "that only one has is 'h'");
+                  "that only one has is 'h': register the same");
     assert_differ(&b, &a,
                   "worker 0 registered 1 tensors and worker 5 2; the first "
-                  "that only one has is 'h'");
+                  "that only one has is 'h': register the same");
     b = make_list();
     b.chunk_bytes = 65536;
     assert_differ(&a, &b, "chunk_bytes, seed and shards are 1048576,");

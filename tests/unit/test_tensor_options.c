@@ -125,8 +125,10 @@ texts(void **state)
     (void)state;
     o.codec = "q9";
     assert_refused(worker, &o, GP_ERR_CONFIG, "q8");
+    assert_refused(worker, &o, GP_ERR_CONFIG, "tensor 'weights', codec: ");
     o = good_options();
     o.pull_codec = "q8:blok=64";
+    assert_refused(worker, &o, GP_ERR_CONFIG, "tensor 'weights', pull_codec: ");
     assert_refused(worker, &o, GP_ERR_CONFIG, "did you mean 'block'?");
     o.pull_codec = "none|q8";
     assert_refused(worker, &o, GP_ERR_CONFIG, "without alternatives");
@@ -138,7 +140,14 @@ texts(void **state)
     o.codec = "q8:32|q8:64|q8:96|q8:128|q8:160|q8:192|q8:224|q8:256|q8:288";
     assert_refused(worker, &o, GP_ERR_CONFIG, "at most 8 alternatives");
     o = good_options();
+    o.feedback = 7;
+    assert_refused(worker, &o, GP_ERR_INVALID, "feedback is 7");
+    o = good_options();
+    o.pull_feedback = -2;
+    assert_refused(worker, &o, GP_ERR_INVALID, "pull_feedback -2");
+    o = good_options();
     o.updater = "sgd:momentun=1";
+    assert_refused(worker, &o, GP_ERR_CONFIG, "tensor 'weights': updater");
     assert_refused(worker, &o, GP_ERR_CONFIG, "did you mean 'momentum'?");
     /* Pipelines of small tensors are not used, but are still read. */
     o = good_options();
