@@ -20,7 +20,7 @@
 #define SCHEMA    "gradpush.checkpoint/2"
 #define SCHEMA_1  "gradpush.checkpoint/1" /* has no checksum */
 #define KEEP      2
-#define SETTINGS  24
+#define SETTINGS  32
 #define FILE_MAX  ((size_t)64 << 30)
 
 /* Settings: what a resumed run must share to continue bit for bit. */
@@ -42,6 +42,12 @@ put(settings *s, const char *key, const char *format, ...)
     va_start(args, format);
     vsnprintf(text->value, sizeof(text->value), format, args);
     va_end(args);
+}
+
+static void
+put_count(settings *s, const char *key, uint64_t count)
+{
+    put(s, key, "%llu", (unsigned long long)count);
 }
 
 static void
@@ -81,6 +87,7 @@ collect(const gt_trainer *t, settings *s)
     put(s, "normalize", "%s", gt_normalize_name(o->data.normalize));
     put(s, "codec", "%s", o->codec);
     put(s, "pull-codec", "%s", o->pull_codec);
+    put(s, "mode", "%s", o->mode);
     put(s, "device", "%s", o->cuda ? "cuda" : "cpu");
     put(s, "precision", "%s", gt_precision_name(o->precision));
 }
@@ -134,7 +141,7 @@ offset_of(const gt_trainer *t, size_t tensor)
 /* --- saving --- */
 
 static gp_status
-save_model(const gt_trainer *t)
+save_model(const gt_trainer *t, const gt_position *at)
 {
     gt_st_item items[4 * GT_LAYERS_MAX];
     size_t tensors = 2 * t->mlp.layers, count = 0;
@@ -146,7 +153,9 @@ save_model(const gt_trainer *t)
         return status;
     put(&s, "schema", "%s", SCHEMA);
     put(&s, "epoch", "%u", t->epoch);
-    put(&s, "steps", "%llu", (unsigned long long)t->steps);
+    put_count(&s, "steps", at->steps);
+    put_count(&s, "updates", at->updates);
+    put_count(&s, "goal", at->goal);
     collect(t, &s);
     for (size_t i = 0; i < tensors * (t->velocity ? 2 : 1); i++) {
         gt_st_item *item = &items[count++];
@@ -163,16 +172,16 @@ save_model(const gt_trainer *t)
 
 /* A network that is cut is written as a whole, by rank 0. */
 static gp_status
-save_whole(const gt_trainer *t)
+save_whole(const gt_trainer *t, const gt_position *at)
 {
     gt_trainer whole;
     gp_status status;
 
     if (!gt_layout_cuts(&t->layout))
-        return gt_trainer_saves(t) ? save_model(t) : GP_OK;
+        return gt_trainer_saves(t) ? save_model(t, at) : GP_OK;
     status = gt_cut_gather(t, &whole);
     if (status == GP_OK && t->rank == 0)
-        status = save_model(&whole);
+        status = save_model(&whole, at);
     gt_cut_free_whole(&whole);
     return status;
 }
@@ -234,17 +243,25 @@ add_state(const gt_trainer *t, size_t tensor, const char *name, uint64_t count,
     return gt_comm_save_state(t->comm, tensor, name, values);
 }
 
+/* Where others go on, the two files must not be of two moments. */
 static gp_status
-write_states(const gt_trainer *t, const states *s)
+write_states(const gt_trainer *t, const states *s, const gt_position *at)
 {
     char path[PATH_SIZE];
     settings text = {0};
     gp_status status = path_of(t, t->epoch, states_of(t), path);
 
+    if (status == GP_OK && s->count == 0) {
+        /* Of an earlier run with other codecs: not this one's. */
+        unlink(path);
+        return GP_OK;
+    }
     if (status != GP_OK)
         return status;
     put(&text, "schema", "%s", SCHEMA);
     put(&text, "epoch", "%u", t->epoch);
+    if (gt_trainer_is_elastic(t))
+        put_count(&text, "updates", at->updates);
     return gt_st_write(path, s->items, s->count, text.text, text.count);
 }
 
@@ -263,31 +280,39 @@ has_states(const gt_trainer *t)
 }
 
 static gp_status
-save_states(const gt_trainer *t)
+take_states(const gt_trainer *t, states *s)
 {
-    char path[PATH_SIZE];
-    states s = {0};
     gp_status status = GP_OK;
 
-    if (!has_states(t)) {
-        /* Of an earlier run with other codecs: not this one's. */
-        if (path_of(t, t->epoch, states_of(t), path) == GP_OK)
-            unlink(path);
-        return GP_OK;
-    }
-    for (size_t i = 0; i < 2 * t->mlp.layers && status == GP_OK; i++) {
+    for (size_t i = 0; t->comm && i < 2 * t->mlp.layers && status == GP_OK;
+         i++) {
         const char *name;
         uint64_t count;
 
         for (size_t k = 0; status == GP_OK &&
                            gt_comm_state(t->comm, i, k, &name, &count) == GP_OK;
              k++)
-            status = add_state(t, i, name, count, &s);
+            status = add_state(t, i, name, count, s);
     }
-    if (status == GP_OK)
-        status = write_states(t, &s);
-    free_states(&s);
     return status;
+}
+
+/* Others push meanwhile, unless they are kept from it; not while files are
+ * written. */
+static gp_status
+take_all(gt_trainer *t, states *s)
+{
+    gp_status status, ended;
+
+    if (!gt_trainer_is_elastic(t) || !gt_trainer_shares_work(t))
+        return take_states(t, s);
+    status = gt_comm_hold(t->comm, true);
+    if (status == GP_OK)
+        status = gt_comm_take_parameters(t->comm);
+    if (status == GP_OK)
+        status = take_states(t, s);
+    ended = gt_comm_hold(t->comm, false);
+    return status == GP_OK ? ended : status;
 }
 
 static gp_status
@@ -330,9 +355,27 @@ meet(const gt_trainer *t)
                                                 : GP_OK;
 }
 
+static gp_status
+save_files(gt_trainer *t, const states *s)
+{
+    const gt_position at = gt_trainer_position(t);
+    gp_status status = save_whole(t, &at);
+
+    if (status == GP_OK)
+        status = write_states(t, s, &at);
+    if (status == GP_OK)
+        status = meet(t);
+    if (status == GP_OK && gt_trainer_saves(t))
+        status = point_latest(t);
+    if (status == GP_OK)
+        remove_old(t);
+    return status;
+}
+
 gp_status
 gt_checkpoint_save(gt_trainer *t)
 {
+    states s = {0};
     gp_status status;
 
     if (gt_trainer_is_elastic(t) && !gt_trainer_saves(t))
@@ -341,15 +384,10 @@ gt_checkpoint_save(gt_trainer *t)
         return gt_fail_errno(GP_ERR_SYSTEM, errno,
                              "cannot create the checkpoint folder %s",
                              t->options->checkpoint);
-    status = save_whole(t);
+    status = take_all(t, &s);
     if (status == GP_OK)
-        status = save_states(t);
-    if (status == GP_OK)
-        status = meet(t);
-    if (status == GP_OK && gt_trainer_saves(t))
-        status = point_latest(t);
-    if (status == GP_OK)
-        remove_old(t);
+        status = save_files(t, &s);
+    free_states(&s);
     return status;
 }
 
@@ -397,7 +435,8 @@ is_younger(const char *key)
 {
     return strcmp(key, "optimizer:") == 0 || strcmp(key, "update") == 0 ||
            strcmp(key, "parallel") == 0 || strcmp(key, "micro-batches") == 0 ||
-           strcmp(key, "device") == 0 || strcmp(key, "precision") == 0;
+           strcmp(key, "device") == 0 || strcmp(key, "precision") == 0 ||
+           strcmp(key, "mode") == 0;
 }
 
 static gp_status
@@ -446,15 +485,33 @@ check_file(const gt_st_file *file, uint32_t epoch)
     return GP_OK;
 }
 
+/* Older files have steps only, which were all that was counted. */
+static uint64_t
+read_count(const gt_st_file *file, const char *key, uint64_t otherwise)
+{
+    const char *text = gt_st_metadata(file, key);
+
+    return text ? strtoull(text, NULL, 10) : otherwise;
+}
+
 static gp_status
 read_position(gt_trainer *t, const gt_st_file *file, uint32_t epoch)
 {
-    const char *steps = gt_st_metadata(file, "steps");
+    const char *mode = gt_st_metadata(file, "mode");
+    gt_position at = {.epoch = epoch};
+    bool free = t->options->mode_kind == GT_MODE_FREE ||
+                t->options->mode_kind == GT_MODE_BACKUPS;
 
-    if (!steps)
+    if (!gt_st_metadata(file, "steps"))
         return gt_fail(GP_ERR_CORRUPT, "%s does not say its steps", file->name);
+    at.steps = read_count(file, "steps", 0);
+    at.updates = read_count(file, "updates", at.steps);
+    at.goal = free ? at.updates : at.steps;
+    if (mode && strcmp(mode, t->options->mode) == 0) /* it counts the same */
+        at.goal = read_count(file, "goal", at.goal);
     t->epoch = epoch;
-    t->steps = strtoull(steps, NULL, 10);
+    t->steps = at.steps;
+    t->base = at;
     return GP_OK;
 }
 
@@ -659,6 +716,14 @@ load_states(gt_trainer *t, bool *anew)
     }
     if (status != GP_OK)
         return status;
+    if (read_count(&f.file, "updates", t->base.updates) != t->base.updates) {
+        status = gt_fail(GP_ERR_CORRUPT,
+                         "%s was written after other updates than what it "
+                         "belongs to",
+                         f.path);
+        close_file(&f);
+        return advise(t, t->epoch, status);
+    }
     status = (gt_comm_round_codes(t->comm) ? restore_round
                                            : restore_states)(t, &f.file, anew);
     close_file(&f);

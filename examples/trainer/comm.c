@@ -6,7 +6,7 @@
  * a tensor of their own, each as digits of base 4096. A sum of up to 4096 such
  * digits is exact in fp32, so totals are exact and do not depend on order.
  */
-#include "comm.h"
+#include "comm_int.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -15,32 +15,11 @@
 
 #include "leave.h"
 
-#define TENSORS_MAX (2 * GT_LAYERS_MAX)
 #define DIGITS      6 /* of 12 bits: 72 bits */
 #define DIGIT_BITS  12
 #define WORKERS_MAX 4096
 #define LOOK        0.2 /* seconds between two looks for a signal */
 #define SEED_MAX    (((uint64_t)1 << 53) - 1) /* of the configuration */
-
-struct gt_comm {
-    gp_worker *worker;
-    gt_mlp *mlp;
-    gt_comm_device device; /* no name: the host */
-    bool host_waits;
-    gp_tensor *tensors[TENSORS_MAX]; /* weight and bias of each layer */
-    gp_request *requests[TENSORS_MAX];
-    bool parted[TENSORS_MAX]; /* its request goes on in parts */
-    bool experiment;          /* gradients travel twice, as a whole */
-    gp_tensor *sums;
-    bool elastic;       /* workers come and go */
-    bool waits;         /* ... and not all have a place at once */
-    double timeout;     /* seconds, of the configuration */
-    bool begun;         /* members of the step to come are known */
-    gp_members members; /* of this step */
-    gp_group *group;    /* that gradients go round, or NULL: to shards */
-    const char *codec;  /* of the group, or NULL */
-    gp_group *parts;    /* of one copy of a network that is cut, or NULL */
-};
 
 _Static_assert(GT_COMM_SUMS *DIGITS <= GT_SPARE, "sums lie in mlp->spare");
 
@@ -140,6 +119,7 @@ gt_comm_destroy(gt_comm *comm)
     if (!comm)
         return;
     gp_worker_destroy(comm->worker);
+    gt_handover_close(comm);
     free(comm);
 }
 
@@ -287,7 +267,7 @@ gt_comm_shards(const gt_comm *comm)
 }
 
 static gp_status
-register_tensor(gt_comm *comm, const gt_options *o, uint64_t steps,
+register_tensor(gt_comm *comm, const gt_options *o, uint64_t updates,
                 size_t index)
 {
     const gt_layer *layer = &comm->mlp->layer[index / 2];
@@ -304,7 +284,7 @@ register_tensor(gt_comm *comm, const gt_options *o, uint64_t steps,
     t.codec = o->codec_given && !comm->group ? o->codec : NULL;
     t.pull_codec = o->pull_codec_given ? o->pull_codec : NULL;
     t.updater = updater;
-    t.first_step = steps;
+    t.first_step = updates;
     t.device = comm->device.name;
     t.mode = o->mode_kind == GT_MODE_ALLREDUCE ? "sync" : o->mode;
     return gp_tensor_register(comm->worker, &t, &comm->tensors[index]);
@@ -336,9 +316,8 @@ gt_comm_host_waits(gt_comm *comm, bool waits)
     comm->host_waits = waits;
 }
 
-/* Of parameters and gradients alike. */
-static size_t
-offset_of(const gt_comm *comm, size_t index)
+size_t
+gt_comm_offset(const gt_comm *comm, size_t index)
 {
     const gt_layer *layer = &comm->mlp->layer[index / 2];
 
@@ -350,19 +329,21 @@ static float *
 param_of(const gt_comm *comm, size_t index)
 {
     return (comm->device.name ? comm->device.params : comm->mlp->params) +
-           offset_of(comm, index);
+           gt_comm_offset(comm, index);
 }
 
 static float *
 grad_of(const gt_comm *comm, size_t index)
 {
     return (comm->device.name ? comm->device.grads : comm->mlp->grads) +
-           offset_of(comm, index);
+           gt_comm_offset(comm, index);
 }
 
 static gp_status
 pull(gt_comm *comm, size_t i, gp_request **request)
 {
+    if (!comm->keeps) /* a gradient, of which the step is of use */
+        return gp_pull(comm->tensors[i], grad_of(comm, i), request);
     if (comm->device.name)
         return gp_pull_on(comm->tensors[i], param_of(comm, i),
                           comm->device.stream, request);
@@ -408,7 +389,7 @@ broadcast_all(gt_comm *comm, uint32_t root)
 }
 
 gp_status
-gt_comm_register(gt_comm *comm, const gt_options *options, uint64_t steps,
+gt_comm_register(gt_comm *comm, const gt_options *options, uint64_t updates,
                  gt_mlp *mlp)
 {
     gp_buffer *buffer; /* ends with the worker */
@@ -418,9 +399,13 @@ gt_comm_register(gt_comm *comm, const gt_options *options, uint64_t steps,
     comm->mlp = mlp;
     for (size_t i = 0; !comm->parts && i < 2 * mlp->layers && status == GP_OK;
          i++)
-        status = register_tensor(comm, options, steps, i);
+        status = register_tensor(comm, options, updates, i);
     if (status == GP_OK && comm->group)
-        status = gp_group_skip(comm->group, steps);
+        status = gp_group_skip(comm->group, updates);
+    comm->keeps = options->update == GT_UPDATE_SHARD ||
+                  options->mode_kind == GT_MODE_LOCAL;
+    if (status == GP_OK)
+        status = gt_handover_open(comm, mlp);
     /* Its steps would be such as all workers must take together. */
     if (status == GP_OK && !comm->elastic)
         status = register_sums(comm);
@@ -428,9 +413,18 @@ gt_comm_register(gt_comm *comm, const gt_options *options, uint64_t steps,
                            : gt_fail_engine(status, "cannot start the job");
 }
 
+/* Whether those that are gone have left since the work is done, so that nobody
+ * will come any more. */
+static bool
+is_done(gt_comm *comm, uint64_t goal)
+{
+    return goal > 0 && gt_comm_refresh(comm) == GP_OK &&
+           gt_comm_version(comm) >= goal;
+}
+
 /* GP_AGAIN: was told to go meanwhile. */
 static gp_status
-await_members(gt_comm *comm, bool for_ever)
+await_members(gt_comm *comm, bool for_ever, uint64_t goal)
 {
     double end = gt_now() + comm->timeout, left;
     gp_status status;
@@ -441,8 +435,16 @@ await_members(gt_comm *comm, bool for_ever)
         left = for_ever ? LOOK : fmax(end - gt_now(), 0);
         status = gp_worker_members_within(comm->worker, fmin(left, LOOK),
                                           &comm->members);
-    } while (status == GP_ERR_TIMEOUT && left > 0);
-    return status;
+    } while (status == GP_ERR_TIMEOUT && left > 0 && !is_done(comm, goal));
+    return status == GP_ERR_TIMEOUT && left > 0 ? GP_OK : status;
+}
+
+static gp_status
+come_late(gt_comm *comm)
+{
+    gp_status status = pull_all(comm);
+
+    return status == GP_OK ? gt_handover_catch_up(comm) : status;
 }
 
 gp_status
@@ -452,13 +454,14 @@ gt_comm_start(gt_comm *comm)
     gp_status status = GP_OK;
 
     if (comm->elastic) {
-        status = await_members(comm, comm->waits);
+        status = await_members(comm, comm->waits, 0);
         comm->begun = true;
+        comm->handover.has = !comm->members.late;
     }
     if (status == GP_AGAIN)
         return status;
     if (status == GP_OK && comm->elastic && comm->members.late)
-        status = pull_all(comm);
+        status = come_late(comm);
     else if (status == GP_OK && !comm->parts)
         status =
             broadcast_all(comm, comm->elastic ? comm->members.ranks[0] : 0);
@@ -467,20 +470,47 @@ gt_comm_start(gt_comm *comm)
 }
 
 gp_status
-gt_comm_begin_step(gt_comm *comm, uint32_t *index, uint32_t *count)
+gt_comm_look_around(gt_comm *comm, uint32_t *index, uint32_t *count)
 {
+    gp_status status =
+        gp_worker_members_within(comm->worker, LOOK, &comm->members);
+
+    comm->begun = false;
+    if (status != GP_OK && status != GP_ERR_TIMEOUT)
+        return gt_fail_engine(status, "cannot see who is there");
+    *index = status == GP_OK ? comm->members.index : 0;
+    *count = status == GP_OK ? comm->members.count : 1;
+    return GP_OK;
+}
+
+gp_status
+gt_comm_begin_step(gt_comm *comm, uint64_t goal, uint32_t *index,
+                   uint32_t *count)
+{
+    bool first = comm->begun && !comm->members.late;
     gp_status status = GP_OK;
 
     if (!comm->begun)
-        status = await_members(comm, false);
+        status = await_members(comm, false, goal);
     comm->begun = false;
     if (status == GP_AGAIN)
         return status;
+    if (status == GP_OK && comm->members.changed && !first)
+        status = gt_handover_run(comm);
     if (status != GP_OK)
         return gt_fail_engine(status, "a step cannot begin");
     *index = comm->members.index;
     *count = comm->members.count;
     return GP_OK;
+}
+
+void
+gt_comm_hand_over(gt_comm *comm, float *values)
+{
+    gt_handover *h = &comm->handover;
+
+    if (values && comm->elastic)
+        h->array[h->arrays++] = values;
 }
 
 static gp_status
@@ -668,91 +698,4 @@ gt_comm_codec(const gt_comm *comm, size_t tensor)
     if (comm->codec)
         return comm->codec;
     return comm->parts ? "none" : gp_tensor_codec(comm->tensors[tensor]);
-}
-
-/* What a codec owes is one worker's, and lost where that may be another one the
- * next time; what shards remember is not. */
-static bool
-is_own(const char *name)
-{
-    return strcmp(name, "residual") == 0 || strcmp(name, "velocity") == 0 ||
-           strcmp(name, "state") == 0;
-}
-
-/* The state of a tensor in the round of workers, whose key is its number. */
-static gp_status
-find_in_round(gt_comm *comm, size_t tensor, const char *wanted, size_t index,
-              const char **name, uint64_t *count, size_t *at)
-{
-    gp_status status;
-    uint64_t key;
-
-    for (*at = 0; (status = gp_group_state(comm->group, *at, &key, name,
-                                           count)) == GP_OK;
-         ++*at)
-        if (key == tensor &&
-            (wanted ? strcmp(*name, wanted) == 0 : index-- == 0))
-            break;
-    return status;
-}
-
-bool
-gt_comm_round_codes(const gt_comm *comm)
-{
-    return comm->group && comm->codec;
-}
-
-gp_status
-gt_comm_state(gt_comm *comm, size_t tensor, size_t index, const char **name,
-              uint64_t *count)
-{
-    gp_status status;
-
-    size_t at;
-
-    if (comm->parts) /* nothing is coded */
-        return GP_ERR_NOT_FOUND;
-    if (comm->group)
-        return find_in_round(comm, tensor, NULL, index, name, count, &at);
-    if (!comm->elastic)
-        return gp_tensor_state(comm->tensors[tensor], index, name, count);
-    for (size_t i = 0; (status = gp_tensor_state(comm->tensors[tensor], i, name,
-                                                 count)) == GP_OK;
-         i++)
-        if (!is_own(*name) && index-- == 0)
-            break;
-    return status;
-}
-
-gp_status
-gt_comm_save_state(gt_comm *comm, size_t tensor, const char *name, float *out)
-{
-    gp_status status;
-    uint64_t count;
-    size_t at;
-
-    if (comm->group) {
-        status = find_in_round(comm, tensor, name, 0, &name, &count, &at);
-        if (status == GP_OK)
-            status = gp_group_save_state(comm->group, at, out);
-    } else {
-        status = gp_tensor_save_state(comm->tensors[tensor], name, out);
-    }
-    return status == GP_OK
-               ? GP_OK
-               : gt_fail_engine(status, "cannot save a codec's state");
-}
-
-gp_status
-gt_comm_load_state(gt_comm *comm, size_t tensor, const char *name,
-                   const float *values, uint64_t count)
-{
-    gp_status status =
-        comm->group
-            ? gp_group_load_state(comm->group, tensor, name, values, count)
-            : gp_tensor_load_state(comm->tensors[tensor], name, values);
-
-    return status == GP_OK
-               ? GP_OK
-               : gt_fail_engine(status, "cannot restore a codec's state");
 }

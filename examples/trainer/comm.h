@@ -66,12 +66,17 @@ uint32_t gt_comm_rank(const gt_comm *comm);
 uint32_t gt_comm_size(const gt_comm *comm);
 uint32_t gt_comm_shards(const gt_comm *comm);
 
+/* Before gt_comm_register(), with --min-workers, of an array as long as the
+ * parameters that only workers have: whoever comes late gets it from another
+ * one in gt_comm_begin_step(). Two at most; NULL: none. */
+void gt_comm_hand_over(gt_comm *comm, float *values);
+
 /* Registers all tensors of the network and the memory they lie in, which is
- * borrowed until gt_comm_destroy(). `steps` were made before, by a run that
+ * borrowed until gt_comm_destroy(). `updates` were made before, by a run that
  * this one continues: what its codecs remember is loaded after this, before
  * everything else. */
 gp_status gt_comm_register(gt_comm *comm, const gt_options *options,
-                           uint64_t steps, gt_mlp *mlp);
+                           uint64_t updates, gt_mlp *mlp);
 
 /* Gives every rank the parameters of rank 0, or, to one that has come late, the
  * newest. GP_AGAIN: was told to leave (leave.h) before it had a place. */
@@ -79,8 +84,15 @@ gp_status gt_comm_start(gt_comm *comm);
 
 /* With --min-workers, when all requests have ended: waits for the others at the
  * beginning of a step, and says this one's place among them. GP_AGAIN: was told
- * to leave (leave.h) meanwhile. */
-gp_status gt_comm_begin_step(gt_comm *comm, uint32_t *index, uint32_t *count);
+ * to leave (leave.h) meanwhile. Where workers do not step together, it does not
+ * wait for more of them when those that are gone have reached the version
+ * `goal`; 0: there is none. */
+gp_status gt_comm_begin_step(gt_comm *comm, uint64_t goal, uint32_t *index,
+                             uint32_t *count);
+
+/* Where workers do not step together: the same, as it is now, without waiting
+ * for anybody. Where too few are left to go on, this one is the first. */
+gp_status gt_comm_look_around(gt_comm *comm, uint32_t *index, uint32_t *count);
 
 /* Sends a layer's gradients. */
 gp_status gt_comm_push(gt_comm *comm, size_t layer);
@@ -130,6 +142,12 @@ gp_status gt_comm_save_state(gt_comm *comm, size_t tensor, const char *name,
                              float *out);
 gp_status gt_comm_load_state(gt_comm *comm, size_t tensor, const char *name,
                              const float *values, uint64_t count);
+
+/* Where workers do not step together, and between two steps of this one: the
+ * shards apply nothing while it is on, so that the states above belong to the
+ * parameters, which are taken, all of their digits, into mlp->params. */
+gp_status gt_comm_hold(gt_comm *comm, bool on);
+gp_status gt_comm_take_parameters(gt_comm *comm);
 
 /* Whether gradients go round the workers through a codec: what that remembers
  * is made by the first step, or by loading. */

@@ -324,6 +324,7 @@ gt_cut_load(gt_trainer *t)
                          t->velocity);
         t->epoch = whole.epoch;
         t->steps = whole.steps;
+        t->base = whole.base;
     }
     gt_cut_free_whole(&whole);
     return status;

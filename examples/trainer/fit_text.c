@@ -2,8 +2,8 @@
 /*
  * fit_text.c - what only a whole job would find out, found out before it.
  *
- * The number of workers is known where this program starts them; under a
- * launcher it is 0 here, and what depends on it is left to the workers.
+ * The number of workers is known where this program starts them, and under most
+ * launchers; where it is 0 here, what depends on it is found when they meet.
  */
 #include <string.h>
 
@@ -78,7 +78,9 @@ gp_status
 gt_options_check_job(const gt_options *o)
 {
     gt_role role = gt_role_of(o, NULL);
-    uint32_t workers = o->placed || role != GT_ROLE_WORKER ? o->workers : 0;
+    uint32_t workers = o->placed || role != GT_ROLE_WORKER
+                           ? o->workers
+                           : gt_launched_size(NULL);
     gp_status status = check_transport(o);
 
     if (status == GP_OK)

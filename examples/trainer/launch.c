@@ -75,6 +75,27 @@ gt_local_rank(const char *(*get)(const char *name))
     return 0;
 }
 
+uint32_t
+gt_launched_size(const char *(*get)(const char *name))
+{
+    static const char *const names[][2] = {
+        {"GRADPUSH_RANK", "GRADPUSH_SIZE"},
+        {"RANK", "WORLD_SIZE"},
+        {"DMLC_ROLE", "DMLC_NUM_WORKER"},
+        {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+        {"PMI_RANK", "PMI_SIZE"}};
+
+    if (!get)
+        get = environment;
+    for (size_t i = 0; i < GT_COUNT_OF(names); i++) {
+        const char *text = get(names[i][0]) ? get(names[i][1]) : NULL;
+
+        if (text)
+            return (uint32_t)strtoul(text, NULL, 10);
+    }
+    return 0;
+}
+
 static bool
 try_path(const char *folder, const char *name, char out[PATH_SIZE])
 {

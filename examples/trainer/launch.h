@@ -17,6 +17,9 @@ typedef enum gt_role {
 gt_role gt_role_of(const gt_options *options,
                    const char *(*get)(const char *name));
 
+/* Workers of the job, as most launchers say; 0 where none has. */
+uint32_t gt_launched_size(const char *(*get)(const char *name));
+
 /* This process's number among those on this machine, as the launcher says; 0
  * without one. */
 uint32_t gt_local_rank(const char *(*get)(const char *name));

@@ -80,6 +80,16 @@ work(const gt_options *options, bool distributed)
     return rc;
 }
 
+/* Help that could not be written, to a full disk say, is a failure. */
+static int
+flush(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return EXIT_OK;
+    perror("gradpush-train: standard output cannot be written");
+    return EXIT_FAILED;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -88,7 +98,7 @@ main(int argc, char **argv)
 
     switch (gt_options_parse(argc, argv, &options)) {
     case GT_ACTION_DONE:
-        return EXIT_OK;
+        return flush();
     case GT_ACTION_USAGE:
         fprintf(stderr, "gradpush-train: %s\n", gt_last_error());
         return EXIT_WRONG_USAGE;
@@ -96,6 +106,13 @@ main(int argc, char **argv)
         break;
     }
     role = gt_role_of(&options, NULL);
+    if (role == GT_ROLE_LAUNCH && options.min_workers > options.workers) {
+        fprintf(stderr,
+                "gradpush-train: --min-workers %u is more than --workers, of "
+                "which there are %u\n",
+                options.min_workers, options.workers);
+        return EXIT_WRONG_USAGE;
+    }
     if (role == GT_ROLE_LAUNCH) {
         /* Said once here, rather than by every worker. */
         if (gt_parts_exist(options.data.path) == GP_OK &&

@@ -46,7 +46,8 @@ settle_local(gt_options *o)
     return GP_OK;
 }
 
-/* Whoever comes late gets the parameters from the shards, and nothing else. */
+/* Whoever comes late gets the parameters from the shards, or with --update
+ * worker from another one. */
 static gp_status
 settle_elastic(gt_options *o)
 {
@@ -61,10 +62,6 @@ settle_elastic(gt_options *o)
                "sgd:lr=1, which is the default, does the same";
     else if (gt_layout_cuts(&o->layout))
         with = "--parallel tensor and pipeline";
-    else if (!local && o->update_given && o->update == GT_UPDATE_WORKER)
-        with = "--update worker";
-    else if (o->checkpoint && o->mode_kind != GT_MODE_SYNC)
-        with = "--checkpoint in another --mode than sync";
     else if (o->dump)
         with = "--dump-gradients";
     else if (o->partition != GT_RANDOM)
@@ -78,7 +75,7 @@ settle_elastic(gt_options *o)
     if (with)
         return gt_fail(GP_ERR_CONFIG, "--min-workers does not go with %s",
                        with);
-    if (!local)
+    if (!local && !o->update_given)
         o->update = GT_UPDATE_SHARD;
     o->update_given = true;
     return GP_OK;

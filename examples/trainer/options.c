@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "option_words.h"
+
 enum key {
     KEY_DATA = 256,
     KEY_SPLIT,
@@ -116,7 +118,7 @@ static const struct row {
      "sgd:lr=0.7,momentum=0.9,nesterov=1, ..."},
     {"min-workers", KEY_MIN_WORKERS, "N",
      "workers may die and come back, the training goes on with N of them, at "
-     "most --workers; parameters are on the shards"},
+     "most --workers; by default shards have the parameters"},
     {"max-workers", KEY_MAX_WORKERS, "N",
      "with --min-workers: at most N take part at once; the others of --workers "
      "wait for the place of one that is gone"},
@@ -165,167 +167,6 @@ static const struct row {
 
 #define ROWS GT_COUNT_OF(rows)
 
-typedef struct word {
-    const char *name;
-    int value;
-} word;
-
-static const word losses[] = {
-    {"ce", GT_CROSS_ENTROPY}, {"mse", GT_MEAN_SQUARES}, {NULL, 0}};
-static const word optimizers[] = {{"sgd", GT_SGD},
-                                  {"momentum", GT_MOMENTUM},
-                                  {"nesterov", GT_NESTEROV},
-                                  {"adagrad", GT_ADAGRAD},
-                                  {"rmsprop", GT_RMSPROP},
-                                  {"adam", GT_ADAM},
-                                  {"adamw", GT_ADAMW},
-                                  {"lamb", GT_LAMB},
-                                  {NULL, 0}};
-static const word updates[] = {
-    {"worker", GT_UPDATE_WORKER}, {"shard", GT_UPDATE_SHARD}, {NULL, 0}};
-static const word partitions[] = {
-    {"random", GT_RANDOM}, {"contiguous", GT_CONTIGUOUS}, {NULL, 0}};
-static const word normalizations[] = {{"none", GT_NORMALIZE_NONE},
-                                      {"scale", GT_NORMALIZE_SCALE},
-                                      {"standard", GT_NORMALIZE_STANDARD},
-                                      {NULL, 0}};
-/* For --progress and --overlap. */
-static const word progresses[] = {{"auto", GT_PROGRESS_AUTO},
-                                  {"on", GT_PROGRESS_ON},
-                                  {"off", GT_PROGRESS_OFF},
-                                  {NULL, 0}};
-static const word precisions[] = {
-    {"fp32", GT_FP32}, {"tf32", GT_TF32}, {"bf16", GT_BF16}, {NULL, 0}};
-static const word switches[] = {{"on", 1}, {"off", 0}, {NULL, 0}};
-
-static const char *
-word_of(const word *words, int value)
-{
-    while (words->name && words->value != value)
-        words++;
-    return words->name;
-}
-
-const char *
-gt_loss_name(gt_loss loss)
-{
-    return word_of(losses, (int)loss);
-}
-
-const char *
-gt_optim_name(gt_optim_kind kind)
-{
-    return word_of(optimizers, (int)kind);
-}
-
-const char *
-gt_update_name(gt_update update)
-{
-    return word_of(updates, (int)update);
-}
-
-const char *
-gt_partition_name(gt_partition partition)
-{
-    return word_of(partitions, (int)partition);
-}
-
-const char *
-gt_normalize_name(gt_normalize normalize)
-{
-    return word_of(normalizations, (int)normalize);
-}
-
-const char *
-gt_precision_name(gt_precision precision)
-{
-    return word_of(precisions, (int)precision);
-}
-
-static void
-list_words(const word *words, char *out, size_t capacity)
-{
-    size_t used = 0;
-
-    out[0] = '\0';
-    for (; words->name && used < capacity; words++)
-        used += (size_t)snprintf(out + used, capacity - used, "%s%s",
-                                 used ? ", " : "", words->name);
-}
-
-static gp_status
-parse_word(const char *option, const char *text, const word *words, int *out)
-{
-    char list[128];
-
-    for (const word *w = words; w->name; w++)
-        if (strcmp(w->name, text) == 0) {
-            *out = w->value;
-            return GP_OK;
-        }
-    list_words(words, list, sizeof(list));
-    return gt_fail(GP_ERR_CONFIG, "--%s '%s': it takes: %s", option, text,
-                   list);
-}
-
-static gp_status
-parse_count(const char *option, const char *text, uint64_t minimum,
-            uint64_t maximum, uint64_t *out)
-{
-    char *stop;
-    unsigned long long v;
-
-    errno = 0;
-    v = strtoull(text, &stop, 10);
-    if (*text < '0' || *text > '9' || *stop || errno || v < minimum ||
-        v > maximum)
-        return gt_fail(GP_ERR_CONFIG,
-                       "--%s '%s': it takes a whole number from %llu to %llu",
-                       option, text, (unsigned long long)minimum,
-                       (unsigned long long)maximum);
-    *out = v;
-    return GP_OK;
-}
-
-static gp_status
-parse_count32(const char *option, const char *text, uint32_t minimum,
-              uint32_t maximum, uint32_t *out)
-{
-    uint64_t v = 0;
-    gp_status status = parse_count(option, text, minimum, maximum, &v);
-
-    if (status == GP_OK)
-        *out = (uint32_t)v;
-    return status;
-}
-
-static gp_status
-parse_real(const char *option, const char *text, double minimum, double maximum,
-           double *out)
-{
-    char *stop;
-    double v = strtod(text, &stop);
-
-    if (stop == text || *stop || !isfinite(v) || v < minimum || v > maximum)
-        return gt_fail(GP_ERR_CONFIG,
-                       "--%s '%s': it takes a number from %g to %g", option,
-                       text, minimum, maximum);
-    *out = v;
-    return GP_OK;
-}
-
-static gp_status
-parse_float(const char *option, const char *text, double minimum,
-            double maximum, float *out)
-{
-    double v = 0;
-    gp_status status = parse_real(option, text, minimum, maximum, &v);
-
-    if (status == GP_OK)
-        *out = (float)v;
-    return status;
-}
-
 static gp_status
 parse_hidden(const char *text, gt_options *o)
 {
@@ -354,18 +195,6 @@ parse_hidden(const char *text, gt_options *o)
     return GP_OK;
 }
 
-static gp_status
-parse_enum(const char *option, const char *text, const word *words,
-           unsigned *out)
-{
-    int value = 0;
-    gp_status status = parse_word(option, text, words, &value);
-
-    if (status == GP_OK)
-        *out = (unsigned)value;
-    return status;
-}
-
 /* A name, and behind a ':' what the shards' updater is to be told beside. */
 static gp_status
 parse_optimizer(const char *option, const char *text, gt_options *o)
@@ -375,18 +204,7 @@ parse_optimizer(const char *option, const char *text, gt_options *o)
 
     snprintf(name, sizeof(name), "%.*s", n < 31 ? (int)n : 31, text);
     o->optim_keys = text[n] ? text + n + 1 : "";
-    return parse_enum(option, name, optimizers, &o->optim.kind);
-}
-
-static gp_status
-parse_switch(const char *option, const char *text, bool *out)
-{
-    int value = 0;
-    gp_status status = parse_word(option, text, switches, &value);
-
-    if (status == GP_OK)
-        *out = value != 0;
-    return status;
+    return gt_parse_enum(option, name, gt_optimizers, &o->optim.kind);
 }
 
 static gp_status
@@ -399,13 +217,13 @@ apply_data(int key, const char *name, const char *text, gt_options *o)
         d->path = text;
         return GP_OK;
     case KEY_SPLIT:
-        return parse_real(name, text, 0.001, 0.999, &d->split);
+        return gt_parse_real(name, text, 0.001, 0.999, &d->split);
     case KEY_CLASSES:
-        return parse_count32(name, text, 2, GT_WIDTH_MAX - 1, &d->classes);
+        return gt_parse_count32(name, text, 2, GT_WIDTH_MAX - 1, &d->classes);
     case KEY_NORMALIZE:
-        return parse_enum(name, text, normalizations, &d->normalize);
+        return gt_parse_enum(name, text, gt_normalizations, &d->normalize);
     case KEY_PARTITION:
-        return parse_enum(name, text, partitions, &o->partition);
+        return gt_parse_enum(name, text, gt_partitions, &o->partition);
     default:
         return GP_ERR_NOT_FOUND;
     }
@@ -418,23 +236,23 @@ apply_training(int key, const char *name, const char *text, gt_options *o)
     case KEY_HIDDEN:
         return parse_hidden(text, o);
     case KEY_LOSS:
-        return parse_enum(name, text, losses, &o->loss);
+        return gt_parse_enum(name, text, gt_losses, &o->loss);
     case KEY_OPTIMIZER:
         return parse_optimizer(name, text, o);
     case KEY_LR:
         o->lr_given = true;
-        return parse_float(name, text, 1e-12, 1e6, &o->optim.lr);
+        return gt_parse_float(name, text, 1e-12, 1e6, &o->optim.lr);
     case KEY_MOMENTUM:
-        return parse_float(name, text, 0, 0.999999, &o->optim.momentum);
+        return gt_parse_float(name, text, 0, 0.999999, &o->optim.momentum);
     case KEY_WEIGHT_DECAY:
         o->weight_decay_given = true;
-        return parse_float(name, text, 0, 1e3, &o->optim.weight_decay);
+        return gt_parse_float(name, text, 0, 1e3, &o->optim.weight_decay);
     case KEY_EPOCHS:
-        return parse_count32(name, text, 1, 1000000, &o->epochs);
+        return gt_parse_count32(name, text, 1, 1000000, &o->epochs);
     case KEY_BATCH:
-        return parse_count(name, text, 1, 1 << 20, &o->batch);
+        return gt_parse_count(name, text, 1, 1 << 20, &o->batch);
     case KEY_SEED:
-        return parse_count(name, text, 0, INT64_MAX, &o->seed);
+        return gt_parse_count(name, text, 0, INT64_MAX, &o->seed);
     case KEY_MODE:
         o->mode = text;
         o->mode_given = true;
@@ -444,17 +262,17 @@ apply_training(int key, const char *name, const char *text, gt_options *o)
         o->outer_given = true;
         return GP_OK;
     case KEY_MAX_WORKERS:
-        return parse_count32(name, text, 1, 4096, &o->max_workers);
+        return gt_parse_count32(name, text, 1, 4096, &o->max_workers);
     case KEY_MIN_WORKERS:
-        return parse_count32(name, text, 1, 4096, &o->min_workers);
+        return gt_parse_count32(name, text, 1, 4096, &o->min_workers);
     case KEY_SLOW:
         return gt_options_slow(text, o);
     case KEY_PARALLEL:
         return gt_layout_parse(text, &o->layout);
     case KEY_MICRO_BATCHES:
-        return parse_count32(name, text, 1, 65536, &o->micro_batches);
+        return gt_parse_count32(name, text, 1, 65536, &o->micro_batches);
     case KEY_THREADS:
-        return parse_count32(name, text, 1, 1024, &o->threads);
+        return gt_parse_count32(name, text, 1, 1024, &o->threads);
     default:
         return GP_ERR_NOT_FOUND;
     }
@@ -466,13 +284,13 @@ apply_job(int key, const char *name, const char *text, gt_options *o)
     switch (key) {
     case KEY_WORKERS:
         o->placed = o->workers_given = true;
-        return parse_count32(name, text, 1, 4096, &o->workers);
+        return gt_parse_count32(name, text, 1, 4096, &o->workers);
     case KEY_SHARDS:
         o->placed = o->shards_given = true;
-        return parse_count32(name, text, 0, 65536, &o->shards);
+        return gt_parse_count32(name, text, 0, 65536, &o->shards);
     case KEY_UPDATE:
         o->update_given = true;
-        return parse_enum(name, text, updates, &o->update);
+        return gt_parse_enum(name, text, gt_updates, &o->update);
     case KEY_CODEC:
         o->codec = text;
         o->codec_given = true;
@@ -489,9 +307,9 @@ apply_job(int key, const char *name, const char *text, gt_options *o)
     case KEY_SHARD_DEVICE:
         return gt_options_shard_device(text, o);
     case KEY_PRECISION:
-        return parse_enum(name, text, precisions, &o->precision);
+        return gt_parse_enum(name, text, gt_precisions, &o->precision);
     case KEY_DETERMINISTIC:
-        return parse_switch(name, text, &o->deterministic);
+        return gt_parse_switch(name, text, &o->deterministic);
     default:
         return GP_ERR_NOT_FOUND;
     }
@@ -505,7 +323,7 @@ apply_output(int key, const char *name, const char *text, gt_options *o)
         o->checkpoint = text;
         return GP_OK;
     case KEY_CHECKPOINT_EVERY:
-        return parse_count32(name, text, 1, 1000000, &o->checkpoint_every);
+        return gt_parse_count32(name, text, 1, 1000000, &o->checkpoint_every);
     case KEY_RESUME:
         o->resume = true;
         return GP_OK;
@@ -522,11 +340,11 @@ apply_output(int key, const char *name, const char *text, gt_options *o)
         o->dump = text;
         return GP_OK;
     case KEY_DUMP_EVERY:
-        return parse_count32(name, text, 1, 1000000000, &o->dump_every);
+        return gt_parse_count32(name, text, 1, 1000000000, &o->dump_every);
     case KEY_OVERLAP:
-        return parse_enum(name, text, progresses, &o->overlap);
+        return gt_parse_enum(name, text, gt_progresses, &o->overlap);
     case KEY_PROGRESS:
-        return parse_enum(name, text, progresses, &o->progress);
+        return gt_parse_enum(name, text, gt_progresses, &o->progress);
     case KEY_QUIET:
         o->quiet = true;
         return GP_OK;
@@ -555,46 +373,6 @@ apply(int key, const char *text, gt_options *o)
     for (size_t i = 0; i < 4 && status == GP_ERR_NOT_FOUND; i++)
         status = groups[i](key, name_of(key), text, o);
     return status;
-}
-
-/* Results are encoded once for all workers, so there is nothing to choose. */
-static gp_status
-check_pull_codec(const char *text)
-{
-    if (strcmp(text, "auto") == 0 || strchr(text, '|'))
-        return gt_fail(GP_ERR_CONFIG,
-                       "--pull-codec %s: results have one pipeline; auto and "
-                       "alternatives between '|' are for --codec",
-                       text);
-    if (gp_codec_check(text) != GP_OK)
-        return gt_fail(GP_ERR_CONFIG, "--pull-codec: %s", gp_last_error());
-    return GP_OK;
-}
-
-static gp_status
-check_codecs(gt_options *o)
-{
-    static char codec[1024], pull_codec[1024], mode[64];
-    gp_config *c;
-
-    if (o->codec_given && gp_codec_check(o->codec) != GP_OK)
-        return gt_fail(GP_ERR_CONFIG, "--codec: %s", gp_last_error());
-    if (o->pull_codec_given && check_pull_codec(o->pull_codec) != GP_OK)
-        return GP_ERR_CONFIG;
-    if (gp_config_create(&c) != GP_OK)
-        return gt_fail(GP_ERR_CONFIG, "%s", gp_last_error());
-    snprintf(codec, sizeof(codec), "%s", gp_config_get(c, "codec"));
-    snprintf(pull_codec, sizeof(pull_codec), "%s",
-             gp_config_get(c, "pull_codec"));
-    snprintf(mode, sizeof(mode), "%s", gp_config_get(c, "mode"));
-    gp_config_destroy(c);
-    if (!o->mode_given)
-        o->mode = mode;
-    if (!o->codec_given)
-        o->codec = codec;
-    if (!o->pull_codec_given)
-        o->pull_codec = pull_codec;
-    return GP_OK;
 }
 
 static gp_status
@@ -657,9 +435,7 @@ static void
 print_help(void)
 {
     printf("usage: gradpush-train [options]\n\n"
-           "Trains a multi-layer perceptron on the CPU or on CUDA devices.\n"
-           "Workers push their gradients to parameter shards and pull the\n"
-           "result.\n\n");
+           "Trains a multi-layer perceptron on the CPU or CUDA devices.\n\n");
     for (size_t i = 0; i < ROWS; i++) {
         char left[64];
 
@@ -669,12 +445,13 @@ print_help(void)
         print_wrapped(rows[i].text);
     }
     printf(
-        "\nUnder a launcher (gradpush run, torchrun, mpirun, srun) it is one "
-        "worker\nof the job; leave --workers and --shards out there.\n"
-        "\nexamples:\n"
+        "\nUnder a launcher (gradpush run, torchrun, mpirun, srun) it is one\n"
+        "worker of the job; leave --workers and --shards out there.\n\n"
+        "examples:\n"
         "  gradpush-train --data digits --workers 2 --shards 2\n"
         "  gradpush-train --data mnist/ --batch 32 --json report.json\n"
-        "  gradpush-train --device cuda --precision bf16 --hidden 8192,8192\n");
+        "  gradpush-train --device cuda --precision bf16 --hidden 8192,8192\n"
+        "\nExit status: 0 success, 1 failure, 2 wrong usage.\n");
 }
 
 static gt_action
@@ -789,8 +566,8 @@ gt_options_parse(int argc, char **argv, gt_options *out)
                 argv[optind]);
         return GT_ACTION_USAGE;
     }
-    if (check_codecs(&o) != GP_OK || gt_options_settle_mode(&o) != GP_OK ||
-        gt_options_settle(&o) != GP_OK ||
+    if (gt_options_settle_codecs(&o) != GP_OK ||
+        gt_options_settle_mode(&o) != GP_OK || gt_options_settle(&o) != GP_OK ||
         gt_options_settle_layout(&o) != GP_OK ||
         gt_options_settle_device(&o) != GP_OK || check_together(&o) != GP_OK ||
         gt_options_check_job(&o) != GP_OK)

@@ -98,6 +98,9 @@ gt_action gt_options_parse(int argc, char **argv, gt_options *out);
  * to be. */
 gp_status gt_options_settle(gt_options *options);
 
+/* Codecs and mode, with those of the configuration; before the others. */
+gp_status gt_options_settle_codecs(gt_options *options);
+
 /* --slow, and whether --mode goes with the others. */
 gp_status gt_options_slow(const char *text, gt_options *options);
 gp_status gt_options_settle_mode(gt_options *options);

@@ -19,6 +19,7 @@
 #include "checkpoint.h"
 #include "cut.h"
 #include "dump.h"
+#include "elastic.h"
 #include "launch.h"
 #include "leave.h"
 #include "parts.h"
@@ -27,7 +28,6 @@
 #define EVALUATE_ROWS 256
 #define GPU_ROWS      1024
 #define LOSS_UNIT     0x1p20
-#define MEMBERS_EVERY 16 /* steps, where workers are not in the same */
 
 /* --- setting up --- */
 
@@ -112,91 +112,19 @@ join(gt_trainer *t)
     return GP_OK;
 }
 
-/* Whether workers go on until all of them together have done an epoch's work,
- * rather than each its part. */
-static bool
-shares_work(const gt_trainer *t)
-{
-    return t->comm && (t->options->mode_kind == GT_MODE_FREE ||
-                       t->options->mode_kind == GT_MODE_BACKUPS);
-}
-
-static bool
-is_elastic(const gt_trainer *t)
-{
-    return t->comm && t->options->min_workers > 0;
-}
-
-bool
-gt_trainer_is_elastic(const gt_trainer *t)
-{
-    return is_elastic(t);
-}
-
-bool
-gt_trainer_saves(const gt_trainer *t)
-{
-    return (is_elastic(t) ? t->loader.rank : t->rank) == 0;
-}
-
 static gp_status
 resume(gt_trainer *t)
 {
     gp_status status = gt_cut_load(t);
 
-    t->base_epoch = t->epoch;
-    t->base_steps = t->steps;
     /* One that comes late may find that the others are done. */
-    if (status == GP_OK && t->epoch >= t->options->epochs && !is_elastic(t))
+    if (status == GP_OK && t->epoch >= t->options->epochs &&
+        !gt_trainer_is_elastic(t))
         status = gt_fail(GP_ERR_CONFIG,
                          "the checkpoint in %s is of epoch %u already; give "
                          "more --epochs than that",
                          t->options->checkpoint, t->epoch);
     return status;
-}
-
-/* Steps of a tensor for one of the job: all workers' pushes are, or rounds of
- * local steps. */
-static uint64_t
-to_steps(const gt_trainer *t, uint64_t version)
-{
-    if (t->options->mode_kind == GT_MODE_FREE)
-        return version / t->size;
-    return version * gt_options_period(t->options);
-}
-
-/* One that comes late begins where the others are. */
-static void
-catch_up(gt_trainer *t)
-{
-    t->steps = to_steps(t, gt_comm_version(t->comm));
-    t->epoch = t->base_epoch +
-               (uint32_t)((t->steps - t->base_steps) / t->loader.steps);
-    gt_loader_shuffle(&t->loader, t->epoch);
-}
-
-/* Who steps with the others asks when they do, which is when all push; others
- * ask now and then. */
-static bool
-asks_for_members(const gt_trainer *t, size_t step)
-{
-    if (shares_work(t))
-        return step % MEMBERS_EVERY == 0;
-    return t->steps % gt_options_period(t->options) == 0;
-}
-
-/* Deals the samples of the next step among those who are there. */
-static gp_status
-begin_step(gt_trainer *t, size_t step)
-{
-    gp_status status;
-
-    if (!asks_for_members(t, step))
-        return GP_OK;
-    status = gt_trainer_settle(t);
-    return status == GP_OK
-               ? gt_comm_begin_step(t->comm, &t->loader.rank, &t->loader.size)
-               : status;
 }
 
 /* --- on a device --- */
@@ -242,6 +170,14 @@ fetch(gt_trainer *t)
     return t->gpu ? gt_gpu_download(t->gpu, t->mlp.params, t->velocity) : GP_OK;
 }
 
+/* Nobody else has the parameters. */
+static bool
+keeps_own(const gt_trainer *t)
+{
+    return t->options->update == GT_UPDATE_WORKER &&
+           t->options->mode_kind == GT_MODE_SYNC;
+}
+
 gp_status
 gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
 {
@@ -264,8 +200,12 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
         status = resume(t);
     if (status == GP_OK)
         status = fill_gpu(t);
+    if (status == GP_OK && t->comm) {
+        gt_comm_hand_over(t->comm, t->velocity);
+        gt_comm_hand_over(t->comm, keeps_own(t) ? t->mlp.params : NULL);
+    }
     if (status == GP_OK && t->comm)
-        status = gt_comm_register(t->comm, options, t->steps, &t->mlp);
+        status = gt_comm_register(t->comm, options, t->base.updates, &t->mlp);
     if (status == GP_OK && options->resume)
         status = gt_checkpoint_load_states(t);
     if (status == GP_OK && t->comm)
@@ -274,8 +214,8 @@ gt_trainer_create(const gt_options *options, bool distributed, gt_trainer *out)
         gt_parts_open(t);
     if (status == GP_OK && t->gpu)
         status = gt_gpu_refresh(t->gpu);
-    if (status == GP_OK && is_elastic(t))
-        catch_up(t);
+    if (status == GP_OK && gt_trainer_is_elastic(t))
+        gt_elastic_catch_up(t);
     if (status == GP_OK && t->rank == 0 && options->logdir)
         status = gt_events_open(options->logdir, &t->events);
     if (status == GP_OK && t->rank == 0 && options->dump)
@@ -513,7 +453,8 @@ static gp_status
 evaluate(gt_trainer *t, gt_score *score)
 {
     const gt_samples *test = &t->data.test;
-    bool alone = is_elastic(t); /* others may be gone before they are done */
+    bool alone =
+        gt_trainer_is_elastic(t); /* others may be gone before they are done */
     size_t parts = alone ? 1 : t->layout.data, part = alone ? 0 : t->copy;
     size_t first = test->count * part / parts;
     size_t last = test->count * (part + 1) / parts;
@@ -556,7 +497,7 @@ combine(gt_trainer *t, const gt_score *train, const gt_score *test,
 
     if (!gt_cut_counts(t))
         v[0] = v[1] = v[2] = v[4] = 0;
-    if (t->comm && !is_elastic(t))
+    if (t->comm && !gt_trainer_is_elastic(t))
         status = gt_comm_sum(t->comm, v, 5);
     if (status != GP_OK)
         return status;
@@ -574,27 +515,14 @@ combine(gt_trainer *t, const gt_score *train, const gt_score *test,
     return GP_OK;
 }
 
-/* The version that an epoch's steps lead to. */
-static void
-set_goal(gt_trainer *t)
-{
-    bool free = t->options->mode_kind == GT_MODE_FREE;
-
-    if (is_elastic(t)) /* whenever it came */
-        t->goal = t->epoch * t->loader.steps * (free ? t->size : 1);
-    else if (t->goal == 0)
-        t->goal = t->steps; /* of the run before */
-    t->goal += t->loader.steps * (free ? t->size : 1);
-}
-
 static bool
 goes_on(gt_trainer *t, size_t steps)
 {
-    t->left |= is_elastic(t) && gt_leave_asked();
+    t->left |= gt_trainer_is_elastic(t) && gt_leave_asked();
     if (t->left)
         return false;
-    return shares_work(t) ? gt_comm_version(t->comm) < t->goal
-                          : steps < t->loader.steps;
+    return gt_trainer_shares_work(t) ? gt_comm_version(t->comm) < t->goal
+                                     : steps < t->loader.steps;
 }
 
 /* A fast worker goes through its part again, in another order. */
@@ -629,7 +557,7 @@ end_steps(gt_trainer *t)
 {
     gp_status status;
 
-    if (!shares_work(t))
+    if (!gt_trainer_shares_work(t))
         return gt_trainer_settle(t);
     gt_comm_host_waits(t->comm, true);
     status = gt_trainer_settle(t);
@@ -646,13 +574,13 @@ train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
     gp_status status = GP_OK;
     size_t begun = 0, s;
 
-    if (is_elastic(t) && !shares_work(t))
-        begun = (t->steps - t->base_steps) % t->loader.steps;
-    set_goal(t);
+    if (gt_trainer_is_elastic(t) && !gt_trainer_shares_work(t))
+        begun = gt_elastic_begun(t);
+    gt_trainer_set_goal(t);
     for (s = begun; goes_on(t, s) && status == GP_OK; s++) {
         status = begin_lap(t, s);
-        if (status == GP_OK && is_elastic(t))
-            status = begin_step(t, s);
+        if (status == GP_OK && gt_trainer_is_elastic(t))
+            status = gt_elastic_begin_step(t, s);
         if (status == GP_OK)
             status = gt_trainer_step(t, s % t->loader.steps, score);
         if (status == GP_OK)
@@ -693,7 +621,7 @@ sum_stats(gt_trainer *t)
     if (!t->comm)
         return GP_OK;
     gt_comm_stats(t->comm, &t->stats);
-    if (is_elastic(t)) /* this worker's own */
+    if (gt_trainer_is_elastic(t)) /* this worker's own */
         return GP_OK;
     v[0] = t->stats.bytes_pushed;
     v[1] = t->stats.bytes_pulled;
@@ -739,17 +667,8 @@ log_epoch(gt_trainer *t, const gt_epoch *e)
     return gt_events_write(&t->events, t->steps, scalars, GT_COUNT_OF(scalars));
 }
 
-static bool
-checkpoint_due(const gt_trainer *t)
-{
-    const gt_options *o = t->options;
-
-    return o->checkpoint &&
-           (t->epoch % o->checkpoint_every == 0 || t->epoch == o->epochs);
-}
-
-static gp_status
-save(gt_trainer *t)
+gp_status
+gt_trainer_save(gt_trainer *t)
 {
     gp_status status = fetch(t);
 
@@ -773,8 +692,8 @@ gt_trainer_run(gt_trainer *t, gt_epoch_hook report)
         if (report)
             report(t, epoch);
         status = log_epoch(t, epoch);
-        if (status == GP_OK && checkpoint_due(t))
-            status = save(t);
+        if (status == GP_OK && gt_trainer_checkpoint_due(t))
+            status = gt_elastic_end_epoch(t);
     }
     t->total_seconds = gt_now() - start;
     if (t->left)

@@ -25,6 +25,14 @@ typedef struct gt_epoch {
     uint64_t samples; /* trained on by all workers */
 } gt_epoch;
 
+/* Where a run begins: epochs and steps done, updates of the shards' parameters,
+ * and where the last of those epochs ended, in steps, or in updates where
+ * workers do not step together: a little before the others. */
+typedef struct gt_position {
+    uint32_t epoch;
+    uint64_t steps, updates, goal;
+} gt_position;
+
 typedef struct gt_pipeline gt_pipeline;
 
 typedef struct gt_trainer {
@@ -55,9 +63,7 @@ typedef struct gt_trainer {
     size_t applied[GT_LAYERS_MAX];
     uint32_t epoch; /* epochs done, since the very start */
     uint64_t steps; /* steps done, since the very start */
-    /* Of both, at which a job of this many workers began. */
-    uint32_t base_epoch;
-    uint64_t base_steps;
+    gt_position base;
     bool left; /* before the end, because it was asked to */
     gt_steps_file steps_file;
     gt_progress progress;
@@ -85,6 +91,13 @@ typedef void (*gt_epoch_hook)(gt_trainer *trainer, const gt_epoch *epoch);
  * time, where workers come and go. */
 bool gt_trainer_saves(const gt_trainer *trainer);
 bool gt_trainer_is_elastic(const gt_trainer *trainer);
+/* Whether workers go on until all of them together have done an epoch's work,
+ * rather than each its part. */
+bool gt_trainer_shares_work(const gt_trainer *trainer);
+/* Where this run is: what one that goes on from here begins with. */
+gt_position gt_trainer_position(const gt_trainer *trainer);
+/* Writes a checkpoint; all call it. */
+gp_status gt_trainer_save(gt_trainer *trainer);
 gp_status gt_trainer_run(gt_trainer *trainer, gt_epoch_hook report);
 
 /* One step of the current epoch; adds to *score. */

@@ -65,6 +65,7 @@ alone "03 alone" 0 "$bin/03_custom_codec"
 # Shards that do not know a codec say its name.
 run "03, unknown to shards" 1 run -w 2 -s 2 -- "$bin/03_custom_codec"
 says "03, unknown to shards" "$err" "there is no codec 'sign1'"
+says "03, unknown to shards" "$err" "registered in the server's program too"
 
 # 07: learns what it was not shown, with the same bits for any shards.
 run 07 0 run -w 2 -s 2 -- "$bin/07_embeddings"

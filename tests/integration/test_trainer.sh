@@ -58,6 +58,13 @@ same "all-reduce of two workers"
 says "all-reduce" "$work/report" '"mode": "allreduce"'
 train "all-reduce without shards" 0 --mode allreduce --shards 0 --quiet
 same "all-reduce without shards of their own"
+train "more at least than there are" 2 --min-workers 3
+says "more at least than there are" "$err" "--min-workers 3"
+if [ -w /dev/full ]; then
+    "$trainer" --help >/dev/full 2>"$err"
+    status=$?
+    equals "help on a full disk" "$status" 1
+fi
 train "all-reduce with a shard's optimizer" 2 --mode allreduce --optimizer adam
 says "all-reduce with a shard's optimizer" "$err" "allreduce"
 train "all-reduce with a codec that loses nothing" 0 --mode allreduce \

@@ -672,6 +672,33 @@ shards_refuse_wrong_parts(void **state)
     refuses(push_first, true);
 }
 
+/* They can be read, and come with a broadcast. */
+static void
+free_parameters_are_not_restored(void **state)
+{
+    job j = {.transport = "loop", .workers = 1, .shards = 1};
+    gp_msg msg;
+    raw w;
+
+    (void)state;
+    job_start_servers(&j);
+    raw_connect(&w, "loop", j.servers, 0, 1);
+    w.updater = "sgd:lr=1,momentum=0,nesterov=0,weight_decay=0";
+    w.mode = "async";
+    raw_join(&w);
+    raw_register(&w);
+    msg = part_of(&w, GP_MSG_RECALL, GP_KEPT_PARAMETERS, 0, RAW_COUNT);
+    raw_send(&w, &msg, NULL);
+    raw_expect(&w, GP_MSG_KEPT);
+    assert_int_equal(w.last.status, GP_OK);
+    msg = part_of(&w, GP_MSG_RESTORE, GP_KEPT_PARAMETERS, 0, RAW_COUNT);
+    raw_send_values(&w, &msg, 1);
+    raw_expect_closed(&w);
+    raw_close(&w);
+    job_stop_servers(&j);
+    assert_int_equal(j.server_status, GP_ERR_PEER_LOST);
+}
+
 /* Only worker 0 may; and when it is gone before it has, the job is over. */
 static void
 nobody_else_restores(void **state)
@@ -760,6 +787,7 @@ main(void)
         cmocka_unit_test(loading_is_for_the_beginning),
         cmocka_unit_test(saving_waits_for_the_step),
         cmocka_unit_test(shards_refuse_wrong_parts),
+        cmocka_unit_test(free_parameters_are_not_restored),
         cmocka_unit_test(nobody_else_restores),
         cmocka_unit_test(a_part_may_come_twice),
     };

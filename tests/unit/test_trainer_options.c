@@ -425,7 +425,6 @@ workers_that_come_and_go(void **state)
     } cases[] = {
         {"--mode", "allreduce", "--mode allreduce: a ring of workers"},
         {"--parallel", "tensor=2", "--parallel tensor"},
-        {"--update", "worker", "--update worker"},
         {"--dump-gradients", "folder", "--dump-gradients"},
         {"--partition", "contiguous", "--partition contiguous"},
         {"--shards", "0", "--shards 0"},
@@ -448,6 +447,15 @@ workers_that_come_and_go(void **state)
         assert_int_equal(o.max_workers, 0);
         assert_int_equal(o.update, GT_UPDATE_SHARD);
     }
+    {
+        const char *words[] = {"gradpush-train", "--min-workers", "2",
+                               "--update", "worker"};
+        gt_options o = {0};
+
+        assert_int_equal(gt_options_parse(5, (char **)words, &o),
+                         GT_ACTION_TRAIN);
+        assert_int_equal(o.update, GT_UPDATE_WORKER);
+    }
 }
 
 static void
@@ -467,6 +475,24 @@ workers_that_are_not_there(void **state)
     assert_non_null(strstr(gt_last_error(), "more --max-workers"));
     most[6] = "2";
     assert_int_equal(gt_options_parse(7, most, &o), GT_ACTION_TRAIN);
+}
+
+static void
+a_launcher_says_how_many_there_are(void **state)
+{
+    char *words[] = {"gradpush-train", "--mode", "sync:N-2"};
+    gt_options o = {0};
+
+    (void)state;
+    setenv("GRADPUSH_RANK", "0", 1);
+    setenv("GRADPUSH_SIZE", "2", 1);
+    assert_int_equal(gt_options_parse(3, words, &o), GT_ACTION_USAGE);
+    assert_non_null(strstr(gt_last_error(), "no push of 2 is left"));
+    setenv("GRADPUSH_SIZE", "3", 1);
+    assert_int_equal(gt_options_parse(3, words, &o), GT_ACTION_TRAIN);
+    unsetenv("GRADPUSH_SIZE");
+    assert_int_equal(gt_options_parse(3, words, &o), GT_ACTION_TRAIN);
+    unsetenv("GRADPUSH_RANK");
 }
 
 /* What a job would find out later, each with what to change. */
@@ -605,6 +631,7 @@ main(void)
         cmocka_unit_test(workers_that_come_and_go),
         cmocka_unit_test(modes_of_workers_that_come_and_go),
         cmocka_unit_test(workers_that_are_not_there),
+        cmocka_unit_test(a_launcher_says_how_many_there_are),
         cmocka_unit_test(jobs_that_cannot_be),
         cmocka_unit_test(a_launcher_knows_how_many),
         cmocka_unit_test(outputs_without_a_place),
