@@ -154,8 +154,10 @@ gp_link_connect(gp_link *link, const char *address, double seconds)
         status = link_take(link, gp_deadline(seconds + 1), &event);
         if (status == GP_OK && event->type == GP_EVENT_CLOSED)
             return gp_fail(event->status ? event->status : GP_ERR_UNREACHABLE,
-                           "no connection to %s: %s", address,
-                           gp_status_text(event->status));
+                           "no connection to %s (%s): is `gradpush bench "
+                           "transport --listen` running there, with the same "
+                           "--transport, and does no firewall lie between?",
+                           address, gp_status_text(event->status));
     } while (status == GP_OK && event->type != GP_EVENT_CONNECTED);
     return status;
 }

@@ -88,7 +88,7 @@ gp_bench_apply(gp_bench *bench, int key, const char *value)
     case 'j':
         return apply_json(bench, value);
     default:
-        return gp_parse_seconds("--min-bw", value, 0, 1e6, &bench->least);
+        return gp_parse_real("--min-bw", value, "GB/s", 0, 1e6, &bench->least);
     }
 }
 

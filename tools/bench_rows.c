@@ -60,7 +60,7 @@ apply(void *user, int key, const char *value)
 
     switch (key) {
     case KEY_ROWS:
-        if (!gp_parse_size("--rows", value, 1, GP_ROWS_MAX, &number))
+        if (!gp_parse_many("--rows", value, "rows", 1, GP_ROWS_MAX, &number))
             return false;
         bench->rows = (int64_t)number;
         return true;
@@ -70,7 +70,8 @@ apply(void *user, int key, const char *value)
         return gp_parse_int("--batch", value, 1, GP_ROWS_BATCH_MAX,
                             &bench->batch);
     case KEY_ZIPF:
-        return gp_parse_seconds("--zipf", value, 0, 4, &bench->zipf);
+        return gp_parse_real("--zipf", value, "an exponent", 0, 4,
+                             &bench->zipf);
     case KEY_CODEC:
         bench->codec = value;
         return true;

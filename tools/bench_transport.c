@@ -154,7 +154,8 @@ find_transport(gp_transport_bench *bench)
                             bench->transport);
     if (bench->ops->probe(bench->config, why, sizeof(why)) == GP_OK)
         return GP_EXIT_NONE;
-    gp_say("%s cannot run here: %s", bench->transport, why);
+    gp_say("%s cannot run here: %s; `gradpush doctor` looks for the cause",
+           bench->transport, why);
     return GP_EXIT_FAILURE;
 }
 

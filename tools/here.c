@@ -21,7 +21,10 @@ verbs_here(const gp_config *config, char *out, size_t capacity)
     if (status != GP_OK)
         return status;
     if (report->rails == 0) {
-        status = gp_fail(GP_ERR_UNREACHABLE, "verbs cannot be used here: %s",
+        status = gp_fail(GP_ERR_UNREACHABLE,
+                         "verbs cannot be used here: %s; `gradpush doctor` "
+                         "looks for the cause, "
+                         "GRADPUSH_TRANSPORT=tcp does without",
                          report->missing[0] ? report->missing : report->why);
     } else {
         gp_verbs_address_text(&report->rail[0].address, host, sizeof(host));

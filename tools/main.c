@@ -16,7 +16,8 @@ static const gp_command commands[] = {
     {"info", gp_info_main, "show what this build and this machine have"},
     {"doctor", gp_doctor_main, "find what is wrong with this machine"},
     {"status", gp_status_main, "show what a live job is doing"},
-    {"bench", gp_bench_main, "measure transports and push_pull"},
+    {"bench", gp_bench_main,
+     "measure transports, push and pull, collectives, codecs"},
     {NULL, NULL, NULL},
 };
 

@@ -273,8 +273,8 @@ suffix_factor(const char *suffix)
 }
 
 bool
-gp_parse_size(const char *option, const char *text, uint64_t minimum,
-              uint64_t maximum, uint64_t *out)
+gp_parse_many(const char *option, const char *text, const char *what,
+              uint64_t minimum, uint64_t maximum, uint64_t *out)
 {
     char *end;
     unsigned long long value;
@@ -285,9 +285,9 @@ gp_parse_size(const char *option, const char *text, uint64_t minimum,
     if (end == text || *text == '-' || errno || !suffix_factor(end) ||
         !gp_mul(value, suffix_factor(end), &bytes) || bytes < minimum ||
         bytes > maximum) {
-        gp_say("%s is '%s': it takes bytes from %llu to %llu, "
+        gp_say("%s is '%s': it takes %s from %llu to %llu, "
                "with a suffix K, M or G (1024-fold) if wanted",
-               option, text, (unsigned long long)minimum,
+               option, text, what, (unsigned long long)minimum,
                (unsigned long long)maximum);
         return false;
     }
@@ -296,18 +296,32 @@ gp_parse_size(const char *option, const char *text, uint64_t minimum,
 }
 
 bool
-gp_parse_seconds(const char *option, const char *text, double minimum,
-                 double maximum, double *out)
+gp_parse_size(const char *option, const char *text, uint64_t minimum,
+              uint64_t maximum, uint64_t *out)
+{
+    return gp_parse_many(option, text, "bytes", minimum, maximum, out);
+}
+
+bool
+gp_parse_real(const char *option, const char *text, const char *what,
+              double minimum, double maximum, double *out)
 {
     char *end;
     double value = strtod(text, &end);
 
     if (end == text || *end || !isfinite(value) || value < minimum ||
         value > maximum) {
-        gp_say("%s is '%s': it takes seconds from %g to %g", option, text,
+        gp_say("%s is '%s': it takes %s from %g to %g", option, text, what,
                minimum, maximum);
         return false;
     }
     *out = value;
     return true;
+}
+
+bool
+gp_parse_seconds(const char *option, const char *text, double minimum,
+                 double maximum, double *out)
+{
+    return gp_parse_real(option, text, "seconds", minimum, maximum, out);
 }

@@ -63,7 +63,11 @@ apply(void *user, int key, const char *value)
     }
     if (gp_config_set(server->config, name, value) == GP_OK)
         return true;
-    gp_say("%s", gp_last_error());
+    gp_say("--%s: %s",
+           key == 's'   ? "shards"
+           : key == 'd' ? "device"
+                        : "listen",
+           gp_last_error());
     return false;
 }
 

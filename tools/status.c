@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "json.h"
+#include "rendezvous/rendezvous.h"
 #include "status.h"
 #include "tool.h"
 
@@ -184,8 +185,19 @@ run(const gp_status_options *o)
 static int
 take_address(gp_status_options *o, int argc, char **argv)
 {
+    char host[256];
+    uint16_t port = 0;
+
+    if (o->rounds && o->watch <= 0)
+        return gp_say_usage("--rounds is for --watch");
     if (argc - optind > 1)
         return gp_say_usage("one address, not '%s' as well", argv[optind + 1]);
+    if (argc > optind &&
+        (gp_address_split(argv[optind], host, sizeof(host), &port) != GP_OK ||
+         !host[0] || port == 0))
+        return gp_say_usage("'%s' is no address: it takes host:port or "
+                            "[ipv6]:port, that of the job's store",
+                            argv[optind]);
     if (argc == optind ||
         gp_config_set(o->config, "store", argv[optind]) == GP_OK)
         return GP_EXIT_NONE;

@@ -87,7 +87,12 @@ bool gp_parse_int(const char *option, const char *text, int64_t minimum,
 /* Bytes with a suffix K, M or G (powers of 1024). */
 bool gp_parse_size(const char *option, const char *text, uint64_t minimum,
                    uint64_t maximum, uint64_t *out);
-/* Seconds, decimal. */
+/* The same of other things, which `what` names in the plural. */
+bool gp_parse_many(const char *option, const char *text, const char *what,
+                   uint64_t minimum, uint64_t maximum, uint64_t *out);
+/* Decimal; `what` is the unit that is said, such as "seconds". */
+bool gp_parse_real(const char *option, const char *text, const char *what,
+                   double minimum, double maximum, double *out);
 bool gp_parse_seconds(const char *option, const char *text, double minimum,
                       double maximum, double *out);
 

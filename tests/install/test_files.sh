@@ -20,6 +20,26 @@ for name in README.md LICENSE CHANGELOG.md; do
     [ -f "$prefix/share/doc/gradpush/$name" ] ||
         { echo "$name is not installed"; exit 1; }
 done
+# Links lead somewhere, but for those into the source and to headers.
+documents=$prefix/share/doc/gradpush
+broken=$(cd "$documents" && find . -name '*.md' | while read -r name; do
+    sed 's/\](/\n](/g' "$name" | sed -n 's/^](\([^)#: ]*\)[)#].*/\1/p' | sort -u |
+        while read -r to; do
+            case $to in
+            '' | include/* | ../include/* | ../lib/* | ../examples/trainer/*) ;;
+            *) [ -e "$(dirname "$name")/$to" ] || echo "$name: $to" ;;
+            esac
+        done
+done)
+[ -z "$broken" ] || { echo "links that lead nowhere: $broken"; exit 1; }
+[ "$(find "$documents/docs/codecs" -name '*.md' | wc -l)" -ge 5 ] ||
+    { echo "documents of codecs are not installed"; exit 1; }
+for example in "$documents"/examples/*.c; do
+    "$CC" "$example" -I "$prefix/include" -L "$libdir" \
+        -Wl,-rpath,"$libdir" -lgradpush -lm -ldl -o "$work/example"
+done
+"$work/example" >"$work/example.out" ||
+    { cat "$work/example.out"; exit 1; }
 [ -L "$libdir/libgradpush.so" ] && [ -L "$libdir/libgradpush.so.0" ] ||
     { echo "the links of the shared library are not installed"; exit 1; }
 if grep -rIl "$work/first" "$prefix"; then

@@ -46,7 +46,12 @@ wrong "not expected here" info everything
 wrong "did you mean 'loopback'" doctor --only loopbck
 wrong "it takes rdma" doctor --only everything
 wrong "not expected here" doctor now
-wrong "local_shards" server --shards 0
+wrong "--shards: local_shards is '0'" server --shards 0
+wrong "'here' is no address: it takes host:port" status here
+wrong "no address" status 127.0.0.1:99999
+wrong "--rounds is for --watch" status --rounds 3
+wrong "it takes rows from 1" bench rows --rows 0
+wrong "it takes GB/s from 0" bench transport --min-bw fast
 wrong "takes bw or lat" bench transport --test fast
 wrong "did you mean 'tcp'" bench transport --transport tpc
 wrong "exclude each other" bench transport --listen :1 --connect :1

@@ -77,6 +77,7 @@ served "the server's end"
 GRADPUSH_CONNECT_TIMEOUT=0.5 run "nobody listens" 1 \
     bench transport --connect "$address" -b 4K -e 4K
 says "nobody listens" "$err" "$address"
+says "nobody listens" "$err" "transport --listen"
 
 # A client that is no client does not keep a true one away.
 listen
@@ -133,7 +134,7 @@ says "rows: too many" "$err" "--batch is '1M'"
 run "rows: too much" 2 bench rows -b 128M -e 128M
 says "rows: too much" "$err" "262144 rows of 64"
 run "rows: no such exponent" 2 bench rows --zipf 9
-says "rows: no such exponent" "$err" "--zipf"
+says "rows: no such exponent" "$err" "--zipf is '9': it takes an exponent"
 
 if "$gradpush" info --json - >"$work/json" 2>"$err"; then
     run "rows --json" 0 bench rows --zipf 1.1 --batch 512 --rows 1M -n 3 \

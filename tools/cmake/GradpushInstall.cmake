@@ -78,5 +78,10 @@ endforeach()
 
 install(FILES README.md LICENSE CHANGELOG.md
   DESTINATION ${CMAKE_INSTALL_DOCDIR})
-file(GLOB documents CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/docs/*.md)
-install(FILES ${documents} DESTINATION ${CMAKE_INSTALL_DOCDIR})
+# In the folders they have in the source, so that links lead from one to another.
+install(DIRECTORY docs bench DESTINATION ${CMAKE_INSTALL_DOCDIR}
+  FILES_MATCHING PATTERN docs/*.md PATTERN codecs/*.md
+  PATTERN results/*.md PATTERN results/*.png PATTERN gpu EXCLUDE)
+file(GLOB examples CONFIGURE_DEPENDS
+  ${CMAKE_CURRENT_SOURCE_DIR}/examples/[0-9]*.c)
+install(FILES ${examples} DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
