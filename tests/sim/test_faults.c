@@ -16,7 +16,7 @@
 #include "tests/sim/world.h"
 
 #define KIB     1024u
-#define PATIENT 3.0 /* seconds that a life may take */
+#define PATIENT 60.0 /* seconds; ends a life that does not end by itself */
 
 typedef struct life {
     gp_sim *sim;

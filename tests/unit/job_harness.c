@@ -195,6 +195,34 @@ run_job(job *j)
     return status == GP_OK ? j->server_status : status;
 }
 
+static bool
+is_not_said(const job *j, const char *part)
+{
+    return !strstr(j->message[0], part);
+}
+
+void
+job_run_patiently(job *j, const char *limit, unsigned ms, const char *part,
+                  bool (*too_short)(const job *j, const char *part))
+{
+    const job fresh = *j;
+
+    if (!too_short)
+        too_short = is_not_said;
+    do {
+        char patience[16];
+
+        snprintf(patience, sizeof(patience), "%ums", ms);
+        *j = fresh;
+        memcpy(j->settings + 2, fresh.settings, sizeof(fresh.settings) / 2);
+        j->settings[0] = limit;
+        j->settings[1] = patience;
+        (void)run_job(j);
+        j->settings[0] = NULL;
+        ms *= 3;
+    } while (ms < 60000 && too_short(j, part));
+}
+
 gp_tensor *
 job_tensor(gp_worker *w, const char *name, uint64_t count, const char *updater)
 {

@@ -71,6 +71,13 @@ void job_stop_servers(job *j);
  * and every server saw an orderly end; otherwise the first that was not. */
 gp_status run_job(job *j);
 
+/* Runs a job in which somebody's time ends. `limit`, a field of config, is `ms`
+ * at first, which is enough on an idle machine; a busy one gets more of it, up
+ * to a minute, while too_short() says that whoever waits could not say `part`
+ * yet. NULL: while worker 0 does not say it. */
+void job_run_patiently(job *j, const char *limit, unsigned ms, const char *part,
+                       bool (*too_short)(const job *j, const char *part));
+
 /* A port of 127.0.0.1 where nobody listens, kept for this program. */
 void job_free_port(char *out, size_t capacity);
 

@@ -49,26 +49,11 @@ was_too_short(const job *j, const char *part)
     return false;
 }
 
-/* Jobs whose members give up: little patience is enough on an idle machine; a
- * busy one gets more of it until whoever waits can say `part`. */
+/* Jobs whose members give up. */
 static void
 run_patiently(job *j, const char *part)
 {
-    const job fresh = *j;
-    unsigned ms = 800;
-
-    do {
-        char patience[16];
-
-        snprintf(patience, sizeof(patience), "%ums", ms);
-        *j = fresh;
-        memcpy(j->settings + 2, fresh.settings, sizeof(fresh.settings) / 2);
-        j->settings[0] = "connect_timeout";
-        j->settings[1] = patience;
-        (void)run_job(j);
-        j->settings[0] = NULL;
-        ms *= 3;
-    } while (ms < 60000 && was_too_short(j, part));
+    job_run_patiently(j, "connect_timeout", 800, part, was_too_short);
 }
 
 /* Tensor lists that differ. */
