@@ -11,7 +11,10 @@
 #include <cmocka.h>
 
 #include "tests/sim/world.h"
-#include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_port.h"
+
+/* Of the fabric: longer than this test. */
+#define STALL_NS 3600000000000u
 
 static const gp_sim_options one = {.step = true, .goes_deaf = true};
 
@@ -126,26 +129,112 @@ the_device_goes_meanwhile(void **state)
     world_close(&w);
 }
 
+static void
+two_rails(world *w, const char *const *settings)
+{
+    static const gp_sim_device two[2];
+    const gp_sim_options fabric = {
+        .step = true, .goes_deaf = true, .device = two, .devices = 2};
+
+    world_open(w, &fabric, settings);
+    assert_int_equal(
+        w->r.ops->listen(w->r.b.domain, "", w->r.bound, sizeof(w->r.bound)),
+        GP_OK);
+    rig_connect(&w->r);
+    pump_until(w, both_have_two);
+    settle(&w->r);
+}
+
+static bool
+both_noticed(world *w)
+{
+    return w->r.a.domain->ports_ns && w->r.b.domain->ports_ns;
+}
+
+/* Nothing fails of itself: nothing is under way, and nobody asks the peer. */
+static void
+a_quiet_rail_is_left(void **state)
+{
+    static const char *const settings[] = {"keepalive", "0", "ib_rails", "2",
+                                           NULL};
+    world w;
+
+    (void)state;
+    two_rails(&w, settings);
+    gp_sim_link(w.sim, 0, 1, false);
+    pump_until(&w, both_noticed);
+    assert_int_equal(lanes_up(w.r.a.ep), 2);
+    pump_until(&w, both_lost);
+    assert_int_equal(lanes_up(w.r.a.ep), 1);
+    assert_non_null(strstr(w.r.a.ep->lane[0]->cause, "port 1 is down"));
+    gp_sim_link(w.sim, 0, 1, true);
+    pump_until(&w, both_have_two);
+    world_close(&w);
+}
+
+/* One that is up again in time is kept, and so is the only one, which may come
+ * up before the device has tried often enough. */
+static void
+a_quiet_rail_is_kept(void **state)
+{
+    static const char *const settings[] = {"keepalive", "0", "ib_rails", "2",
+                                           NULL};
+    world w;
+    gp_domain *d;
+
+    (void)state;
+    two_rails(&w, settings);
+    d = w.r.a.domain;
+    gp_sim_link(w.sim, 0, 1, false);
+    pump_until(&w, both_noticed);
+    gp_sim_link(w.sim, 0, 1, true);
+    gp_vb_port_timer(d, d->ports_ns);
+    assert_true(d->ports_ns == 0);
+    assert_int_equal(lanes_up(w.r.a.ep), 2);
+    gp_sim_link(w.sim, 0, 1, false);
+    gp_sim_link(w.sim, 1, 1, false);
+    pump_until(&w, both_noticed);
+    gp_vb_port_timer(d, d->ports_ns);
+    assert_int_equal(lanes_up(w.r.a.ep), 2);
+    gp_sim_link(w.sim, 0, 1, true);
+    gp_sim_link(w.sim, 1, 1, true);
+    send_control(&w.r, &w.r.a, 1);
+    await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 1);
+    assert_true(d->reconnects == 0);
+    world_close(&w);
+}
+
+/* The device says nothing of what is under way: who asks the peer and gets no
+ * answer names the port. */
+static void
+the_only_port_is_named(void **state)
+{
+    static const char *const settings[] = {"keepalive", "100ms", NULL};
+    world w;
+
+    (void)state;
+    world_connected(&w, &one, settings);
+    settle(&w.r);
+    gp_sim_stall(w.sim, STALL_NS);
+    gp_sim_link(w.sim, 0, 1, false);
+    pump_until(&w, a_is_lost);
+    assert_non_null(strstr(w.r.a.ep->lane[0]->cause, "port 1 is down; hint"));
+    world_close(&w);
+}
+
 /* Of two rails one dies and comes back: the other carries what is sent
  * meanwhile, and then both carry something. */
 static void
 one_of_two_rails_comes_back(void **state)
 {
-    static const gp_sim_device two[2];
     static const char *const rails[] = {"ib_rails", "2", NULL};
-    const gp_sim_options fabric = {
-        .step = true, .goes_deaf = true, .device = two, .devices = 2};
     const size_t length = 1u << 20, piece = 1u << 16;
     uint64_t before;
     area from, to;
     world w;
 
     (void)state;
-    world_open(&w, &fabric, rails);
-    assert_int_equal(
-        w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)), GP_OK);
-    rig_connect(&w.r);
-    pump_until(&w, both_have_two);
+    two_rails(&w, rails);
     side_forget(&w.r.a);
     side_forget(&w.r.b);
     area_make(&w, &from, &w.r.a, length);
@@ -203,6 +292,9 @@ main(void)
         cmocka_unit_test(the_error_comes_first),
         cmocka_unit_test(the_only_port_stays_down),
         cmocka_unit_test(the_device_goes_meanwhile),
+        cmocka_unit_test(a_quiet_rail_is_left),
+        cmocka_unit_test(a_quiet_rail_is_kept),
+        cmocka_unit_test(the_only_port_is_named),
         cmocka_unit_test(one_of_two_rails_comes_back),
         cmocka_unit_test(an_attempt_meets_a_port_that_is_down),
     };

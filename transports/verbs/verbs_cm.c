@@ -420,6 +420,8 @@ check_silence(gp_vb_lane *lane, uint64_t now)
      * own retries end that if need be. */
     if (lane->sq_posted - lane->sq_retired > 1)
         limit *= 4;
+    if (lane->probing && silent >= limit && gp_vb_port_failed(lane))
+        return;
     if (lane->probing && silent >= limit) {
         gp_vb_lane_failed(lane, GP_ERR_PEER_LOST,
                           "the peer's device has not answered for %.1f s",
@@ -485,6 +487,7 @@ gp_vb_cm_timers(gp_domain *d, uint64_t now)
             gp_vb_connect_timer(ep, now);
         lane_timers(ep, now);
     }
+    gp_vb_port_timer(d, now);
     gp_vb_parked_timer(d, now);
     GP_LIST_EACH (item, &d->lingering)
         gp_vb_ep_linger(GP_CONTAINER_OF(item, gp_endpoint, link), now);

@@ -18,6 +18,7 @@
 
 #include "transports/verbs/verbs_limit.h"
 #include "transports/verbs/verbs_peer.h"
+#include "transports/verbs/verbs_port.h"
 
 #define NOTICES 64u
 /* Entries of a first completion queue; a device's further ones are larger. */
@@ -563,6 +564,8 @@ act_on(gp_vb_device *device, const notice *n)
     case IBV_EVENT_PORT_ACTIVE:
         GP_WARN("verbs: %s port %u: %s", device->name, n->number,
                 api->event_type_str(n->type));
+        if (n->type == IBV_EVENT_PORT_ERR)
+            gp_vb_port_notice(device->domain, gp_clock_ns());
         break;
     default:
         GP_DEBUG("verbs: %s: %s", device->name, api->event_type_str(n->type));
@@ -570,12 +573,13 @@ act_on(gp_vb_device *device, const notice *n)
     }
 }
 
-/* More came than were kept: the queue pairs themselves know. */
+/* More came than were kept: the queue pairs and ports themselves know. */
 static void
 ask_queue_pairs(gp_vb_device *device)
 {
     gp_domain *d = device->domain;
 
+    gp_vb_port_notice(d, gp_clock_ns());
     for (uint32_t i = 0; i < d->lane_slots; i++) {
         gp_vb_lane *lane = d->lanes[i];
         struct ibv_qp_attr attr = {0};

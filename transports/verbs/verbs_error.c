@@ -105,7 +105,7 @@ gp_vb_explain(const gp_vb_lane *lane, const struct ibv_wc *wc, char *text,
     if (gp_vb_port_down(lane->ep->domain, lane->id)) {
         snprintf(down, sizeof(down), "port %u is down", lane->id->port_num);
         cause = down;
-        hint = "check the cable, the switch, and ip link";
+        hint = GP_VB_PORT_HINT;
         status = GP_ERR_PEER_LOST;
     }
     snprintf(text, capacity, "%s (%s; %s %u, qp 0x%x on %s, vendor 0x%x)%s%s",

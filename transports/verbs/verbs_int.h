@@ -439,7 +439,7 @@ struct gp_domain {
     int windows, relaxed, notify; /* auto 0, off/send -1, on/imm 1 */
     int traffic_class, ack_timeout, retry_count;
     double reconnect_seconds, handshake_seconds;
-    uint64_t keepalive_ns;
+    uint64_t keepalive_ns, ports_ns; /* verbs_port.c: when to look at ports */
 
     gp_list devices;
     gp_list endpoints, lingering, retired;

@@ -9,6 +9,11 @@
  * anew. So such ids are kept until their port is up again, and their farewell
  * reaches a peer that may still hold the old queue pair. At the latest they go
  * with their domain.
+ *
+ * What is under way on a port that goes down may neither fail nor succeed for
+ * long: devices send it again and again, and soft-RoCE keeps what its network
+ * interface does not take, without counting. Who has another rail does not wait
+ * for that: what has not passed through a port that stays down goes there.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +23,9 @@
 /* Between two looks at a port. A request can fail a moment before the port is
  * said to be down, so the first look is not at once. */
 #define LOOK_NS 100000000u
+
+/* Less is what a cable or a switch does now and then, and retries bridge. */
+#define DOWN_NS 1000000000u
 
 typedef struct parked {
     gp_list link; /* domain->parked */
@@ -33,6 +41,56 @@ gp_vb_port_down(const gp_domain *d, const struct rdma_cm_id *id)
     return id && id->verbs &&
            !d->api->query_port(id->verbs, id->port_num, &port) &&
            port.state < IBV_PORT_ACTIVE;
+}
+
+bool
+gp_vb_port_failed(gp_vb_lane *lane)
+{
+    if ((lane->state != GP_VB_LANE_UP && lane->state != GP_VB_LANE_SYNCING) ||
+        !gp_vb_port_down(lane->ep->domain, lane->id))
+        return false;
+    gp_vb_lane_failed(lane, GP_ERR_PEER_LOST, "port %u is down; hint: %s",
+                      lane->id->port_num, GP_VB_PORT_HINT);
+    return true;
+}
+
+void
+gp_vb_port_notice(gp_domain *d, uint64_t now)
+{
+    if (!d->ports_ns)
+        d->ports_ns = now + DOWN_NS;
+    gp_vb_wake_at(d, d->ports_ns);
+}
+
+/* Whether others can carry what this lane does not. */
+static bool
+has_another(const gp_vb_lane *lane)
+{
+    const gp_endpoint *ep = lane->ep;
+
+    for (uint32_t i = 0; i < ep->lane_count; i++) {
+        const gp_vb_lane *other = ep->lane[i];
+
+        if (other != lane && other->state == GP_VB_LANE_UP &&
+            !gp_vb_port_down(ep->domain, other->id))
+            return true;
+    }
+    return false;
+}
+
+void
+gp_vb_port_timer(gp_domain *d, uint64_t now)
+{
+    if (!d->ports_ns)
+        return;
+    if (now < d->ports_ns) {
+        gp_vb_wake_at(d, d->ports_ns);
+        return;
+    }
+    d->ports_ns = 0;
+    for (uint32_t i = 0; i < d->lane_slots; i++)
+        if (d->lanes[i] && has_another(d->lanes[i]))
+            (void)gp_vb_port_failed(d->lanes[i]);
 }
 
 static void

@@ -8,7 +8,15 @@
 
 #include "transports/verbs/verbs_int.h"
 
+#define GP_VB_PORT_HINT "check the cable, the switch, and ip link"
+
 bool gp_vb_port_down(const gp_domain *d, const struct rdma_cm_id *id);
+/* Fails the lane if its port is down. */
+bool gp_vb_port_failed(gp_vb_lane *lane);
+/* A port is said to be down; time passes: lanes that are not the only ones fail
+ * if it stays so. */
+void gp_vb_port_notice(gp_domain *d, uint64_t now);
+void gp_vb_port_timer(gp_domain *d, uint64_t now);
 /* Destroys the id of a lane that is fenced, or never had a queue pair: now, or
  * when its port is up again. */
 void gp_vb_lane_drop_id(gp_vb_lane *lane);
