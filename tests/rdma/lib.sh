@@ -110,6 +110,13 @@ single_device() {
     tc qdisc del dev v1 root
 } 2>/dev/null
 
+# fresh_device: rxe0 anew, when something has made it deaf.
+fresh_device() {
+    rdma link del rxe0
+    rdma link add rxe0 type rxe netdev v0
+    until_true 20 is_active rxe0
+}
+
 # second_rail: rxe2 on a pair of its own, so that it lives when v0 does not.
 second_rail() {
     [ ! -e /sys/class/infiniband/rxe2 ] || return 0
