@@ -421,6 +421,14 @@ read_latest(gt_trainer *t, uint32_t *epoch)
     return GP_OK;
 }
 
+bool
+gt_checkpoint_is_latest(gt_trainer *t)
+{
+    uint32_t epoch;
+
+    return read_latest(t, &epoch) == GP_OK && epoch == t->epoch;
+}
+
 /* Options that change what the parameters mean. */
 static bool
 is_essential(const char *key)

@@ -22,6 +22,9 @@ gp_status gt_checkpoint_save(gt_trainer *trainer);
  * compared: GP_ERR_MISMATCH names the option. */
 gp_status gt_checkpoint_load(gt_trainer *trainer);
 
+/* Whether `latest` names the epoch that the trainer is at. */
+bool gt_checkpoint_is_latest(gt_trainer *trainer);
+
 /* After the tensors are registered. */
 gp_status gt_checkpoint_load_states(gt_trainer *trainer);
 

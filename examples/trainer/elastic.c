@@ -13,6 +13,7 @@
  */
 #include "elastic.h"
 
+#include "checkpoint.h"
 #include "leave.h"
 
 #define MEMBERS_EVERY 16 /* steps, where workers are not in the same */
@@ -75,6 +76,9 @@ gt_elastic_catch_up(gt_trainer *t)
     t->epoch = t->base.epoch;
     if (at > t->base.goal)
         t->epoch += (uint32_t)((at - t->base.goal) / epoch_length(t));
+    /* Where workers do not step together, pushes go on beyond the end. */
+    if (t->epoch > t->options->epochs && t->base.epoch <= t->options->epochs)
+        t->epoch = t->options->epochs;
     gt_loader_shuffle(&t->loader, t->epoch);
 }
 
@@ -182,4 +186,13 @@ gt_elastic_end_epoch(gt_trainer *t)
     if (gt_trainer_is_elastic(t) && !last && steps_of_round(t) > 0)
         return GP_OK; /* begin_step() will */
     return gt_trainer_save(t);
+}
+
+gp_status
+gt_elastic_end_late(gt_trainer *t)
+{
+    if (!gt_trainer_shares_work(t) || !t->options->checkpoint ||
+        t->epoch != t->options->epochs || gt_checkpoint_is_latest(t))
+        return GP_OK;
+    return save_apart(t);
 }

@@ -26,4 +26,8 @@ gp_status gt_elastic_begin_step(gt_trainer *trainer, size_t step);
 bool gt_trainer_checkpoint_due(const gt_trainer *trainer);
 gp_status gt_elastic_end_epoch(gt_trainer *trainer);
 
+/* The last one, of a worker that came when all epochs were done: where it is
+ * the first by now, and none was written. */
+gp_status gt_elastic_end_late(gt_trainer *trainer);
+
 #endif

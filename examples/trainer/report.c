@@ -77,12 +77,10 @@ hidden_share_bound(const gt_trainer *t)
 void
 gt_report_foot(FILE *out, const gt_trainer *t)
 {
-    const gt_epoch *last = &t->epochs[t->epoch_count - 1];
-
     fprintf(out,
             "test accuracy %.2f %% after %llu steps in %.2f s, %.0f "
             "samples/s\n",
-            100 * last->test_accuracy, (unsigned long long)t->steps,
+            100 * t->test_accuracy, (unsigned long long)t->steps,
             t->total_seconds, rate(t));
     if (t->comm)
         fprintf(out,
@@ -306,7 +304,7 @@ final_of(const gt_trainer *t)
 {
     json_t *f = json_object();
 
-    set_real(f, "test_accuracy", t->epochs[t->epoch_count - 1].test_accuracy);
+    set_real(f, "test_accuracy", t->test_accuracy);
     set_count(f, "steps", t->steps);
     set_real(f, "seconds", t->total_seconds);
     set_real(f, "samples_per_second", rate(t));

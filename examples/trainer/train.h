@@ -67,9 +67,10 @@ typedef struct gt_trainer {
     bool left; /* before the end, because it was asked to */
     gt_steps_file steps_file;
     gt_progress progress;
-    gt_events events; /* rank 0 with --logdir */
-    gt_epoch *epochs; /* of this run */
-    uint32_t epoch_count;
+    gt_events events;     /* rank 0 with --logdir */
+    gt_epoch *epochs;     /* of this run */
+    uint32_t epoch_count; /* 0: came when the others were done */
+    double test_accuracy; /* when this run ends */
     uint64_t samples;     /* trained on in this run, by all workers */
     uint64_t goal;        /* version at which this epoch ends, in modes where
                              workers do not step together */

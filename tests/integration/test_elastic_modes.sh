@@ -90,19 +90,23 @@ ends_well "local:4, second half" local:4 "${rounds[@]}" --epochs 20 \
 equals "local:4, bit for bit" "$(report "$work/halves" params_sha256)" \
     "$(report "$work/whole" params_sha256)"
 
-# Some come when the first of them have written others, which they count from.
-GRADPUSH_SIZE=3 GRADPUSH_SHARDS=1 GRADPUSH_ELASTIC=on \
-    GRADPUSH_SERVERS=127.0.0.1:1 GRADPUSH_STORE_HOST=off \
-    timeout 120 "$gradpush" server -l 127.0.0.1:0 >"$work/address" \
-    2>"$work/server" &
-until_true grep -q . "$work/address" || fail "no server"
-come() { # RANK: its process is in pid
-    GRADPUSH_RANK=$1 GRADPUSH_SIZE=3 GRADPUSH_STORE_HOST=off \
+serve() { # its process is in server
+    rm -f "$work/address" "$work"/steps.*
+    GRADPUSH_SIZE=3 GRADPUSH_SHARDS=1 GRADPUSH_ELASTIC=on \
+        GRADPUSH_SERVERS=127.0.0.1:1 GRADPUSH_STORE_HOST=off \
+        timeout 120 "$gradpush" server -l 127.0.0.1:0 >"$work/address" \
+        2>"$work/server" &
+    server=$!
+    until_true grep -q . "$work/address" || fail "no server"
+}
+come() { # RANK MODE OPTION...: its process is in pid
+    local rank=$1 mode=$2
+    shift 2
+    GRADPUSH_RANK=$rank GRADPUSH_SIZE=3 GRADPUSH_STORE_HOST=off \
         GRADPUSH_SERVERS=$(cut -d ' ' -f 2 "$work/address") \
         timeout 120 "$trainer" --workers 3 --min-workers 1 --hidden 32 \
-        --mode ssp:4 "${adam[@]}" --checkpoint "$folder" --resume \
-        --checkpoint-every 1 --epochs 1000000 --steps-file "$work/steps" \
-        >"$work/out$1" 2>"$work/err$1" &
+        --mode "$mode" "${adam[@]}" --steps-file "$work/steps" "$@" \
+        >"$work/out$rank" 2>"$work/err$rank" &
     pid=$!
 }
 is_at() { # RANK STEPS
@@ -126,14 +130,41 @@ ends_well "--update worker, second half" sync "${own[@]}" --epochs 8 \
 equals "--update worker, bit for bit" "$(report "$work/halves" params_sha256)" \
     "$(report "$work/whole" params_sha256)"
 
+# Who comes when the others are done writes what they left to the first of all;
+# one that stands still has the shards wait.
+serve
+rm -rf "$folder"
+come 2 async --epochs 1000000
+still=$pid
+until_true is_at 2 1 || fail "nobody begins: $(cat "$work/err2")"
+kill -STOP "$(pgrep -P "$still")"
+options=()
+for rank in 1 0; do
+    [ $rank = 1 ] || options=(--checkpoint "$folder" --json "$work/late")
+    come $rank async --epochs 10 "${options[@]}"
+    status=0
+    wait "$pid" || status=$?
+    equals "async, $rank of two" "$status" 0
+done
+equals "what came late has written" "$(cat "$folder/latest")" epoch-000010
+at_least "what came late, accuracy" "$(report "$work/late" test_accuracy)" 0.9
+{
+    kill -9 "$(pgrep -P "$still")"
+    kill "$server"
+    wait "$still" "$server"
+} 2>/dev/null
+
+# Some come when the first of them have written others, which they count from.
+later=(--checkpoint "$folder" --resume --checkpoint-every 1 --epochs 1000000)
 least=2
 rm -rf "$folder"
 ends_well "ssp:4, the beginning" ssp:4 "${adam[@]}" --epochs 2 \
     --checkpoint "$folder"
-come 1
+serve
+come 1 ssp:4 "${later[@]}"
 first=$pid
 until_true wrote_another epoch-000002 || fail "it writes none: $(cat "$work/err1")"
-come 2
+come 2 ssp:4 "${later[@]}"
 second=$pid
 until_true is_at 2 50 || fail "the second does not join: $(cat "$work/err2")"
 now=$(cat "$folder/latest")
@@ -143,7 +174,7 @@ kill -9 "$(pgrep -P "$first")"
 { wait "$first"; } 2>/dev/null
 now=$(cat "$folder/latest")
 until_true wrote_another "$now" || fail "nobody writes when the first is dead"
-come 0
+come 0 ssp:4 "${later[@]}"
 third=$pid
 until_true is_at 0 20 || fail "the third does not join: $(cat "$work/err0")"
 for pid in "$second" "$third"; do

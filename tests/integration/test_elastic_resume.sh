@@ -39,6 +39,13 @@ ends_well "second half" 3 3 --epochs 40 --checkpoint "$folder" --resume \
 equals "bit for bit" "$(value "$work/halves" params_sha256)" \
     "$(value "$work/whole" params_sha256)"
 equals "the latest" "$(cat "$folder/latest")" epoch-000040
+# Who comes when the others are done, here all of them, reports what they made.
+ends_well "all is done" 3 3 --epochs 40 --checkpoint "$folder" --resume \
+    --json "$work/done"
+for key in params_sha256 test_accuracy; do
+    equals "all is done: $key" "$(value "$work/done" $key)" \
+        "$(value "$work/halves" $key)"
+done
 
 # Two go on where three were. The third comes late, and from a checkpoint that
 # is later than theirs.
