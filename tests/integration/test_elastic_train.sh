@@ -51,28 +51,36 @@ await() { # CONDITION...: within a minute, while the job runs
 are_there() { [ "$(workers | wc -l)" -ge "$1" ]; }
 has_printed() { [ "$(wc -l <"$out")" -ge "$1" ]; }
 
+disturb() { # its kills that the job has noticed are in killed
+    train "$work/disturbed" --min-workers 1 >"$out" 2>"$err" &
+    job=$!
+    killed=0
+    await has_printed 5
+    while [ $killed -lt "$rounds" ]; do
+        await are_there 2 || break
+        mapfile -t all < <(workers)
+        [ ${#all[@]} -gt 1 ] || continue
+        kill -9 "${all[RANDOM % ${#all[@]}]}" 2>/dev/null || continue
+        killed=$((killed + 1))
+        await are_there 3 || break
+        sleep 0.2 # or most of the time nobody would train
+    done
+    wait $job || fail "disturbed: status $?: $(tail -3 "$err")"
+    killed=$(grep -c 'killed by signal 9' "$err")
+}
+
+# How many there are before the job is done depends on the machine: one that
+# leaves this shell waiting gets longer jobs.
+for longer in 1 3 3 3; do
+    epochs=$((epochs * longer))
+    disturb
+    [ "$killed" -lt 3 ] && [ $failures = 0 ] || break
+done
+checks=$((checks + 1))
+[ "$killed" -ge 3 ] || fail "only $killed workers were killed in time"
 train "$work/calm" --update shard >"$out" 2>"$err" &
 wait $! || fail "undisturbed: status $?"
 checks=$((checks + 1))
-
-train "$work/disturbed" --min-workers 1 >"$out" 2>"$err" &
-job=$!
-killed=0
-await has_printed 5
-while [ $killed -lt "$rounds" ]; do
-    await are_there 2 || break
-    mapfile -t all < <(workers)
-    [ ${#all[@]} -gt 1 ] || continue
-    kill -9 "${all[RANDOM % ${#all[@]}]}" 2>/dev/null || continue
-    killed=$((killed + 1))
-    await are_there 3 || break
-    sleep 0.2 # or most of the time nobody would train
-done
-wait $job || fail "disturbed: status $?: $(tail -3 "$err")"
-checks=$((checks + 1))
-# How many of them there were before the job was done depends on the machine.
-killed=$(grep -c 'killed by signal 9' "$err")
-[ "$killed" -ge 3 ] || fail "only $killed workers were killed in time"
 calm=$(accuracy "$work/calm") disturbed=$(accuracy "$work/disturbed")
 checks=$((checks + 1))
 awk "BEGIN { d = ${calm:-0} - ${disturbed:-9}
