@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#define DEADLINE_SECONDS 60.0
+#define DEADLINE_SECONDS 120.0
 #define SLOW             5.0 /* times as long with TEST_SLOW in the environment */
 #define EVENTS           32
 

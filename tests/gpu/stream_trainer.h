@@ -141,7 +141,7 @@ drain(trainer *t, void *stream)
 {
     const gp_device_ops *ops = t->device->ops;
     gp_status status = GP_PENDING;
-    double until = job_seconds() + 30;
+    double until = job_seconds() + 120;
 
     job_check(ops->event_record(t->device, t->event, stream));
     while (status == GP_PENDING && job_seconds() < until) {

@@ -43,7 +43,7 @@ step_on_host(ends *e, gp_tensor *t, uint32_t step)
     fill(&summed, 1, 0, step, values);
     status = gp_push_pull(t, values, values, &r);
     if (status == GP_OK)
-        status = gp_wait(&r, 30);
+        status = gp_wait(&r, 120);
     job_require(status != GP_ERR_TIMEOUT, "rank 1 waits for ever");
     note(e, 1, status);
     e->done[1] += status == GP_OK;
@@ -63,7 +63,7 @@ push(ends *e, gp_tensor *t, trainer *d, uint32_t step)
         status = gp_push_pull_on(t, grad, out, d->stream, &r);
     }
     if (status == GP_OK)
-        status = gp_wait(&r, 30);
+        status = gp_wait(&r, 120);
     job_require(status != GP_ERR_TIMEOUT, "rank 0 waits for ever");
     note(e, 0, status);
     return status;

@@ -103,7 +103,7 @@ push_late(void *argument)
     job_check(gp_push_pull_on(p->first, p->d->grad[1], p->d->out[1],
                               GP_STREAM_PER_THREAD, &r));
     pthread_barrier_wait(&p->pushed);
-    job_check(gp_wait(&r, 30));
+    job_check(gp_wait(&r, 120));
     return NULL;
 }
 
@@ -126,7 +126,7 @@ push_from_two_threads(job *j, gp_worker *w, uint32_t rank)
     pthread_barrier_wait(&p.pushed);
     job_check(gp_push_pull_on(p.second, d.grad[2], d.out[2],
                               GP_STREAM_PER_THREAD, &r));
-    job_check(gp_wait(&r, 20));
+    job_check(gp_wait(&r, 120));
     __atomic_store_n(p.gate, 1, __ATOMIC_SEQ_CST);
     pthread_join(thread, NULL);
     pthread_barrier_destroy(&p.pushed);

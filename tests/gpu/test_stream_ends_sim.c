@@ -159,7 +159,7 @@ leave(job *j, gp_worker *w, uint32_t rank)
 {
     gp_tensor *t = add(w, &small, rank ? NULL : "cuda");
     gp_status status = GP_OK;
-    double until = job_seconds() + 30;
+    double until = job_seconds() + 120;
     trainer d = {0};
     gp_request *r = NULL;
 

@@ -46,9 +46,9 @@ equals() { # WHAT GOT EXPECTED
     checks=$((checks + 1))
     [ "$2" = "$3" ] || fail "$1: '$2', not '$3'"
 }
-# until_true COMMAND...: polls for up to a minute.
+# until_true COMMAND...: polls for up to two minutes.
 until_true() {
-    local end=$((SECONDS + 60))
+    local end=$((SECONDS + 120))
     until "$@"; do
         [ "$SECONDS" -lt "$end" ] || return 1
         sleep 0.02

@@ -36,8 +36,8 @@ workers() {
         fi
     done
 }
-await() { # CONDITION...: within a minute, while the job runs
-    local end=$((SECONDS + 60))
+await() { # CONDITION...: within two minutes, while the job runs
+    local end=$((SECONDS + 120))
     until "$@"; do
         kill -0 "$job" 2>/dev/null || return 1
         if [ $SECONDS -ge $end ]; then

@@ -30,9 +30,9 @@
 #define MEMBERS  8
 #define COUNT    300000u
 #define FOREVER  1000000000u
-#define PATIENCE 60.0 /* for what is not the matter of a test */
-#define BOUND    15.0 /* for survivors to end; time limits are longer */
-#define SLOW     10   /* times as much on a slow machine */
+#define PATIENCE 120.0 /* for what is not the matter of a test */
+#define BOUND    15.0  /* for survivors to end; time limits are longer */
+#define SLOW     10    /* times as much on a slow machine */
 
 typedef struct child {
     pid_t pid;

@@ -69,8 +69,8 @@ job_config(const job *j)
     job_set(c, "transport", j->transport);
     snprintf(number, sizeof(number), "%u", j->workers);
     job_set(c, "size", number);
-    job_set(c, "timeout", "20s");
-    job_set(c, "connect_timeout", "20s");
+    job_set(c, "timeout", "120s");
+    job_set(c, "connect_timeout", "120s");
     if (strcmp(j->transport, "loop") != 0)
         job_set(c, "listen", "127.0.0.1:0");
     for (size_t i = 0; j->settings[i]; i += 2)
@@ -157,7 +157,7 @@ job_stop_servers(job *j)
 
         if (!j->server[s]) /* a body ended it */
             continue;
-        ended = gp_server_wait(j->server[s], 60);
+        ended = gp_server_wait(j->server[s], 120);
         if (j->server_status == GP_OK && ended != GP_OK) {
             j->server_status = ended;
             snprintf(j->server_message, sizeof(j->server_message), "%s",

@@ -10,7 +10,7 @@
 
 #include <gradpush/codec.h>
 
-#define PATIENCE 60.0 /* ends what hangs */
+#define PATIENCE 120.0 /* ends what hangs */
 
 void
 raw_use(raw *w, const char *codec, const char *pipeline)

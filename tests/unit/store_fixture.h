@@ -29,7 +29,7 @@
 #include "rendezvous/store_wire.h"
 
 /* Long enough for a loaded machine; no test waits for it to pass. */
-#define SOON 20.0
+#define SOON 60.0
 
 static inline gp_config *
 make_config(const char *job)
@@ -38,7 +38,7 @@ make_config(const char *job)
 
     assert_int_equal(gp_config_create(&config), GP_OK);
     assert_int_equal(gp_config_set(config, "job", job), GP_OK);
-    assert_int_equal(gp_config_set(config, "timeout", "20s"), GP_OK);
+    assert_int_equal(gp_config_set(config, "timeout", "60s"), GP_OK);
     return config;
 }
 

@@ -203,7 +203,7 @@ every_step_may_choose(void **state)
 static void
 settle(gp_worker *w)
 {
-    double deadline = job_seconds() + 20;
+    double deadline = job_seconds() + 120;
     bool taken = false;
 
     while (!taken) {

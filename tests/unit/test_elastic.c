@@ -27,7 +27,7 @@
 #include "job_harness.h"
 
 #define COUNT   5000
-#define LONG    60.0 /* ends what hangs */
+#define LONG    120.0 /* ends what hangs */
 #define ELASTIC "elastic", "on"
 
 static gp_status

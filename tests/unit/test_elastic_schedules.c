@@ -36,7 +36,7 @@
 #define WORKERS   5
 #define TOTAL     7 /* the element at which everybody pushes -1 */
 #define BORN      6 /* ... and the one that says who was the first */
-#define DEADLINE  30.0
+#define DEADLINE  120.0
 #define SCHEDULES 6
 #define EVENTS    250 /* turns with churn */
 #define PAYLOADS  64

@@ -26,7 +26,7 @@
 #define VISIT  (PLACES - 1)
 #define COUNT  9000u
 #define STEPS  4u /* of each life */
-#define LONG   60.0
+#define LONG   120.0
 
 typedef struct scene {
     gp_sim *sim;

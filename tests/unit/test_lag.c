@@ -168,7 +168,7 @@ slow_body(job *j, gp_worker *w, uint32_t rank)
 {
     slow_job *slow = j->data;
     gp_tensor_options o = GP_TENSOR_INIT;
-    double deadline = job_seconds() + 60;
+    double deadline = job_seconds() + 120;
     float grad[70] = {0}, out[70] = {0};
     gp_tensor *t;
 

@@ -26,7 +26,7 @@
 
 #define WORKERS   5
 #define TOTAL     7 /* the element at which everybody pushes -1 */
-#define DEADLINE  30.0
+#define DEADLINE  120.0
 #define SCHEDULES 50
 #define PAYLOADS  64
 

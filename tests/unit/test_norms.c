@@ -231,7 +231,7 @@ leave_body(job *j, gp_worker *w, uint32_t rank)
 
     for (uint64_t s = 0; s < STEPS; s++) {
         bool last = s + 1 == STEPS;
-        double deadline = job_seconds() + 20;
+        double deadline = job_seconds() + 120;
 
         while (rank > 0 && last && !atomic_load(&j->gone[0]))
             job_require(job_seconds() < deadline);

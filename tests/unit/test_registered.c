@@ -24,7 +24,7 @@
 #define TENSORS 161u /* like ResNet-50's list, with 1/64 of the elements */
 #define STEPS   3u
 #define SHARDS  8u
-#define LONG    60.0 /* seconds; ends what hangs */
+#define LONG    120.0 /* seconds; ends what hangs */
 
 /* Where the buffers lie. */
 typedef enum place {
@@ -534,8 +534,8 @@ static void
 rules(void **state)
 {
     (void)state;
-    run_rules(rules_body, GP_CAP_DEVICE, "20s");
-    run_rules(rules_body, 0, "20s");
+    run_rules(rules_body, GP_CAP_DEVICE, "120s");
+    run_rules(rules_body, 0, "120s");
 }
 
 static void
@@ -685,7 +685,7 @@ ruined_body(job *j, gp_worker *w, uint32_t rank)
         atomic_store(&u->asked, true);
         j->ended[0] = gp_wait(&r, -1);
     } else {
-        double deadline = job_seconds() + 20;
+        double deadline = job_seconds() + 120;
 
         while (!atomic_load(&u->asked) && job_seconds() < deadline)
             usleep(1000);

@@ -361,7 +361,7 @@ ruined_body(job *j, gp_worker *w, uint32_t rank)
     size_t bytes = RUIN_COUNT * sizeof(float);
     gp_tensor *t = job_tensor(w, "t", RUIN_COUNT, "sum");
     float *memory = aligned_alloc(64, bytes);
-    double deadline = job_seconds() + 20;
+    double deadline = job_seconds() + 120;
     gp_buffer *buffer = NULL;
     gp_request *r;
 

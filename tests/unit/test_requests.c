@@ -23,7 +23,7 @@
 #define LZ4 ""
 #endif
 
-#define LONG 60.0 /* seconds; ends what hangs */
+#define LONG 120.0 /* seconds; ends what hangs */
 
 static void
 finish(gp_request **request)

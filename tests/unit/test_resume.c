@@ -453,7 +453,7 @@ run_half(job *j, uint32_t first, uint32_t second)
     *j = (job){.transport = "loop",
                .workers = 2,
                .shards = 1,
-               .settings = {"timeout", "20s"},
+               .settings = {"timeout", "120s"},
                .body = half_body,
                .data = loads};
     (void)run_job(j);

@@ -36,7 +36,7 @@ typedef struct host {
 static uint64_t
 soon(void)
 {
-    return gp_deadline(20);
+    return gp_deadline(60);
 }
 
 static void
@@ -195,7 +195,7 @@ random_bytes(void **state)
     host h;
 
     (void)state;
-    host_open(&h, "5s");
+    host_open(&h, "60s");
     for (int i = 0; i < 20; i++) {
         int fd = raw_connect(&h);
 
@@ -265,7 +265,7 @@ other_version(void **state)
     int fd;
 
     (void)state;
-    host_open(&h, "5s");
+    host_open(&h, "60s");
     gp_tcp_hello_encode(&hello, bytes);
     fd = raw_connect(&h);
     raw_send(fd, bytes, sizeof(bytes));
@@ -292,7 +292,7 @@ expect_end(const void *bytes, size_t length, bool then_eof, gp_status status)
     host h;
     int fd;
 
-    host_open(&h, "5s");
+    host_open(&h, "60s");
     fd = raw_join(&h);
     raw_send(fd, bytes, length);
     if (then_eof)
@@ -356,7 +356,7 @@ reset_is_a_lost_peer(void **state)
     int fd;
 
     (void)state;
-    host_open(&h, "5s");
+    host_open(&h, "60s");
     fd = raw_join(&h);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard)),
                      0);
@@ -507,7 +507,7 @@ expect_connect_end(const uint8_t *answer, size_t length, double seconds,
     assert_int_equal(listen(listener, 16), 0);
     assert_int_equal(getsockname(listener, (struct sockaddr *)&name, &size), 0);
     snprintf(address, sizeof(address), "127.0.0.1:%u", ntohs(name.sin_port));
-    host_open(&h, "5s");
+    host_open(&h, "60s");
     assert_int_equal(
         h.ops->connect(h.domain, address, gp_deadline(seconds), &ep), GP_OK);
     while (!h.closed) {
@@ -566,9 +566,9 @@ waiting_is_reported(void **state)
     host free_port, h;
 
     (void)state;
-    host_open(&free_port, "5s");
+    host_open(&free_port, "60s");
     host_close(&free_port);
-    host_open(&h, "5s");
+    host_open(&h, "60s");
     snprintf(address, sizeof(address), "127.0.0.1:%u", free_port.port);
     gp_log_set_callback(keep_line, kept);
     gp_log_set_level(GP_LOG_WARN);
@@ -599,7 +599,7 @@ bad_addresses(void **state)
     host h;
 
     (void)state;
-    host_open(&h, "5s");
+    host_open(&h, "60s");
     for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
         assert_int_equal(h.ops->connect(h.domain, texts[i], soon(), &ep),
                          GP_ERR_ADDRESS);

@@ -18,7 +18,7 @@
 #include "job_harness.h"
 
 #define COUNT    20000
-#define DEADLINE 60.0
+#define DEADLINE 120.0
 
 typedef struct scene {
     bool deserts; /* worker 0 says that it gives, and leaves */
