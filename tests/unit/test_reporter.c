@@ -146,8 +146,8 @@ it_ends_at_once(void **state)
     gp_store_stop(server);
     gp_reporter_stop(second);
     gp_reporter_stop(NULL);
-    /* A wait for the store takes minutes. */
-    assert_true(job_seconds() - begin < 60);
+    /* A wait for the store takes ten minutes. */
+    assert_true(job_seconds() - begin < 300);
     gp_store_close(a);
     gp_store_close(b);
 }

@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "job_harness.h"
 #include "transports/tcp/tcp_int.h"
 
 #define IDLE 1000
@@ -563,13 +564,11 @@ waiting_is_reported(void **state)
     char kept[200] = "", address[32];
     gp_endpoint *ep = NULL;
     struct pollfd fd;
-    host free_port, h;
+    host h;
 
     (void)state;
-    host_open(&free_port, "60s");
-    host_close(&free_port);
+    job_free_port(address, sizeof(address));
     host_open(&h, "60s");
-    snprintf(address, sizeof(address), "127.0.0.1:%u", free_port.port);
     gp_log_set_callback(keep_line, kept);
     gp_log_set_level(GP_LOG_WARN);
     assert_int_equal(h.ops->connect(h.domain, address, deadline, &ep), GP_OK);
