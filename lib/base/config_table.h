@@ -127,6 +127,9 @@
     X(ib_reconnect, SECONDS, "2s", NULL, 0, 600, 0,                            \
       "how long a lost queue pair may take to come back; 0: the peer is "      \
       "lost")                                                                  \
+    X(ib_rail_reconnect, SECONDS, "600s", NULL, 0, 86400, 0,                   \
+      "the same while the peer can be reached by another, which carries all "  \
+      "meanwhile; GRADPUSH_IB_RECONNECT at least")                             \
     X(gdr_dmabuf, ENUM, "try", "no|try|yes", 0, 0, 0,                          \
       "DMA-BUF, by which RDMA devices reach memory of GPUs themselves; yes: "  \
       "it is an error where that cannot be")                                   \

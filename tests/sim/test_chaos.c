@@ -104,6 +104,7 @@ throw_weather(weather *r, uint64_t seed, bool rails)
     set(r, "checksum", roll(2) ? "on" : "off");
     set(r, "ib_rails", numbers[r->rails - 1]);
     set(r, "ib_reconnect", r->leaves ? "0.2" : "20s");
+    set(r, "ib_rail_reconnect", roll(2) ? "0" : "600s");
 }
 
 static void

@@ -14,8 +14,8 @@
 #include "transports/verbs/verbs_int.h"
 
 static const gp_sim_device two[2];
-static const char *const rails[] = {"ib_rails", "2", "ib_reconnect", "0.2",
-                                    NULL};
+static const char *const rails[] = {
+    "ib_rails", "2", "ib_reconnect", "0.2", "ib_rail_reconnect", "0", NULL};
 
 static void
 two_rails(world *w)

@@ -438,8 +438,9 @@ static const gp_sim_device two[2];
 static void
 two_rails(world *w, const char *reconnect)
 {
-    const char *const settings[] = {"ib_rails", "2", "ib_reconnect", reconnect,
-                                    NULL};
+    const char *const settings[] = {
+        "ib_rails", "2", "ib_reconnect", reconnect, "ib_rail_reconnect",
+        "0",        NULL};
     gp_sim_options fabric = {.device = two, .devices = 2};
 
     world_open(w, &fabric, settings);

@@ -256,6 +256,63 @@ one_of_two_rails_comes_back(void **state)
     world_close(&w);
 }
 
+static bool
+a_has_waited(world *w)
+{
+    const gp_vb_lane *lane = w->r.a.ep->lane[0];
+
+    return lane->state == GP_VB_LANE_LOST && gp_clock_ns() > lane->lost_ns &&
+           gp_clock_ns() > w->r.b.ep->lane[0]->lost_ns;
+}
+
+static const char *const brief[] = {"ib_rails", "2", "ib_reconnect", "0.05",
+                                    NULL};
+
+static void
+lose_rail(world *w, unsigned rail)
+{
+    gp_sim_link(w->sim, rail, 1, false);
+    send_control(&w->r, &w->r.a, 1);
+    send_control(&w->r, &w->r.b, 1);
+}
+
+/* While the other carries all, a rail may stay away for longer. */
+static void
+a_rail_comes_back_late(void **state)
+{
+    world w;
+
+    (void)state;
+    two_rails(&w, brief);
+    lose_rail(&w, 0);
+    pump_until(&w, both_lost);
+    pump_until(&w, a_has_waited);
+    assert_false(w.r.a.ep->lane[0]->given_up);
+    assert_false(w.r.b.ep->lane[0]->given_up);
+    gp_sim_link(w.sim, 0, 1, true);
+    pump_until(&w, both_have_two);
+    await(&w.r, &w.r.a, GP_EVENT_MESSAGE, 1);
+    await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 1);
+    world_close(&w);
+}
+
+/* When that one goes too, both have the time of a single one. */
+static void
+the_other_rail_goes_too(void **state)
+{
+    world w;
+
+    (void)state;
+    two_rails(&w, brief);
+    lose_rail(&w, 0);
+    pump_until(&w, both_lost);
+    pump_until(&w, a_has_waited);
+    lose_rail(&w, 1);
+    assert_int_equal(ended(&w, &w.r.a), GP_ERR_PEER_LOST);
+    assert_int_equal(ended(&w, &w.r.b), GP_ERR_PEER_LOST);
+    world_close(&w);
+}
+
 /* Between its route and its request: nothing is said, and it is tried again. */
 static void
 an_attempt_meets_a_port_that_is_down(void **state)
@@ -296,6 +353,8 @@ main(void)
         cmocka_unit_test(a_quiet_rail_is_kept),
         cmocka_unit_test(the_only_port_is_named),
         cmocka_unit_test(one_of_two_rails_comes_back),
+        cmocka_unit_test(a_rail_comes_back_late),
+        cmocka_unit_test(the_other_rail_goes_too),
         cmocka_unit_test(an_attempt_meets_a_port_that_is_down),
     };
 

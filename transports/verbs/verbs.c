@@ -154,6 +154,7 @@ configure(gp_domain *d, const gp_config *config)
     d->ack_timeout = (int)gp_config_int(config, "ib_timeout");
     d->retry_count = (int)gp_config_int(config, "ib_retries");
     d->reconnect_seconds = gp_config_seconds(config, "ib_reconnect");
+    d->rail_seconds = gp_config_seconds(config, "ib_rail_reconnect");
     d->handshake_seconds = gp_config_seconds(config, "handshake_timeout");
     d->keepalive_ns = (uint64_t)(keepalive * 1e9);
     d->hasty = !strcmp(gp_config_get(config, "transport"), "auto");

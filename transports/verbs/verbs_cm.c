@@ -113,6 +113,33 @@ say_reached(gp_vb_lane *lane)
         GP_DEBUG("verbs %s: %s", ep->peer, gp_last_error());
 }
 
+/* With others up, time costs speed only. */
+bool
+gp_vb_lane_overdue(const gp_vb_lane *lane, uint64_t now, uint64_t *until)
+{
+    const gp_endpoint *ep = lane->ep;
+
+    *until = lane->lost_ns;
+    for (uint32_t i = 0; i < ep->lane_count; i++)
+        if (ep->lane[i] != lane && ep->lane[i]->state == GP_VB_LANE_UP)
+            *until = lane->patient_ns;
+    return now >= *until;
+}
+
+static void
+set_deadlines(gp_vb_lane *lane, uint64_t now)
+{
+    const gp_domain *d = lane->ep->domain;
+
+    lane->lost_ns = lane->patient_ns = now;
+    if (lane->device && lane->device->gone)
+        return; /* it does not come back */
+    if (d->reconnect_seconds <= 0)
+        return;
+    lane->lost_ns = gp_deadline(d->reconnect_seconds);
+    lane->patient_ns = GP_MAX(lane->lost_ns, gp_deadline(d->rail_seconds));
+}
+
 void
 gp_vb_cm_lose(gp_vb_lane *lane, gp_status status, const char *why)
 {
@@ -135,9 +162,7 @@ gp_vb_cm_lose(gp_vb_lane *lane, gp_status status, const char *why)
     say_reached(lane);
     lane->retry_ns = gp_clock_ns();
     lane->judge_ns = lane->retry_ns + LOOK_MAX_NS;
-    lane->lost_ns = gp_deadline(d->reconnect_seconds);
-    if (lane->device && lane->device->gone)
-        lane->lost_ns = lane->retry_ns; /* it does not come back */
+    set_deadlines(lane, lane->retry_ns);
     if (lane->losses++ && (lane->progress != lane->messages ||
                            lane->retry_ns - lane->up_ns > GOOD_NS))
         lane->losses = 1;
@@ -438,24 +463,25 @@ judge_lost(gp_vb_lane *lane, uint64_t now)
 {
     gp_endpoint *ep = lane->ep;
     gp_domain *d = ep->domain;
+    uint64_t until;
 
     if (gp_vb_has_received(ep) && now < lane->judge_ns) {
         gp_vb_ready(ep);
         gp_vb_wake_at(d, now + LOOK_AGAIN_NS);
         return;
     }
-    if (now >= lane->lost_ns || lane->losses > LOSSES_MAX) {
+    if (gp_vb_lane_overdue(lane, now, &until) || lane->losses > LOSSES_MAX) {
         gp_vb_cm_give_up(lane, NULL);
         return;
     }
     if (!lane->said) {
         lane->said = true;
         GP_WARN("verbs %s: %s; it has %.1f s to come back", ep->peer,
-                lane->cause, (double)(lane->lost_ns - now) / 1e9);
+                lane->cause, (double)(until - now) / 1e9);
     }
     if (!ep->accepted && now >= lane->retry_ns)
         gp_vb_connect_lane(lane, now);
-    gp_vb_wake_at(d, lane->lost_ns);
+    gp_vb_wake_at(d, until);
     if (lane->state == GP_VB_LANE_LOST && !ep->accepted && lane->retry_ns)
         gp_vb_wake_at(d, lane->retry_ns);
 }

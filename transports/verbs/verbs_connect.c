@@ -545,9 +545,10 @@ lane_timer(gp_vb_lane *lane, uint64_t now)
     gp_domain *d = lane->ep->domain;
     bool trying = lane->state == GP_VB_LANE_RESOLVING ||
                   lane->state == GP_VB_LANE_CONNECTING;
+    uint64_t until;
 
     /* A lane that was up is judged by gp_vb_cm_timers() while it is LOST. */
-    if (trying && lane->opened && now >= lane->lost_ns) {
+    if (trying && lane->opened && gp_vb_lane_overdue(lane, now, &until)) {
         end_attempt(lane, "no answer");
         gp_vb_cm_give_up(lane, NULL);
         return;

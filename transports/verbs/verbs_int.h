@@ -103,8 +103,7 @@ typedef enum gp_vb_wr {
 
 /* ---------------------------------------------------------------- devices */
 
-/* Completion queue of a device; a lane reserves what it can have outstanding.
- */
+/* Completion queue; a lane reserves what it can have outstanding. */
 typedef struct gp_vb_cq {
     gp_list link;
     gp_vb_device *device;
@@ -249,9 +248,9 @@ struct gp_vb_lane {
     bool peer_gave_up;   /* LOST came for it */
     bool adrift;         /* lost, and the peer has not said how far it got */
     uint32_t lost_epoch; /* of the queue pair that was lost last */
-    uint64_t lost_ns;    /* LOST: until when to try */
-    uint64_t judge_ns;   /* LOST: until when deliveries come first */
-    char cause[512];     /* of the loss, or of the last attempt's failure */
+    uint64_t lost_ns, patient_ns; /* LOST: until when to try, alone or not */
+    uint64_t judge_ns;            /* LOST: until when deliveries come first */
+    char cause[512]; /* of the loss, or of the last attempt's failure */
     gp_status cause_status;
 
     /* Agreed geometry. */
@@ -438,7 +437,7 @@ struct gp_domain {
     bool checksum, separate_domains, windows_off;
     int windows, relaxed, notify; /* auto 0, off/send -1, on/imm 1 */
     int traffic_class, ack_timeout, retry_count;
-    double reconnect_seconds, handshake_seconds;
+    double reconnect_seconds, rail_seconds, handshake_seconds;
     uint64_t keepalive_ns, ports_ns; /* verbs_port.c: when to look at ports */
 
     gp_list devices;
@@ -455,13 +454,12 @@ struct gp_domain {
     uint32_t lane_slots;
     gp_vb_lane *watched[GP_VB_WATCHED];
     uint32_t watched_count;
-    uint32_t looks; /* into memory, since a message was found there; */
-    uint32_t
-        patience;   /* that the next one gets before anything else is done; */
-    bool waited;    /* and they are over */
-    uint32_t found; /* calls in a row that found one and did nothing else */
-    bool looked;    /* `patience` is to be made up */
-    gp_vb_pd **pds; /* by slot */
+    uint32_t looks;    /* into memory, since a message was found there; */
+    uint32_t patience; /* that the next one gets before all else; */
+    bool waited;       /* and they are over */
+    uint32_t found;    /* calls in a row that found one and did nothing else */
+    bool looked;       /* `patience` is to be made up */
+    gp_vb_pd **pds;    /* by slot */
     uint32_t pd_slots;
     uint32_t generations; /* the last lane's */
     uint32_t pending_accepts;
@@ -556,6 +554,8 @@ void gp_vb_cm_established(gp_vb_lane *lane);
 void gp_vb_cm_synced(gp_vb_lane *lane);
 /* For its two halves below: frames may flow on the lane from now on. */
 void gp_vb_cm_up(gp_vb_lane *lane);
+/* Of a lane that is LOST: whether, and else when, it is given up. */
+bool gp_vb_lane_overdue(const gp_vb_lane *lane, uint64_t now, uint64_t *until);
 /* The queue pair goes, and the lane is LOST. */
 void gp_vb_cm_lose(gp_vb_lane *lane, gp_status status, const char *why);
 void gp_vb_cm_give_up(gp_vb_lane *lane, const char *why);
