@@ -9,9 +9,16 @@ fail() {
     echo "failed: $*"
     exit 1
 }
+# On a slow machine all that have SECONDS have LAB_SLOW times as many.
+# within SECONDS COMMAND...: ended by SIGTERM when the time is over.
+within() {
+    local limit=$(($1 * ${LAB_SLOW:-1}))
+    shift
+    timeout "$limit" "$@"
+}
 # until_true SECONDS COMMAND...: polls; 1 when the time is over.
 until_true() {
-    local end=$((SECONDS + $1))
+    local end=$((SECONDS + $1 * ${LAB_SLOW:-1}))
     shift
     until "$@" 2>/dev/null; do
         [ "$SECONDS" -lt "$end" ] || return 1

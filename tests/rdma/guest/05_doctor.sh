@@ -9,7 +9,7 @@ export PATH=$BUILD_DIR/bin:$PATH
 doctor() {
     local what=$1 expected=$2 pattern=$3 status=0
     shift 3
-    timeout 60 gradpush doctor "$@" >/tmp/doctor 2>&1 || status=$?
+    within 60 gradpush doctor "$@" >/tmp/doctor 2>&1 || status=$?
     [ "$status" = "$expected" ] && grep -qE "$pattern" /tmp/doctor ||
         fail "$what: status $status, not $expected with '$pattern': $(
             cat /tmp/doctor)"

@@ -7,7 +7,7 @@ before=$(packets rxe0)
 
 # push_pull OPTION...: every element is checked by the command.
 push_pull() {
-    timeout 60 gradpush bench pushpull --transport "$transport" -n 10 "$@" ||
+    within 60 gradpush bench pushpull --transport "$transport" -n 10 "$@" ||
         fail "bench pushpull $*"
 }
 push_pull --workers 1 --shards 1 -b 1 -e 1M -f 37
@@ -16,7 +16,7 @@ push_pull --workers 2 --colocated -b 100 -e 300K -f 50 --codec q8+lz4
 
 # rows OPTION...: rows of a table, whose payloads and results have any length.
 rows() {
-    timeout 60 gradpush bench rows --transport "$transport" --rows 10K -n 5 \
+    within 60 gradpush bench rows --transport "$transport" --rows 10K -n 5 \
         -w 1 "$@" || fail "bench rows $*"
 }
 rows --workers 2 --shards 2 --dim 17 -b 1 -e 256K -f 60 --zipf 1.1
@@ -24,7 +24,7 @@ rows --workers 2 --colocated --batch 600 --codec q8 --pull-codec fp16
 
 # example NAME SHARDS
 example() {
-    timeout 60 gradpush run -w 2 -s "$2" \
+    within 60 gradpush run -w 2 -s "$2" \
         --env "GRADPUSH_TRANSPORT=$transport" -- "$BUILD_DIR/bin/$1" \
         >/tmp/example 2>&1 || fail "$1: $(cat /tmp/example)"
 }

@@ -6,7 +6,7 @@ need_transport
 
 # train OPTION...: prints the digest.
 train() {
-    timeout 60 "$@" --epochs 1 --quiet --json - >/tmp/report 2>/tmp/error ||
+    within 60 "$@" --epochs 1 --quiet --json - >/tmp/report 2>/tmp/error ||
         fail "$*: $(cat /tmp/error)"
     digest /tmp/report
 }

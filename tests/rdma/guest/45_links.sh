@@ -25,7 +25,7 @@ trap clean EXIT
 SIZE=(--epochs 40 --hidden 32)
 
 # tcp stays on lo meanwhile.
-timeout 100 gradpush-train --transport tcp --workers 2 --shards 1 --quiet \
+within 100 gradpush-train --transport tcp --workers 2 --shards 1 --quiet \
     --json - "${SIZE[@]}" >/tmp/expected 2>/tmp/expected.err &
 reference=$!
 
@@ -120,7 +120,7 @@ expected=$(digest /tmp/expected)
 single_rail
 second_rail
 before=$(packets rxe2)
-GRADPUSH_IB_HCA=rxe2 timeout 60 gradpush bench pushpull --transport verbs \
+GRADPUSH_IB_HCA=rxe2 within 60 gradpush bench pushpull --transport verbs \
     --workers 1 --shards 1 -b 64K -e 64K -n 1000000 >/tmp/bench 2>&1 &
 bench=$!
 moves() { [ "$(packets rxe2)" -gt $((before + 1000)) ]; }

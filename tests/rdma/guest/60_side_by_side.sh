@@ -17,7 +17,7 @@ rows=$OUT/side_by_side.txt
 field() { sed -n "s/.*\"$1\": \([0-9.e+-]*\).*/\1/p" /tmp/report | tail -n 1; }
 # ours TEST SIZE COUNT [OPTION]...
 ours() {
-    timeout 60 gradpush bench transport --transport "$transport" --test "$1" \
+    within 60 gradpush bench transport --transport "$transport" --test "$1" \
         -b "$2" -e "$2" -n "$3" "${@:4}" --json - >/tmp/report 2>/tmp/error ||
         fail "gradpush bench transport: $(cat /tmp/error)"
 }
@@ -43,7 +43,7 @@ for ((round = 0; round < ROUNDS; round++)); do
         fail "ib_write_bw -b"
     echo "both 1048576 perftest $(awk '{ print $4 * 125 / 2 }' <<<"$row")" \
         >>"$rows"
-    timeout 60 gradpush bench pushpull --transport "$transport" --workers 1 \
+    within 60 gradpush bench pushpull --transport "$transport" --workers 1 \
         --shards 1 -b 1M -e 1M -n 32 --json - >/tmp/report 2>/tmp/error ||
         fail "gradpush bench pushpull: $(cat /tmp/error)"
     echo "pushpull 1048576 gradpush $(field algbw_GBps |

@@ -15,7 +15,7 @@ for test in bw lat; do
         wait "$server" || fail "the server: $(cat /tmp/err)"
     else
         barrier "transport-$test"
-        timeout 50 gradpush bench transport --transport "$transport" \
+        within 50 gradpush bench transport --transport "$transport" \
             --connect "$PEER:4720" --test "$test" -b 64 -e 1M -f 128 -n 40 \
             >/tmp/out 2>/tmp/err || fail "the client: $(cat /tmp/out /tmp/err)"
         cat /tmp/out
