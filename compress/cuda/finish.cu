@@ -64,7 +64,8 @@ remember_velocity(float x, float *v, float factor, bool nesterov, float clip)
     return nesterov ? __fadd_rn(g, __fmul_rn(factor, next)) : next;
 }
 
-/* From the gradient to what is encoded, or added to the residual. */
+/* From the gradient to what is encoded, or added to the residual: at once where
+ * there is no place for the former. */
 extern "C" __global__ void
 gp_cuda_remember(const gp_cuda_part *part, uint32_t parts, uint32_t word,
                  uint32_t add, uint32_t tile)
@@ -72,13 +73,15 @@ gp_cuda_remember(const gp_cuda_part *part, uint32_t parts, uint32_t word,
     const gp_cuda_part *mine = gp_find_part(part, parts);
     uint64_t begin = (uint64_t)(blockIdx.x - mine->first_block) * tile;
     uint64_t end = begin + tile < mine->count ? begin + tile : mine->count;
-    float *to = (float *)mine->source, f = mine->scale;
+    float *to = mine->source ? (float *)mine->source : mine->residual;
+    float f = mine->scale;
     float c = mine->norm ? (float)mine->norm[0] : 1.0f;
     bool nesterov = mine->signs & GP_REMEMBER_NESTEROV;
 
     (void)word;
     (void)add;
-    for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
+    for (uint64_t i = begin + 4u * threadIdx.x; mine->gradient && i < end;
+         i += 4u * blockDim.x) {
         uint32_t left = end - i < 4 ? (uint32_t)(end - i) : 4;
         float4 x = gp_load4(mine->gradient + i, left);
 
@@ -97,6 +100,8 @@ gp_cuda_remember(const gp_cuda_part *part, uint32_t parts, uint32_t word,
                             remember_velocity(x.w, &v.w, f, nesterov, c));
             gp_store4(mine->velocity + i, v, left);
         }
+        if (!mine->source)
+            x = gp_add4(gp_load4(to + i, left), x);
         gp_store4(to + i, x, left);
     }
 }

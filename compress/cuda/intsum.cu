@@ -49,6 +49,7 @@ intsum_scan(const gp_cuda_part *part, bool adds)
                                                        : part->count;
     uint32_t most = 0;
 
+    adds = adds && part->source;
     for (uint64_t i = begin + 8u * threadIdx.x; i < end; i += 8u * blockDim.x) {
         uint32_t left = gp_left8(i, end), m;
         float x[8];

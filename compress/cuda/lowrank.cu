@@ -216,10 +216,11 @@ gp_cuda_lowrank_add(const gp_cuda_part *part, uint32_t parts, uint32_t columns,
     (void)kinds;
     for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
         uint32_t left = end - i < 4 ? (uint32_t)(end - i) : 4;
-        float4 x = gp_load4(mine->source + i, left);
+        float4 x =
+            gp_load4((mine->source ? mine->source : mine->residual) + i, left);
         uint32_t a, b;
 
-        if (mine->residual) {
+        if (mine->residual && mine->source) {
             x = gp_add4(gp_load4(mine->residual + i, left), x);
             gp_store4(mine->residual + i, x, left);
         }

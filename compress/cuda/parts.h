@@ -27,7 +27,7 @@ typedef struct gp_cuda_message {
 /* One message: a chunk of a tensor and its encoded form. Pointers are of the
  * device, or of pinned memory. */
 typedef struct gp_cuda_part {
-    const float *source;            /* encode */
+    const float *source;            /* encode; NULL: added already */
     float *residual;                /* encode; NULL: without feedback */
     float *target;                  /* decode, fold */
     const float *gradient;          /* encode: what `source` is made of */

@@ -56,6 +56,7 @@ thc_measure(const gp_cuda_part *part, uint64_t at, uint32_t size, bool adds,
     uint32_t most = 0;
     double sum = 0;
 
+    adds = adds && part->source;
     for (uint32_t from = 0; from < size; from += THC_STAGE) {
         uint32_t n = size - from < THC_STAGE ? size - from : THC_STAGE;
 

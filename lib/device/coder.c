@@ -41,9 +41,9 @@ gp_coder_rotation_bytes(const gp_coder *c, size_t count)
 size_t
 gp_coder_memory_bytes(const gp_coder *c, size_t count)
 {
-    if (!gp_coder_remembers(c) || gp_coder_looks(c))
+    if (!gp_coder_remembers(c) || gp_coder_prepares(c))
         return 0;
-    return (count * sizeof(float) + 127) / 64 * 64 +
+    return ((c->plan.sums ? 0 : count * sizeof(float)) + 127) / 64 * 64 +
            gp_coder_norm_bytes(c, count);
 }
 

@@ -28,8 +28,9 @@ typedef struct gp_coder_part {
     const float *source;      /* encode */
     float *residual;          /* encode: error feedback; NULL: without */
     void *whole;              /* encode: what gp_coder_prepare() left */
-    /* Encode: what momentum and ef21 remember; NULL: as if it were 0, and is
-     * forgotten. */
+    /* Propose, encode: what momentum and ef21 remember; NULL: as if it were 0,
+     * and is forgotten. Where there is a proposal, momentum comes with a
+     * residual. */
     float *velocity, *history;
     float *target; /* decode */
     /* Decode without `add`: what becomes of the elements of sums. Of a vote
@@ -58,7 +59,8 @@ typedef struct gp_coder_whole {
     const float *source;
     float *residual; /* the source is added to it; NULL: without */
     float *state;    /* what the codec remembers, or NULL */
-    /* What momentum and ef21 remember, or NULL. */
+    /* What momentum and ef21 remember, or NULL; powersgd has momentum with a
+     * residual. */
     float *velocity, *history;
     void *whole; /* gp_coder_whole_bytes(), 256-byte aligned */
 } gp_coder_whole;
@@ -120,8 +122,9 @@ gp_status gp_coder_prepare(gp_coder *coder, const gp_coder_whole *tensors,
                            size_t n, void *stream);
 gp_status gp_coder_encode(gp_coder *coder, const gp_coder_part *parts, size_t n,
                           void *stream);
-/* Of pipelines whose workers agree on a number: adds the sources to the
- * residuals, which is what is encoded, and says this worker's numbers. */
+/* Of pipelines whose workers agree on a number: adds the sources, or what
+ * momentum makes of them, to the residuals, which is what is encoded, and says
+ * this worker's numbers. */
 gp_status gp_coder_propose(gp_coder *coder, const gp_coder_part *parts,
                            size_t n, void *stream);
 /* With `add` the decoded elements are added to the targets. */

@@ -14,15 +14,6 @@
 #define THREADS 256u
 #define TILE    4096u
 
-/* What is remembered goes into a number that is said before it is encoded. */
-static gp_status
-check_memory(const gp_pipeline *p, const gp_coder_plan *plan)
-{
-    if (plan->memory == GP_MEMORY_EF21 || plan->memory == GP_MEMORY_MOMENTUM)
-        return gp_coder_refuse(p, p->memory->ops->name);
-    return GP_OK;
-}
-
 static gp_coder_kernel
 kernel(gp_kernel_id id, uint32_t tile)
 {
@@ -64,10 +55,7 @@ gp_coder_plan_intsum(const gp_pipeline *p, gp_coder_plan *plan)
     };
     const uint32_t *f = formats[(size_t)p->array->values[0]];
     bool random = p->array->values[1] != 0;
-    gp_status status = check_memory(p, plan);
 
-    if (status != GP_OK)
-        return status;
     plan->word[0] = f[0] | (random ? 256 : 0);
     memcpy(&plan->word[1], f + 1, 3 * sizeof(*f));
     plan->use = random ? GP_USE_ROUNDING : 0;
@@ -75,6 +63,7 @@ gp_coder_plan_intsum(const gp_pipeline *p, gp_coder_plan *plan)
     plan->length = intsum_length;
     plan->right = length_right;
     plan->heads = true;
+    plan->sums = plan->memory == GP_MEMORY_MOMENTUM;
     plan->propose[0] = kernel(GP_KERNEL_gp_cuda_intsum_look, TILE);
     plan->propose[1] = plan->propose[0];
     plan->propose[1].kernel = GP_KERNEL_gp_cuda_intsum_propose;
@@ -122,10 +111,7 @@ gp_coder_plan_thc(const gp_pipeline *p, gp_coder_plan *plan)
 {
     const double *v = p->array->values;
     uint32_t block = (uint32_t)v[2];
-    gp_status status = check_memory(p, plan);
 
-    if (status != GP_OK)
-        return status;
     plan->word[0] = gp_thc_which((uint32_t)v[0], (uint32_t)v[1]);
     plan->word[1] = block;
     plan->use = GP_USE_SIGNS;
@@ -134,6 +120,7 @@ gp_coder_plan_thc(const gp_pipeline *p, gp_coder_plan *plan)
     plan->length = thc_length;
     plan->right = length_right;
     plan->heads = true;
+    plan->sums = plan->memory == GP_MEMORY_MOMENTUM;
     plan->propose[0] = kernel(GP_KERNEL_gp_cuda_thc_look, block);
     plan->propose[1] = kernel(GP_KERNEL_gp_cuda_thc_propose, block);
     plan->propose[1].per_part = 1;

@@ -40,7 +40,8 @@ typedef struct gp_coder_batch {
     bool back;  /* selections: something is fed back */
     bool ends;  /* sums have to be finished */
     bool fades; /* there are residuals that decay */
-    bool clips; /* and gradients that may be too long */
+    bool makes; /* and gradients of which something is made */
+    bool clips; /* some of which may be too long */
     bool keeps; /* what was sent goes to a history */
     size_t n;
     uint64_t blocks;
@@ -74,6 +75,13 @@ static inline bool
 gp_coder_looks(const gp_coder *c)
 {
     return c->plan.look[0].tile != 0;
+}
+
+/* Whether that, or anything else, is done ahead of all chunks of a tensor. */
+static inline bool
+gp_coder_prepares(const gp_coder *c)
+{
+    return gp_coder_looks(c) || c->plan.whole[0].tile != 0;
 }
 
 /* The first kernel of an encoder, or of the look ahead of it: by its tiles more
@@ -113,6 +121,9 @@ gp_status gp_coder_lowrank_prepare(gp_coder *c, const gp_coder_whole *tensors,
 gp_status gp_coder_begin(gp_coder *c, const gp_coder_kernel *kernel,
                          const char *what, size_t n, void *stream,
                          gp_coder_batch *out);
+/* coder_calls.c: what momentum makes needs somewhere to go. */
+gp_status gp_coder_check_sums(const gp_coder *c, const float *velocity,
+                              const float *residual);
 /* Random numbers of a part. */
 gp_cuda_stream gp_coder_random(const gp_coder *c,
                                const gp_codec_context *context);

@@ -134,7 +134,8 @@ place_sent(const gp_coder *c, gp_coder_batch *b, size_t i, void *space,
     b->sent_blocks += blocks_of(c->plan.decode, to->count);
 }
 
-/* What is made of a gradient is encoded in its place. */
+/* What is made of a gradient is encoded in its place, or goes to the residual.
+ */
 static void
 place_memory(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
              const gp_coder_part *p)
@@ -142,8 +143,9 @@ place_memory(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
     size_t own = gp_coder_memory_bytes(c, p->count);
     gp_cuda_part *to = &b->parts[i];
 
+    b->makes = true;
     to->gradient = p->source;
-    to->source = to->target = (float *)space;
+    to->source = to->target = c->plan.sums ? NULL : (float *)space;
     to->velocity = p->velocity;
     to->history = p->history;
     to->scale = c->plan.factor;
@@ -152,15 +154,42 @@ place_memory(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
         gp_coder_place_norm(c, b, &p->context,
                             space + own - 64 - gp_coder_norm_bytes(c, p->count),
                             to);
-    place_sent(c, b, i, space + own, space + own - 64);
+}
+
+gp_status
+gp_coder_check_sums(const gp_coder *c, const float *velocity,
+                    const float *residual)
+{
+    if (c->plan.sums && velocity && !residual)
+        return gp_fail(GP_ERR_INVALID,
+                       "codec %s: a velocity goes to a residual, and there is "
+                       "none",
+                       c->pipeline->name);
+    return GP_OK;
+}
+
+/* What a call does with its parts. */
+typedef enum purpose { TO_PROPOSE, TO_ENCODE, TO_DECODE } purpose;
+
+/* Whether something is made of a part's gradient. Differences are made again
+ * where workers have agreed on a number since: nothing kept them. */
+static bool
+makes(const gp_coder *c, const gp_coder_part *p, purpose what)
+{
+    if (!gp_coder_remembers(c) || gp_coder_prepares(c) || what == TO_DECODE)
+        return false;
+    return !c->plan.sums ||
+           (p->residual && (what == TO_PROPOSE || !p->proposed));
 }
 
 /* What the codec asked for, behind that of the parts before. */
 static gp_status
 take_space(const gp_coder *c, gp_coder_batch *b, size_t i,
-           const gp_coder_part *p, bool encodes)
+           const gp_coder_part *p, purpose what)
 {
     size_t total = 0, bytes = gp_coder_space_of(c, p->count);
+    size_t own = gp_coder_memory_bytes(c, p->count);
+    bool encodes = what == TO_ENCODE;
     uint8_t *space;
 
     if (!bytes)
@@ -171,10 +200,12 @@ take_space(const gp_coder *c, gp_coder_batch *b, size_t i,
                        "room for %zu elements in a call: reserve more",
                        c->room.elements);
     space = c->space + b->space;
-    if (encodes && gp_coder_remembers(c) && !gp_coder_looks(c)) {
+    if (makes(c, p, what))
         place_memory(c, b, i, space, p);
-        space += gp_coder_memory_bytes(c, p->count);
-    }
+    if (what != TO_DECODE)
+        space += own;
+    if (encodes && own)
+        place_sent(c, b, i, space, space - 64);
     b->parts[i].space = space;
     if (gp_coder_selects(c))
         place_selection(c, b, i, space, p);
@@ -221,7 +252,7 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
 {
     const gp_coder_kernel *kernel = encoder_of(c);
     /* Then it was done before. */
-    bool whole = c->plan.whole[0].tile || gp_coder_looks(c);
+    bool whole = gp_coder_prepares(c);
     gp_status status;
     gp_coder_batch b;
 
@@ -255,7 +286,9 @@ gp_coder_encode(gp_coder *c, const gp_coder_part *parts, size_t n, void *stream)
                              "codec %s: the tensor was not looked at",
                              c->pipeline->name);
         if (status == GP_OK)
-            status = take_space(c, &b, i, p, true);
+            status = gp_coder_check_sums(c, p->velocity, p->residual);
+        if (status == GP_OK)
+            status = take_space(c, &b, i, p, TO_ENCODE);
     }
     return status == GP_OK ? gp_coder_finish(c, &b, kernel, false, stream)
                            : status;
@@ -278,7 +311,9 @@ gp_coder_propose(gp_coder *c, const gp_coder_part *parts, size_t n,
         to->proposal = p->proposal;
         to->scale = c->plan.decay;
         b.fades = b.fades || (p->residual && c->plan.decay != 1);
-        status = take_space(c, &b, i, p, false);
+        status = gp_coder_check_sums(c, p->velocity, p->residual);
+        if (status == GP_OK)
+            status = take_space(c, &b, i, p, TO_PROPOSE);
     }
     return status == GP_OK ? gp_coder_finish(c, &b, kernel, false, stream)
                            : status;
@@ -326,7 +361,7 @@ gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
         b.ends = b.ends || p->signs || to->scale != 1;
         status = gp_coder_check_bytes(p->bytes);
         if (status == GP_OK && (gp_coder_around(c) || c->plan.reads))
-            status = take_space(c, &b, i, p, false);
+            status = take_space(c, &b, i, p, TO_DECODE);
         if (gp_coder_around(c))
             b.sent[i].status = p->status;
     }

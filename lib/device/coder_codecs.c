@@ -444,9 +444,6 @@ check_stages(const gp_pipeline *p)
 {
     if (p->fake)
         return gp_coder_refuse(p, "fake");
-    if (p->memory && p->memory->ops != &gp_codec_ef &&
-        p->array->ops == &gp_codec_powersgd)
-        return gp_coder_refuse(p, p->memory->ops->name);
     if (p->values.count)
         return gp_coder_refuse(p, p->values.first->ops->name);
     if (p->whole.count)

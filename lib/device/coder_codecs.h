@@ -67,6 +67,9 @@ typedef struct gp_coder_plan {
     gp_coder_kernel propose[GP_CODER_STEPS];
     gp_memory_kind memory;
     uint32_t remember; /* GP_REMEMBER_* */
+    /* What momentum makes of gradients goes to residuals at once, ahead of
+     * those who look at the sum. */
+    bool sums;
     /* Of residuals, or of velocities, at each step. */
     float decay, factor;
     double clip; /* of a gradient's norm, for one worker; 0: none */

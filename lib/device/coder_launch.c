@@ -193,7 +193,7 @@ launch_memory(gp_coder *c, const gp_coder_batch *b,
                                     0};
     gp_status status = GP_OK;
 
-    if (!gp_coder_remembers(c) || kernel != gp_coder_encoder(c))
+    if (!b->makes)
         return GP_OK;
     if (b->clips)
         status = launch_each(c, b, GP_KERNEL_gp_cuda_clip_sum, kernel, stream);

@@ -71,6 +71,7 @@ plan_whole(const gp_powersgd *c, gp_coder_plan *plan)
     w[MAKE_P] = per_part(GP_KERNEL_gp_cuda_lowrank_p, GP_LOWRANK_LONG);
     w[END] = per_part(GP_KERNEL_gp_cuda_lowrank_end, GP_LOWRANK_LONG);
     plan->rounds = (uint32_t)c->power;
+    plan->sums = plan->memory == GP_MEMORY_MOMENTUM;
 }
 
 gp_status
@@ -96,6 +97,17 @@ gp_coder_plan_powersgd(const gp_pipeline *p, gp_coder_plan *plan)
     return GP_OK;
 }
 
+/* Of a tensor: the head, P twice, Q. */
+static size_t
+factor_bytes(const gp_powersgd *c, size_t rows)
+{
+    if (!rows)
+        return GP_LOWRANK_HEAD;
+    return GP_LOWRANK_HEAD + c->rank * sizeof(float) *
+                                 (size_t)(2 * GP_LOWRANK_STRIDE(rows) +
+                                          GP_LOWRANK_STRIDE(c->columns));
+}
+
 size_t
 gp_coder_lowrank_bytes(const gp_coder *c, size_t count)
 {
@@ -106,11 +118,29 @@ gp_coder_lowrank_bytes(const gp_coder *c, size_t count)
         return 0;
     codec = codec_of(c->pipeline);
     rows = rows_of(codec, count);
-    if (!rows)
-        return GP_LOWRANK_HEAD;
-    return GP_LOWRANK_HEAD + codec->rank * sizeof(float) *
-                                 (size_t)(2 * GP_LOWRANK_STRIDE(rows) +
-                                          GP_LOWRANK_STRIDE(codec->columns));
+    return factor_bytes(codec, rows) + gp_coder_norm_bytes(c, count);
+}
+
+/* Momentum goes to the residual, ahead of all that looks at it. */
+static void
+place_velocity(const gp_coder *c, gp_coder_batch *b, const gp_coder_whole *t,
+               gp_cuda_part *to)
+{
+    size_t rows = rows_of(codec_of(c->pipeline), t->count);
+
+    if (!c->plan.sums || !t->residual)
+        return;
+    b->makes = true;
+    to->gradient = t->source;
+    to->source = NULL;
+    to->velocity = t->velocity;
+    to->scale = c->plan.factor;
+    to->signs = t->velocity ? c->plan.remember : 0;
+    if (t->velocity)
+        gp_coder_place_norm(c, b, &t->context,
+                            (uint8_t *)t->whole +
+                                factor_bytes(codec_of(c->pipeline), rows),
+                            to);
 }
 
 /* M lies by rows, so that by columns it is its transpose. P = M Q, or, with
@@ -199,6 +229,10 @@ gp_coder_lowrank_prepare(gp_coder *c, const gp_coder_whole *tensors, size_t n,
         to->random = gp_coder_random(c, &t->context);
         to->scale = c->plan.decay;
         b.fades = b.fades || (t->residual && c->plan.decay != 1);
+        status = gp_coder_check_sums(c, t->velocity, t->residual);
+        if (status != GP_OK)
+            return status;
+        place_velocity(c, &b, t, to);
     }
     return gp_coder_finish(c, &b, kernel, false, stream);
 }

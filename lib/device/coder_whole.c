@@ -60,6 +60,7 @@ place_made(const gp_coder *c, gp_coder_batch *b, const gp_coder_whole *t,
 {
     float *made = gp_coder_whole_made(c, t->whole);
 
+    b->makes = true;
     to->gradient = t->source;
     to->source = made;
     to->velocity = t->velocity;

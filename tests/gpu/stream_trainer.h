@@ -27,7 +27,7 @@
 #include "tests/gpu/sim_cuda.h"
 
 #define STEPS   4u
-#define TENSORS 10u
+#define TENSORS 12u
 
 typedef struct kind {
     const char *name;
@@ -48,6 +48,9 @@ static const kind kinds[TENSORS] = {
     {"moment", GP_FP32, 20001, 0, "momentum:clip=5+topk:0.05,scope=tensor",
      NULL, "mean", 7},
     {"change", GP_FP32, 18001, 0, "ef21+q4", NULL, "mean", 7},
+    {"agreed", GP_FP32, 20001, 0, "ef21+intsum", NULL, "mean", 7},
+    {"levels", GP_FP32, 9001, 0, "momentum+thc:block=2048", "thc:block=2048",
+     "mean", 7},
     {"rank", GP_FP32, 128 * 96, 96, "powersgd:2", NULL, "sgd:lr=0.5", 7},
 };
 

@@ -8,13 +8,19 @@
 
 #include "tests/rounds.h"
 
-/* Two chunks. */
-static const kind summed = {"summed", GP_FP32,  5000,  0,
-                            "intsum", "intsum", "sum", 0};
+/* Two chunks; what is remembered goes into what all agree on. */
+static const kind plain = {"plain",  GP_FP32,  5000,  0,
+                           "intsum", "intsum", "sum", 0};
+static const kind remembered = {
+    "remembered", GP_FP32, 5000, 0, "momentum:clip=1+intsum",
+    "intsum",     "sum",   0};
+static const kind differences = {"differences", GP_FP32, 5000,  0,
+                                 "ef21+intsum", NULL,    "sum", 0};
 enum { WORKERS = 2, RUN = 2 };
 
 /* Of rank 0, the one on the device; the other's are these, or there is none. */
 typedef struct ends {
+    const kind *summed;
     const char *function; /* NULL: none fails */
     uint32_t at;
     bool failed;
@@ -40,7 +46,7 @@ step_on_host(ends *e, gp_tensor *t, uint32_t step)
     gp_request *r = NULL;
     gp_status status;
 
-    fill(&summed, 1, 0, step, values);
+    fill(e->summed, 1, 0, step, values);
     status = gp_push_pull(t, values, values, &r);
     if (status == GP_OK)
         status = gp_wait(&r, 120);
@@ -73,12 +79,12 @@ push(ends *e, gp_tensor *t, trainer *d, uint32_t step)
 static void
 on_device(ends *e, gp_worker *w, gp_tensor *t)
 {
-    size_t bytes = bytes_of(&summed);
+    size_t bytes = bytes_of(e->summed);
     trainer d = {0};
 
     open_trainer(&d, "cuda");
     for (uint32_t s = 0; s < RUN; s++) {
-        fill(&summed, 0, 0, s, d.pinned[1][s]);
+        fill(e->summed, 0, 0, s, d.pinned[1][s]);
         job_check(d.device->ops->copy_in(d.device, d.grad[1 + s],
                                          d.pinned[1][s], bytes));
     }
@@ -100,7 +106,7 @@ static void
 body(job *j, gp_worker *w, uint32_t rank)
 {
     ends *e = j->data;
-    gp_tensor *t = add(w, &summed, rank == 0 ? "cuda" : NULL);
+    gp_tensor *t = add(w, e->summed, rank == 0 ? "cuda" : NULL);
 
     if (rank == 0) {
         on_device(e, w, t);
@@ -143,8 +149,18 @@ expect_results(const ends *e, const ends *good)
 /* Kernels that were named. */
 static const char *const kernels[] = {
     "gp_cuda_intsum_look",   "gp_cuda_intsum_propose", "gp_cuda_intsum_scan",
-    "gp_cuda_intsum_settle", "gp_cuda_intsum_encode",  "gp_cuda_intsum_decode"};
+    "gp_cuda_intsum_settle", "gp_cuda_intsum_encode",  "gp_cuda_intsum_decode",
+    "gp_cuda_remember",      "gp_cuda_clip_sum",       "gp_cuda_clip_settle",
+    "gp_cuda_keep"};
 static bool named[GP_COUNT_OF(kernels)];
+
+static void
+expect_named(size_t first, size_t n)
+{
+    for (size_t i = first; i < first + n; i++)
+        if (!named[i])
+            fail_msg("%s did not fail", kernels[i]);
+}
 
 static bool
 names_call(const ends *e)
@@ -188,7 +204,7 @@ fail_each(const char *function, uint32_t most, const ends *good)
     uint32_t ended = 0, at = 1;
 
     for (bool more = true; more && at <= most; at++) {
-        e = (ends){.function = function, .at = at};
+        e = (ends){.summed = good->summed, .function = function, .at = at};
         run(&e);
         more = e.failed;
         expect_end(&e, good);
@@ -199,28 +215,54 @@ fail_each(const char *function, uint32_t most, const ends *good)
     return ended;
 }
 
-static void
-failures_of_what_is_agreed_on(void **state)
+/* When nothing fails. */
+static const ends *
+run_well(const kind *summed)
 {
     static ends good;
 
-    (void)state;
-    good = (ends){.function = NULL};
+    good = (ends){.summed = summed};
+    memset(named, 0, sizeof(named));
     run(&good);
     assert_int_equal(good.done[0], RUN);
     assert_int_equal(good.done[1], RUN);
     assert_memory_equal(good.result[0], good.result[1], sizeof(good.result[0]));
+    return &good;
+}
+
+static void
+failures_of_what_is_agreed_on(void **state)
+{
+    const ends *good = run_well(&plain);
+
+    (void)state;
     job_log_start(); /* each says in the log what it is */
-    assert_true(fail_each("cuLaunchKernel", 40, &good) > 0);
-    for (size_t i = 0; i < GP_COUNT_OF(kernels); i++)
-        if (!named[i])
-            fail_msg("%s did not fail", kernels[i]);
-    assert_true(fail_each("cuEventRecord", 40, &good) > 0);
-    assert_true(fail_each("cuMemcpyAsync", 40, &good) > 0);
-    assert_true(fail_each("cuEventQuery", GP_ROUNDS(12, 4), &good) > 0);
-    (void)fail_each("cuStreamWaitEvent", 20, &good);
-    (void)fail_each("cuLaunchHostFunc", 10, &good);
-    (void)fail_each("cuCtxPushCurrent", GP_ROUNDS(24, 8), &good);
+    assert_true(fail_each("cuLaunchKernel", 40, good) > 0);
+    expect_named(0, 6);
+    assert_true(fail_each("cuEventRecord", 40, good) > 0);
+    assert_true(fail_each("cuMemcpyAsync", 40, good) > 0);
+    assert_true(fail_each("cuEventQuery", GP_ROUNDS(12, 4), good) > 0);
+    (void)fail_each("cuStreamWaitEvent", 20, good);
+    (void)fail_each("cuLaunchHostFunc", 10, good);
+    (void)fail_each("cuCtxPushCurrent", GP_ROUNDS(24, 8), good);
+    job_log_stop();
+}
+
+/* Nothing is added twice, or lost, before the workers agree. */
+static void
+failures_of_what_is_remembered(void **state)
+{
+    const ends *good = run_well(&remembered);
+
+    (void)state;
+    job_log_start();
+    assert_true(fail_each("cuLaunchKernel", 60, good) > 0);
+    expect_named(0, 9);
+    assert_true(fail_each("cuMemcpyAsync", 40, good) > 0);
+    good = run_well(&differences);
+    assert_true(fail_each("cuLaunchKernel", 60, good) > 0);
+    expect_named(0, 7);
+    expect_named(9, 1);
     job_log_stop();
 }
 
@@ -230,6 +272,7 @@ main(void)
     static const gp_sim_cuda_options options = {.devices = 1, .delay_us = 50};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(failures_of_what_is_agreed_on),
+        cmocka_unit_test(failures_of_what_is_remembered),
     };
 
     gp_sim_cuda_install(&options);

@@ -106,6 +106,9 @@ tensors_that_are_looked_at_whole(void **state)
                                         "powersgd:rank=3,factors=fp16",
                                         "momentum:clip=0.1+q8",
                                         "uq:scope=tensor",
+                                        "momentum+powersgd:rank=2",
+                                        "momentum+thc",
+                                        "ef21+intsum",
                                         "thc"};
 
     (void)state;
@@ -154,7 +157,7 @@ errors_are_passed_on(void **state)
 
     (void)state;
     check(gp_device_open("cuda", &bench.device));
-    check(gp_pipeline_parse("momentum+thc", &pipeline));
+    check(gp_pipeline_parse("fake+q8", &pipeline));
     bench.pipeline = pipeline;
     assert_int_equal(gp_bench_device(&bench, &figures), GP_ERR_UNSUPPORTED);
     gp_pipeline_destroy(pipeline);

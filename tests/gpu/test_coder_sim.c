@@ -191,14 +191,11 @@ what_has_no_kernel_is_refused_by_name(void **state)
 
     (void)state;
     refuse("fake+q8", "fake");
-    refuse("momentum+powersgd", "momentum");
     refuse("zeros+uq", "zeros");
     refuse("zeros+hadamard+q8", "zeros");
     refuse("hadamard:block=16384+q8", "hadamard");
     refuse("hadamard+vote", "hadamard");
     refuse("randk:0.01+vote", "behind a selection");
-    refuse("momentum+thc", "momentum");
-    refuse("momentum+intsum", "momentum");
     refuse("q8+shuffle", "shuffle");
     refuse("topk:0.01+q2:dense=1", "behind a selection");
     refuse("hadamard+nvfp4", "hadamard");

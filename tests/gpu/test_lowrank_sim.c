@@ -18,6 +18,7 @@ typedef struct lowrank {
     void *stream;
     gp_codec_memory *memory;
     float *source, *residual, *state, *out; /* of the device */
+    float *velocity;                        /* likewise, or NULL */
     void *whole, *space;
     uint8_t *bytes[CHUNKS], *twin; /* pinned; of the host */
     uint64_t *encoded;
@@ -61,6 +62,8 @@ open_lowrank(lowrank *r, const char *text)
     r->source = on_device(r, sizeof(r->plain));
     r->residual = on_device(r, sizeof(r->plain));
     r->out = on_device(r, sizeof(r->plain));
+    if (r->memory->velocity)
+        r->velocity = on_device(r, sizeof(r->plain));
     r->state = on_device(r, r->states * sizeof(float));
     r->whole = on_device(r, gp_coder_whole_bytes(r->coder, COUNT));
     for (size_t c = 0; c < CHUNKS; c++)
@@ -82,6 +85,7 @@ close_lowrank(lowrank *r)
     d->ops->stream_destroy(d, r->stream);
     d->ops->free(d, r->source);
     d->ops->free(d, r->residual);
+    d->ops->free(d, r->velocity);
     d->ops->free(d, r->out);
     d->ops->free(d, r->state);
     d->ops->free(d, r->whole);
@@ -124,16 +128,18 @@ static void
 list_chunks(lowrank *r, uint64_t step, gp_coder_part parts[CHUNKS])
 {
     for (size_t c = 0; c < CHUNKS; c++)
-        parts[c] = (gp_coder_part){.context = context_at(begins[c], step),
-                                   .count = begins[c + 1] - begins[c],
-                                   .source = r->source + begins[c],
-                                   .residual = r->residual + begins[c],
-                                   .whole = r->whole,
-                                   .target = r->out + begins[c],
-                                   .bytes = r->bytes[c],
-                                   .length = (size_t)r->encoded[c],
-                                   .encoded = &r->encoded[c],
-                                   .status = &r->status[c]};
+        parts[c] = (gp_coder_part){
+            .context = context_at(begins[c], step),
+            .count = begins[c + 1] - begins[c],
+            .source = r->source + begins[c],
+            .residual = r->residual + begins[c],
+            .velocity = r->velocity ? r->velocity + begins[c] : NULL,
+            .whole = r->whole,
+            .target = r->out + begins[c],
+            .bytes = r->bytes[c],
+            .length = (size_t)r->encoded[c],
+            .encoded = &r->encoded[c],
+            .status = &r->status[c]};
 }
 
 static gp_status
@@ -143,6 +149,7 @@ device_step(lowrank *r, uint64_t step)
                                   .count = COUNT,
                                   .source = r->source,
                                   .residual = r->residual,
+                                  .velocity = r->velocity,
                                   .state = r->state,
                                   .whole = r->whole};
     gp_coder_part parts[CHUNKS];
@@ -210,6 +217,18 @@ decode_both(lowrank *r, uint64_t step, const char *text)
     }
 }
 
+/* The velocity is the host's, which is what was to be sent then. */
+static void
+take_velocity(lowrank *r, const char *text)
+{
+    if (!r->velocity)
+        return;
+    check(r->device->ops->copy_out(r->device, r->copy, r->velocity,
+                                   sizeof(r->copy)));
+    expect_floats(r->copy, r->memory->velocity, COUNT, text, "velocity", 0);
+    memcpy(r->plain, r->copy, sizeof(r->plain));
+}
+
 /* What is kept is what was to be sent, less what the message says. */
 static void
 expect_kept(lowrank *r, const float *before, const char *text)
@@ -259,6 +278,7 @@ compare_steps(const char *text, float scale, double within)
         check(device_step(r, step));
         host_step(r, step);
         decode_both(r, step, text);
+        take_velocity(r, text);
         if (strncmp(text, "ef:decay", 8) != 0)
             expect_kept(r, before, text);
         if (!(distance(r->decoded, r->expected) <= within * norm(r->expected)))
@@ -278,6 +298,27 @@ factors_are_near_those_of_the_host(void **state)
     compare_steps("powersgd:rank=3,power=3", 1e-3f, 1e-4);
     compare_steps("powersgd:rank=2,factors=fp16", 1, 2e-3);
     compare_steps("ef:decay=0.5+powersgd:rank=1", 10, 1e-4);
+}
+
+/* The sum that is multiplied has what momentum made of the gradient. */
+static void
+velocities_are_those_of_the_host(void **state)
+{
+    lowrank *r = malloc(sizeof(*r));
+    const float *values;
+
+    (void)state;
+    compare_steps("momentum+powersgd:rank=2", 1, 1e-4);
+    compare_steps("momentum:clip=10+powersgd:rank=2,power=2", 1, 1e-4);
+    compare_steps("momentum:factor=0.5,clip=1e9+powersgd:rank=1", 10, 1e-4);
+    open_lowrank(r, "momentum+powersgd");
+    values = r->residual;
+    r->residual = NULL;
+    assert_int_equal(device_step(r, 0), GP_ERR_INVALID);
+    assert_non_null(strstr(gp_last_error(), "residual"));
+    r->residual = (float *)values;
+    close_lowrank(r);
+    free(r);
 }
 
 static void
@@ -477,6 +518,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(factors_are_near_those_of_the_host),
+        cmocka_unit_test(velocities_are_those_of_the_host),
         cmocka_unit_test(far_numbers_are_scaled),
         cmocka_unit_test(matrices_of_which_nothing_is_sent),
         cmocka_unit_test(the_same_bytes_every_time),

@@ -17,11 +17,16 @@
 static const kind matrix = {"matrix",          GP_FP32,           COUNT, WIDE,
                             "powersgd:rank=2", "powersgd:rank=6", "sum", 0};
 
+static const kind moving = {
+    "moving", GP_FP32, COUNT, WIDE, "momentum:clip=100+powersgd:rank=2",
+    NULL,     "sum",   0};
+static const kind *which = &matrix;
+
 /* What a run gives: first guesses follow from a tensor's number in its job, so
  * host and device have a job each. */
 static struct run {
     float result[ALL_STEPS][COUNT];
-    float residual[COUNT], state[2 * WIDE];
+    float residual[COUNT], velocity[COUNT], state[2 * WIDE];
 } runs[2];
 
 static double
@@ -53,6 +58,8 @@ save(gp_tensor *t, struct run *run)
 {
     job_check(gp_tensor_save_state(t, "residual", run->residual));
     job_check(gp_tensor_save_state(t, "state", run->state));
+    if (which == &moving)
+        job_check(gp_tensor_save_state(t, "velocity", run->velocity));
 }
 
 /* As from a checkpoint. */
@@ -63,13 +70,15 @@ reload(gp_tensor *t, struct run *run)
     job_check(gp_tensor_reset_state(t));
     job_check(gp_tensor_load_state(t, "residual", run->residual));
     job_check(gp_tensor_load_state(t, "state", run->state));
+    if (which == &moving)
+        job_check(gp_tensor_load_state(t, "velocity", run->velocity));
 }
 
 static void
 on_the_host(job *j, gp_worker *w, uint32_t rank)
 {
     static float values[COUNT];
-    gp_tensor *t = add(w, &matrix, NULL);
+    gp_tensor *t = add(w, which, NULL);
     gp_request *r;
 
     (void)j;
@@ -86,7 +95,7 @@ on_the_host(job *j, gp_worker *w, uint32_t rank)
 static void
 on_the_device(job *j, gp_worker *w, uint32_t rank)
 {
-    gp_tensor *t = add(w, &matrix, "cuda");
+    gp_tensor *t = add(w, which, "cuda");
     gp_request *r[ALL_STEPS];
     float *grad[ALL_STEPS];
     trainer d = {0};
@@ -140,6 +149,8 @@ compare_runs(void)
     for (uint32_t s = 0; s < ALL_STEPS; s++)
         expect_near(runs[1].result[s], runs[0].result[s], COUNT, "result");
     expect_near(runs[1].residual, runs[0].residual, COUNT, "residual");
+    if (which == &moving)
+        expect_near(runs[1].velocity, runs[0].velocity, COUNT, "velocity");
     expect_near(runs[1].state, runs[0].state, 2 * WIDE, "state");
 }
 
@@ -156,6 +167,20 @@ steps_are_near_those_of_the_host(void **state)
                      ALL_STEPS);
     assert_int_equal(gp_sim_cublas_products() - products, 2 * ALL_STEPS);
     assert_int_equal(gp_sim_cublas_handles(), 0);
+}
+
+/* What momentum remembers comes back from checkpoints, too. */
+static void
+velocities_are_near_those_of_the_host(void **state)
+{
+    uint32_t made = gp_sim_cuda_launches_of("gp_cuda_remember");
+
+    (void)state;
+    which = &moving;
+    compare_runs();
+    which = &matrix;
+    assert_int_equal(gp_sim_cuda_launches_of("gp_cuda_remember") - made,
+                     ALL_STEPS);
 }
 
 static void
@@ -177,6 +202,7 @@ main(void)
     static const gp_sim_cuda_options options = {.devices = 1, .delay_us = 50};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_are_near_those_of_the_host),
+        cmocka_unit_test(velocities_are_near_those_of_the_host),
         cmocka_unit_test(without_cublas_the_host_does_it),
     };
 

@@ -116,6 +116,12 @@ compare_part(rig *r, const kept *k, size_t p, size_t step, const char *text)
     uint8_t *bytes = malloc(bound + 1);
 
     context.step += step;
+    if (gp_pipeline_needs(r->pipeline) & GP_PIPELINE_PROPOSES) {
+        float nobody_asks;
+
+        check(gp_pipeline_propose(r->pipeline, &context, k->memory, s->source,
+                                  n, &nobody_asks));
+    }
     check(gp_pipeline_encode(r->pipeline, &context, k->memory, s->source, n,
                              bytes, bound, &length, space));
     if (*s->encoded != length)
@@ -162,6 +168,8 @@ differences_are_those_of_the_host(void **state)
         "ef21+nvfp4",
         "ef21+uq",
         "ef21+zeros:block=32+q8",
+        "ef21+intsum",
+        "ef21+intsum:bits=16",
     };
 
     (void)state;
@@ -182,6 +190,9 @@ velocities_are_those_of_the_host(void **state)
         "momentum:clip=0.5+zeros+bf16",
         "momentum:factor=0.25+onebit",
         "momentum+threshold:0.05+q8",
+        "momentum+powersgd",
+        "momentum:nesterov=1+intsum",
+        "momentum:clip=0.5+thc:block=1024",
     };
 
     (void)state;
@@ -193,11 +204,16 @@ velocities_are_those_of_the_host(void **state)
 static void
 without_memory_gradients_are_encoded(void **state)
 {
-    static const char *const texts[] = {"ef21+q8", "momentum+q8"};
+    static const struct {
+        const char *text, *plain;
+    } pairs[] = {{"ef21+q8", "q8"},
+                 {"momentum+q8", "q8"},
+                 {"ef21+intsum", "intsum"},
+                 {"momentum+intsum", "intsum"}};
 
     (void)state;
-    for (size_t i = 0; i < GP_COUNT_OF(texts); i++) {
-        rig r = open_rig(texts[i]), plain = open_rig("q8");
+    for (size_t i = 0; i < GP_COUNT_OF(pairs); i++) {
+        rig r = open_rig(pairs[i].text), plain = open_rig(pairs[i].plain);
         gp_coder_part parts[PARTS];
 
         list_parts(&r, 1, false, parts);
@@ -206,7 +222,7 @@ without_memory_gradients_are_encoded(void **state)
         encode_all(&plain, 1, false);
         for (size_t p = 0; p < PARTS; p++)
             expect_bytes(r.part[1][p].bytes, plain.part[1][p].bytes,
-                         (size_t)*r.part[1][p].encoded, texts[i], p);
+                         (size_t)*r.part[1][p].encoded, pairs[i].text, p);
         gp_coder_close(r.coder);
         gp_pipeline_destroy(r.pipeline);
         r.device->ops->stream_destroy(r.device, r.stream);

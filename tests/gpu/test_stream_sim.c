@@ -204,7 +204,9 @@ static void
 same_as_on_host(const char *transport, uint32_t workers, uint32_t on_device)
 {
     plan host = {0}, device = {0};
-    uint32_t remembered;
+    static const char *const kernels[] = {
+        "gp_cuda_remember", "gp_cuda_intsum_propose", "gp_cuda_thc_propose"};
+    uint32_t of[GP_COUNT_OF(kernels)];
     uint64_t launches;
 
     for (uint32_t r = 0; r < on_device; r++)
@@ -213,12 +215,14 @@ same_as_on_host(const char *transport, uint32_t workers, uint32_t on_device)
     open_plan(&device);
     run_plan(&host, transport, workers);
     launches = gp_sim_cuda_launches();
-    remembered = gp_sim_cuda_launches_of("gp_cuda_remember");
+    for (size_t i = 0; i < GP_COUNT_OF(kernels); i++)
+        of[i] = gp_sim_cuda_launches_of(kernels[i]);
     run_plan(&device, transport, workers);
     /* Each chunk of two tensors, besides what is tried at first. */
     assert_true(gp_sim_cuda_launches() - launches >= on_device * STEPS * 3);
-    remembered = gp_sim_cuda_launches_of("gp_cuda_remember") - remembered;
-    assert_true(remembered >= on_device * STEPS * 2);
+    for (size_t i = 0; i < GP_COUNT_OF(kernels); i++)
+        assert_true(gp_sim_cuda_launches_of(kernels[i]) - of[i] >=
+                    on_device * STEPS * (i ? 1 : 5));
     compare(&host, &device, workers);
     close_plan(&host);
     close_plan(&device);

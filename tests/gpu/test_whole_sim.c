@@ -2,8 +2,8 @@
 /*
  * test_whole_sim.c - what looks at elements before it encodes them: selections
  * from whole tensors, relative thresholds, grids with the step of a tensor,
- * gradients of limited length. Over some steps, bytes and everything that is
- * remembered are those of the host.
+ * gradients of limited length, numbers that workers agree on. Over some steps,
+ * bytes and everything that is remembered are those of the host.
  *
  * Sums of squares have another order on a device, which moves a cut by one unit
  * in the last place at most; for these numbers it does not.
@@ -25,6 +25,7 @@ typedef struct tensor {
     void *whole;
     uint8_t *bytes[CHUNKS];
     uint64_t *encoded;
+    float *proposals; /* NULL: there are none */
     uint8_t *message;
     void *space;
 } tensor;
@@ -74,6 +75,8 @@ open_tensor(const char *text)
     for (size_t c = 0; c < CHUNKS; c++)
         t.bytes[c] = pinned(&t, bound);
     t.encoded = pinned(&t, 8 * CHUNKS);
+    if (gp_pipeline_needs(t.pipeline) & GP_PIPELINE_PROPOSES)
+        t.proposals = pinned(&t, 4 * CHUNKS);
     t.message = malloc(bound);
     t.space = gp_alloc_aligned(gp_pipeline_workspace(t.pipeline, COUNT) + 1);
     return t;
@@ -95,6 +98,7 @@ close_tensor(tensor *t)
     for (size_t c = 0; c < CHUNKS; c++)
         d->ops->free_pinned(d, t->bytes[c]);
     d->ops->free_pinned(d, t->encoded);
+    d->ops->free_pinned(d, t->proposals);
     free(t->message);
     free(t->space);
     gp_device_close(d);
@@ -126,6 +130,26 @@ fill(tensor *t, size_t step, numbers what)
         t->source[COUNT - 77] = INFINITY;
 }
 
+/* What comes back of a proposal, as of a worker with larger numbers. */
+static float
+agreed(const tensor *t, size_t c)
+{
+    return t->proposals ? 1.5f * t->proposals[c] : 0;
+}
+
+static void
+device_proposes(tensor *t, gp_coder_part *parts)
+{
+    for (size_t c = 0; c < CHUNKS; c++)
+        parts[c].proposal = &t->proposals[c];
+    check(gp_coder_propose(t->coder, parts, CHUNKS, NULL));
+    check(t->device->ops->synchronize(t->device));
+    for (size_t c = 0; c < CHUNKS; c++) {
+        parts[c].proposed = true;
+        parts[c].context.shared = agreed(t, c);
+    }
+}
+
 static void
 device_encodes(tensor *t, size_t step)
 {
@@ -151,6 +175,8 @@ device_encodes(tensor *t, size_t step)
             .encoded = &t->encoded[c]};
     if (t->whole)
         check(gp_coder_prepare(t->coder, &whole, 1, NULL));
+    if (t->proposals)
+        device_proposes(t, parts);
     check(gp_coder_encode(t->coder, parts, CHUNKS, NULL));
     check(t->device->ops->synchronize(t->device));
 }
@@ -159,12 +185,18 @@ static void
 compare_chunk(tensor *t, size_t step, size_t c, const char *text)
 {
     gp_codec_context context = context_at(step, c);
-    size_t length = 0;
+    size_t length = 0, n = begins[c + 1] - begins[c];
+    float number;
 
-    check(gp_pipeline_encode(t->pipeline, &context, t->memory,
-                             t->source + begins[c], begins[c + 1] - begins[c],
-                             t->message, gp_pipeline_bound(t->pipeline, COUNT),
-                             &length, t->space));
+    if (t->proposals) {
+        check(gp_pipeline_propose(t->pipeline, &context, t->memory,
+                                  t->source + begins[c], n, &number));
+        expect_floats(&t->proposals[c], &number, 1, text, "proposal", c);
+        context.shared = agreed(t, c);
+    }
+    check(gp_pipeline_encode(
+        t->pipeline, &context, t->memory, t->source + begins[c], n, t->message,
+        gp_pipeline_bound(t->pipeline, COUNT), &length, t->space));
     if (t->encoded[c] != length)
         fail_msg("%s: step %zu, chunk %zu has %zu bytes, not %zu", text, step,
                  c, (size_t)t->encoded[c], length);
@@ -265,6 +297,47 @@ relative_thresholds_and_clipped_gradients(void **state)
     compare_tensor("momentum:clip=0.5,mask=0+topk:0.01+sign:block=32", NONE);
 }
 
+/* What is remembered goes into the numbers that workers agree on. */
+static void
+proposals_of_what_is_remembered(void **state)
+{
+    (void)state;
+    compare_tensor("ef+intsum", NORMAL);
+    compare_tensor("momentum+intsum", NORMAL);
+    compare_tensor("momentum:clip=0.5,nesterov=1+intsum:bits=4", NORMAL);
+    compare_tensor("momentum+intsum:round=stochastic", NONE);
+    compare_tensor("ef21+intsum", NORMAL);
+    compare_tensor("ef21+intsum:bits=4", NORMAL);
+    compare_tensor("ef21+intsum:bits=16", NONE);
+    compare_tensor("momentum+thc", NORMAL);
+    compare_tensor("momentum:clip=0.1+thc:bits=2,block=256", NORMAL);
+    compare_tensor("momentum:nesterov=1+thc:block=4096", NONE);
+}
+
+/* Velocities go to residuals before anybody agrees. */
+static void
+velocities_without_residuals_are_refused(void **state)
+{
+    tensor t = open_tensor("momentum+intsum");
+    gp_coder_part part = {.context = context_at(0, 0),
+                          .count = 100,
+                          .source = t.source,
+                          .velocity = t.velocity,
+                          .proposal = t.proposals,
+                          .bytes = t.bytes[0],
+                          .encoded = t.encoded};
+
+    (void)state;
+    assert_int_equal(gp_coder_propose(t.coder, &part, 1, NULL), GP_ERR_INVALID);
+    assert_non_null(strstr(gp_last_error(), "residual"));
+    assert_int_equal(gp_coder_encode(t.coder, &part, 1, NULL), GP_ERR_INVALID);
+    part.velocity = NULL;
+    check(gp_coder_propose(t.coder, &part, 1, NULL));
+    check(gp_coder_encode(t.coder, &part, 1, NULL));
+    check(t.device->ops->synchronize(t.device));
+    close_tensor(&t);
+}
+
 static void
 what_is_wrong_is_told(void **state)
 {
@@ -297,6 +370,8 @@ main(void)
         cmocka_unit_test(what_is_remembered_of_tensors),
         cmocka_unit_test(grids_of_tensors),
         cmocka_unit_test(relative_thresholds_and_clipped_gradients),
+        cmocka_unit_test(proposals_of_what_is_remembered),
+        cmocka_unit_test(velocities_without_residuals_are_refused),
         cmocka_unit_test(what_is_wrong_is_told),
     };
 
