@@ -3,14 +3,16 @@
  * eden.cu - the codecs drive and eden: a rotated block on a few levels
  * (eden.c).
  *
- * A block of the grid has one of the format, in shared memory from the rotation
- * to the planes, and with feedback to the rotation back. Sums are those of the
- * reference: 16 lanes have its partial sums.
+ * A block of the grid has one of the format, in shared memory or in the part's
+ * space, from the rotation to the planes, and with feedback to the rotation
+ * back. Sums are those of the reference: 16 lanes have its partial sums.
  */
 #include "compress/cuda/rotate.cuh"
 #include "compress/cuda/sums.cuh"
 
 #define EDEN_SECOND_TURN ((uint64_t)1 << 62)
+/* Of a sum, in a piece of shared memory. */
+#define EDEN_TERMS (GP_ROTATE_PIECE / 2)
 
 #define EDEN_WORDS                                                    \
     uint32_t block, uint32_t add, uint32_t kinds, float l0, float l1, \
@@ -35,9 +37,9 @@ struct eden_block {
 static __device__ __forceinline__ float *
 eden_shared(void)
 {
-    GP_DYNAMIC_SHARED(float, elements);
+    GP_DYNAMIC_SHARED(float4, words);
 
-    return elements;
+    return (float *)words;
 }
 
 static __device__ __forceinline__ eden_block
@@ -55,8 +57,9 @@ eden_block_of(const gp_cuda_part *part, const eden_format &f)
     return out;
 }
 
+template <typename elements>
 static __device__ __forceinline__ void
-eden_rotate(const gp_cuda_part *part, const eden_block &b, float *s)
+eden_rotate(const gp_cuda_part *part, const eden_block &b, const elements &s)
 {
     uint32_t rest = b.size - b.power;
     uint64_t e = part->offset + b.at;
@@ -69,8 +72,10 @@ eden_rotate(const gp_cuda_part *part, const eden_block &b, float *s)
     gp_rotate(s, rest, b.power);
 }
 
+template <typename elements>
 static __device__ __forceinline__ void
-eden_rotate_back(const gp_cuda_part *part, const eden_block &b, float *s)
+eden_rotate_back(const gp_cuda_part *part, const eden_block &b,
+                 const elements &s)
 {
     uint32_t rest = b.size - b.power;
     uint64_t e = part->offset + b.at;
@@ -109,26 +114,62 @@ eden_level(const eden_tables *t, uint32_t bits, uint32_t code)
 enum { EDEN_SQUARES = 0, EDEN_ALONG = 1, EDEN_LEVELS = 2 };
 
 static __device__ __forceinline__ double
-eden_sum(const float *s, uint32_t size, const eden_tables *t, uint32_t bits,
+eden_term(float x, const eden_tables *t, uint32_t bits, float factor, int what)
+{
+    double y = (double)x;
+
+    if (what == EDEN_SQUARES)
+        return y * y;
+    y = (double)eden_level(t, bits, eden_code(t, bits, x, factor));
+    return (what == EDEN_LEVELS ? y : (double)x) * y;
+}
+
+/* What 16 threads have of the terms, and the others nothing. */
+static __device__ __forceinline__ double
+eden_partial(const gp_near &s, uint32_t size, const eden_tables *t,
+             uint32_t bits, float factor, int what)
+{
+    double p = 0;
+
+    for (uint32_t i = threadIdx.x; threadIdx.x < 16 && i < size; i += 16)
+        p += eden_term(s[i], t, bits, factor, what);
+    return p;
+}
+
+/* All threads make terms, which are exact. */
+static __device__ __forceinline__ double
+eden_partial(const gp_far &s, uint32_t size, const eden_tables *t,
+             uint32_t bits, float factor, int what)
+{
+    double *term = (double *)s.piece, p = 0;
+
+    for (uint32_t at = 0; at < size; at += EDEN_TERMS) {
+        uint32_t n = size - at < EDEN_TERMS ? size - at : EDEN_TERMS;
+
+        __syncthreads();
+        for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
+            term[i] = eden_term(s[at + i], t, bits, factor, what);
+        __syncthreads();
+        for (uint32_t i = threadIdx.x; threadIdx.x < 16 && i < n; i += 16)
+            p += term[i];
+    }
+    return p;
+}
+
+template <typename elements>
+static __device__ __forceinline__ double
+eden_sum(const elements &s, uint32_t size, const eden_tables *t, uint32_t bits,
          float factor, int what)
 {
     __shared__ double total;
-    double p = 0;
+    double p;
 
     __syncthreads();
-    if (threadIdx.x < 32) {
-        for (uint32_t i = threadIdx.x; threadIdx.x < 16 && i < size; i += 16) {
-            double x = (double)s[gp_pad(i)], y = x;
-
-            if (what != EDEN_SQUARES)
-                y = (double)eden_level(
-                    t, bits, eden_code(t, bits, s[gp_pad(i)], factor));
-            p += (what == EDEN_LEVELS ? y : x) * y;
-        }
+    p = eden_partial(s, size, t, bits, factor, what);
+    if (threadIdx.x < 32)
         p = gp_half_total(p);
-        if (threadIdx.x == 0)
-            total = p;
-    }
+    if (threadIdx.x == 0)
+        total = p;
     __syncthreads();
     return total;
 }
@@ -154,8 +195,9 @@ eden_fill_tables(eden_tables *t, float l0, float l1, float l2, float l3,
 /* ---- encode ---- */
 
 /* S of what is in shared memory, rotated; 0 when it has none. */
+template <typename elements>
 static __device__ __forceinline__ float
-eden_scale(const eden_format &f, const eden_tables *t, const float *s,
+eden_scale(const eden_format &f, const eden_tables *t, const elements &s,
            uint32_t size, double enlarge, float *factor)
 {
     double squares = eden_sum(s, size, t, f.bits, 0, EDEN_SQUARES);
@@ -176,15 +218,16 @@ eden_scale(const eden_format &f, const eden_tables *t, const float *s,
 }
 
 /* Codes into planes, or none. */
+template <typename elements>
 static __device__ __forceinline__ void
 eden_put_planes(const eden_block &b, uint32_t bits, const eden_tables *t,
-                const float *s, float factor, bool none)
+                const elements &s, float factor, bool none)
 {
     for (uint32_t i = threadIdx.x; i < b.stride; i += blockDim.x) {
         uint32_t planes = 0; /* a byte of each */
 
         for (uint32_t j = 0; !none && j < 8 && 8 * i + j < b.size; j++) {
-            uint32_t code = eden_code(t, bits, s[gp_pad(8 * i + j)], factor);
+            uint32_t code = eden_code(t, bits, s[8 * i + j], factor);
 
             for (uint32_t k = 0; k < bits; k++)
                 planes |= (code >> k & 1u) << (8 * k + j);
@@ -195,9 +238,11 @@ eden_put_planes(const eden_block &b, uint32_t bits, const eden_tables *t,
 }
 
 /* Levels of the planes times S into shared memory, and rotated back. */
+template <typename elements>
 static __device__ __forceinline__ void
 eden_restore(const gp_cuda_part *part, const eden_format &f,
-             const eden_tables *t, const eden_block &b, float scale, float *s)
+             const eden_tables *t, const eden_block &b, float scale,
+             const elements &s)
 {
     bool huge = scale >= __uint_as_float(GP_ROTATE_HUGE);
     float unit = huge ? __fmul_rn(scale, 0x1p-32f) : scale;
@@ -212,17 +257,18 @@ eden_restore(const gp_cuda_part *part, const eden_format &f,
                     << k;
         level = t->level[code & ((1u << (f.bits - 1)) - 1)];
         level = __fmul_rn(level, unit);
-        s[gp_pad(i)] = code >> (f.bits - 1) ? -level : level;
+        s[i] = code >> (f.bits - 1) ? -level : level;
     }
     eden_rotate_back(part, b, s);
     for (uint32_t i = threadIdx.x; huge && i < b.size; i += blockDim.x)
-        s[gp_pad(i)] = gp_enlarge(s[gp_pad(i)]);
+        s[i] = gp_enlarge(s[i]);
     __syncthreads();
 }
 
 /* What is encoded, to shared memory; its largest magnitude. */
+template <typename elements>
 static __device__ __forceinline__ uint32_t
-eden_gather(const gp_cuda_part *part, const eden_block &b, float *s)
+eden_gather(const gp_cuda_part *part, const eden_block &b, const elements &s)
 {
     uint32_t most = 0;
 
@@ -234,45 +280,56 @@ eden_gather(const gp_cuda_part *part, const eden_block &b, float *s)
             part->residual[b.at + i] = x;
         }
         most = gp_magnitude(x) > most ? gp_magnitude(x) : most;
-        s[gp_pad(i)] = x;
+        s[i] = x;
     }
     return gp_block_max(most);
 }
 
-extern "C" __global__ void
-gp_cuda_eden_encode(const gp_cuda_part *part, uint32_t parts, EDEN_WORDS)
+template <typename elements>
+static __device__ __forceinline__ void
+eden_encode(const gp_cuda_part *mine, const eden_format &f,
+            const eden_tables *t, bool)
 {
-    __shared__ eden_tables tables;
-    const eden_format f = {block, kinds & 15u, (kinds & 16u) != 0};
-    const gp_cuda_part *mine = gp_find_part(part, parts);
     eden_block b = eden_block_of(mine, f);
-    float *s = eden_shared(), scale = __uint_as_float(GP_FP32_NAN), factor = 0;
+    const elements s = elements::of(eden_shared(), (float *)mine->space + b.at);
+    float scale = __uint_as_float(GP_FP32_NAN), factor = 0;
     uint32_t most;
 
-    (void)add;
-    eden_fill_tables(&tables, l0, l1, l2, l3, l4, l5, l6, l7);
     most = eden_gather(mine, b, s);
     if (most < GP_FP32_INFINITY) {
         bool huge = most >= GP_ROTATE_HUGE;
 
         for (uint32_t i = threadIdx.x; huge && i < b.size; i += blockDim.x)
-            s[gp_pad(i)] = __fmul_rn(s[gp_pad(i)], 0x1p-32f);
+            s[i] = __fmul_rn(s[i], 0x1p-32f);
         eden_rotate(mine, b, s);
-        scale = eden_scale(f, &tables, s, b.size, huge ? 0x1p32 : 1, &factor);
+        scale = eden_scale(f, t, s, b.size, huge ? 0x1p32 : 1, &factor);
     }
     if (threadIdx.x == 0)
         *(float *)b.bytes = scale;
-    eden_put_planes(b, f.bits, &tables, s, factor, !(scale > 0));
+    eden_put_planes(b, f.bits, t, s, factor, !(scale > 0));
     if (!mine->residual || scale == 0)
         return;
     __syncthreads();
     if (scale > 0)
-        eden_restore(mine, f, &tables, b, scale, s);
+        eden_restore(mine, f, t, b, scale, s);
     for (uint32_t i = threadIdx.x; i < b.size; i += blockDim.x)
         mine->residual[b.at + i] =
-            scale > 0 ? gp_remainder_of(mine->residual[b.at + i], s[gp_pad(i)])
-                      : 0.0f;
+            scale > 0 ? gp_remainder_of(mine->residual[b.at + i], s[i]) : 0.0f;
 }
+
+#define EDEN_KERNEL(name, body, elements)                                   \
+    extern "C" __global__ void __launch_bounds__(1024) gp_cuda_eden_##name( \
+        const gp_cuda_part *part, uint32_t parts, EDEN_WORDS)               \
+    {                                                                       \
+        __shared__ eden_tables tables;                                      \
+        const eden_format f = {block, kinds & 15u, (kinds & 16u) != 0};     \
+                                                                            \
+        eden_fill_tables(&tables, l0, l1, l2, l3, l4, l5, l6, l7);          \
+        body<elements>(gp_find_part(part, parts), f, &tables, add);         \
+    }
+
+EDEN_KERNEL(encode, eden_encode, gp_near)
+EDEN_KERNEL(far_encode, eden_encode, gp_far)
 
 /* ---- decode ---- */
 
@@ -291,23 +348,25 @@ eden_valid(const eden_block &b, uint32_t bits, uint32_t scale)
     return good && (none || (scale >= 0x00800000u && scale < GP_FP32_INFINITY));
 }
 
-extern "C" __global__ void
-gp_cuda_eden_decode(const gp_cuda_part *part, uint32_t parts, EDEN_WORDS)
+template <typename elements>
+static __device__ __forceinline__ void
+eden_decode(const gp_cuda_part *mine, const eden_format &f,
+            const eden_tables *t, bool add)
 {
-    __shared__ eden_tables tables;
-    const eden_format f = {block, kinds & 15u, (kinds & 16u) != 0};
-    const gp_cuda_part *mine = gp_find_part(part, parts);
     eden_block b = eden_block_of(mine, f);
-    float scale = *(const float *)b.bytes, *s = eden_shared();
+    const elements s = elements::of(eden_shared(), (float *)mine->space + b.at);
+    float scale = *(const float *)b.bytes;
 
     if (!eden_valid(b, f.bits, __float_as_uint(scale)))
         *mine->status = 1;
-    eden_fill_tables(&tables, l0, l1, l2, l3, l4, l5, l6, l7);
     if (scale > 0)
-        eden_restore(mine, f, &tables, b, scale, s);
+        eden_restore(mine, f, t, b, scale, s);
     for (uint32_t i = threadIdx.x; i < b.size; i += blockDim.x) {
-        float x = scale > 0 ? s[gp_pad(i)] : scale;
+        float x = scale > 0 ? s[i] : scale;
 
         mine->target[b.at + i] = add ? __fadd_rn(mine->target[b.at + i], x) : x;
     }
 }
+
+EDEN_KERNEL(decode, eden_decode, gp_near)
+EDEN_KERNEL(far_decode, eden_decode, gp_far)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * rotate.cuh - the Hadamard transform of hadamard.h in shared memory.
+ * rotate.cuh - the Hadamard transform of hadamard.h, within a block of threads.
  *
  * A result depends on its two operands only, so threads take eight elements
  * through three stages at a time; the order of the stages is the reference's.
@@ -12,13 +12,45 @@
 #include "compress/cuda/philox.cuh"
 
 #define GP_ROTATE_HUGE 0x77000000u
+/* Elements of a piece of what is not in shared memory. */
+#define GP_ROTATE_PIECE 8192u
 
-/* A word more per line of shared memory, against conflicts of banks. */
-static __device__ __forceinline__ uint32_t
-gp_pad(uint32_t i)
-{
-    return i + (i >> 5);
-}
+/* Elements that a block of threads rotates, in shared memory: a word more per
+ * line, against conflicts of banks. */
+struct gp_near {
+    float *at;
+
+    static __device__ __forceinline__ gp_near
+    of(float *shared, float *place)
+    {
+        (void)place;
+        return {shared};
+    }
+
+    __device__ __forceinline__ float &
+    operator[](uint32_t i) const
+    {
+        return at[i + (i >> 5)];
+    }
+};
+
+/* Where there is too little of that: at a place in the device's memory, of
+ * which a piece at a time is in shared memory. */
+struct gp_far {
+    float *at, *piece;
+
+    static __device__ __forceinline__ gp_far
+    of(float *shared, float *place)
+    {
+        return {place, shared};
+    }
+
+    __device__ __forceinline__ float &
+    operator[](uint32_t i) const
+    {
+        return at[i];
+    }
+};
 
 static __device__ __forceinline__ uint32_t
 gp_sign_word(const gp_cuda_stream *signs, uint64_t w)
@@ -45,14 +77,15 @@ gp_flip(float x, uint32_t bits, uint32_t j)
     return __uint_as_float(__float_as_uint(x) ^ (bits >> j & 1u) << 31);
 }
 
-/* Stages of distance 1, 2 and 4 within eight. */
+/* All stages within n elements. */
+template <int n>
 static __device__ __forceinline__ void
-gp_butterfly8(float x[8])
+gp_butterfly(float x[n])
 {
     GP_UNROLL(3)
-    for (int d = 1; d < 8; d *= 2)
-        GP_UNROLL(8)
-    for (int i = 0; i < 8; i++)
+    for (int d = 1; d < n; d *= 2)
+        GP_UNROLL(n)
+    for (int i = 0; i < n; i++)
         if (!(i & d)) {
             float a = x[i], b = x[i + d];
 
@@ -61,39 +94,65 @@ gp_butterfly8(float x[8])
         }
 }
 
-/* All stages over `size` elements in shared memory, a power of two, the first
- * of which is number `from`. */
+/* The stages of distance h to n / 2 h over `size` elements, the first of which
+ * is number `from`. */
+template <int n, typename elements>
 static __device__ __forceinline__ void
-gp_butterflies(float *s, uint32_t from, uint32_t size)
+gp_stages(const elements &s, uint32_t from, uint32_t size, uint32_t h)
 {
-    uint32_t h = 1;
-
-    for (; 8 * h <= size; h *= 8) {
-        __syncthreads();
-        for (uint32_t g = threadIdx.x; g < size / 8; g += blockDim.x) {
-            uint32_t first = g / h * 8 * h + g % h;
-            float x[8];
-
-            GP_UNROLL(8)
-            for (uint32_t k = 0; k < 8; k++)
-                x[k] = s[gp_pad(from + first + k * h)];
-            gp_butterfly8(x);
-            GP_UNROLL(8)
-            for (uint32_t k = 0; k < 8; k++)
-                s[gp_pad(from + first + k * h)] = x[k];
-        }
-    }
-    for (; h < size; h *= 2) {
-        __syncthreads();
-        for (uint32_t g = threadIdx.x; g < size / 2; g += blockDim.x) {
-            uint32_t first = g / h * 2 * h + g % h;
-            float a = s[gp_pad(from + first)], b = s[gp_pad(from + first + h)];
-
-            s[gp_pad(from + first)] = __fadd_rn(a, b);
-            s[gp_pad(from + first + h)] = __fsub_rn(a, b);
-        }
-    }
     __syncthreads();
+    for (uint32_t g = threadIdx.x; g < size / n; g += blockDim.x) {
+        uint32_t first = from + g / h * n * h + g % h;
+        float x[n];
+
+        GP_UNROLL(n)
+        for (uint32_t k = 0; k < n; k++)
+            x[k] = s[first + k * h];
+        gp_butterfly<n>(x);
+        GP_UNROLL(n)
+        for (uint32_t k = 0; k < n; k++)
+            s[first + k * h] = x[k];
+    }
+}
+
+/* All from h on; `size` is a power of two. */
+template <typename elements>
+static __device__ __forceinline__ void
+gp_stages_from(const elements &s, uint32_t from, uint32_t size, uint32_t h)
+{
+    for (; 8 * h <= size; h *= 8)
+        gp_stages<8>(s, from, size, h);
+    if (4 * h <= size) {
+        gp_stages<4>(s, from, size, h);
+        h *= 4;
+    }
+    if (2 * h <= size)
+        gp_stages<2>(s, from, size, h);
+    __syncthreads();
+}
+
+static __device__ __forceinline__ void
+gp_butterflies(const gp_near &s, uint32_t from, uint32_t size)
+{
+    gp_stages_from(s, from, size, 1);
+}
+
+/* Piece after piece in shared memory, and then what goes beyond one. */
+static __device__ __forceinline__ void
+gp_butterflies(const gp_far &s, uint32_t from, uint32_t size)
+{
+    const gp_near piece = {s.piece};
+    uint32_t n = size < GP_ROTATE_PIECE ? size : GP_ROTATE_PIECE;
+
+    for (uint32_t at = from; at < from + size; at += n) {
+        __syncthreads();
+        for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
+            piece[i] = s[at + i];
+        gp_stages_from(piece, 0, n, 1);
+        for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
+            s[at + i] = piece[i];
+    }
+    gp_stages_from(s, from, size, n);
 }
 
 static __device__ __forceinline__ float
@@ -107,8 +166,9 @@ gp_enlarge(float x)
 }
 
 /* transform() of hadamard.c. */
+template <typename elements>
 static __device__ __forceinline__ void
-gp_rotate(float *s, uint32_t from, uint32_t size)
+gp_rotate(const elements &s, uint32_t from, uint32_t size)
 {
     float factor = (float)(1 / sqrt((double)size));
     uint32_t most = 0;
@@ -116,28 +176,28 @@ gp_rotate(float *s, uint32_t from, uint32_t size)
 
     __syncthreads();
     for (uint32_t i = threadIdx.x; i < size; i += blockDim.x)
-        most = gp_magnitude(s[gp_pad(from + i)]) > most
-                   ? gp_magnitude(s[gp_pad(from + i)])
-                   : most;
+        most =
+            gp_magnitude(s[from + i]) > most ? gp_magnitude(s[from + i]) : most;
     most = gp_block_max(most);
     huge = most >= GP_ROTATE_HUGE;
     for (uint32_t i = threadIdx.x; huge && i < size; i += blockDim.x)
-        s[gp_pad(from + i)] = __fmul_rn(s[gp_pad(from + i)], 0x1p-32f);
+        s[from + i] = __fmul_rn(s[from + i], 0x1p-32f);
     gp_butterflies(s, from, size);
     for (uint32_t i = threadIdx.x; i < size; i += blockDim.x) {
-        float x = __fmul_rn(s[gp_pad(from + i)], factor);
+        float x = __fmul_rn(s[from + i], factor);
 
         x = huge ? gp_enlarge(x) : x;
-        s[gp_pad(from + i)] =
+        s[from + i] =
             most >= GP_FP32_INFINITY ? __uint_as_float(GP_FP32_NAN) : x;
     }
     __syncthreads();
 }
 
-/* Elements in shared memory, from e on in the tensor, with their signs. */
+/* Elements from e on in the tensor, with their signs. */
+template <typename elements>
 static __device__ __forceinline__ void
-gp_flip_all(float *s, uint32_t from, uint32_t size, const gp_cuda_stream *signs,
-            uint64_t e)
+gp_flip_all(const elements &s, uint32_t from, uint32_t size,
+            const gp_cuda_stream *signs, uint64_t e)
 {
     __syncthreads();
     for (uint32_t i = 8 * threadIdx.x; i < size; i += 8 * blockDim.x) {
@@ -146,8 +206,7 @@ gp_flip_all(float *s, uint32_t from, uint32_t size, const gp_cuda_stream *signs,
         GP_UNROLL(8)
         for (uint32_t j = 0; j < 8; j++)
             if (i + j < size)
-                s[gp_pad(from + i + j)] =
-                    gp_flip(s[gp_pad(from + i + j)], bits, j);
+                s[from + i + j] = gp_flip(s[from + i + j], bits, j);
     }
     __syncthreads();
 }

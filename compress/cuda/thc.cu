@@ -3,8 +3,9 @@
  * thc.cu - the codec thc (thc.c): rotated numbers on levels that all workers
  * share, and sums of them.
  *
- * A block of the grid has a block of the rotation, in shared memory, from its
- * elements to their codes and, with feedback, back to what the codes stand for.
+ * A block of the grid has a block of the rotation, in shared memory or in the
+ * part's space, from its elements to their codes and, with feedback, back to
+ * what the codes stand for.
  * That of the last whole one also rotates what is left behind it, with the end
  * of what it has: so blocks of the grid have nothing to tell one another but
  * the largest root mean square.
@@ -202,6 +203,16 @@ thc_shared(void)
     return elements;
 }
 
+/* Behind the pieces. */
+template <typename elements>
+static __device__ __forceinline__ elements
+thc_elements(const gp_cuda_part *part, uint32_t tile, uint64_t first)
+{
+    float *far = (float *)(thc_pieces(part) + part->count / tile + 2);
+
+    return elements::of(thc_shared(), far + first);
+}
+
 /* What a block of the grid has: a block, and behind the last one what is left;
  * nothing where what is left would be. */
 struct thc_span {
@@ -229,24 +240,26 @@ thc_span_of(const gp_cuda_part *part, uint32_t tile, thc_span *out)
 }
 
 /* s[i] = s[i + by] for i < n; then s[i + by] = s[i]. */
+template <typename elements>
 static __device__ __forceinline__ void
-thc_move_down(float *s, uint32_t by, uint32_t n)
+thc_move_down(const elements &s, uint32_t by, uint32_t n)
 {
     for (uint32_t at = 0; at < n; at += blockDim.x) {
         uint32_t i = at + threadIdx.x;
         float x;
 
         __syncthreads();
-        x = i < n ? s[gp_pad(i + by)] : 0;
+        x = i < n ? s[i + by] : 0;
         __syncthreads();
         if (i < n)
-            s[gp_pad(i)] = x;
+            s[i] = x;
     }
     __syncthreads();
 }
 
+template <typename elements>
 static __device__ __forceinline__ void
-thc_move_up(float *s, uint32_t by, uint32_t n)
+thc_move_up(const elements &s, uint32_t by, uint32_t n)
 {
     for (uint32_t left = n; left;) {
         uint32_t some = left < blockDim.x ? left : blockDim.x;
@@ -254,17 +267,19 @@ thc_move_up(float *s, uint32_t by, uint32_t n)
         float x;
 
         __syncthreads();
-        x = threadIdx.x < some ? s[gp_pad(i)] : 0;
+        x = threadIdx.x < some ? s[i] : 0;
         __syncthreads();
         if (threadIdx.x < some)
-            s[gp_pad(i + by)] = x;
+            s[i + by] = x;
         left -= some;
     }
     __syncthreads();
 }
 
+template <typename elements>
 static __device__ __forceinline__ void
-thc_turn_back(float *s, uint32_t block, const gp_cuda_stream *signs, uint64_t e)
+thc_turn_back(const elements &s, uint32_t block, const gp_cuda_stream *signs,
+              uint64_t e)
 {
     gp_rotate(s, 0, block);
     gp_flip_all(s, 0, block, signs, e);
@@ -318,10 +333,11 @@ thc_lane(const uint8_t *lanes, uint32_t width, uint64_t i)
 /* Codes of elements i to end - 1, the first of which is s[0], and with `keeps`
  * what they stand for in their place. Eight codes are whole bytes: those before
  * i that share one were written earlier. */
+template <typename elements>
 static __device__ __forceinline__ void
 thc_write_codes(const gp_cuda_part *part, const gp_thc_table *t,
-                const thc_cells *cells, float unit, float *s, uint64_t i,
-                uint64_t end, bool keeps)
+                const thc_cells *cells, float unit, const elements &s,
+                uint64_t i, uint64_t end, bool keeps)
 {
     gp_cuda_stream rounding = part->random;
     uint8_t *lanes = part->bytes + GP_THC_HEAD;
@@ -341,7 +357,7 @@ thc_write_codes(const gp_cuda_part *part, const gp_thc_table *t,
         gp_words8(&rounding, part->offset + 8 * g, words);
         GP_UNROLL(8)
         for (uint32_t j = 0; j < 8; j++) {
-            uint32_t k = gp_pad((uint32_t)(8 * g + j - i));
+            uint32_t k = (uint32_t)(8 * g + j - i);
             int q;
 
             if (j < low || j >= high)
@@ -376,20 +392,22 @@ thc_write_nothing(const gp_cuda_part *part, const gp_thc_table *t, float unit,
 }
 
 /* What is left of elements at + i when s[from + i] was sent. */
+template <typename elements>
 static __device__ __forceinline__ void
-thc_subtract(const gp_cuda_part *part, uint64_t at, const float *s,
+thc_subtract(const gp_cuda_part *part, uint64_t at, const elements &s,
              uint32_t from, uint32_t n)
 {
     for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
         part->residual[at + i] =
-            gp_remainder_of(part->residual[at + i], s[gp_pad(from + i)]);
+            gp_remainder_of(part->residual[at + i], s[from + i]);
     __syncthreads();
 }
 
 /* From what the last codes stand for, in s, to what is left. */
+template <typename elements>
 static __device__ __forceinline__ void
 thc_feed_back(const gp_cuda_part *part, const gp_thc_table *t, float unit,
-              float *s, const thc_span &span)
+              const elements &s, const thc_span &span)
 {
     const uint8_t *lanes = part->bytes + GP_THC_HEAD;
     uint32_t block = span.block, left = span.left;
@@ -399,7 +417,7 @@ thc_feed_back(const gp_cuda_part *part, const gp_thc_table *t, float unit,
         thc_subtract(part, span.first + block, s, block - left, left);
         thc_move_up(s, left, block - left);
         for (uint32_t i = threadIdx.x; i < left; i += blockDim.x)
-            s[gp_pad(i)] = thc_value(
+            s[i] = thc_value(
                 t, t->level[thc_lane(lanes, t->width, span.first + i)], 1,
                 unit);
     }
@@ -407,21 +425,19 @@ thc_feed_back(const gp_cuda_part *part, const gp_thc_table *t, float unit,
     thc_subtract(part, span.first, s, 0, block);
 }
 
-extern "C" __global__ void __launch_bounds__(1024)
-    gp_cuda_thc_encode(const gp_cuda_part *part, uint32_t parts, uint32_t which,
-                       uint32_t add, uint32_t tile)
+template <typename elements>
+static __device__ __forceinline__ void
+thc_encode(const gp_cuda_part *mine, const gp_thc_table *t, uint32_t tile, bool)
 {
     __shared__ thc_cells cells;
-    float *s = thc_shared();
-    const gp_cuda_part *mine = gp_find_part(part, parts);
-    const gp_thc_table *t = &gp_thc_tables[which];
     const float *from = mine->residual ? mine->residual : mine->source;
     float unit = ((const thc_state *)mine->space)->unit;
     thc_span span;
 
-    (void)add;
     if (!thc_span_of(mine, tile, &span))
         return;
+    const elements s = thc_elements<elements>(mine, tile, span.first);
+
     if (!(unit > 0)) {
         thc_write_nothing(mine, t, unit, span);
         return;
@@ -429,7 +445,7 @@ extern "C" __global__ void __launch_bounds__(1024)
     if (threadIdx.x == 0)
         gp_thc_cells(t, cells.below, cells.level, cells.distance);
     for (uint32_t i = threadIdx.x; i < span.block; i += blockDim.x)
-        s[gp_pad(i)] = from[span.first + i];
+        s[i] = from[span.first + i];
     gp_flip_all(s, 0, span.block, &mine->random, mine->offset + span.first);
     gp_rotate(s, 0, span.block);
     if (span.left) {
@@ -439,7 +455,7 @@ extern "C" __global__ void __launch_bounds__(1024)
                         span.first + span.left, false);
         thc_move_down(s, span.left, stays);
         for (uint32_t i = threadIdx.x; i < span.left; i += blockDim.x)
-            s[gp_pad(stays + i)] = from[span.first + span.block + i];
+            s[stays + i] = from[span.first + span.block + i];
         gp_flip_all(s, 0, span.block, &mine->random,
                     GP_THC_AGAIN + mine->offset);
         gp_rotate(s, 0, span.block);
@@ -449,6 +465,18 @@ extern "C" __global__ void __launch_bounds__(1024)
     if (mine->residual)
         thc_feed_back(mine, t, unit, s, span);
 }
+
+#define THC_KERNEL(name, body, elements)                                       \
+    extern "C" __global__ void __launch_bounds__(1024)                         \
+        gp_cuda_thc_##name(const gp_cuda_part *part, uint32_t parts,           \
+                           uint32_t which, uint32_t add, uint32_t tile)        \
+    {                                                                          \
+        body<elements>(gp_find_part(part, parts), &gp_thc_tables[which], tile, \
+                       add);                                                   \
+    }
+
+THC_KERNEL(encode, thc_encode, gp_near)
+THC_KERNEL(far_encode, thc_encode, gp_far)
 
 /* ---- back ---- */
 
@@ -488,8 +516,9 @@ thc_read_head(const gp_thc_table *t, const gp_cuda_message &m, uint64_t count,
 }
 
 /* What n lanes from i on stand for; false where no encoder wrote one. */
+template <typename elements>
 static __device__ __forceinline__ bool
-thc_read(const thc_message &m, uint64_t i, uint32_t n, float *s)
+thc_read(const thc_message &m, uint64_t i, uint32_t n, const elements &s)
 {
     bool good = true;
 
@@ -499,9 +528,8 @@ thc_read(const thc_message &m, uint64_t i, uint32_t n, float *s)
         good = good && sum <= m.limit;
         if (m.contributors == 1)
             sum = m.table->level[sum & 15u];
-        s[gp_pad(j)] = m.unit > 0
-                           ? thc_value(m.table, sum, m.contributors, m.unit)
-                           : m.unit;
+        s[j] = m.unit > 0 ? thc_value(m.table, sum, m.contributors, m.unit)
+                          : m.unit;
     }
     return good;
 }
@@ -516,12 +544,13 @@ thc_ends(const thc_message &m, uint64_t count)
            m.lanes[count * m.width / 8] >> bits == 0;
 }
 
+template <typename elements>
 static __device__ __forceinline__ void
-thc_emit(const gp_cuda_part &part, uint64_t at, const float *s, uint32_t from,
-         uint32_t n, bool add)
+thc_emit(const gp_cuda_part &part, uint64_t at, const elements &s,
+         uint32_t from, uint32_t n, bool add)
 {
     for (uint32_t i = threadIdx.x; i < n; i += blockDim.x) {
-        float x = s[gp_pad(from + i)], *to = part.target + at + i;
+        float x = s[from + i], *to = part.target + at + i;
 
         *to = add ? __fadd_rn(*to, x) : x;
     }
@@ -529,11 +558,12 @@ thc_emit(const gp_cuda_part &part, uint64_t at, const float *s, uint32_t from,
 }
 
 /* What this block of the grid has of a message. */
+template <typename elements>
 static __device__ __forceinline__ bool
 thc_decode_span(const gp_cuda_part &part, const thc_message &m,
-                const gp_cuda_stream *signs, const thc_span &span, bool add)
+                const gp_cuda_stream *signs, const thc_span &span,
+                const elements &s, bool add)
 {
-    float *s = thc_shared();
     uint32_t block = span.block, left = span.left;
     bool good = thc_ends(m, part.count);
 
@@ -554,46 +584,57 @@ thc_decode_span(const gp_cuda_part &part, const thc_message &m,
     return good;
 }
 
-extern "C" __global__ void __launch_bounds__(1024)
-    gp_cuda_thc_decode(const gp_cuda_part *part, uint32_t parts, uint32_t which,
-                       uint32_t add, uint32_t tile)
+template <typename elements>
+static __device__ __forceinline__ void
+thc_decode(const gp_cuda_part *mine, const gp_thc_table *t, uint32_t tile,
+           bool add)
 {
-    const gp_cuda_part mine = *gp_find_part(part, parts);
-    const gp_cuda_message one = {mine.bytes, mine.length, mine.random};
+    const gp_cuda_message one = {mine->bytes, mine->length, mine->random};
     bool good = true;
     thc_message m;
     thc_span span;
 
-    if (mine.length == 0 && mine.count == 0)
+    if (mine->length == 0 && mine->count == 0)
         return;
-    if (!thc_read_head(&gp_thc_tables[which], one, mine.count, &m))
+    if (!thc_read_head(t, one, mine->count, &m))
         good = false;
-    else if (thc_span_of(&mine, tile, &span))
-        good = thc_decode_span(mine, m, &mine.random, span, add);
+    else if (thc_span_of(mine, tile, &span))
+        good = thc_decode_span(*mine, m, &mine->random, span,
+                               thc_elements<elements>(mine, tile, span.first),
+                               add);
     if (!good)
-        *mine.status = 1;
+        *mine->status = 1;
 }
 
-extern "C" __global__ void __launch_bounds__(1024)
-    gp_cuda_thc_fold(const gp_cuda_part *part, uint32_t parts, uint32_t which,
-                     uint32_t add, uint32_t tile)
+THC_KERNEL(decode, thc_decode, gp_near)
+THC_KERNEL(far_decode, thc_decode, gp_far)
+
+template <typename elements>
+static __device__ __forceinline__ void
+thc_fold(const gp_cuda_part *mine, const gp_thc_table *t, uint32_t tile,
+         bool add)
 {
-    const gp_cuda_part mine = *gp_find_part(part, parts);
     bool good = true;
     thc_span span;
 
-    if (!thc_span_of(&mine, tile, &span))
+    if (!thc_span_of(mine, tile, &span))
         return;
-    for (uint32_t k = 0; k < mine.messages; k++) {
-        const gp_cuda_message one = mine.message[k];
+    for (uint32_t k = 0; k < mine->messages; k++) {
+        const gp_cuda_message one = mine->message[k];
         thc_message m;
 
-        if (thc_read_head(&gp_thc_tables[which], one, mine.count, &m))
-            good = thc_decode_span(mine, m, &one.random, span, add || k > 0) &&
-                   good;
+        if (thc_read_head(t, one, mine->count, &m))
+            good =
+                thc_decode_span(*mine, m, &one.random, span,
+                                thc_elements<elements>(mine, tile, span.first),
+                                add || k > 0) &&
+                good;
         else
             good = false;
     }
     if (!good)
-        *mine.status = 1;
+        *mine->status = 1;
 }
+
+THC_KERNEL(fold, thc_fold, gp_near)
+THC_KERNEL(far_fold, thc_fold, gp_far)

@@ -206,6 +206,7 @@ gp_status
 gp_coder_open(gp_device *device, const gp_pipeline *pipeline, gp_coder **out)
 {
     static const gp_coder_room room = {PARTS, MESSAGES, SLOTS, ELEMENTS};
+    gp_device_properties p;
     gp_coder *c;
     gp_status status;
 
@@ -217,6 +218,8 @@ gp_coder_open(gp_device *device, const gp_pipeline *pipeline, gp_coder **out)
         return gp_fail(GP_ERR_NO_MEMORY, "no memory for a coder");
     c->device = device;
     c->pipeline = pipeline;
+    c->device->ops->properties(c->device, &p);
+    c->plan.block_shared = p.block_shared;
     status = gp_coder_find_plan(pipeline, &c->plan);
     if (status == GP_OK)
         status = check_shared(c);

@@ -87,23 +87,19 @@ thc_space(const gp_pipeline *p, size_t count)
     return 64 + 16 * (count / (size_t)p->array->values[2] + 2);
 }
 
+/* And what is rotated. */
+static size_t
+thc_far_space(const gp_pipeline *p, size_t count)
+{
+    return thc_space(p, count) + count * sizeof(float);
+}
+
 static size_t
 thc_length(const gp_pipeline *p, size_t count)
 {
     size_t in_byte = p->array->values[0] != 0 ? 2 : 4;
 
     return GP_THC_HEAD + count / in_byte + (count % in_byte != 0);
-}
-
-/* One that has a block of the rotation in shared memory: a thread has 8
- * elements at a time. */
-static gp_coder_kernel
-rotating(gp_kernel_id id, uint32_t block)
-{
-    uint32_t threads = GP_MIN(GP_MAX(block / 16, 128u), 1024u);
-
-    return (gp_coder_kernel){id,    block, threads,
-                             false, 0,     4 * (block + block / 32 + 1)};
 }
 
 gp_status
@@ -116,7 +112,8 @@ gp_coder_plan_thc(const gp_pipeline *p, gp_coder_plan *plan)
     plan->word[1] = block;
     plan->use = GP_USE_SIGNS;
     plan->rounding = GP_USE_ROUNDING;
-    plan->space = thc_space;
+    plan->far = plan->reads = gp_coder_is_far(plan, block);
+    plan->space = plan->far ? thc_far_space : thc_space;
     plan->length = thc_length;
     plan->right = length_right;
     plan->heads = true;
@@ -127,8 +124,13 @@ gp_coder_plan_thc(const gp_pipeline *p, gp_coder_plan *plan)
     plan->encode[0] = kernel(GP_KERNEL_gp_cuda_thc_scan, block);
     plan->encode[1] = kernel(GP_KERNEL_gp_cuda_thc_settle, block);
     plan->encode[1].per_part = 1;
-    plan->encode[2] = rotating(GP_KERNEL_gp_cuda_thc_encode, block);
-    plan->decode[0] = rotating(GP_KERNEL_gp_cuda_thc_decode, block);
-    plan->fold[0] = rotating(GP_KERNEL_gp_cuda_thc_fold, block);
+    plan->encode[2] =
+        gp_coder_rotating(plan, GP_KERNEL_gp_cuda_thc_encode,
+                          GP_KERNEL_gp_cuda_thc_far_encode, block);
+    plan->decode[0] =
+        gp_coder_rotating(plan, GP_KERNEL_gp_cuda_thc_decode,
+                          GP_KERNEL_gp_cuda_thc_far_decode, block);
+    plan->fold[0] = gp_coder_rotating(plan, GP_KERNEL_gp_cuda_thc_fold,
+                                      GP_KERNEL_gp_cuda_thc_far_fold, block);
     return GP_OK;
 }

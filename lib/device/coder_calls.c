@@ -434,6 +434,10 @@ gp_coder_fold(gp_coder *c, const gp_coder_sum *sums, size_t n, bool add,
             to->target = sums[i].target;
             to->offset = sums[i].input[0].context->offset;
             to->status = sums[i].status;
+            if (c->plan.far)
+                status = take_space(c, &b, i,
+                                    &(gp_coder_part){.count = sums[i].count},
+                                    TO_DECODE);
         } else {
             *sums[i].status = 1;
             (void)gp_coder_place(&b, i, kernel, false, 0);

@@ -29,6 +29,7 @@ typedef struct gp_coder_kernel {
 
 /* What a codec settles when a coder is opened. */
 typedef struct gp_coder_plan {
+    uint32_t block_shared; /* shared memory that a block of threads can have */
     /* What kernels are told of the format: the first word, whether to add,
      * the other words. */
     uint32_t word[GP_CODER_WORDS];
@@ -63,6 +64,7 @@ typedef struct gp_coder_plan {
     size_t (*look_space)(const gp_pipeline *pipeline, size_t count);
     bool varies; /* lengths follow from elements */
     bool reads;  /* decoding takes space */
+    bool far;    /* so do folds: blocks are rotated there */
     /* What says a worker's number, before all workers have agreed on one. */
     gp_coder_kernel propose[GP_CODER_STEPS];
     gp_memory_kind memory;
@@ -76,8 +78,9 @@ typedef struct gp_coder_plan {
     bool draws;  /* what is selected follows from random numbers */
 } gp_coder_plan;
 
-/* Which kernels take a pipeline. GP_ERR_UNSUPPORTED names the stage, or the
- * argument of it, for which there are none. */
+/* Which kernels take a pipeline; plan->block_shared is filled in.
+ * GP_ERR_UNSUPPORTED names the stage, or the argument of it, for which there
+ * are none. */
 gp_status gp_coder_find_plan(const gp_pipeline *pipeline, gp_coder_plan *plan);
 
 /* Says that a stage has no kernel. */
@@ -90,7 +93,12 @@ gp_status gp_coder_check_bytes(const void *bytes);
 gp_status gp_coder_plan_intsum(const gp_pipeline *pipeline,
                                gp_coder_plan *plan);
 gp_status gp_coder_plan_thc(const gp_pipeline *pipeline, gp_coder_plan *plan);
-/* coder_rotate.c: adds the transform. */
+/* coder_rotate.c: whether blocks of that size are rotated in the device's
+ * memory, because shared memory has no room; and one of two kernels by that. */
+bool gp_coder_is_far(const gp_coder_plan *plan, uint32_t block);
+gp_coder_kernel gp_coder_rotating(const gp_coder_plan *plan, gp_kernel_id near,
+                                  gp_kernel_id far, uint32_t block);
+/* Adds the transform. */
 gp_status gp_coder_plan_rotation(const gp_pipeline *pipeline,
                                  gp_coder_plan *plan);
 gp_status gp_coder_plan_eden(const gp_pipeline *pipeline, gp_coder_plan *plan);

@@ -398,6 +398,30 @@ levels_for_all_are_those_of_the_host(void **state)
     compare_damage("thc:block=64", 7);
 }
 
+/* Where shared memory has no room for blocks; sums and damage, too. */
+static void
+blocks_in_the_devices_memory(void **state)
+{
+    const gp_sim_cuda_options small = {.devices = 1, .block_shared = 48 * 1024},
+                              usual = {.devices = 1};
+
+    (void)state;
+    if (real_driver())
+        skip();
+    gp_sim_cuda_install(&small);
+    compare_all("hadamard:block=16384+q4", false);
+    compare_all("eden:block=16384", false);
+    compare("thc:block=16384", false, true);
+    compare_fold("thc:block=16384", true);
+    compare_fold("thc:bits=2", false);
+    compare_proposals("thc:block=16384", 0.02f);
+    compare_sums("thc:block=16384");
+    compare_damage("drive:block=16384", 9);
+    compare_damage("thc:block=16384", 9);
+    compare_damage("hadamard:block=16384+q8", 9);
+    gp_sim_cuda_install(&usual);
+}
+
 /* Sections of zeros, of one number, and with codes beyond all tables; the steps
  * of these elements are the host's. */
 static void
@@ -498,6 +522,7 @@ main(void)
         cmocka_unit_test(signs_are_those_of_the_host),
         cmocka_unit_test(levels_are_those_of_the_host),
         cmocka_unit_test(rotations_are_those_of_the_host),
+        cmocka_unit_test(blocks_in_the_devices_memory),
         cmocka_unit_test(selections_are_those_of_the_host),
         cmocka_unit_test(draws_are_those_of_the_host),
         cmocka_unit_test(integers_are_those_of_the_host),

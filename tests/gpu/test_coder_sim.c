@@ -193,7 +193,6 @@ what_has_no_kernel_is_refused_by_name(void **state)
     refuse("fake+q8", "fake");
     refuse("zeros+uq", "zeros");
     refuse("zeros+hadamard+q8", "zeros");
-    refuse("hadamard:block=16384+q8", "hadamard");
     refuse("hadamard+vote", "hadamard");
     refuse("randk:0.01+vote", "behind a selection");
     refuse("q8+shuffle", "shuffle");
@@ -206,11 +205,12 @@ what_has_no_kernel_is_refused_by_name(void **state)
     gp_device_close(host);
 }
 
-/* Blocks that a device has no room for are refused, and others are not. */
+/* Blocks that a device has no room for are refused, but where another memory
+ * does as well. */
 static void
 blocks_fit_into_shared_memory(void **state)
 {
-    const gp_sim_cuda_options small = {.devices = 1, .block_shared = 99 * 1024},
+    const gp_sim_cuda_options small = {.devices = 1, .block_shared = 16 * 1024},
                               usual = {.devices = 1};
     rig r;
 
@@ -219,7 +219,8 @@ blocks_fit_into_shared_memory(void **state)
         skip();
     gp_sim_cuda_install(&small);
     refuse("thc", "shared memory");
-    r = open_rig("thc:block=16384");
+    refuse("eden:block=8192", "shared memory");
+    r = open_rig("thc:block=2048");
     encode_all(&r, 0, false);
     close_rig(&r);
     gp_sim_cuda_install(&usual);

@@ -2,8 +2,9 @@
 /*
  * test_whole_sim.c - what looks at elements before it encodes them: selections
  * from whole tensors, relative thresholds, grids with the step of a tensor,
- * gradients of limited length, numbers that workers agree on. Over some steps,
- * bytes and everything that is remembered are those of the host.
+ * gradients of limited length, numbers that workers agree on, large blocks of
+ * rotations. Over some steps, bytes, what they decode to and everything that is
+ * remembered are those of the host.
  *
  * Sums of squares have another order on a device, which moves a cut by one unit
  * in the last place at most; for these numbers it does not.
@@ -21,7 +22,8 @@ typedef struct tensor {
     gp_pipeline *pipeline;
     gp_coder *coder;
     gp_codec_memory *memory; /* the host's */
-    float *source, *residual, *velocity, *history;
+    float *source, *residual, *velocity, *history, *target;
+    uint32_t *status;
     void *whole;
     uint8_t *bytes[CHUNKS];
     uint64_t *encoded;
@@ -67,6 +69,8 @@ open_tensor(const char *text)
                                  &t.memory));
     bound = gp_pipeline_bound(t.pipeline, COUNT);
     t.source = pinned(&t, 4 * COUNT);
+    t.target = pinned(&t, 4 * COUNT);
+    t.status = pinned(&t, 4);
     t.residual = field_of(&t, "residual") ? pinned(&t, 4 * COUNT) : NULL;
     t.velocity = field_of(&t, "velocity") ? pinned(&t, 4 * COUNT) : NULL;
     t.history = field_of(&t, "history") ? pinned(&t, 4 * COUNT) : NULL;
@@ -91,6 +95,8 @@ close_tensor(tensor *t)
     gp_codec_memory_destroy(t->memory);
     gp_pipeline_destroy(t->pipeline);
     d->ops->free_pinned(d, t->source);
+    d->ops->free_pinned(d, t->target);
+    d->ops->free_pinned(d, t->status);
     d->ops->free_pinned(d, t->residual);
     d->ops->free_pinned(d, t->velocity);
     d->ops->free_pinned(d, t->history);
@@ -181,6 +187,29 @@ device_encodes(tensor *t, size_t step)
     check(t->device->ops->synchronize(t->device));
 }
 
+/* What the message of a chunk decodes to, added to what was there. */
+static void
+compare_decoded(tensor *t, size_t step, size_t c, size_t length,
+                const char *text)
+{
+    static float want[COUNT];
+    const gp_coder_part part = {.context = context_at(step, c),
+                                .count = begins[c + 1] - begins[c],
+                                .target = t->target,
+                                .bytes = t->bytes[c],
+                                .length = length,
+                                .status = t->status};
+
+    for (size_t i = 0; i < part.count; i++)
+        want[i] = t->target[i] = number_gauss(i + 30 * step);
+    check(gp_coder_decode(t->coder, &part, 1, true, NULL));
+    check(t->device->ops->synchronize(t->device));
+    assert_int_equal(*t->status, 0);
+    check(gp_pipeline_decode_add(t->pipeline, &part.context, t->message, length,
+                                 want, part.count, t->space));
+    expect_floats(t->target, want, part.count, text, "decoded", c);
+}
+
 static void
 compare_chunk(tensor *t, size_t step, size_t c, const char *text)
 {
@@ -201,6 +230,8 @@ compare_chunk(tensor *t, size_t step, size_t c, const char *text)
         fail_msg("%s: step %zu, chunk %zu has %zu bytes, not %zu", text, step,
                  c, (size_t)t->encoded[c], length);
     expect_bytes(t->bytes[c], t->message, length, text, c);
+    if (gp_coder_decodes(t->coder))
+        compare_decoded(t, step, c, length, text);
 }
 
 static void
@@ -314,6 +345,47 @@ proposals_of_what_is_remembered(void **state)
     compare_tensor("momentum:nesterov=1+thc:block=4096", NONE);
 }
 
+/* In shared memory, or where a device has too little of it, in its own. */
+static void
+compare_blocks(int block_shared)
+{
+    const gp_sim_cuda_options options = {.devices = 1,
+                                         .block_shared = block_shared},
+                              usual = {.devices = 1};
+
+    gp_sim_cuda_install(&options);
+    compare_tensor("hadamard:block=32768+q8", NORMAL);
+    compare_tensor("ef+hadamard:block=16384+q4", NONE);
+    compare_tensor("ef21+hadamard:block=32768+bf16", NORMAL);
+    compare_tensor("ef+drive:block=32768,scale=mse", NORMAL);
+    compare_tensor("eden:block=32768", NONE);
+    compare_tensor("ef+eden:bits=2,block=16384,scale=mse", TIES);
+    compare_tensor("momentum+thc", NORMAL);
+    compare_tensor("ef+thc:bits=2,block=16384", NONE);
+    gp_sim_cuda_install(&usual);
+}
+
+static void
+large_blocks_in_shared_memory(void **state)
+{
+    (void)state;
+    if (real_driver())
+        skip();
+    compare_blocks(0);
+}
+
+static void
+large_blocks_without_shared_memory(void **state)
+{
+    uint32_t near = gp_sim_cuda_launches_of("gp_cuda_eden_encode");
+
+    (void)state;
+    if (real_driver())
+        skip();
+    compare_blocks(48 * 1024);
+    assert_int_equal(gp_sim_cuda_launches_of("gp_cuda_eden_encode"), near);
+}
+
 /* Velocities go to residuals before anybody agrees. */
 static void
 velocities_without_residuals_are_refused(void **state)
@@ -371,6 +443,8 @@ main(void)
         cmocka_unit_test(grids_of_tensors),
         cmocka_unit_test(relative_thresholds_and_clipped_gradients),
         cmocka_unit_test(proposals_of_what_is_remembered),
+        cmocka_unit_test(large_blocks_in_shared_memory),
+        cmocka_unit_test(large_blocks_without_shared_memory),
         cmocka_unit_test(velocities_without_residuals_are_refused),
         cmocka_unit_test(what_is_wrong_is_told),
     };
