@@ -14,6 +14,7 @@
 /* A second network without events for so many polls is polled this rarely. */
 #define IDLE_POLLS 256u
 #define REST_POLLS 16u
+#define BUSY_TURNS 64u /* between two looks at the clock */
 
 static int
 handle(gp_shard *s, shard_link *link, const gp_event *event)
@@ -109,13 +110,31 @@ is_resting(shard_link *link, int number)
            ++link->idle % REST_POLLS != 0;
 }
 
+/* Connections have time to give up, and workers to go on, while there is
+ * something to do; who is late is said even if there always is. */
+static void
+look_at_clock(gp_shard *s, bool busy)
+{
+    uint64_t now;
+
+    if (busy && ++s->busy_turns < BUSY_TURNS)
+        return;
+    s->busy_turns = 0;
+    now = gp_clock_ns();
+    if (!busy) {
+        gp_shard_expire(s, now);
+        gp_members_expire(s, now);
+    }
+    if (now >= s->report_ns)
+        gp_shard_report(s, now);
+}
+
 static int
 shard_poll(void *self)
 {
     gp_shard *s = self;
     gp_event events[SHARD_EVENTS];
     int done = 0;
-    uint64_t now;
 
     for (int i = 0; i < s->links; i++) {
         shard_link *link = &s->link[i];
@@ -132,13 +151,7 @@ shard_poll(void *self)
         for (int k = 0; k < n; k++)
             done += handle(s, link, &events[k]);
     }
-    if (done == 0) {
-        now = gp_clock_ns();
-        gp_shard_expire(s, now);
-        gp_members_expire(s, now);
-        if (now >= s->report_ns)
-            gp_shard_report(s, now);
-    }
+    look_at_clock(s, done > 0);
     if (s->device)
         done += gp_shard_device_turn(s);
     flush_peers(s);

@@ -302,6 +302,7 @@ struct gp_shard {
     gp_codec_context context[GP_CODEC_FOLD];
     uint64_t created_ns; /* when the first worker came */
     uint64_t report_ns;  /* when to say next who is missing */
+    uint32_t busy_turns; /* since it was last looked at */
     gp_lag *lag;         /* by rank (shard_lag.c) */
     uint64_t lag_threshold_ns, lag_said_ns, lag_seen;
     bool lag_logged;
