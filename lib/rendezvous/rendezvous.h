@@ -60,7 +60,7 @@ void gp_store_stop(gp_store_server *server);
  * GP_ERR_PROTOCOL (not a store) end it at once.
  *
  * A call that fails half way closes the connection; the next call connects
- * anew. Set and add take at most the configured `timeout`. */
+ * anew. Set, claim and add take at most the configured `timeout`. */
 typedef struct gp_store gp_store;
 gp_status gp_store_connect(const gp_config *config, const char *address,
                            const char *token, uint64_t deadline_ns,
@@ -68,6 +68,12 @@ gp_status gp_store_connect(const gp_config *config, const char *address,
 void gp_store_close(gp_store *store);
 gp_status gp_store_set(gp_store *store, const char *key, const void *value,
                        size_t length);
+/* Sets the key to a text unless another one is claimed: by a connection that
+ * lasts, other than with the same text. `other` receives that one, cut to
+ * `capacity`, and is "" when the key is set. What a connection claims is
+ * anybody's again when it ends. */
+gp_status gp_store_claim(gp_store *store, const char *key, const char *text,
+                         char *other, size_t capacity);
 /* Waits for the key until the deadline: GP_ERR_TIMEOUT. */
 gp_status gp_store_get(gp_store *store, const char *key, void *out,
                        size_t capacity, size_t *length, uint64_t deadline_ns);

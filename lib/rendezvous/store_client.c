@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * store_client.c - set, get, add and gather for a member of the job.
+ * store_client.c - set, claim, get and add for a member of the job.
  *
  * One request is under way at a time. After any failure of the connection it is
  * closed: an answer that comes late must not be taken for the next one's.
@@ -185,6 +185,29 @@ gp_store_set(gp_store *store, const char *key, const void *value, size_t length)
     status = exchange(store, &request, key, value, &answer,
                       gp_deadline(store->timeout));
     return status == GP_OK ? explain_answer(store, answer.status, key) : status;
+}
+
+gp_status
+gp_store_claim(gp_store *store, const char *key, const char *text, char *other,
+               size_t capacity)
+{
+    gp_store_request request = {.op = GP_STORE_CLAIM,
+                                .value_length = (uint32_t)strlen(text)};
+    gp_store_answer answer;
+    size_t length;
+    gp_status status;
+
+    other[0] = '\0';
+    status = exchange(store, &request, key, text, &answer,
+                      gp_deadline(store->timeout));
+    if (status != GP_OK)
+        return status;
+    if (answer.status != GP_ERR_REFUSED)
+        return explain_answer(store, answer.status, key);
+    length = GP_MIN((size_t)answer.value_length, capacity - 1);
+    memcpy(other, store->value, length);
+    other[length] = '\0';
+    return GP_OK;
 }
 
 static uint32_t

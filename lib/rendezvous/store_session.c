@@ -16,6 +16,7 @@
 
 struct gp_store_owned {
     gp_store_owned *next;
+    bool claimed; /* else it is an answer */
     size_t key_length;
     uint8_t key[];
 };
@@ -185,37 +186,62 @@ is_answer(const uint8_t *key, size_t key_length)
 }
 
 static bool
-has_owned(const gp_store_session *s, const uint8_t *key, size_t key_length)
+has_owned(const gp_store_session *s, bool claimed, const uint8_t *key,
+          size_t key_length)
 {
     const gp_store_owned *o = s->owned;
 
-    while (o && (o->key_length != key_length ||
+    while (o && (o->claimed != claimed || o->key_length != key_length ||
                  memcmp(o->key, key, key_length) != 0))
         o = o->next;
     return o != NULL;
+}
+
+static bool
+add_owned(gp_store_session *s, bool claimed, const uint8_t *key,
+          size_t key_length)
+{
+    gp_store_owned *o = s->owned_count < GP_STORE_OWNED_MAX
+                            ? malloc(sizeof(*o) + key_length)
+                            : NULL;
+
+    if (!o)
+        return false;
+    *o = (gp_store_owned){
+        .next = s->owned, .claimed = claimed, .key_length = key_length};
+    memcpy(o->key, key, key_length);
+    s->owned = o;
+    s->owned_count++;
+    return true;
 }
 
 /* Without memory for it nobody is told of its end. */
 static void
 own(gp_store_session *s, const uint8_t *key, size_t key_length)
 {
-    gp_store_owned *o;
-
-    if (!has_owned(s, key, key_length)) {
-        o = s->owned_count < GP_STORE_OWNED_MAX
-                ? malloc(sizeof(*o) + key_length)
-                : NULL;
-        if (!o)
-            return;
-        *o = (gp_store_owned){.next = s->owned, .key_length = key_length};
-        memcpy(o->key, key, key_length);
-        s->owned = o;
-        s->owned_count++;
-    }
-    gp_store_table_own(&s->core->table, key, key_length, s);
+    if (has_owned(s, false, key, key_length) ||
+        add_owned(s, false, key, key_length))
+        gp_store_table_own(&s->core->table, key, key_length, s);
 }
 
-/* Who has come in its place has set the key since. */
+/* Once for each connection, however often it says so. */
+static void
+hold(gp_store_session *s, const uint8_t *key, size_t key_length)
+{
+    if (!has_owned(s, true, key, key_length) &&
+        add_owned(s, true, key, key_length))
+        gp_store_table_hold(&s->core->table, key, key_length, 1);
+}
+
+static void
+say_gone(gp_store_session *s, const gp_store_owned *o)
+{
+    if (gp_store_table_set(&s->core->table, o->key, o->key_length,
+                           GP_STORE_GONE, strlen(GP_STORE_GONE)) == GP_OK)
+        wake_waiters(s->core, o->key, o->key_length);
+}
+
+/* Who has come in its place has set an answer's key since. */
 static void
 disown(gp_store_session *s)
 {
@@ -224,10 +250,10 @@ disown(gp_store_session *s)
 
     while ((o = s->owned) != NULL) {
         s->owned = o->next;
-        if (gp_store_table_owner(table, o->key, o->key_length) == s &&
-            gp_store_table_set(table, o->key, o->key_length, GP_STORE_GONE,
-                               strlen(GP_STORE_GONE)) == GP_OK)
-            wake_waiters(s->core, o->key, o->key_length);
+        if (o->claimed)
+            gp_store_table_hold(table, o->key, o->key_length, -1);
+        else if (gp_store_table_owner(table, o->key, o->key_length) == s)
+            say_gone(s, o);
         free(o);
     }
     s->owned_count = 0;
@@ -270,6 +296,32 @@ execute_add(gp_store_session *s)
     answer(s, status, value, status == GP_OK ? sizeof(value) : 0);
 }
 
+/* The first one's value stays while a connection that claimed it lasts. */
+static void
+execute_claim(gp_store_session *s)
+{
+    gp_store_table *table = &s->core->table;
+    const uint8_t *key = s->body, *value = key + s->request.key_length;
+    size_t key_length = s->request.key_length, length = 0;
+    const void *now = gp_store_table_get(table, key, key_length, &length);
+    bool same = now && length == s->request.value_length &&
+                memcmp(now, value, length) == 0;
+    gp_status status = GP_OK;
+
+    if (!same && gp_store_table_holders(table, key, key_length) > 0) {
+        answer(s, GP_ERR_REFUSED, now, length);
+        return;
+    }
+    if (!same)
+        status = gp_store_table_set(table, key, key_length, value,
+                                    s->request.value_length);
+    if (status == GP_OK)
+        hold(s, key, key_length);
+    if (status == GP_OK && !same)
+        wake_waiters(s->core, key, key_length);
+    answer(s, status, NULL, 0);
+}
+
 static void
 execute(gp_store_session *s)
 {
@@ -294,6 +346,9 @@ execute(gp_store_session *s)
             answer(s, GP_ERR_TIMEOUT, NULL, 0);
         else
             wait_for_key(s);
+        break;
+    case GP_STORE_CLAIM:
+        execute_claim(s);
         break;
     default:
         execute_add(s);

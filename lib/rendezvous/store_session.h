@@ -29,7 +29,8 @@ typedef struct gp_store_core {
 /* What the answer of a member (reporter.h) becomes when the connection that set
  * it last ends: whoever waits for an answer hears of it. */
 #define GP_STORE_GONE "{\"gone\":1}"
-/* A connection's, at most; more are not watched over. */
+/* Answers and claims of a connection, at most; it owns no more, and what it
+ * claims beyond is anybody's. */
 #define GP_STORE_OWNED_MAX 256u
 
 typedef struct gp_store_owned gp_store_owned;
@@ -55,7 +56,7 @@ typedef struct gp_store_session {
     gp_store_request request;
     uint8_t input[GP_STORE_HELLO];
     uint8_t *body;         /* key and value, owned */
-    gp_store_owned *owned; /* keys that it has set last, maybe */
+    gp_store_owned *owned; /* keys that it has claimed, or set last, maybe */
     uint32_t owned_count;
     size_t have, want;
     uint8_t small[GP_STORE_GREETING];

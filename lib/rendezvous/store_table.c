@@ -15,6 +15,7 @@
 struct gp_store_entry {
     gp_store_entry *next;
     const void *owner;
+    uint32_t holders;
     uint64_t hash;
     size_t key_length, length;
     uint8_t bytes[]; /* the key, then the value */
@@ -123,6 +124,7 @@ gp_store_table_set(gp_store_table *table, const void *key, size_t key_length,
         return GP_ERR_NO_MEMORY;
     entry->next = old ? old->next : NULL;
     entry->owner = NULL;
+    entry->holders = old ? old->holders : 0;
     entry->hash = hash;
     entry->key_length = key_length;
     entry->length = length;
@@ -170,6 +172,27 @@ gp_store_table_owner(const gp_store_table *table, const void *key,
     const gp_store_entry *entry = *find(table, hash, key, key_length);
 
     return entry ? entry->owner : NULL;
+}
+
+void
+gp_store_table_hold(gp_store_table *table, const void *key, size_t key_length,
+                    int change)
+{
+    uint64_t hash = hash_key(table, key, key_length);
+    gp_store_entry *entry = *find(table, hash, key, key_length);
+
+    if (entry)
+        entry->holders += (uint32_t)change;
+}
+
+uint32_t
+gp_store_table_holders(const gp_store_table *table, const void *key,
+                       size_t key_length)
+{
+    uint64_t hash = hash_key(table, key, key_length);
+    const gp_store_entry *entry = *find(table, hash, key, key_length);
+
+    return entry ? entry->holders : 0;
 }
 
 /* A counter as gp_store_table_add() writes it. */

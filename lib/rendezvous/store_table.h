@@ -39,6 +39,13 @@ void gp_store_table_own(gp_store_table *table, const void *key,
 const void *gp_store_table_owner(const gp_store_table *table, const void *key,
                                  size_t key_length);
 
+/* How many hold the key's value against other ones; setting it changes nothing
+ * about that. No such key: nothing happens, and 0. */
+void gp_store_table_hold(gp_store_table *table, const void *key,
+                         size_t key_length, int change);
+uint32_t gp_store_table_holders(const gp_store_table *table, const void *key,
+                                size_t key_length);
+
 /* Adds to a decimal text; a missing key counts as 0. GP_ERR_INVALID: the value
  * is no number, or the sum does not fit. */
 gp_status gp_store_table_add(gp_store_table *table, const void *key,

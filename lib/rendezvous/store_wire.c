@@ -136,6 +136,7 @@ is_request(const gp_store_request *r)
         return false;
     switch (r->op) {
     case GP_STORE_SET:
+    case GP_STORE_CLAIM:
         return r->value_length <= GP_STORE_VALUE_MAX && r->wait_ms == 0;
     case GP_STORE_GET:
         return r->value_length == 0;

@@ -31,7 +31,8 @@ typedef enum gp_store_op {
     GP_STORE_SET = 1,
     GP_STORE_GET = 2,
     GP_STORE_ADD = 3,
-    GP_STORE_WATCH = 4
+    GP_STORE_WATCH = 4,
+    GP_STORE_CLAIM = 5
 } gp_store_op;
 
 typedef struct gp_store_greeting {

@@ -316,6 +316,82 @@ test_watches(void **state)
     gp_store_core_destroy(&core);
 }
 
+/* The first value stays as long as one of those who claimed it. */
+static void
+test_claims(void **state)
+{
+    gp_store_core core;
+    gp_store_session a, b, c;
+
+    (void)state;
+    assert_int_equal(gp_store_core_create(&core, "", 5, 1000), GP_OK);
+    let_in(&core, &a, 100);
+    let_in(&core, &b, 100);
+    let_in(&core, &c, 100);
+    ask(&c, GP_STORE_GET, "k", "", 10, 100);
+    ask(&a, GP_STORE_CLAIM, "k", "first", 0, 100);
+    expect_answer(&a, GP_OK, "");
+    assert_ptr_equal(gp_list_pop(&core.ready), &c.ready);
+    expect_answer(&c, GP_OK, "first");
+    ask(&b, GP_STORE_CLAIM, "k", "second", 0, 100);
+    expect_answer(&b, GP_ERR_REFUSED, "first");
+    ask(&a, GP_STORE_CLAIM, "k", "second", 0, 100);
+    expect_answer(&a, GP_ERR_REFUSED, "first");
+    ask(&a, GP_STORE_CLAIM, "k", "first", 0, 100); /* counts once */
+    expect_answer(&a, GP_OK, "");
+    ask(&b, GP_STORE_CLAIM, "k", "first", 0, 100);
+    expect_answer(&b, GP_OK, "");
+    gp_session_close(&a);
+    ask(&c, GP_STORE_CLAIM, "k", "third", 0, 100);
+    expect_answer(&c, GP_ERR_REFUSED, "first");
+    gp_session_close(&b);
+    ask(&c, GP_STORE_GET, "k", "", 0, 100);
+    expect_answer(&c, GP_OK, "first");
+    ask(&c, GP_STORE_CLAIM, "k", "third", 0, 100);
+    expect_answer(&c, GP_OK, "");
+    ask(&c, GP_STORE_GET, "k", "", 0, 100);
+    expect_answer(&c, GP_OK, "third");
+    gp_session_close(&c);
+    gp_store_core_destroy(&core);
+}
+
+/* Set takes no notice of claims, and leaves them as they are. */
+static void
+test_claims_and_sets(void **state)
+{
+    gp_store_core core;
+    gp_store_session a, b;
+
+    (void)state;
+    assert_int_equal(gp_store_core_create(&core, "", 5, 1000), GP_OK);
+    let_in(&core, &a, 100);
+    let_in(&core, &b, 100);
+    ask(&b, GP_STORE_SET, "k", "set", 0, 100);
+    expect_answer(&b, GP_OK, "");
+    ask(&a, GP_STORE_CLAIM, "k", "mine", 0, 100); /* nobody claims it */
+    expect_answer(&a, GP_OK, "");
+    ask(&b, GP_STORE_SET, "k", "other", 0, 100);
+    expect_answer(&b, GP_OK, "");
+    ask(&b, GP_STORE_CLAIM, "k", "more", 0, 100);
+    expect_answer(&b, GP_ERR_REFUSED, "other");
+    gp_session_close(&a);
+    ask(&b, GP_STORE_CLAIM, "k", "more", 0, 100);
+    expect_answer(&b, GP_OK, "");
+    /* An answer to `gradpush status` may be both. */
+    ask(&b, GP_STORE_CLAIM, "status/worker/1", "c", 0, 100);
+    expect_answer(&b, GP_OK, "");
+    ask(&b, GP_STORE_SET, "status/worker/1", "s", 0, 100);
+    expect_answer(&b, GP_OK, "");
+    gp_session_close(&b);
+    let_in(&core, &a, 100);
+    ask(&a, GP_STORE_GET, "status/worker/1", "", 0, 100);
+    expect_answer(&a, GP_OK, GP_STORE_GONE);
+    ask(&a, GP_STORE_CLAIM, "status/worker/1", "d", 0, 100);
+    expect_answer(&a, GP_OK, "");
+    gp_session_close(&a);
+    gp_store_core_destroy(&core);
+}
+
 /* A wait takes no input and ends by a set or by the clock, not before. */
 static void
 test_waits(void **state)
@@ -422,6 +498,8 @@ main(void)
         cmocka_unit_test(test_table_counts_keys),
         cmocka_unit_test(test_counters),
         cmocka_unit_test(test_any_portions),
+        cmocka_unit_test(test_claims),
+        cmocka_unit_test(test_claims_and_sets),
         cmocka_unit_test(test_waits),
         cmocka_unit_test(test_watches),
         cmocka_unit_test(test_handshake_time),

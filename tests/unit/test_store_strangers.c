@@ -182,7 +182,7 @@ test_bad_requests(void **state)
 {
     const gp_store_request table[] = {
         {.op = 0, .key_length = 1},
-        {.op = 5, .key_length = 1},
+        {.op = 6, .key_length = 1},
         {.op = GP_STORE_SET, .key_length = 0, .value_length = 1},
         {.op = GP_STORE_SET, .key_length = 256, .value_length = 1},
         {.op = GP_STORE_SET, .key_length = 1, .value_length = 65537},
@@ -191,6 +191,8 @@ test_bad_requests(void **state)
         {.op = GP_STORE_GET, .key_length = 1, .value_length = 1},
         {.op = GP_STORE_ADD, .key_length = 1, .value_length = 7},
         {.op = GP_STORE_WATCH, .key_length = 1, .value_length = 65537},
+        {.op = GP_STORE_CLAIM, .key_length = 1, .value_length = 65537},
+        {.op = GP_STORE_CLAIM, .key_length = 1, .wait_ms = 1},
     };
     gp_store_server *server = start("job", "127.0.0.1:0", "", NULL);
 
