@@ -33,8 +33,9 @@ typedef struct gp_server gp_server;
  * @param out     destroy with gp_server_destroy().
  * @return GP_OK, GP_ERR_CONFIG, GP_ERR_ADDRESS (a port in use is named),
  *         GP_ERR_TIMEOUT (store), GP_ERR_AUTH, GP_ERR_REFUSED (the store is
- *         another job's), GP_ERR_SYSTEM, GP_ERR_NO_MEMORY; with `shard_device`
- *         GP_ERR_UNSUPPORTED and GP_ERR_NOT_FOUND too.
+ *         another job's), GP_ERR_EXISTS (a shard hosted here is hosted
+ *         elsewhere too, which is named), GP_ERR_SYSTEM, GP_ERR_NO_MEMORY;
+ *         with `shard_device` GP_ERR_UNSUPPORTED and GP_ERR_NOT_FOUND too.
  */
 GP_API GP_MUST_CHECK gp_status gp_server_create(const gp_config *config,
                                                 gp_server **out);

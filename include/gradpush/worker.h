@@ -58,8 +58,10 @@ GP_API size_t gp_dtype_bytes(gp_dtype dtype);
  *         GP_ERR_TIMEOUT      the message lists who did not show up
  *         GP_ERR_AUTH         this worker's token is not the job's
  *         GP_ERR_VERSION      a shard speaks another protocol version
- *         GP_ERR_EXISTS       another live worker has this rank
- *         GP_ERR_MISMATCH     a shard counts other workers or shards
+ *         GP_ERR_EXISTS       another live worker has this rank, or a server
+ *                             the shard that this worker hosts
+ *         GP_ERR_MISMATCH     a shard or another worker counts other workers
+ *                             or shards
  *         GP_ERR_REFUSED      the store or a shard belongs to another job
  *         GP_ERR_PEER_LOST, GP_ERR_PEER_LEFT  a member went away meanwhile
  *         GP_ERR_ADDRESS, GP_ERR_UNREACHABLE, GP_ERR_NO_MEMORY, GP_ERR_SYSTEM

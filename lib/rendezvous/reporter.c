@@ -36,15 +36,41 @@ struct gp_reporter {
     char document[GP_STORE_VALUE_MAX];
 };
 
+/* What a text of the key status/job says. */
+static void
+describe_job(const char *text, char *out, size_t capacity)
+{
+    long long workers, shards;
+    int hosted;
+
+    if (sscanf(text, "%lld %lld %d", &workers, &shards, &hosted) == 3)
+        snprintf(out, capacity, "%lld worker%s and %lld %s shard%s", workers,
+                 workers == 1 ? "" : "s", shards,
+                 hosted ? "co-located" : "stand-alone", shards == 1 ? "" : "s");
+    else
+        snprintf(out, capacity, "'%.60s'", text);
+}
+
 gp_status
 gp_status_announce(gp_store *store, int64_t workers, int64_t shards,
                    bool hosted)
 {
-    char text[64];
-    int n = snprintf(text, sizeof(text), "%lld %lld %d", (long long)workers,
-                     (long long)shards, hosted);
+    char text[64], other[64], own[96], theirs[96];
+    gp_status status;
 
-    return gp_store_set(store, GP_STATUS_JOB, text, (size_t)n);
+    snprintf(text, sizeof(text), "%lld %lld %d", (long long)workers,
+             (long long)shards, hosted);
+    status = gp_store_claim(store, GP_STATUS_JOB, text, other, sizeof(other));
+    if (status != GP_OK || !other[0])
+        return status;
+    describe_job(text, own, sizeof(own));
+    describe_job(other, theirs, sizeof(theirs));
+    return gp_fail(GP_ERR_MISMATCH,
+                   "this worker's job has %s, but workers of job '%s' that are "
+                   "in the store at %s already have %s: give them all the same "
+                   "GRADPUSH_SIZE, GRADPUSH_SHARDS and GRADPUSH_COLOCATED, and "
+                   "another job a GRADPUSH_JOB and GRADPUSH_STORE of its own",
+                   own, store->job_name, store->address, theirs);
 }
 
 static gp_status

@@ -5,7 +5,8 @@
  * Keys of the store:
  *
  *     status/job       "WORKERS SHARDS HOSTED", as decimal numbers: what the
- *                      members count; HOSTED is 1 when workers host the shards
+ *                      members count; HOSTED is 1 when workers host the
+ *                      shards; claimed by all workers
  *     status/asked     a counter, which whoever asks adds to
  *     status/worker/R  the answer of worker R, a JSON document (and
  *     status/shard/S   docs/monitoring.md) with the counter's value in "round"
@@ -40,7 +41,9 @@ typedef struct gp_reported {
 
 typedef struct gp_reporter gp_reporter;
 
-/* Says how large the job is; before anybody can answer. */
+/* Says how large the job is; before anybody can answer. GP_ERR_MISMATCH:
+ * workers that are there say something else. When all of them have gone the job
+ * may be started anew with other sizes. */
 gp_status gp_status_announce(gp_store *store, int64_t workers, int64_t shards,
                              bool hosted);
 

@@ -51,11 +51,53 @@ gp_host_address(const gp_config *config, const char *bound, const char *towards,
     return status;
 }
 
+/* Two that would be the same shard, in words of those who set their number. */
+static gp_status
+is_taken(int64_t index, const char *own, const char *other)
+{
+    bool worker = strncmp(own, "worker", 6) == 0;
+    bool other_worker = strncmp(other, "worker", 6) == 0;
+    const char *fix =
+        worker && other_worker ? "give each worker a GRADPUSH_RANK of its own"
+        : worker || other_worker
+            ? "where workers host shards (GRADPUSH_COLOCATED), set "
+              "GRADPUSH_COLOCATED=on and GRADPUSH_SIZE for servers too, whose "
+              "shards come behind those of the workers"
+            : "give each server a GRADPUSH_FIRST_SHARD of its own or none, and "
+              "all of them the same GRADPUSH_SHARDS";
+
+    return gp_fail(GP_ERR_EXISTS,
+                   "shard %lld is hosted by %s already, so that %s cannot host "
+                   "it: %s",
+                   (long long)index, other, own, fix);
+}
+
+/* Before others can hear of the address. */
+static gp_status
+claim(gp_store *store, int64_t index, const char *host, const char *address)
+{
+    char key[64], own[256], other[256], node[64] = "?";
+    gp_status status;
+
+    gethostname(node, sizeof(node) - 1);
+    snprintf(key, sizeof(key), "host/%lld", (long long)index);
+    snprintf(own, sizeof(own), "%s (process %d on %s, %.80s)", host,
+             (int)getpid(), node, address);
+    status = gp_store_claim(store, key, own, other, sizeof(other));
+    if (status != GP_OK || !other[0])
+        return status;
+    return is_taken(index, own, other);
+}
+
 gp_status
-gp_host_announce(gp_store *store, int64_t index, const char *address)
+gp_host_announce(gp_store *store, int64_t index, const char *host,
+                 const char *address)
 {
     char key[64];
+    gp_status status = claim(store, index, host, address);
 
+    if (status != GP_OK)
+        return status;
     snprintf(key, sizeof(key), "shard/%lld", (long long)index);
     return gp_store_set(store, key, address, strlen(address));
 }

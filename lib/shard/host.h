@@ -14,8 +14,10 @@
 gp_status gp_host_address(const gp_config *config, const char *bound,
                           const char *towards, char *out, size_t capacity);
 
-/* Tells the store where shard `index` listens. */
-gp_status gp_host_announce(gp_store *store, int64_t index, const char *address);
+/* Tells the store where shard `index` listens, and that `host`, such as "worker
+ * 0" or "a server", hosts it. GP_ERR_EXISTS: another one does, and lives. */
+gp_status gp_host_announce(gp_store *store, int64_t index, const char *host,
+                           const char *address);
 
 /* A hosted shard's answer to `gradpush status`; its number goes to `r`. */
 size_t gp_host_describe(gp_reported *r, gp_driver *driver,

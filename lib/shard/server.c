@@ -176,7 +176,7 @@ start_shard(gp_server *server, uint32_t i, int64_t index)
     driven = gp_shard_driven(h->shard);
     status = gp_driver_add(h->driver, &driven);
     if (status == GP_OK && server->store)
-        status = gp_host_announce(server->store, index, h->address);
+        status = gp_host_announce(server->store, index, "a server", h->address);
     if (status == GP_OK && server->store)
         status = announce_rate(server, index);
     if (status == GP_OK)

@@ -188,7 +188,7 @@ local_name(const gp_worker *w, char *out, size_t capacity)
 static gp_status
 host_shard(gp_worker *w)
 {
-    char local[64], address[GP_ADDRESS_MAX];
+    char local[64], address[GP_ADDRESS_MAX], host[32];
     gp_shard_options options = {.job = w->job.job,
                                 .token = w->token,
                                 .index = w->rank,
@@ -215,7 +215,8 @@ host_shard(gp_worker *w)
                              w->job.store, address, sizeof(address));
     if (status != GP_OK)
         return status;
-    return gp_host_announce(w->store, w->rank, address);
+    snprintf(host, sizeof(host), "worker %u", w->rank);
+    return gp_host_announce(w->store, w->rank, host, address);
 }
 
 static gp_status
