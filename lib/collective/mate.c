@@ -579,7 +579,7 @@ static void
 on_closed(gp_mate *mate, gp_status status)
 {
     gp_mesh *mesh = mate->mesh;
-    char name[192];
+    char name[192], why[640];
 
     gp_mate_name(mesh, mate->rank, name, sizeof(name));
     if (mate->rank == UINT32_MAX) {
@@ -593,10 +593,10 @@ on_closed(gp_mate *mate, gp_status status)
     } else if (mate->state == MATE_CONNECTING) {
         if (try_other_way(mate, status))
             return;
-        gp_mate_lose(
-            mate, status == GP_OK ? GP_ERR_UNREACHABLE : status,
-            "cannot connect to %s: %s", name,
-            gp_status_text(status == GP_OK ? GP_ERR_UNREACHABLE : status));
+        status = status == GP_OK ? GP_ERR_UNREACHABLE : status;
+        mate->via->ops->ep_describe(mate->ep, why, sizeof(why));
+        gp_mate_lose(mate, status, "cannot connect to %s: %s (%s)", name,
+                     gp_status_text(status), why);
     } else {
         gp_mate_lose(mate, GP_ERR_PEER_LOST,
                      "%s died or lost its connection (%s)", name,

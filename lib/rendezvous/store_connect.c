@@ -174,6 +174,11 @@ receive_greeting(gp_store *store, gp_store_greeting *out, uint64_t deadline_ns)
     gp_status status =
         gp_store_receive(store, bytes, GP_STORE_PREFIX, deadline_ns);
 
+    if (status == GP_ERR_TIMEOUT)
+        return gp_fail(status,
+                       "what listens at %s accepts the connection and does "
+                       "not answer: another program may listen there",
+                       store->address);
     if (status != GP_OK)
         return status;
     if (!gp_store_read_prefix(bytes, &version))

@@ -346,17 +346,18 @@ try_other_way(gp_conn *conn, gp_status status)
     return gp_conn_go_other_way(conn, text);
 }
 
-/* A device knows more than a status says: which limit to raise, say. */
+/* A transport knows more than a status says: that another program listens
+ * there, or which limit of a device to raise. */
 static void
 cannot_connect(gp_conn *conn, gp_status status)
 {
     char text[640] = "";
 
-    if (conn->ep && gp_conn_registers(conn))
+    if (conn->ep)
         conn->link->ops->ep_describe(conn->ep, text, sizeof(text));
     gp_worker_fail(conn->worker, status == GP_OK ? GP_ERR_UNREACHABLE : status,
-                   "cannot connect to shard %u at %s: %s%s%s%s; is it running, "
-                   "and is the address right?",
+                   "cannot connect to shard %u at %s: %s%s%s%s; is a shard "
+                   "running there, and is the address right?",
                    conn->shard, conn->address, gp_status_text(status),
                    *text ? " (" : "", text, *text ? ")" : "");
 }

@@ -12,6 +12,9 @@
 #include "shard/paths.h"
 #include "worker/staging.h"
 
+/* Transports that give up at the same time say why. */
+#define VERDICT_NS 100000000u
+
 gp_status
 gp_worker_fault(const gp_worker *w)
 {
@@ -366,7 +369,7 @@ nobody_came(gp_worker *w, double seconds)
 {
     uint32_t silent = 0, first = 0;
     bool connected = true;
-    char waiting[GP_TEXT_MAX];
+    char waiting[GP_TEXT_MAX], why[640] = "";
 
     gp_driver_hold(w->driver);
     for (uint32_t i = w->shards; i-- > 0;)
@@ -375,15 +378,19 @@ nobody_came(gp_worker *w, double seconds)
             silent++;
             first = i;
         }
+    if (!connected && w->conn[first].ep)
+        w->conn[first].link->ops->ep_describe(w->conn[first].ep, why,
+                                              sizeof(why));
     memcpy(waiting, w->waiting, sizeof(waiting));
     gp_driver_release(w->driver);
     if (silent)
         return gp_fail(connected ? GP_ERR_TIMEOUT : GP_ERR_UNREACHABLE,
                        "%u of %u shards did not answer within %.0f s, the "
-                       "first is shard %u at %s; is it running, and is the "
-                       "address right?",
+                       "first is shard %u at %s%s%s%s; is a shard running "
+                       "there, and is the address right?",
                        silent, w->shards, seconds, first,
-                       w->conn[first].address);
+                       w->conn[first].address, *why ? " (" : "", why,
+                       *why ? ")" : "");
     return gp_fail(GP_ERR_TIMEOUT, "not all workers joined within %.0f s: %s",
                    seconds,
                    waiting[0] ? waiting : "no shard says who is missing");
@@ -410,6 +417,8 @@ join(gp_worker *w)
         status = connect_all(w, deadline);
     if (status != GP_OK)
         return status;
+    if (deadline != UINT64_MAX)
+        deadline += VERDICT_NS;
     (void)gp_driver_wait(w->driver, all_started, w, deadline);
     w->joined = atomic_load(&w->started) == w->shards;
     if (w->joined) {

@@ -3,6 +3,7 @@
  * test_bad_jobs.c - jobs that are put together wrongly: each ends within its
  * deadline, with a status and a sentence that names the fix.
  */
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -465,6 +467,69 @@ missing_shard(void **state)
     gp_config_destroy(c);
 }
 
+/* A port that takes connections, behind which nobody speaks. */
+static int
+listen_silently(char *out, size_t capacity)
+{
+    struct sockaddr_in name = {.sin_family = AF_INET};
+    socklen_t length = sizeof(name);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(fd, (struct sockaddr *)&name, length), 0);
+    assert_int_equal(listen(fd, 16), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&name, &length), 0);
+    snprintf(out, capacity, "127.0.0.1:%u", ntohs(name.sin_port));
+    return fd;
+}
+
+static void
+silent_shard(void **state)
+{
+    job j = {.transport = "tcp",
+             .workers = 1,
+             .settings = {"connect_timeout", "0.3s"},
+             .body = no_body};
+    char address[64];
+    gp_config *c = job_config(&j);
+    int fd = listen_silently(address, sizeof(address));
+    gp_worker *w;
+
+    (void)state;
+    job_set(c, "rank", "0");
+    job_set(c, "servers", address);
+    assert_int_equal(gp_worker_create(c, &w), GP_ERR_UNREACHABLE);
+    job_expect_text(gp_last_error(), address);
+    job_expect_text(gp_last_error(),
+                    "accepts the connection and does not answer: another "
+                    "program may listen there");
+    gp_config_destroy(c);
+    close(fd);
+}
+
+static void
+silent_store(void **state)
+{
+    job j = {.transport = "tcp",
+             .workers = 2,
+             .settings = {"connect_timeout", "0.3s", "shards", "1"},
+             .body = no_body};
+    char address[64];
+    gp_config *c = job_config(&j);
+    int fd = listen_silently(address, sizeof(address));
+    gp_worker *w;
+
+    (void)state;
+    job_set(c, "rank", "1");
+    job_set(c, "store", address);
+    assert_int_equal(gp_worker_create(c, &w), GP_ERR_TIMEOUT);
+    job_expect_text(gp_last_error(), address);
+    job_expect_text(gp_last_error(),
+                    "accepts the connection and does not answer");
+    gp_config_destroy(c);
+    close(fd);
+}
+
 static void
 store_tweak(job *j, gp_config *c, uint32_t rank)
 {
@@ -645,6 +710,8 @@ main(void)
         cmocka_unit_test(servers_in_another_order),
         cmocka_unit_test(missing_worker),
         cmocka_unit_test(missing_worker_colocated),
+        cmocka_unit_test(silent_shard),
+        cmocka_unit_test(silent_store),
         cmocka_unit_test(missing_shard),
         cmocka_unit_test(missing_shard_in_the_store),
         cmocka_unit_test(bad_addresses),

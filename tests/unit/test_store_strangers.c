@@ -135,7 +135,8 @@ test_impostors(void **state)
     expect_impostor(&i, "", SOON, GP_ERR_PROTOCOL, "not a gradpush store",
                     "GRADPUSH_STORE");
     i.length = 0;
-    expect_impostor(&i, "", 0.3, GP_ERR_TIMEOUT, "does not answer",
+    expect_impostor(&i, "", 0.3, GP_ERR_TIMEOUT,
+                    "accepts the connection and does not answer",
                     "GRADPUSH_STORE");
     if (!have_openssl())
         skip_without_openssl();

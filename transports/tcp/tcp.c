@@ -467,9 +467,14 @@ trust(gp_endpoint *ep)
 static void
 describe(const gp_endpoint *ep, char *text, size_t capacity)
 {
-    snprintf(text, capacity, "tcp %s sockets %u checksum %s%s%s", ep->peer,
-             ep->count, ep->checksum ? "on" : "off", *ep->why ? ": " : "",
-             ep->why);
+    if (ep->attempt)
+        snprintf(text, capacity, "tcp: %s", gp_tcp_connect_cause(ep));
+    else if (!ep->accepted && !ep->announced && *ep->why)
+        snprintf(text, capacity, "tcp: %s", ep->why);
+    else
+        snprintf(text, capacity, "tcp %s sockets %u checksum %s%s%s", ep->peer,
+                 ep->count, ep->checksum ? "on" : "off", *ep->why ? ": " : "",
+                 ep->why);
 }
 
 static gp_status

@@ -37,9 +37,23 @@ close_sockets(gp_endpoint *ep)
     ep->attempt->got = 0;
 }
 
-static const char *
-cause(const gp_tcp_attempt *a)
+static bool
+all_joined(const gp_endpoint *ep)
 {
+    for (uint32_t i = 0; i < ep->count; i++)
+        if (!ep->sockets[i]->joined)
+            return false;
+    return true;
+}
+
+const char *
+gp_tcp_connect_cause(const gp_endpoint *ep)
+{
+    const gp_tcp_attempt *a = ep->attempt;
+
+    if (all_joined(ep))
+        return "it accepts the connection and does not answer: another program "
+               "may listen there";
     if (a->why)
         return a->why;
     return a->error ? strerror(a->error) : "no answer yet";
@@ -187,19 +201,11 @@ report_waiting(const gp_endpoint *ep, uint64_t now)
     const gp_tcp_attempt *a = ep->attempt;
 
     if (a->deadline_ns == UINT64_MAX)
-        GP_WARN("waiting for %s: %s, no deadline", ep->peer, cause(a));
+        GP_WARN("waiting for %s: %s, no deadline", ep->peer,
+                gp_tcp_connect_cause(ep));
     else
-        GP_WARN("waiting for %s: %s, %.0f s left", ep->peer, cause(a),
-                seconds(a->deadline_ns - now));
-}
-
-static bool
-all_joined(const gp_endpoint *ep)
-{
-    for (uint32_t i = 0; i < ep->count; i++)
-        if (!ep->sockets[i]->joined)
-            return false;
-    return true;
+        GP_WARN("waiting for %s: %s, %.0f s left", ep->peer,
+                gp_tcp_connect_cause(ep), seconds(a->deadline_ns - now));
 }
 
 void
@@ -208,8 +214,8 @@ gp_tcp_connect_timer(gp_endpoint *ep, uint64_t now)
     gp_tcp_attempt *a = ep->attempt;
 
     if (now >= a->deadline_ns) {
-        gp_tcp_ep_fail(ep, GP_ERR_UNREACHABLE, "%s; tried for %.1f s", cause(a),
-                       seconds(now - a->start_ns));
+        gp_tcp_ep_fail(ep, GP_ERR_UNREACHABLE, "%s; tried for %.1f s",
+                       gp_tcp_connect_cause(ep), seconds(now - a->start_ns));
         return;
     }
     if (now >= a->report_ns) {
@@ -223,8 +229,6 @@ gp_tcp_connect_timer(gp_endpoint *ep, uint64_t now)
             address_failed(ep, ETIMEDOUT, NULL);
             return;
         }
-        a->error = 0;
-        a->why = "connected, but no answer yet";
     }
     if (a->retry_ns && now >= a->retry_ns)
         try_addresses(ep, now);

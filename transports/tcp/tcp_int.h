@@ -280,6 +280,8 @@ void gp_tcp_pending_drop(gp_tcp_pending *p);
 gp_status gp_tcp_connect(gp_domain *d, const char *address,
                          uint64_t deadline_ns, gp_endpoint **out);
 void gp_tcp_connect_event(gp_tcp_socket *s);
+/* Why it is not connected yet; while there is an attempt. */
+const char *gp_tcp_connect_cause(const gp_endpoint *ep);
 void gp_tcp_connect_timer(gp_endpoint *ep, uint64_t now);
 
 /* tcp_send.c */
