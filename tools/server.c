@@ -20,7 +20,7 @@ static volatile sig_atomic_t stopped;
 
 typedef struct gp_server_options {
     gp_config *config;
-    bool quiet;
+    bool quiet, listen, device; /* were given */
 } gp_server_options;
 
 static const gp_option options[] = {
@@ -61,6 +61,8 @@ apply(void *user, int key, const char *value)
         server->quiet = true;
         return true;
     }
+    server->listen |= key == 'l';
+    server->device |= key == 'd';
     if (gp_config_set(server->config, name, value) == GP_OK)
         return true;
     gp_say("--%s: %s",
@@ -110,10 +112,26 @@ serve(const gp_server_options *chosen)
     return stopped && status == GP_ERR_TIMEOUT ? GP_OK : status;
 }
 
+/* The library knows variables only, and here it was an option. */
+static void
+say_failure(const gp_server_options *chosen)
+{
+    static const char listen[] = "GRADPUSH_LISTEN";
+    static const char device[] = "GRADPUSH_SHARD_DEVICE";
+    const char *text = gp_last_error();
+
+    if (chosen->listen && strncmp(text, listen, sizeof(listen) - 1) == 0)
+        gp_say("--listen%s", text + sizeof(listen) - 1);
+    else if (chosen->device && strncmp(text, device, sizeof(device) - 1) == 0)
+        gp_say("--device%s", text + sizeof(device) - 1);
+    else
+        gp_say("%s", text);
+}
+
 int
 gp_server_main(int argc, char **argv)
 {
-    gp_server_options server = {NULL, false};
+    gp_server_options server = {0};
     gp_status status = gp_config_create(&server.config);
     int rc = GP_EXIT_NONE;
 
@@ -126,7 +144,7 @@ gp_server_main(int argc, char **argv)
     }
     gp_config_destroy(server.config);
     if (status != GP_OK) {
-        gp_say("%s", gp_last_error());
+        say_failure(&server);
         return GP_EXIT_FAILURE;
     }
     return rc == GP_EXIT_NONE ? GP_EXIT_OK : rc;

@@ -5,6 +5,7 @@
  * Messages posted while events are handled are flushed once at the end of the
  * turn, so that everything for one worker leaves in one system call.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -257,6 +258,18 @@ wants_checksum(const gp_config *config, const gp_transport_ops *ops)
     return strcmp(checksum, "on") == 0;
 }
 
+/* A wrong address is named with where it was given. */
+static gp_status
+explain_listen(const gp_config *config, const char *address, gp_status status)
+{
+    char why[GP_TEXT_MAX];
+
+    if (!*address || strcmp(address, gp_config_get(config, "listen")) != 0)
+        return status;
+    snprintf(why, sizeof(why), "%s", gp_last_error());
+    return gp_fail(status, "GRADPUSH_LISTEN: %s", why);
+}
+
 static gp_status
 open_link(gp_shard *s, const gp_config *config, const gp_transport_ops *ops,
           const char *address, char *bound)
@@ -270,7 +283,7 @@ open_link(gp_shard *s, const gp_config *config, const gp_transport_ops *ops,
     if (status != GP_OK) {
         ops->close(link->domain);
         link->domain = NULL;
-        return status;
+        return explain_listen(config, address, status);
     }
     link->ops = ops;
     link->checksum = wants_checksum(config, ops);

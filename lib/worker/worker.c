@@ -88,8 +88,10 @@ find_place(gp_worker *w)
         w->shards = (uint32_t)job->shards;
     else
         return gp_fail(GP_ERR_CONFIG,
-                       "GRADPUSH_SHARDS is not set: say how many stand-alone "
-                       "shards there are, or set GRADPUSH_COLOCATED=on");
+                       "GRADPUSH_SHARDS is %s, and workers host none "
+                       "(GRADPUSH_COLOCATED=off): say how many stand-alone "
+                       "shards there are, or set GRADPUSH_COLOCATED=on",
+                       job->shards == 0 ? "0" : "not set");
     return GP_OK;
 }
 

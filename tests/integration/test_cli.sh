@@ -74,6 +74,16 @@ wrong "--mode is 'ssp:'" bench pushpull --mode ssp:
 wrong "it takes sync, async or ssp:K" bench pushpull --mode local:4
 wrong "leave it out" bench pushpull --mode async --updater mean
 
+# What a server cannot do is said of the option, or of the variable.
+run "a wrong --listen" 1 server --listen 1.2.3.4.5:x
+says "a wrong --listen" "$err" "gradpush server: --listen: address '1.2.3.4.5:x'"
+run "a wrong --device" 1 server --device gpu
+says "a wrong --device" "$err" "gradpush server: --device is 'gpu'"
+GRADPUSH_LISTEN=nowhere:x run "a wrong GRADPUSH_LISTEN" 1 server --device cpu
+says "a wrong GRADPUSH_LISTEN" "$err" "server: GRADPUSH_LISTEN: address 'nowhere:x'"
+GRADPUSH_SHARD_DEVICE=gpu run "a wrong GRADPUSH_SHARD_DEVICE" 1 server -l :0
+says "a wrong GRADPUSH_SHARD_DEVICE" "$err" "server: GRADPUSH_SHARD_DEVICE is 'gpu'"
+
 # info: every field of the configuration, the codecs, the transports.
 run "info" 0 info
 for text in GRADPUSH_CHUNK_BYTES tcp q8 host launcher; do

@@ -530,6 +530,26 @@ silent_store(void **state)
     close(fd);
 }
 
+/* No shards are none, which is not the same as unsaid. */
+static void
+no_shards(void **state)
+{
+    job j = {.transport = "tcp", .workers = 2, .body = no_body};
+    gp_config *c = job_config(&j);
+    gp_worker *w;
+
+    (void)state;
+    job_set(c, "rank", "1");
+    job_set(c, "store", "127.0.0.1:9");
+    job_set(c, "colocated", "off");
+    assert_int_equal(gp_worker_create(c, &w), GP_ERR_CONFIG);
+    job_expect_text(gp_last_error(), "GRADPUSH_SHARDS is not set");
+    job_set(c, "shards", "0");
+    assert_int_equal(gp_worker_create(c, &w), GP_ERR_CONFIG);
+    job_expect_text(gp_last_error(), "GRADPUSH_SHARDS is 0");
+    gp_config_destroy(c);
+}
+
 static void
 store_tweak(job *j, gp_config *c, uint32_t rank)
 {
@@ -712,6 +732,7 @@ main(void)
         cmocka_unit_test(missing_worker_colocated),
         cmocka_unit_test(silent_shard),
         cmocka_unit_test(silent_store),
+        cmocka_unit_test(no_shards),
         cmocka_unit_test(missing_shard),
         cmocka_unit_test(missing_shard_in_the_store),
         cmocka_unit_test(bad_addresses),
