@@ -44,6 +44,19 @@ check_slow(const gt_options *o, uint32_t workers)
     return GP_OK;
 }
 
+/* How many there are is the launcher's to say. */
+static gp_status
+check_workers(const gt_options *o, uint32_t launched)
+{
+    if (!o->workers_given || launched == 0 || launched == o->workers)
+        return GP_OK;
+    return gt_fail(GP_ERR_CONFIG,
+                   "--workers %u: this is a worker of a job of %u, as its "
+                   "launcher says (GRADPUSH_SIZE); leave --workers out here, "
+                   "or GRADPUSH_RANK to start a job of its own",
+                   o->workers, launched);
+}
+
 /* A round of workers knows neither modes nor updaters. */
 static gp_status
 check_round(const gt_options *o)
@@ -78,11 +91,12 @@ gp_status
 gt_options_check_job(const gt_options *o)
 {
     gt_role role = gt_role_of(o, NULL);
-    uint32_t workers = o->placed || role != GT_ROLE_WORKER
-                           ? o->workers
-                           : gt_launched_size(NULL);
+    bool launched = role == GT_ROLE_WORKER;
+    uint32_t workers = launched ? gt_launched_size(NULL) : o->workers;
     gp_status status = check_transport(o);
 
+    if (status == GP_OK && launched)
+        status = check_workers(o, workers);
     if (status == GP_OK)
         status = check_slow(o, workers);
     if (status != GP_OK || role == GT_ROLE_LOCAL || gt_layout_cuts(&o->layout))

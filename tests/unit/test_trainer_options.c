@@ -553,6 +553,31 @@ a_launcher_knows_how_many(void **state)
     assert_int_equal(PARSE(&o, "--mode", "sync:N-9"), GT_ACTION_USAGE);
 }
 
+/* What the launcher says holds, and is not contradicted in silence. */
+static void
+workers_of_a_launcher(void **state)
+{
+    gt_options o = {0};
+
+    (void)state;
+    setenv("GRADPUSH_RANK", "0", 1);
+    setenv("GRADPUSH_SIZE", "3", 1);
+    assert_int_equal(PARSE(&o, "--workers", "2"), GT_ACTION_USAGE);
+    assert_non_null(strstr(gt_last_error(), "--workers 2"));
+    assert_non_null(strstr(gt_last_error(), "a job of 3"));
+    assert_int_equal(PARSE(&o, "--workers", "3"), GT_ACTION_TRAIN);
+    assert_int_equal(PARSE(&o, "--epochs", "1"), GT_ACTION_TRAIN);
+    /* --shards says nothing about workers. */
+    assert_int_equal(PARSE(&o, "--shards", "1", "--slow", "2:2"),
+                     GT_ACTION_TRAIN);
+    assert_int_equal(PARSE(&o, "--shards", "1", "--slow", "3:2"),
+                     GT_ACTION_USAGE);
+    unsetenv("GRADPUSH_SIZE");
+    assert_int_equal(PARSE(&o, "--workers", "2"), GT_ACTION_TRAIN);
+    unsetenv("GRADPUSH_RANK");
+    assert_int_equal(PARSE(&o, "--workers", "2"), GT_ACTION_TRAIN);
+}
+
 /* What cannot be written is said before the training. */
 static void
 outputs_without_a_place(void **state)
@@ -634,6 +659,7 @@ main(void)
         cmocka_unit_test(a_launcher_says_how_many_there_are),
         cmocka_unit_test(jobs_that_cannot_be),
         cmocka_unit_test(a_launcher_knows_how_many),
+        cmocka_unit_test(workers_of_a_launcher),
         cmocka_unit_test(outputs_without_a_place),
     };
 
