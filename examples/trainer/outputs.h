@@ -7,8 +7,9 @@
 
 #include "options.h"
 
-/* Said before hours of training rather than after them. Makes nothing: folders
- * and files that are not there yet need a folder to be in. */
+/* Said before hours of training rather than after them, by writing a file there
+ * for a moment. Leaves nothing: folders and files that are not there yet need a
+ * folder to be in. */
 gp_status gt_outputs_check(const gt_options *options);
 
 #endif

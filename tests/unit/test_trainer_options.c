@@ -3,12 +3,14 @@
  * test_trainer_options.c - the command line, the role of a process, and the
  * report's JSON.
  */
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -608,6 +610,66 @@ outputs_without_a_place(void **state)
     }
 }
 
+static size_t
+count_files(const char *folder)
+{
+    DIR *d = opendir(folder);
+    size_t count = 0;
+
+    assert_non_null(d);
+    while (readdir(d))
+        count++;
+    closedir(d);
+    return count;
+}
+
+/* Not even root can make files here, whatever the permissions say. */
+static void
+outputs_that_only_look_possible(void **state)
+{
+    gt_options o = {.checkpoint = "/proc/self"};
+
+    (void)state;
+    assert_int_equal(gt_outputs_check(&o), GP_ERR_SYSTEM);
+    assert_non_null(strstr(gt_last_error(), "cannot write --checkpoint /proc"));
+    o.checkpoint = "/proc/gradpush";
+    assert_int_equal(gt_outputs_check(&o), GP_ERR_SYSTEM);
+    o = (gt_options){.json = "/proc/self/report.json"};
+    assert_int_equal(gt_outputs_check(&o), GP_ERR_SYSTEM);
+    assert_non_null(strstr(gt_last_error(), "cannot write --json /proc"));
+    o = (gt_options){.json = "/dev/null"};
+    assert_int_equal(gt_outputs_check(&o), GP_OK);
+}
+
+/* A look leaves neither files nor folders, nor changes what is there. */
+static void
+outputs_are_left_alone(void **state)
+{
+    char folder[] = "/tmp/gradpush-test-XXXXXX", made[64], file[64];
+    gt_options o = {.checkpoint = made, .logdir = folder, .json = file};
+    struct stat s;
+    FILE *f;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    snprintf(made, sizeof(made), "%s/new", folder);
+    snprintf(file, sizeof(file), "%s/report", folder);
+    assert_int_equal(gt_outputs_check(&o), GP_OK);
+    assert_int_equal(count_files(folder), 2);
+    f = fopen(file, "w");
+    assert_non_null(f);
+    assert_int_equal(fputs("before", f) >= 0 && fclose(f) == 0, 1);
+    assert_int_equal(gt_outputs_check(&o), GP_OK);
+    assert_int_equal(stat(file, &s), 0);
+    assert_int_equal(s.st_size, 6);
+    o.checkpoint = file;
+    assert_int_equal(gt_outputs_check(&o), GP_ERR_SYSTEM);
+    assert_non_null(strstr(gt_last_error(), "Not a directory"));
+    assert_int_equal(count_files(folder), 3);
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 /* Of local rounds the parameters must be on the shards. */
 static void
 modes_of_workers_that_come_and_go(void **state)
@@ -661,6 +723,8 @@ main(void)
         cmocka_unit_test(a_launcher_knows_how_many),
         cmocka_unit_test(workers_of_a_launcher),
         cmocka_unit_test(outputs_without_a_place),
+        cmocka_unit_test(outputs_that_only_look_possible),
+        cmocka_unit_test(outputs_are_left_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
