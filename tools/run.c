@@ -31,7 +31,7 @@ static const gp_option options[] = {
      "GRADPUSH_ELASTIC and GRADPUSH_MIN_WORKERS"},
     {"restarts", 258, "N",
      "with --elastic: start workers that fail anew, N times in all (default "
-     "0)"},
+     "0), but none that ends with status 2 or 78 (EX_CONFIG)"},
     {"no-prefix", 256, NULL, "forward lines as they are, without the rank"},
     {NULL, 0, NULL, NULL},
 };

@@ -46,6 +46,7 @@ typedef struct gp_child {
     char label[32];  /* "worker 1" */
     char prefix[32]; /* "[1] " */
     bool is_shard;
+    bool anew;      /* in the place of one that failed */
     bool ended;     /* it has an exit status; it is reaped at the very end, so
                        that its number, its group's too, stays its own */
     siginfo_t exit; /* valid when ended */

@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <gradpush/worker.h>
+
 #include "here.h"
 #include "run_job.h"
 #include "status.h"
@@ -76,17 +78,58 @@ choose_token(gp_run *run)
     return write_token(run);
 }
 
+/* What --env says of a variable, such as "GRADPUSH_MODE="; NULL: nothing. */
+static const char *
+extra_of(const gp_run *run, const char *name)
+{
+    const char *value = NULL;
+
+    for (size_t i = 0; i < run->extra_count; i++)
+        if (strncmp(run->extra[i], name, strlen(name)) == 0)
+            value = run->extra[i] + strlen(name);
+    return value;
+}
+
 /* The transport that members are told of. */
 static const char *
 transport_of(const gp_run *run)
 {
-    static const char name[] = "GRADPUSH_TRANSPORT=";
-    const char *transport = gp_config_get(run->config, "transport");
+    const char *extra = extra_of(run, "GRADPUSH_TRANSPORT=");
 
-    for (size_t i = 0; i < run->extra_count; i++)
-        if (strncmp(run->extra[i], name, sizeof(name) - 1) == 0)
-            transport = run->extra[i] + sizeof(name) - 1;
-    return transport;
+    return extra ? extra : gp_config_get(run->config, "transport");
+}
+
+/* What members are told of a field; NULL when that is the default, in whose
+ * place programs often have something else. */
+static const char *
+told_of(const gp_run *run, const char *variable, const char *field)
+{
+    const char *extra = extra_of(run, variable);
+
+    if (extra || strcmp(gp_config_origin(run->config, field), "default") == 0)
+        return extra;
+    return gp_config_get(run->config, field);
+}
+
+/* What each worker of an elastic job would find, and be started anew for. What
+ * programs may choose themselves is taken to fit. */
+static gp_status
+check_mode(const gp_run *run)
+{
+    const char *mode = told_of(run, "GRADPUSH_MODE=", "mode");
+    const char *updater = told_of(run, "GRADPUSH_UPDATER=", "updater");
+    const char *codec = told_of(run, "GRADPUSH_CODEC=", "codec");
+    char why[512];
+
+    if (!run->least ||
+        gp_job_check(mode ? mode : "sync", updater ? updater : "sgd:lr=0.1",
+                     codec, (uint32_t)run->workers, true) == GP_OK)
+        return GP_OK;
+    snprintf(why, sizeof(why), "%s", gp_last_error());
+    return gp_fail(GP_ERR_CONFIG,
+                   "--elastic with %lld workers: %s (see GRADPUSH_MODE, "
+                   "GRADPUSH_UPDATER and GRADPUSH_CODEC)",
+                   (long long)run->workers, why);
 }
 
 /* Everything stays on this machine, so nothing listens beyond it unless the
@@ -227,6 +270,8 @@ gp_run_prepare(gp_run *run)
     for (size_t i = 0; i < run->count; i++)
         run->children[i].streams[0].fd = run->children[i].streams[1].fd = -1;
     status = gp_config_create(&run->config);
+    if (status == GP_OK)
+        status = check_mode(run);
     if (status == GP_OK)
         status = choose_job(run);
     if (status == GP_OK)

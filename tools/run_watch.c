@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "run_job.h"
@@ -56,7 +57,7 @@ start_anew(gp_run *run, gp_child *child)
     gp_child_signal(child, SIGKILL);
     run->former[run->formers++] = child->pid;
     run->restarts--;
-    *child = (gp_child){.streams = {{.fd = -1}, {.fd = -1}}};
+    *child = (gp_child){.anew = true, .streams = {{.fd = -1}, {.fd = -1}}};
     if (gp_run_start(run, index) == GP_OK)
         return;
     gp_say("%s", gp_last_error());
@@ -64,13 +65,14 @@ start_anew(gp_run *run, gp_child *child)
     end_all(run);
 }
 
-static bool
-others_work(const gp_run *run)
+static int64_t
+count_working(const gp_run *run)
 {
+    int64_t working = 0;
+
     for (size_t i = run->shard_count; i < run->count; i++)
-        if (run->children[i].pid && !run->children[i].ended)
-            return true;
-    return false;
+        working += run->children[i].pid && !run->children[i].ended;
+    return working;
 }
 
 /* Elastic trainers leave when they are asked to. */
@@ -81,18 +83,38 @@ has_left(const gp_child *child)
            child->exit.si_status == SIGTERM;
 }
 
+/* Wrong usage, or settings and files that are no better the next time. */
+static bool
+is_lasting(const gp_child *child)
+{
+    return child->exit.si_code == CLD_EXITED &&
+           (child->exit.si_status == GP_EXIT_USAGE ||
+            child->exit.si_status == EX_CONFIG);
+}
+
+/* Whether those who are left do without it. What one that was just started has
+ * found, all have; one that came later may be alone with it. */
+static bool
+is_dispensable(const gp_run *run, const gp_child *child)
+{
+    if (run->succeeded)
+        return true;
+    if (is_lasting(child))
+        return child->anew && count_working(run) >= run->least;
+    return (run->restarts == 0 || has_left(child)) && count_working(run) > 0;
+}
+
 /* Whether the job goes on in spite of a worker's failure. */
 static bool
 is_tolerated(gp_run *run, gp_child *child, const char *text)
 {
     if (!run->least || child->is_shard || run->phase == PHASE_SETTLING)
         return false;
-    if (run->succeeded ||
-        ((run->restarts == 0 || has_left(child)) && others_work(run))) {
+    if (is_dispensable(run, child)) {
         gp_say("%s; the job goes on without it", text);
         return true;
     }
-    if (run->restarts == 0)
+    if (run->restarts == 0 || is_lasting(child))
         return false;
     gp_say("%s; it is started anew", text);
     start_anew(run, child);
@@ -103,12 +125,17 @@ is_tolerated(gp_run *run, gp_child *child, const char *text)
 static void
 note_end(gp_run *run, gp_child *child)
 {
-    char text[128];
+    char text[192];
+    size_t length;
 
     run->succeeded |= !child->is_shard && !gp_child_failed(child);
     if (!gp_child_failed(child) || run->phase >= PHASE_ENDING)
         return;
     gp_child_describe(child, text, sizeof(text));
+    length = strlen(text);
+    if (run->least && !child->is_shard && is_lasting(child))
+        snprintf(text + length, sizeof(text) - length,
+                 ", which starting it anew would not mend");
     if (is_tolerated(run, child, text))
         return;
     gp_say("%s", text);

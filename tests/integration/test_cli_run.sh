@@ -71,6 +71,43 @@ equals "without one" "$(cat "$out")" "[1] done"
 says "without one" "$err" "the job goes on without it"
 run "all fail" 1 run -w 2 -s 1 --elastic 1 --restarts 1 -- sh -c 'exit 7'
 says "all fail" "$err" "exited with status 7"
+
+# Who would fail again is not started anew; who is needed ends the job.
+for lasting in 2 78; do
+    rm -f "$work"/tries.*
+    run "status $lasting" 1 run -w 2 -s 1 --elastic 1 --restarts 1000 -- \
+        sh -c 'echo try >>"$TMPDIR/tries.$GRADPUSH_RANK"; exit '$lasting
+    says "status $lasting" "$err" \
+        "exited with status $lasting, which starting it anew would not mend"
+    equals "status $lasting, tries" "$(cat "$work"/tries.* | sort -u)" try
+    equals "status $lasting, more tries" \
+        "$(cat "$work"/tries.* | awk 'END { print NR <= 2 }')" 1
+done
+rm -f "$work"/tries.*
+later='echo try >>"$TMPDIR/tries.$GRADPUSH_RANK"
+    tried() { wc -l <"$TMPDIR/tries.1" 2>/dev/null || echo 0; }
+    if [ "$GRADPUSH_RANK" = 1 ]; then [ "$(tried)" -ge 2 ] || exit 7; exit 78
+    else until [ "$(tried)" -ge 2 ]; do sleep 0.02; done; fi
+    sleep 0.3; echo done'
+run "status 78 of one started anew" 0 run -w 3 -s 1 --elastic 2 --restarts 9 -- \
+    sh -c "$later"
+equals "status 78 of one started anew" "$(sort "$out" | tr '\n' ';')" \
+    "[0] done;[2] done;"
+says "status 78 of one started anew" "$err" \
+    "would not mend; the job goes on without it"
+run "status 78 at the start" 1 run -w 2 -s 1 --elastic 1 --restarts 9 -- \
+    sh -c '[ "$GRADPUSH_RANK" != 1 ] || exit 78; exec sleep 60'
+says "status 78 at the start" "$err" "worker 1 exited with status 78"
+GRADPUSH_MODE=sync:N-2 run "a mode for more workers" 1 \
+    run -w 2 -s 1 --elastic 1 -- echo started
+says "a mode for more workers" "$err" "sync:N-2"
+equals "a mode for more workers, output" "$(cat "$out")" ""
+run "a codec that all must have been with" 1 run -w 2 -s 1 --elastic 1 \
+    --env GRADPUSH_CODEC=intsum -- echo started
+says "a codec that all must have been with" "$err" "GRADPUSH_CODEC"
+equals "a codec that all must have been with, output" "$(cat "$out")" ""
+GRADPUSH_MODE=async run "a mode that goes with it" 0 \
+    run -w 2 -s 1 --elastic 1 --no-prefix -- true
 run "co-located and elastic" 2 run -w 2 -s 0 --elastic 1 -- true
 run "more than there are" 2 run -w 2 --elastic 3 -- true
 run "restarts of what ends" 2 run -w 2 --restarts 3 -- true
