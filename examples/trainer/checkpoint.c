@@ -612,11 +612,15 @@ gp_status
 gt_checkpoint_load(gt_trainer *t)
 {
     opened f;
-    uint32_t epoch = 0;
-    gp_status status = read_latest(t, &epoch);
+    uint32_t epoch = 0, missing;
+    gp_status status;
 
-    if (status == GP_OK)
-        status = open_file(t, epoch, -1, &f);
+    do { /* the file of that name may be old and removed meanwhile */
+        missing = epoch;
+        status = read_latest(t, &epoch);
+        if (status == GP_OK)
+            status = open_file(t, epoch, -1, &f);
+    } while (status == GP_ERR_NOT_FOUND && epoch != missing);
     if (status != GP_OK)
         return status;
     status = restore_model(t, &f.file, epoch);

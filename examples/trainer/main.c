@@ -11,7 +11,8 @@
 #include "outputs.h"
 #include "report.h"
 
-enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_WRONG_USAGE = 2 };
+/* The last tells who starts workers anew that it would be in vain. */
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_WRONG_USAGE = 2, EXIT_LASTING = 78 };
 
 /* Results go to standard output, unless the JSON document does. */
 static FILE *
@@ -60,19 +61,33 @@ fail(const gt_trainer *t)
     return EXIT_FAILED;
 }
 
+/* Settings and files that are no better when a worker is started anew, as those
+ * of elastic jobs are: a damaged checkpoint, or one of another network. */
+static bool
+is_lasting(const gt_options *options, gp_status status)
+{
+    return options->min_workers &&
+           (status == GP_ERR_CONFIG || status == GP_ERR_CORRUPT ||
+            status == GP_ERR_MISMATCH || status == GP_ERR_NOT_FOUND ||
+            status == GP_ERR_UNSUPPORTED || status == GP_ERR_VERSION);
+}
+
 static int
 work(const gt_options *options, bool distributed)
 {
     gt_trainer trainer;
     int rc = EXIT_OK;
-    bool left;
+    bool left, lasting;
     gp_status status;
 
     status = gt_trainer_create(options, distributed, &trainer);
+    lasting = is_lasting(options, status);
     if (status == GP_OK)
         status = train(&trainer);
     if (status != GP_OK && status != GP_AGAIN)
         rc = fail(&trainer);
+    if (lasting)
+        rc = EXIT_LASTING;
     left = status == GP_AGAIN || (status == GP_OK && trainer.left);
     gt_trainer_free(&trainer);
     if (left)

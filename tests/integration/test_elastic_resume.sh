@@ -120,4 +120,24 @@ ends_well "from where they left" 3 2 --epochs $((last + 5)) \
 checks=$((checks + 1))
 awk "BEGIN { exit !($(value "$work/resumed" test_accuracy) > 0.95) }" ||
     fail "accuracy $(value "$work/resumed" test_accuracy)"
+
+# What is damaged is so the next time, too: nobody is started anew for it.
+ends_at_once() { # WHAT TEXT FOLDER
+    checks=$((checks + 1))
+    status=0
+    train 3 1 --epochs 1000000 --checkpoint "$3" --resume >"$out" 2>"$err" ||
+        status=$?
+    [ $status = 1 ] || fail "$1"
+    says "$1" "$err" "$2"
+    says "$1" "$err" "which starting it anew would not mend"
+    says_not "$1" "$err" "it is started anew"
+}
+cp -r "$folder" "$work/cut"
+head -c 900 "$folder/$(cat "$folder/latest").safetensors" \
+    >"$work/cut/$(cat "$folder/latest").safetensors"
+ends_at_once "a checkpoint that was cut off" "$(cat "$folder/latest")" "$work/cut"
+rm "$work/cut/$(cat "$folder/latest").safetensors"
+ends_at_once "a checkpoint that is missing" "$(cat "$folder/latest")" "$work/cut"
+mkdir "$work/none"
+ends_at_once "no checkpoint" "no file 'latest'" "$work/none"
 finish
