@@ -432,9 +432,9 @@ gp_sim_close(gp_sim *s)
         pthread_mutex_unlock(&s->lock);
         pthread_join(s->thread, NULL);
     }
+    sim_devices_close(s); /* first: contexts leave the lists of all */
     free_events(s);
     free_leaked(s);
-    sim_devices_close(s);
     pthread_cond_destroy(&s->work);
     pthread_mutex_destroy(&s->lock);
     gp_sim_current = NULL;
