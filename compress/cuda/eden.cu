@@ -317,15 +317,24 @@ eden_encode(const gp_cuda_part *mine, const eden_format &f,
             scale > 0 ? gp_remainder_of(mine->residual[b.at + i], s[i]) : 0.0f;
 }
 
+/* Behind a selection there may be fewer blocks. */
+static __device__ __forceinline__ bool
+eden_is_there(const gp_cuda_part *part, const eden_format &f)
+{
+    return (uint64_t)(blockIdx.x - part->first_block) * f.block < part->count;
+}
+
 #define EDEN_KERNEL(name, body, elements)                                   \
     extern "C" __global__ void __launch_bounds__(1024) gp_cuda_eden_##name( \
         const gp_cuda_part *part, uint32_t parts, EDEN_WORDS)               \
     {                                                                       \
         __shared__ eden_tables tables;                                      \
         const eden_format f = {block, kinds & 15u, (kinds & 16u) != 0};     \
+        const gp_cuda_part *mine = gp_find_part(part, parts);               \
                                                                             \
         eden_fill_tables(&tables, l0, l1, l2, l3, l4, l5, l6, l7);          \
-        body<elements>(gp_find_part(part, parts), f, &tables, add);         \
+        if (eden_is_there(mine, f))                                         \
+            body<elements>(mine, f, &tables, add);                          \
     }
 
 EDEN_KERNEL(encode, eden_encode, gp_near)

@@ -359,14 +359,6 @@ gp_cuda_select_measure(const gp_cuda_part *part, uint32_t parts)
     }
 }
 
-static __device__ __forceinline__ uint64_t
-select_values_bytes(const gp_select_layout *l, uint64_t n)
-{
-    uint64_t blocks = l->block ? (n + l->block - 1) / l->block : n != 0;
-
-    return blocks * l->per_block + n / 8 * l->bits + (n % 8 * l->bits + 7) / 8;
-}
-
 /* The bits where groups begin; all of them. */
 static __device__ __forceinline__ uint64_t
 select_place_groups(const gp_select *s)
@@ -545,7 +537,7 @@ gp_cuda_select_assemble(const gp_cuda_part *part, uint32_t parts)
 
     if (!state->all && !implied)
         at = 9 + state->index_bytes;
-    bytes = select_values_bytes(&s->layout, s->values->count);
+    bytes = select_encoded_bytes(s);
     if (thread == 0) {
         mine->bytes[0] = state->all ? 2 : 0;
         if (!state->all && !implied) {

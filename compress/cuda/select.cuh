@@ -15,6 +15,37 @@ select_of(const gp_cuda_part *part)
     return (const gp_select *)part->space;
 }
 
+/* At most, where they vary. */
+static __device__ __forceinline__ uint64_t
+select_values_bytes(const gp_select_layout *l, uint64_t n)
+{
+    uint64_t blocks = l->block ? (n + l->block - 1) / l->block : 1;
+    uint64_t rest = n % 8 * l->bits;
+
+    if (n == 0)
+        return l->nothing;
+    rest = l->planes ? (rest ? l->bits : 0) : (rest + 7) / 8;
+    return l->head + blocks * l->per_block + n / 8 * l->bits + rest;
+}
+
+/* Of what was just encoded. */
+static __device__ __forceinline__ uint64_t
+select_encoded_bytes(const gp_select *s)
+{
+    return s->layout.varies ? s->state->values
+                            : select_values_bytes(&s->layout, s->values->count);
+}
+
+/* Whether so many may be what n elements were made. */
+static __device__ __forceinline__ bool
+select_bytes_right(const gp_select_layout *l, uint64_t n, uint64_t bytes)
+{
+    if (l->varies && n == 0)
+        return bytes == 0;
+    return l->varies ? bytes > 0 && bytes <= select_values_bytes(l, n)
+                     : bytes == select_values_bytes(l, n);
+}
+
 static __device__ __forceinline__ bool
 select_dense(const gp_select *s)
 {

@@ -31,6 +31,7 @@ typedef struct gp_select_state {
     uint32_t mode;      /* of the index stage */
     uint32_t nonfinite; /* was sent */
     uint64_t ties_end;  /* those that equal the cut are chosen before it */
+    uint64_t values;    /* bytes of what varies */
     uint32_t first;     /* that is not finite, where the cut is not either */
 } gp_select_state;
 
@@ -52,10 +53,13 @@ enum {
 };
 
 /* Bytes of what an array stage makes of n elements: a number for each block,
- * and bits for each element. */
+ * and bits for each element, behind a head. */
 typedef struct gp_select_layout {
     uint64_t block; /* 0: all elements are one */
     uint32_t per_block, bits;
+    uint32_t head, nothing; /* `nothing`: bytes of no elements */
+    uint32_t planes;        /* each bit of eight neighbours is a byte */
+    uint32_t varies;        /* encoders say how many there are, at most these */
 } gp_select_layout;
 
 /* Of a tile: where its candidates are, and what becomes of them. */

@@ -7,7 +7,7 @@
  * again when they are written to.
  */
 #include "compress/cuda/eight.cuh"
-#include "compress/cuda/select.h"
+#include "compress/cuda/select.cuh"
 
 #define NOWHERE 0xffffffffu
 
@@ -18,14 +18,6 @@ unselect_get32(const uint8_t *at)
            (uint32_t)at[3] << 24;
 }
 
-static __device__ __forceinline__ uint64_t
-unselect_bytes(const gp_select_layout *l, uint64_t n)
-{
-    uint64_t blocks = l->block ? (n + l->block - 1) / l->block : n != 0;
-
-    return blocks * l->per_block + n / 8 * l->bits + (n % 8 * l->bits + 7) / 8;
-}
-
 /* A block of the grid for each part: how many there are, told to the array
  * stage; none when the head is not one. */
 extern "C" __global__ void
@@ -34,7 +26,7 @@ gp_cuda_unselect_begin(const gp_cuda_part *part, uint32_t parts)
     const gp_cuda_part *mine = part + blockIdx.x;
     const gp_select *s = (const gp_select *)mine->space;
     gp_select_state state = {};
-    uint64_t length = mine->length, n = 0;
+    uint64_t length = mine->length, n = 0, front = 1;
     bool good = false, implied = s->index == GP_INDEX_IMPLIED;
 
     (void)parts;
@@ -43,20 +35,23 @@ gp_cuda_unselect_begin(const gp_cuda_part *part, uint32_t parts)
     if (length && mine->bytes[0] == 2) {
         n = mine->count;
         state.all = 1;
-        good = length == 1 + unselect_bytes(&s->layout, n);
+        good = true;
     } else if (implied && length && mine->bytes[0] == 0) {
         n = s->k;
-        good = length == 1 + unselect_bytes(&s->layout, n);
+        good = true;
     } else if (!implied && length >= 9 && mine->bytes[0] == 0) {
         n = unselect_get32(mine->bytes + 1);
+        front = 9 + 4 * n;
         good = n <= s->most && unselect_get32(mine->bytes + 5) == 4 * n &&
-               length == 9 + 4 * n + unselect_bytes(&s->layout, n);
+               length >= front;
     }
+    good = good && select_bytes_right(&s->layout, n, length - front);
     if (length && !good)
         *mine->status = 1;
     state.chosen = good ? n : 0;
     *s->state = state;
     s->sent->count = state.chosen;
+    s->sent->length = good ? length - front : 0;
 }
 
 /* Places and values to where they are aligned; zeros where nothing is added. */
@@ -84,7 +79,7 @@ gp_cuda_unselect_read(const gp_cuda_part *part, uint32_t parts, uint32_t word,
         }
         s->chosen_at[j] = at;
     }
-    for (uint64_t i = first; i < unselect_bytes(&s->layout, k); i += threads)
+    for (uint64_t i = first; i < s->sent->length; i += threads)
         s->message[i] = values[i];
     for (uint64_t i = first; !add && i < mine->count; i += threads)
         mine->target[i] = 0;

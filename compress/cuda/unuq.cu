@@ -342,7 +342,7 @@ gp_cuda_unuq_decode(const gp_cuda_part *part, uint32_t parts, uint32_t round,
     uint32_t mode;
     bool good = true;
 
-    if (mine->count == 0)
+    if (!uq_is_there(mine, number))
         return;
     mode = state->mode;
     if (mode == GP_UQ_CODED && uq_section_of(mine, number)->escapes)

@@ -47,6 +47,8 @@ uq_measure(const gp_cuda_part *mine, bool adds)
     uint32_t most = 0;
     double sum = 0;
 
+    if (!uq_is_there(mine, number))
+        return;
     for (uint64_t i = begin + 8u * threadIdx.x; i < end; i += 8u * blockDim.x) {
         uint32_t left = gp_left8(i, end), m;
         float x[8];
@@ -249,7 +251,7 @@ gp_cuda_uq_quantize(const gp_cuda_part *part, uint32_t parts, uint32_t round)
     uint32_t shape, n;
     uq_grid g;
 
-    if (mine->count == 0 || uq_state_of(mine)->mode != GP_UQ_CODED)
+    if (!uq_is_there(mine, number) || uq_state_of(mine)->mode != GP_UQ_CODED)
         return;
     g = uq_grid_of(mine, round);
     n = uq_size(mine, number);
@@ -479,7 +481,7 @@ gp_cuda_uq_write(const gp_cuda_part *part, uint32_t parts, uint32_t round)
              begin = number * GP_UQ_SECTION;
     uint32_t mode, n;
 
-    if (mine->count == 0)
+    if (!uq_is_there(mine, number))
         return;
     mode = uq_state_of(mine)->mode;
     n = uq_size(mine, number);

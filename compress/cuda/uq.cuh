@@ -73,6 +73,14 @@ uq_from(const gp_cuda_part *part)
     return part->residual ? part->residual : part->source;
 }
 
+/* Whether a block of the grid has a section: behind a selection there may be
+ * fewer. */
+static __device__ __forceinline__ bool
+uq_is_there(const gp_cuda_part *part, uint64_t section)
+{
+    return section * GP_UQ_SECTION < part->count;
+}
+
 static __device__ __forceinline__ uint32_t
 uq_size(const gp_cuda_part *part, uint64_t section)
 {

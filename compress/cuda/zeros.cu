@@ -159,14 +159,6 @@ zeros_threads(const gp_cuda_part *part, uint64_t *thread)
     return (tiles ? tiles : 1) * blockDim.x;
 }
 
-static __device__ __forceinline__ uint64_t
-zeros_values_bytes(const gp_select_layout *l, uint64_t n)
-{
-    uint64_t blocks = l->block ? (n + l->block - 1) / l->block : n != 0;
-
-    return blocks * l->per_block + n / 8 * l->bits + (n % 8 * l->bits + 7) / 8;
-}
-
 extern "C" __global__ void
 gp_cuda_zeros_assemble(const gp_cuda_part *part, uint32_t parts)
 {
@@ -174,7 +166,7 @@ gp_cuda_zeros_assemble(const gp_cuda_part *part, uint32_t parts)
     const gp_select *s = select_of(mine);
     uint64_t thread, threads = zeros_threads(mine, &thread);
     uint64_t map = s->state->all ? 0 : (zeros_blocks(mine, s) + 7) / 8;
-    uint64_t bytes = zeros_values_bytes(&s->layout, s->values->count);
+    uint64_t bytes = select_encoded_bytes(s);
     const uint8_t *bits = (const uint8_t *)s->index_out;
 
     if (thread == 0) {
@@ -242,7 +234,8 @@ gp_cuda_unzeros_begin(const gp_cuda_part *part, uint32_t parts)
         kept = good ? zeros_count(mine, s, false) : 0;
         good = good && kept < mine->count;
     }
-    good = good && length == 1 + map + zeros_values_bytes(&s->layout, kept);
+    good = good && length > map &&
+           select_bytes_right(&s->layout, kept, length - 1 - map);
     if (threadIdx.x != 0)
         return;
     if (length && !good)
@@ -250,6 +243,7 @@ gp_cuda_unzeros_begin(const gp_cuda_part *part, uint32_t parts)
     s->state->all = all;
     s->state->chosen = map;
     s->sent->count = good ? kept : 0;
+    s->sent->length = good ? length - 1 - map : 0;
 }
 
 extern "C" __global__ void
@@ -258,7 +252,7 @@ gp_cuda_unzeros_read(const gp_cuda_part *part, uint32_t parts)
     const gp_cuda_part *mine = gp_find_part(part, parts);
     const gp_select *s = select_of(mine);
     uint64_t thread, threads = zeros_threads(mine, &thread);
-    uint64_t bytes = zeros_values_bytes(&s->layout, s->sent->count);
+    uint64_t bytes = s->sent->length;
     const uint8_t *from = mine->bytes + 1 + s->state->chosen;
 
     for (uint64_t i = thread; i < bytes; i += threads)

@@ -94,8 +94,10 @@ place_rotation(const gp_coder *c, gp_coder_batch *b, size_t i, uint8_t *space,
     gp_cuda_part values = {.source = (float *)space,
                            .target = (float *)space,
                            .bytes = p->bytes,
-                           .count = p->count,
+                           .count = b->parts[i].count,
                            .offset = p->context.offset,
+                           .length = b->parts[i].length,
+                           .encoded = b->parts[i].encoded,
                            .random = gp_coder_random(c, &p->context),
                            .space = space + own,
                            .status = (uint32_t *)(space + own - 64)};
@@ -362,8 +364,10 @@ gp_coder_decode(gp_coder *c, const gp_coder_part *parts, size_t n, bool add,
         status = gp_coder_check_bytes(p->bytes);
         if (status == GP_OK && (gp_coder_around(c) || c->plan.reads))
             status = take_space(c, &b, i, p, TO_DECODE);
-        if (gp_coder_around(c))
+        if (gp_coder_around(c)) {
             b.sent[i].status = p->status;
+            b.sent[i].encoded = NULL; /* the message says how long it is */
+        }
     }
     return status == GP_OK ? gp_coder_finish(c, &b, kernel, add, stream)
                            : status;

@@ -127,7 +127,7 @@ static void
 plan_fine(gp_coder_plan *plan)
 {
     plan->space = largest_space;
-    plan->layout.bits = 0;
+    plan->layout.head = 4;
     plan->encode[0] = largest(GP_KERNEL_gp_cuda_fine_scan, false);
     plan->encode[1] = largest(GP_KERNEL_gp_cuda_fine_settle, true);
     plan->encode[2] = largest(GP_KERNEL_gp_cuda_fine_encode, false);
@@ -142,6 +142,7 @@ plan_natural(const gp_pipeline *p, gp_coder_plan *plan)
     plan->use = GP_USE_ROUNDING;
     plan->space = largest_space;
     plan->heads = plan->reads = true;
+    plan->layout = (gp_select_layout){.bits = 8, .head = 1, .nothing = 1};
     plan->encode[0] = largest(GP_KERNEL_gp_cuda_natural_scan, false);
     plan->encode[1] = largest(GP_KERNEL_gp_cuda_natural_settle, true);
     plan->encode[2] = largest(GP_KERNEL_gp_cuda_natural_encode, false);
@@ -165,11 +166,12 @@ plan_blocks(const gp_pipeline *p, gp_coder_plan *plan)
     plan->word[5] = (uint32_t)f->unit;
     plan->word[6] = f->tiny;
     plan->word[7] = f->largest_scale;
-    plan->layout = (gp_select_layout){f->block,
-                                      f->scale == GP_SCALE_FP32   ? 4
-                                      : f->scale == GP_SCALE_BF16 ? 2
-                                                                  : 1,
-                                      f->bits};
+    plan->layout =
+        (gp_select_layout){.block = f->block,
+                           .per_block = f->scale == GP_SCALE_FP32   ? 4
+                                        : f->scale == GP_SCALE_BF16 ? 2
+                                                                    : 1,
+                           .bits = f->bits};
     plan_random(f->round, plan);
     if (f->integer && f->bits == 8)
         PLAN_BLOCKS(int8);
@@ -199,7 +201,8 @@ plan_q8(const gp_pipeline *p, gp_coder_plan *plan)
     if (f->round != GP_ROUND_NEAREST || f->scale != GP_SCALE_FP32)
         return plan_blocks(p, plan);
     plan->word[0] = (uint32_t)f->block;
-    plan->layout = (gp_select_layout){f->block, 4, 8};
+    plan->layout =
+        (gp_select_layout){.block = f->block, .per_block = 4, .bits = 8};
     plan->encode[0] =
         kernel(GP_KERNEL_gp_cuda_q8_encode, (uint32_t)f->block * 32);
     plan->decode[0] =
@@ -231,7 +234,8 @@ plan_signs(gp_coder_plan *plan, uint32_t block, uint32_t what, float threshold)
     plan->word[1] = what;
     plan->word[2] = what == GP_SIGN_CLASSES ? 2 : 1;
     memcpy(&plan->word[3], &threshold, sizeof(threshold));
-    plan->layout = (gp_select_layout){block, 4 * plan->word[2], 1};
+    plan->layout = (gp_select_layout){
+        .block = block, .per_block = 4 * plan->word[2], .bits = 1};
     plan->decode[0] = kernel(GP_KERNEL_gp_cuda_sign_decode, FOLD_TILE);
     plan->fold[0] = kernel(GP_KERNEL_gp_cuda_sign_fold, FOLD_TILE);
     if (block) {
@@ -299,7 +303,8 @@ plan_levels(gp_coder_plan *plan, uint32_t block, uint32_t kinds, double clip)
     plan->word[0] = block;
     plan->word[1] = kinds | (33u - (uint32_t)__builtin_clz(kinds & 255)) << 8;
     memcpy(&plan->word[2], &clip, sizeof(clip));
-    plan->layout = (gp_select_layout){block, 4, plan->word[1] >> 8 & 15};
+    plan->layout = (gp_select_layout){
+        .block = block, .per_block = 4, .bits = plan->word[1] >> 8 & 15};
     plan->use = GP_USE_ROUNDING;
     plan->decode[0] = kernel(GP_KERNEL_gp_cuda_random_decode, FOLD_TILE);
     plan->fold[0] = kernel(GP_KERNEL_gp_cuda_random_fold, FOLD_TILE);
@@ -388,6 +393,8 @@ plan_uq(const gp_pipeline *p, gp_coder_plan *plan)
     plan->space = uq_space;
     plan->right = uq_right;
     plan->heads = plan->varies = plan->reads = true;
+    plan->layout =
+        (gp_select_layout){.bits = 32, .head = 9, .nothing = 9, .varies = 1};
     if (v[2] != 0) {
         plan->look[0] = section(GP_KERNEL_gp_cuda_uq_look);
         plan->look[1] = message(GP_KERNEL_gp_cuda_uq_mean, THREADS);
@@ -473,6 +480,13 @@ plan_memory(const gp_pipeline *p, gp_coder_plan *plan)
     }
 }
 
+/* Whether an array stage looks at tensors of which it gets something else. */
+static bool
+looks_around(const gp_pipeline *p, const gp_coder_plan *plan)
+{
+    return plan->look[0].tile && (p->transform || p->zeros || p->select);
+}
+
 gp_status
 gp_coder_find_plan(const gp_pipeline *p, gp_coder_plan *plan)
 {
@@ -484,6 +498,8 @@ gp_coder_find_plan(const gp_pipeline *p, gp_coder_plan *plan)
     for (const struct codec *k = codecs; k->ops; k++)
         if (k->ops == p->array->ops) {
             status = k->plan(p, plan);
+            if (status == GP_OK && looks_around(p, plan))
+                return gp_coder_refuse(p, p->array->ops->name);
             if (status == GP_OK && p->transform)
                 status = gp_coder_plan_rotation(p, plan);
             if (status == GP_OK && p->zeros)

@@ -54,10 +54,10 @@ gp_coder_plan_rotation(const gp_pipeline *p, gp_coder_plan *plan)
                        "codec %s: no kernel for %s here on this device; see "
                        "docs/gpu.md, or use the device cpu",
                        gp_pipeline_name(p), p->transform->ops->name);
-    if (!plan->layout.bits)
+    if (p->array->ops == &gp_codec_vote)
         return gp_fail(GP_ERR_UNSUPPORTED,
-                       "codec %s: no kernel for hadamard before these values "
-                       "on this device; see docs/gpu.md, or use the device cpu",
+                       "codec %s: no kernel for hadamard before votes on this "
+                       "device; see docs/gpu.md, or use the device cpu",
                        gp_pipeline_name(p));
     plan->rotated = block;
     plan->before[0] =
@@ -104,6 +104,8 @@ gp_coder_plan_eden(const gp_pipeline *p, gp_coder_plan *plan)
     plan->word[1] = bits | (v[1] != 0 ? 16u : 0u);
     memcpy(&plan->word[2], levels, sizeof(levels));
     plan->use = GP_USE_ROTATION;
+    plan->layout = (gp_select_layout){
+        .block = block, .per_block = 4, .bits = bits, .planes = 1};
     plan->reads = gp_coder_is_far(plan, block);
     plan->space = plan->reads ? far_space : NULL;
     plan->encode[0] =

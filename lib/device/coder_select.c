@@ -319,25 +319,27 @@ values_bytes(const gp_pipeline *p, size_t n)
 /* Elements that the array stage may get: all, unless a selection takes less for
  * certain. */
 static size_t
-most_values(const gp_pipeline *p, size_t most, size_t count)
+most_values(const gp_pipeline *p, const gp_coder_plan *plan, size_t most,
+            size_t count)
 {
     size_t index;
     bool less;
 
-    if (is_randk(p)) /* never, but a decoder takes such messages */
+    /* Seldom or never, but a decoder takes such messages. */
+    if (is_randk(p) || plan->layout.varies)
         return count;
     index = p->index->ops->index_bound(p->index->instance, most, count);
     less = most < count &&
-           9 + index + values_bytes(p, most) <= 1 + values_bytes(p, count);
+           9 + index + values_bytes(p, most) < 1 + values_bytes(p, count);
     return count > FEW && less ? most : count;
 }
 
 /* The areas that grow with what is chosen. */
 static void
-carve_chosen(const gp_pipeline *p, size_t most, size_t count, uint8_t *base,
-             size_t *at, gp_select *s)
+carve_chosen(const gp_pipeline *p, const gp_coder_plan *plan, size_t most,
+             size_t count, uint8_t *base, size_t *at, gp_select *s)
 {
-    size_t values = most_values(p, most, count);
+    size_t values = most_values(p, plan, most, count);
     size_t words = GP_MAX(gp_codec_rice.index_bound(NULL, most, count) / 4,
                           GP_MAX((count + 31) / 32, most)) +
                    4;
@@ -419,16 +421,18 @@ lay_selection(const gp_pipeline *p, const gp_coder_plan *plan, uint64_t at_step,
         s.squares = carve(base, &at, sizeof(double) * (count / TILE + 1));
     s.candidate_at = carve(base, &at, 4 * s.room);
     s.candidate = carve(base, &at, is_randk(p) ? 0 : 4 * s.room);
-    carve_chosen(p, most, count, base, &at, &s);
+    carve_chosen(p, plan, most, count, base, &at, &s);
     space = carve(base, &at, plan->space ? plan->space(p, count) : 0);
     at += SLACK;
     if (!base)
         return at;
     *out = s;
-    values->count = most_values(p, most, count);
+    values->count = most_values(p, plan, most, count);
     values->bytes = s.message;
     values->target = s.undone;
     values->space = space;
+    if (plan->layout.varies)
+        values->encoded = &s.state->values;
     values->status = (uint32_t *)(base + at - SLACK);
     return at;
 }

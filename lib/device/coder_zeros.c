@@ -79,6 +79,8 @@ gp_coder_lay_zeros(const gp_pipeline *p, const gp_coder_plan *plan,
     values->bytes = s.message;
     values->target = s.undone;
     values->space = space;
+    if (plan->layout.varies)
+        values->encoded = &s.state->values;
     values->status = (uint32_t *)(base + at - SLACK);
     return at;
 }

@@ -339,6 +339,100 @@ selections_are_those_of_the_host(void **state)
     compare_damage("topk:0.1+q8+raw", 1);
 }
 
+/* Messages with heads, planes, or of a length that the encoder finds. */
+static void
+values_behind_others_are_those_of_the_host(void **state)
+{
+    static const char *const texts[] = {
+        "hadamard+uq",
+        "hadamard:block=64+natural",
+        "hadamard+nvfp4",
+        "hadamard+q2:dense=1",
+        "hadamard:block=256+uq:c=0.25,round=dither",
+        "hadamard:block=2048+eden:bits=2,block=256",
+        "zeros:block=32+uq",
+        "zeros:block=32+natural",
+        "zeros:block=64+nvfp4",
+        "zeros:block=96+drive:block=64",
+        "topk:0.1+uq+raw",
+        "topk:0.3+natural+raw",
+        "topk:0.6+nvfp4+raw",
+        "topk:0.2+eden:bits=3,block=64+raw",
+        "threshold:0.01+uq:round=stochastic+raw",
+        "randk:0.2+uq",
+        "randk:0.7+natural",
+        "randk:0.05,scale=unbiased+drive:block=128",
+        "randk:0.4+nvfp4:round=stochastic",
+        "randk:0.9+eden",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++)
+        compare(texts[i], i % 3 < 2, i % 2);
+    compare_encoding("topk:0.01+uq", true);
+    compare_encoding("topk:0.02+natural+rice", true);
+    compare_encoding("topk:0.9+nvfp4+bitmap", false);
+    compare_encoding("threshold:1e30+uq+auto", true);
+}
+
+/* A message that has all elements where encoders send a few, in no more bytes:
+ * the host takes it, and there is room for it. */
+static void
+everything_in_place_of_a_few(void **state)
+{
+    static float target[MOST];
+    rig r = open_rig("topk:0.01+uq+raw");
+    const size_t p = 9;
+    side *s = &r.part[0][p];
+    gp_codec_context context = context_of(0, p);
+    gp_coder_part parts[PARTS];
+    gp_pipeline *plain;
+    size_t length, n = counts[p];
+    uint8_t *bytes;
+    void *space;
+
+    (void)state;
+    check(gp_pipeline_parse("uq", &plain));
+    bytes = malloc(gp_pipeline_bound(plain, n));
+    space = gp_alloc_aligned(gp_pipeline_workspace(plain, n) + 1);
+    memset(s->source, 0, 4 * n);
+    s->source[777] = 1;
+    s->source[12345] = -2;
+    check(gp_pipeline_encode(plain, &context, NULL, s->source, n, bytes,
+                             gp_pipeline_bound(plain, n), &length, space));
+    assert_in_range(1 + length, 20, gp_pipeline_bound(r.pipeline, n));
+    s->bytes[0] = 2;
+    memcpy(s->bytes + 1, bytes, length);
+    *s->encoded = 1 + length;
+    host_decode(&r, 0, p, s->bytes, 1 + length, false, target);
+    assert_true(target[777] > 0.5f && target[12345] < -1);
+    list_parts(&r, 0, false, parts);
+    check(gp_coder_decode(r.coder, &parts[p], 1, false, r.stream));
+    check(r.device->ops->synchronize(r.device));
+    assert_int_equal(*s->status, 0);
+    expect_floats(s->target, target, n, "topk+uq", "all", p);
+    gp_pipeline_destroy(plain);
+    free(bytes);
+    free(space);
+    close_rig(&r);
+}
+
+static void
+damage_behind_others_is_seen_as_on_the_host(void **state)
+{
+    static const char *const texts[] = {
+        "hadamard+uq",        "hadamard+natural",
+        "zeros:block=32+uq",  "zeros+nvfp4",
+        "topk:0.5+uq+raw",    "topk:0.2+natural+raw",
+        "topk:0.4+nvfp4+raw", "randk:0.5+uq",
+        "randk:0.6+natural",  "topk:0.3+eden:block=64+raw",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(texts); i++)
+        compare_damage(texts[i], i % 2 ? 3 : 6);
+}
+
 /* With a step and ranks that decide what is sent, and not the workers. */
 static void
 draws_are_those_of_the_host(void **state)
@@ -524,6 +618,9 @@ main(void)
         cmocka_unit_test(rotations_are_those_of_the_host),
         cmocka_unit_test(blocks_in_the_devices_memory),
         cmocka_unit_test(selections_are_those_of_the_host),
+        cmocka_unit_test(values_behind_others_are_those_of_the_host),
+        cmocka_unit_test(everything_in_place_of_a_few),
+        cmocka_unit_test(damage_behind_others_is_seen_as_on_the_host),
         cmocka_unit_test(draws_are_those_of_the_host),
         cmocka_unit_test(integers_are_those_of_the_host),
         cmocka_unit_test(levels_for_all_are_those_of_the_host),

@@ -191,13 +191,13 @@ what_has_no_kernel_is_refused_by_name(void **state)
 
     (void)state;
     refuse("fake+q8", "fake");
-    refuse("zeros+uq", "zeros");
+    refuse("zeros+uq:scope=tensor", "uq");
+    refuse("zeros+vote", "zeros");
     refuse("zeros+hadamard+q8", "zeros");
     refuse("hadamard+vote", "hadamard");
     refuse("randk:0.01+vote", "behind a selection");
     refuse("q8+shuffle", "shuffle");
     refuse("topk:0.01+q2:dense=1", "behind a selection");
-    refuse("hadamard+nvfp4", "hadamard");
     check(gp_device_open("cpu", &host));
     check(gp_pipeline_parse("q8", &p));
     assert_int_equal(gp_coder_open(host, p, &c), GP_ERR_UNSUPPORTED);

@@ -168,6 +168,9 @@ differences_are_those_of_the_host(void **state)
         "ef21+nvfp4",
         "ef21+uq",
         "ef21+zeros:block=32+q8",
+        "ef21+hadamard+uq",
+        "ef21+topk:0.2+uq",
+        "ef21+zeros+natural",
         "ef21+intsum",
         "ef21+intsum:bits=16",
     };
@@ -190,6 +193,8 @@ velocities_are_those_of_the_host(void **state)
         "momentum:clip=0.5+zeros+bf16",
         "momentum:factor=0.25+onebit",
         "momentum+threshold:0.05+q8",
+        "momentum+topk:0.1+uq",
+        "momentum+randk:0.2+natural",
         "momentum+powersgd",
         "momentum:nesterov=1+intsum",
         "momentum:clip=0.5+thc:block=1024",
