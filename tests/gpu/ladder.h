@@ -216,7 +216,8 @@ run_on(plan *p, const gp_sim_device *device, job *j, gp_sim_foreign *seen,
     const gp_sim_options fabric = {.device = device,
                                    .devices = p->devices ? p->devices : 1,
                                    .ignore_buffers = true,
-                                   .foreign = gp_sim_cuda_owns};
+                                   .foreign = gp_sim_cuda_owns,
+                                   .store = gp_sim_cuda_store};
     unsigned before = descriptors();
     gp_status status;
 

@@ -156,7 +156,8 @@ sim_cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice device)
         *value = options.writes_ordering;
         break;
     case CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS:
-        *value = CU_FLUSH_GPU_DIRECT_RDMA_WRITES_OPTION_HOST;
+        *value =
+            options.no_flush ? 0 : CU_FLUSH_GPU_DIRECT_RDMA_WRITES_OPTION_HOST;
         break;
     default:
         *value = 0;
@@ -652,6 +653,7 @@ sim_cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget target,
         return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&sim_lock);
     flushes++;
+    sim_block_show();
     pthread_mutex_unlock(&sim_lock);
     return CUDA_SUCCESS;
 }

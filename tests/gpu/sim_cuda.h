@@ -24,6 +24,7 @@ typedef struct gp_sim_cuda_options {
                             lie in it, others' has only their size */
     int writes_ordering; /* CU_GPU_DIRECT_RDMA_WRITES_ORDERING_* */
     bool no_wait_value;  /* as drivers of old */
+    bool no_flush;       /* likewise, of what network devices wrote */
     uint32_t delay_us;   /* before each piece of work on a stream */
     int block_shared;    /* bytes that a launch may have; 0: 227 KiB */
 } gp_sim_cuda_options;
@@ -45,6 +46,11 @@ bool gp_sim_cuda_owns(const void *pointer);
 
 /* Whether a range lies in one block of a device's memory. */
 bool gp_sim_cuda_holds(const void *at, size_t bytes);
+
+/* A network device writes there. While writes are hidden nobody sees them
+ * before they are flushed; what is hidden then goes when its block does. */
+void gp_sim_cuda_store(void *to, const void *from, size_t bytes);
+void gp_sim_cuda_hide(bool hide);
 
 /* Queues a call on a stream, for libraries of the device's own; not 0: why
  * not. */

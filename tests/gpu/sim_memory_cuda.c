@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -73,6 +74,75 @@ sim_block_new(size_t bytes, int device, bool mapped, void **out)
     return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
+/* --- what network devices write --- */
+
+typedef struct hidden {
+    struct hidden *next;
+    uint8_t *to;
+    size_t bytes;
+    uint8_t copy[];
+} hidden;
+
+static bool hides;
+static hidden *first_hidden, **last_hidden = &first_hidden;
+
+void
+gp_sim_cuda_hide(bool hide)
+{
+    pthread_mutex_lock(&sim_lock);
+    hides = hide;
+    if (!hide)
+        sim_block_show();
+    pthread_mutex_unlock(&sim_lock);
+}
+
+void
+gp_sim_cuda_store(void *to, const void *from, size_t bytes)
+{
+    hidden *h;
+
+    pthread_mutex_lock(&sim_lock);
+    h = hides ? malloc(sizeof(*h) + bytes) : NULL;
+    if (h) {
+        *h = (hidden){.to = to, .bytes = bytes};
+        memcpy(h->copy, from, bytes);
+        *last_hidden = h;
+        last_hidden = &h->next;
+    } else {
+        memcpy(to, from, bytes);
+    }
+    pthread_mutex_unlock(&sim_lock);
+}
+
+void
+sim_block_show(void)
+{
+    hidden *h;
+
+    while ((h = first_hidden)) {
+        first_hidden = h->next;
+        memcpy(h->to, h->copy, h->bytes);
+        free(h);
+    }
+    last_hidden = &first_hidden;
+}
+
+static void
+forget_hidden(const sim_block *b)
+{
+    hidden **at = &first_hidden, *h;
+
+    while ((h = *at)) {
+        if ((uintptr_t)h->to - (uintptr_t)b->base >= b->bytes) {
+            at = &h->next;
+            continue;
+        }
+        *at = h->next;
+        free(h);
+    }
+    last_hidden = at;
+}
+
 CUresult
 sim_block_free(void *base)
 {
@@ -83,6 +153,7 @@ sim_block_free(void *base)
 
             blocks[i].base = NULL;
             sim_objects--;
+            forget_hidden(&gone);
             pthread_mutex_unlock(&sim_lock);
             block_release(&gone);
             return CUDA_SUCCESS;

@@ -23,6 +23,8 @@ extern uint32_t sim_objects;
 CUresult sim_block_new(size_t bytes, int device, bool mapped, void **out);
 CUresult sim_block_free(void *base);
 sim_block sim_block_find(uintptr_t at);
+/* What was written and hidden is there; under sim_lock. */
+void sim_block_show(void);
 /* A descriptor for exactly such a block, or -1. */
 int sim_block_export(uintptr_t base, size_t bytes);
 

@@ -97,6 +97,9 @@ typedef struct gp_sim_options {
     /* Memory of accelerators: reg_mr refuses it, or on devices with peermem
      * takes it. NULL: there is none. */
     bool (*foreign)(const void *base);
+    /* Puts what a WRITE brings into such memory, if it was registered by its
+     * address. NULL: memcpy(). */
+    void (*store)(void *to, const void *from, size_t bytes);
     bool goes_deaf; /* as soft-RoCE: a port out of which its connection manager
                        said something while it was down hears nothing more */
     bool ignore_buffers;     /* no check that send buffers stay unchanged */

@@ -7,6 +7,7 @@
  * used up, and completes the oldest request that was delivered. The order
  * between queue pairs, and between the two ends, is the scheduler's.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -326,6 +327,24 @@ end_write(gp_sim *s, sim_qp *qp, sim_wqe *w)
     return 1;
 }
 
+/* Memory of an accelerator may be slow to show what was written. */
+static bool
+put(gp_sim *s, const sim_qp *qp, const sim_wqe *w, uint64_t at, uint64_t length,
+    uint8_t *to)
+{
+    uint8_t *bytes;
+    bool taken;
+
+    if (!s->options.store || !s->options.foreign || !s->options.foreign(to))
+        return gather(s, qp, w, at, length, to);
+    bytes = malloc(length);
+    taken = bytes && gather(s, qp, w, at, length, bytes);
+    if (taken)
+        s->options.store(to, bytes, length);
+    free(bytes);
+    return taken;
+}
+
 static size_t
 carry_write(gp_sim *s, sim_qp *qp, sim_wqe *w)
 {
@@ -346,7 +365,7 @@ carry_write(gp_sim *s, sim_qp *qp, sim_wqe *w)
         refuse(s, qp, IBV_WC_REM_ACCESS_ERR, IBV_EVENT_QP_ACCESS_ERR);
         return 1;
     }
-    if (!gather(s, qp, w, at, length, to)) {
+    if (!put(s, qp, w, at, length, to)) {
         fail(s, qp, IBV_WC_LOC_PROT_ERR);
         return 1;
     }

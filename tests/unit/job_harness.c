@@ -285,6 +285,20 @@ job_log_has(const char *part)
     return has;
 }
 
+uint64_t
+job_log_sum(const char *part)
+{
+    uint64_t sum = 0;
+
+    pthread_mutex_lock(&log_lock);
+    for (const char *at = log_text; (at = strstr(at, part));) {
+        at += strlen(part);
+        sum += strtoull(at, NULL, 10);
+    }
+    pthread_mutex_unlock(&log_lock);
+    return sum;
+}
+
 double
 job_seconds(void)
 {

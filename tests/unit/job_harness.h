@@ -91,6 +91,8 @@ void job_log_start(void);
 void job_log_stop(void);
 bool job_log_has(const char *part);
 bool job_log_wait(const char *part, double seconds);
+/* Adds up the numbers that follow a part. */
+uint64_t job_log_sum(const char *part);
 
 /* Numbers that differ between ranks, tensors, steps and elements, and whose
  * sums round. */
