@@ -45,7 +45,9 @@ enum gp_msg_type {
     GP_MSG_LAG = 26,     /* shard 0: how far you are behind, and who is most */
     GP_MSG_LOOKUP = 27,  /* worker: rows that I want; data, see wire/rows.h */
     GP_MSG_PROBE = 28, /* worker: send me so many bytes; shard: here they are */
-    GP_MSG_TYPE_MAX = 28
+    GP_MSG_LANDING = 29, /* shard: pushes that may land on its device, and
+                            where; see gp_landing_bits */
+    GP_MSG_TYPE_MAX = 29
 };
 
 /* Why there will be no push, in gp_msg.aux of REST. */
@@ -198,6 +200,10 @@ gp_msg_is_work(const gp_msg *msg, uint64_t bytes)
     return msg->payload > 0 &&
            (msg->payload >= bytes || msg->elements >= bytes / sizeof(float));
 }
+
+/* Payload of LANDING: a byte for each tensor of the list, of which bit i stands
+ * for pushes through its i-th pipeline. */
+typedef uint8_t gp_landing_bits;
 
 /* Who takes part, in a job whose workers come and go. */
 typedef struct gp_life {

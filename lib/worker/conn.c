@@ -7,6 +7,7 @@
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -183,6 +184,30 @@ on_ready(gp_conn *conn, const gp_event *event)
     atomic_fetch_add(&w->agreed, 1);
 }
 
+/* What has left before lies where it was to, which the shard expects. */
+static void
+on_landing(gp_conn *conn, const gp_event *event)
+{
+    gp_worker *w = conn->worker;
+    const gp_msg *msg = &event->msg;
+    size_t bytes = w->tensors * sizeof(*conn->landing);
+
+    if (msg->aux == 0) {
+        conn->landing_region = 0;
+        return;
+    }
+    if (msg->aux > UINT32_MAX || msg->payload != bytes) {
+        gp_worker_fail(w, GP_ERR_PROTOCOL, "malformed landing message");
+        return;
+    }
+    free(conn->landing);
+    conn->landing = malloc(bytes);
+    conn->landing_region = conn->landing ? (uint32_t)msg->aux : 0;
+    conn->landing_least = msg->elements;
+    if (conn->landing)
+        memcpy(conn->landing, event->payload, bytes);
+}
+
 void
 gp_conn_believe(gp_worker *w)
 {
@@ -273,6 +298,9 @@ on_message(gp_conn *conn, const gp_event *event)
         gp_kept_answer(conn, event);
     else if (msg->type == GP_MSG_NORM && conn->state == CONN_AGREED)
         gp_worker_norm(conn, event);
+    else if (msg->type == GP_MSG_LANDING &&
+             (conn->state == CONN_STARTED || conn->state == CONN_AGREED))
+        on_landing(conn, event);
     else if (msg->type == GP_MSG_PROBE && conn->state == CONN_STARTED)
         gp_probe_answer(conn, msg);
     else if (msg->type == GP_MSG_CREDIT)

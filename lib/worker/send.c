@@ -386,6 +386,21 @@ source_of(const gp_op *op)
     return from ? from->mem[conn->link - conn->worker->link] : NULL;
 }
 
+/* The slots are there twice where the shard has a device: in that one's memory
+ * for what it reads itself. */
+static uint32_t
+landing_region(const gp_op *op)
+{
+    const gp_conn *conn = op->conn;
+    const gp_request *r = op->request;
+
+    if (!conn->landing_region || op->length < conn->landing_least || r->plan ||
+        gp_kind_is_init(r->kind) ||
+        !(conn->landing[gp_op_info(op)->tensor] >> r->codec & 1))
+        return conn->region;
+    return conn->landing_region;
+}
+
 /* Payload of a push: the user's bytes or a prepared piece. */
 static gp_status
 attach_payload(gp_op *op, gp_msg *msg, const void **payload, gp_mem **mem)
@@ -419,7 +434,7 @@ attach_payload(gp_op *op, gp_msg *msg, const void **payload, gp_mem **mem)
     if (status != GP_OK)
         return status;
     msg->slot = (uint16_t)op->slot;
-    msg->region = conn->region;
+    msg->region = landing_region(op);
     msg->offset = msg->slot * conn->slot_bytes;
     msg->payload = op->length;
     return GP_OK;

@@ -496,6 +496,7 @@ close_scratch(gp_conn *conn)
     if (conn->mem)
         conn->link->ops->mem_dereg(conn->mem);
     free(conn->memory);
+    free(conn->landing);
 }
 
 static void

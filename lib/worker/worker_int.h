@@ -107,6 +107,11 @@ typedef struct gp_conn {
     uint32_t slots, region;
     uint64_t slot_bytes;
     uint64_t free_slots;
+    /* The same slots in the memory of the shard's device: region, 0 when there
+     * are none; the least that lands there, and of which tensors. */
+    uint32_t landing_region;
+    uint64_t landing_least;
+    gp_landing_bits *landing;
     gp_list ready;       /* operations by priority, then age */
     gp_list unbuffered;  /* split operations that wait for a receive piece */
     uint64_t starved_ns; /* since when pieces are lacking and none was freed */
