@@ -13,8 +13,9 @@
 static bool
 lies_in_slot(const gp_shard *s, const gp_peer *peer, const gp_entry *e)
 {
-    return e->payload ==
-           (const void *)(peer->slots + e->msg.slot * s->slot_bytes);
+    return e->landed ||
+           e->payload ==
+               (const void *)(peer->slots + e->msg.slot * s->slot_bytes);
 }
 
 /* What is acknowledged belongs to its owner again, so it must not lie in the

@@ -129,11 +129,13 @@ gp_push_slots(const gp_shard *s, const gp_msg *m)
 }
 
 static gp_status
-check_slot(const gp_shard *s, const gp_peer *peer, const gp_msg *m)
+check_slot(const gp_shard *s, const gp_peer *peer, const gp_chunk *c,
+           const gp_msg *m)
 {
     uint64_t slots = gp_push_slots(s, m);
 
-    if (!slots || m->region != peer->region ||
+    if (!slots ||
+        (m->region != peer->region && !gp_push_may_land(peer, c, m)) ||
         m->offset != m->slot * s->slot_bytes ||
         ((peer->held | peer->free_credits | peer->idle_credits) & slots))
         return gp_fail(GP_ERR_PROTOCOL,
@@ -205,7 +207,7 @@ check_push(gp_shard *s, gp_peer *peer, gp_chunk *c, const gp_msg *m)
     if (status == GP_OK)
         status = check_pipeline(c, m);
     if (status == GP_OK)
-        status = check_slot(s, peer, m);
+        status = check_slot(s, peer, c, m);
     if (status == GP_OK)
         status = check_step(entry_of(c, peer), m);
     if (status == GP_OK && m->flags & GP_MSG_WANT)
@@ -232,11 +234,13 @@ gp_shard_relieve(gp_shard *s, gp_peer *peer)
     for (uint32_t i = 0; i < s->chunks; i++) {
         gp_chunk *c = &s->chunk[i];
         gp_entry *e = entry_of(c, peer);
+        gp_status status;
 
         if (!e->pending || e->stash || e->queued)
             continue;
-        if (gp_entry_stash(s, peer, e) != GP_OK) {
-            gp_shard_fail(s, GP_ERR_NO_MEMORY, "%s", gp_last_error());
+        status = gp_entry_stash(s, peer, e);
+        if (status != GP_OK) {
+            gp_shard_fail(s, status, "%s", gp_last_error());
             return;
         }
         gp_chunk_advance(s, c);
@@ -358,6 +362,7 @@ gp_shard_push(gp_shard *s, gp_peer *peer, const gp_event *event)
     e->init_answer = (m->flags & GP_MSG_INIT) != 0;
     gp_entry_ask(s, e, m->priority);
     e->weight = m->flags & GP_MSG_WEIGHT ? gp_bits_double(m->credits) : 1.0;
+    gp_push_landed(s, peer, e);
     peer->held |= gp_push_slots(s, m);
     if (m->flags & GP_MSG_INIT) {
         take_initial(s, peer, c, e);
@@ -455,7 +460,7 @@ gp_shard_lookup(gp_shard *s, gp_peer *peer, const gp_event *event)
     if (status == GP_OK)
         status = check_pipeline(c, m);
     if (status == GP_OK)
-        status = check_slot(s, peer, m);
+        status = check_slot(s, peer, c, m);
     if (status == GP_OK)
         status = gp_rows_take(s, c, peer->rank, m, event->payload, &rows);
     if (status != GP_OK) {

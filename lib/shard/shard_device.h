@@ -3,15 +3,15 @@
  * shard_device.h - the inside of shards whose sums and parameters are on a
  * device.
  *
- * Life of a step of such a chunk: pushes land in pinned memory, and kernels add
- * them to the sum on the device from there, in rank order. When all are in, the
- * sum is scaled, perhaps measured, and becomes new parameters; the result goes
- * to the pinned memory that answers are sent from, encoded if there are kernels
- * for that. All of it is work on one stream of the shard's, which runs in
- * order. A turn of the shard queues what can be queued and records an event
- * behind it; when the event is done, what the work stood for has happened: then
- * slots go back to their workers, and results to those who wait. Nothing is
- * waited for but by asking.
+ * Life of a step of such a chunk: pushes land in pinned memory, or the
+ * device's, and kernels add them to the sum from there, in rank order. When all
+ * are in, the sum is scaled, perhaps measured, and becomes new parameters; the
+ * result goes to the pinned memory that answers are sent from, encoded if there
+ * are kernels for that. All of it is work on one stream of the shard's, which
+ * runs in order. A turn of the shard queues what can be queued and records an
+ * event behind it; when the event is done, what the work stood for has
+ * happened: then slots go back to their workers, and results to those who wait.
+ * Nothing is waited for but by asking.
  */
 #ifndef GP_SHARD_DEVICE_H
 #define GP_SHARD_DEVICE_H
@@ -108,7 +108,21 @@ typedef struct gp_shard_device {
     size_t results_bytes;
     gp_mem *results_mem[SHARD_LINKS];
     uint64_t direct_bytes; /* sent from there */
+    /* ... and write (shard_device_slots.c). */
+    bool blind; /* the device would not see it */
+    gp_device_arena *landing;
+    bool unflushed; /* something was written since the last flush */
+    uint64_t landed_bytes;
 } gp_shard_device;
+
+/* Of a worker (shard_device_slots.c). */
+struct gp_device_slots {
+    uint8_t *base;
+    size_t bytes; /* whole segments */
+    gp_mem *mem;
+    uint32_t region; /* 0: not exposed */
+    bool told;       /* the worker takes them */
+};
 
 /* Who decodes one of a tensor's alternatives. */
 typedef struct device_decoder {
@@ -183,6 +197,8 @@ gp_status gp_device_coder_find(gp_shard_device *d, const char *text,
 void gp_device_coders_close(gp_shard_device *d);
 
 /* shard_device_fold.c */
+/* Whether kernels read the message where it lies, and nobody else. */
+bool gp_device_reads(const device_decoder *k);
 /* Queues what can be added of the chunks that are ready. */
 void gp_device_fold_ready(gp_shard *s);
 /* The item's pushes are in the sum. */
@@ -204,6 +220,10 @@ gp_status gp_device_update(gp_shard_device *d, gp_chunk *c);
 
 /* shard_device_direct.c: decides where the next result goes. */
 void gp_device_choose_way(gp_shard *s, gp_chunk *c);
+
+/* shard_device_slots.c: before kernels read what has landed; false when the job
+ * has failed of it. */
+bool gp_device_slots_flush(gp_shard *s);
 
 /* shard_device_kept.c */
 void gp_device_recalled(gp_shard *s, device_item *it);

@@ -26,17 +26,25 @@ reaches(const shard_link *link)
     return link->ops->caps & GP_CAP_PEER_MEMORY;
 }
 
-/* Before what they wrote in trials is read: they write nothing else there. */
-static bool
-needs_flush(const gp_shard_device *d, const gp_config *config)
+/* Before what they wrote is read, in trials or as pushes. Results need it in
+ * trials alone, which are made where nothing can be flushed, too. */
+static void
+set_flush(gp_shard_device *d, const gp_config *config)
 {
     const char *mode = gp_config_get(config, "gdr_flush");
     gp_device_properties p;
+    bool due;
 
     d->device->ops->properties(d->device, &p);
-    return p.host_flush && (strcmp(mode, "on") == 0 ||
-                            (strcmp(mode, "auto") == 0 &&
-                             p.writes_ordering < GP_DEVICE_WRITES_OWNER));
+    due =
+        strcmp(mode, "on") == 0 || (strcmp(mode, "auto") == 0 &&
+                                    p.writes_ordering < GP_DEVICE_WRITES_OWNER);
+    d->aside.flushes = due && p.host_flush;
+    d->blind = due && !p.host_flush;
+    if (d->blind)
+        GP_INFO("%s cannot flush what network devices write: pushes land in "
+                "pinned memory",
+                d->name);
 }
 
 gp_status
@@ -51,10 +59,12 @@ gp_shard_direct_open(gp_shard *s, const gp_config *config)
         any |= reaches(&s->link[i]);
     if (!d || !any || s->elastic)
         return GP_OK;
-    d->aside.flushes = needs_flush(d, config);
+    set_flush(d, config);
     status = gp_aside_open(&d->aside, d->device, d->name, COPY_SECONDS);
     if (status == GP_OK)
         status = gp_device_arena_open(d->device, false, &d->shown);
+    if (status == GP_OK)
+        status = gp_device_arena_open(d->device, false, &d->landing);
     if (status == GP_OK)
         status = gp_device_arena_take(d->shown, GP_ARENA_SEGMENT, &base);
     for (int i = 0; status == GP_OK && i < s->links; i++)
@@ -74,8 +84,12 @@ gp_shard_direct_close(gp_shard *s)
     if (d->direct_bytes)
         GP_INFO("%s: network devices have read %llu bytes of results", d->name,
                 (unsigned long long)d->direct_bytes);
+    if (d->landed_bytes)
+        GP_INFO("%s: network devices have written %llu bytes of pushes",
+                d->name, (unsigned long long)d->landed_bytes);
     gp_aside_close(&d->aside);
     gp_device_arena_close(d->shown);
+    gp_device_arena_close(d->landing);
 }
 
 /* --- memory --- */

@@ -52,6 +52,12 @@ can_decode(const device_decoder *k)
            (k->coder->folds || gp_coder_decodes(k->coder->coder));
 }
 
+bool
+gp_device_reads(const device_decoder *k)
+{
+    return can_decode(k) && !k->unpacks;
+}
+
 /* --- a push where kernels can read it --- */
 
 static void
@@ -120,14 +126,15 @@ unpack_here(gp_shard *s, gp_chunk *c, uint32_t rank)
     return GP_OK;
 }
 
-/* Whether it lies in the worker's slots, which are pinned. */
+/* Whether it lies in the worker's slots, which are pinned or the device's. */
 static bool
 lies_in_slot(const gp_shard *s, const gp_peer *peer, const gp_entry *e)
 {
-    return peer && peer->slots &&
-           e->payload ==
-               (const void *)(peer->slots + e->msg.slot * s->slot_bytes) &&
-           (uintptr_t)e->payload % 16 == 0;
+    return e->landed ||
+           (peer && peer->slots &&
+            e->payload ==
+                (const void *)(peer->slots + e->msg.slot * s->slot_bytes) &&
+            (uintptr_t)e->payload % 16 == 0);
 }
 
 static bool
@@ -174,6 +181,12 @@ take_up(gp_shard *s, gp_chunk *c, uint32_t first, uint32_t count)
     c->folded += count;
 }
 
+static gp_peer *
+living(gp_peer *peer)
+{
+    return peer && !peer->dead ? peer : NULL;
+}
+
 static void
 done_with(gp_shard *s, gp_chunk *c, uint32_t rank)
 {
@@ -184,7 +197,7 @@ done_with(gp_shard *s, gp_chunk *c, uint32_t rank)
         peer->reading--;
     e->reader = NULL;
     e->queued = e->prepared = e->decoded = false;
-    gp_entry_free(s, peer && !peer->dead ? peer : NULL, e);
+    gp_entry_free(s, living(peer), e);
     e->pending = false;
     e->next_step = c->version + 1;
     if (e->answer == ANSWER_ACK)
@@ -200,10 +213,12 @@ blame(gp_shard *s, gp_chunk *c, uint32_t first, uint32_t count)
     gp_status status = GP_OK;
 
     for (; values && rank < first + count && status == GP_OK; rank++) {
-        const gp_entry *e = entry_of(c, rank);
+        gp_entry *e = entry_of(c, rank);
         gp_codec_context context = gp_chunk_context(s, c, e->msg.step, rank);
 
-        if (!e->decoded)
+        if (e->landed)
+            status = gp_entry_stash(s, living(e->reader), e);
+        if (status == GP_OK && !e->decoded)
             status = gp_pipeline_decode(decoder_of(c, e)->coder->pipeline,
                                         &context, e->payload, e->length, values,
                                         c->info->count, s->workspace);
@@ -372,7 +387,7 @@ void
 gp_device_fold_ready(gp_shard *s)
 {
     gp_shard_device *d = s->device;
-    bool any = true;
+    bool any = gp_device_slots_flush(s);
 
     while (any && !d->blocked && s->fault == GP_OK) {
         any = false;

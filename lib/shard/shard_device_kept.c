@@ -113,6 +113,12 @@ gp_device_recalled(gp_shard *s, device_item *it)
         gp_shard_give_kept(s, it->peer, &it->msg, GP_OK, it->block);
 }
 
+static size_t
+bytes_of(const gp_device_arena *a)
+{
+    return a ? gp_device_arena_bytes(a) : 0;
+}
+
 void
 gp_shard_device_describe(const gp_shard *s, gp_json_text *j)
 {
@@ -122,11 +128,14 @@ gp_shard_device_describe(const gp_shard *s, gp_json_text *j)
     if (!d)
         return;
     gp_json_put_text(j, "device_model", d->model);
-    gp_json_put_count(j, "device_bytes", gp_device_arena_bytes(d->memory));
+    gp_json_put_count(j, "device_bytes",
+                      gp_device_arena_bytes(d->memory) + bytes_of(d->shown) +
+                          bytes_of(d->landing));
     gp_json_put_count(j, "pinned_bytes", gp_device_arena_bytes(d->pinned));
     gp_json_put_count(j, "tensors_on_device", d->tensors);
     gp_json_put_count(j, "tensors_on_host", d->tensors_host);
     gp_json_put_count(j, "pushes_on_device", d->pushes);
     gp_json_put_count(j, "pushes_decoded_by_host", d->pushes_host);
     gp_json_put_count(j, "direct_bytes", d->direct_bytes);
+    gp_json_put_count(j, "landed_bytes", d->landed_bytes);
 }

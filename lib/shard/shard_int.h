@@ -52,6 +52,8 @@ typedef enum peer_state {
     PEER_LEFT      /* said goodbye */
 } peer_state;
 
+typedef struct gp_device_slots gp_device_slots; /* shard_device_slots.c */
+
 typedef struct gp_peer {
     gp_list link;    /* in gp_shard.peers */
     gp_list backlog; /* entries whose answers are due, by priority ... */
@@ -70,11 +72,12 @@ typedef struct gp_peer {
     void *slot_memory; /* that the slots lie in */
     gp_mem *slot_mem;
     uint32_t region;
-    uint64_t free_credits;  /* slots to hand back with the next message */
-    uint64_t idle_credits;  /* ... for which no message is sent */
-    uint64_t held;          /* slots that hold a push; bit set */
-    uint64_t full_since_ns; /* since when a large push finds no room, or 0 */
-    int link_number;        /* in gp_shard.link */
+    gp_device_slots *landing; /* the same slots on a device; or NULL */
+    uint64_t free_credits;    /* slots to hand back with the next message */
+    uint64_t idle_credits;    /* ... for which no message is sent */
+    uint64_t held;            /* slots that hold a push; bit set */
+    uint64_t full_since_ns;   /* since when a large push finds no room, or 0 */
+    int link_number;          /* in gp_shard.link */
     bool local; /* the worker of this process, under the same driver */
     /* Pushes of tensors whose pushes are added as they arrive; and after how
      * many of them it rests. */
@@ -134,9 +137,10 @@ typedef struct gp_entry {
     uint16_t shots[SHARD_SHOTS]; /* in_flight, by what they are sent from */
     struct gp_chunk *chunk;
     /* Of a chunk on a device: the push is where kernels can read it, as fp32
-     * if the host has decoded it; it is being added; the peer whose slots it
-     * is read from. */
-    bool prepared, decoded, queued;
+     * if the host has decoded it; it is being added; it lies in the device's
+     * memory, where nobody but kernels reads it; the peer whose slots it is
+     * read from. */
+    bool prepared, decoded, queued, landed;
     gp_peer *reader;
 } gp_entry;
 
@@ -553,6 +557,19 @@ gp_mem *gp_shard_shown_find(const gp_shard *s, const gp_peer *peer,
 gp_status gp_chunk_device_result(gp_shard *s, const gp_peer *peer, gp_chunk *c,
                                  bool placed, const void **out);
 void gp_shard_device_sent(gp_shard *s, uint64_t bytes);
+/* shard_device_slots.c: slots in the device's memory, where network devices
+ * write pushes. */
+/* Has a worker use them, where its connection gets there. Before READY, which
+ * no push goes before. */
+void gp_device_slots_open(gp_shard *s, gp_peer *peer);
+void gp_device_slots_close(gp_shard *s, gp_peer *peer);
+/* Whether a push that says that it lies there may. */
+bool gp_push_may_land(const gp_peer *peer, const gp_chunk *c, const gp_msg *m);
+/* A push has come: finds out where it lies. */
+void gp_push_landed(gp_shard *s, gp_peer *peer, gp_entry *e);
+/* A copy of one that lies there. A failure ends the job; `to` may then be
+ * written to until the device is closed. */
+gp_status gp_push_bring(gp_shard *s, const gp_entry *e, void *to);
 /* Memory that payloads lie in, which the device reaches. NULL: no memory. */
 void *gp_shard_take(gp_shard *s, size_t bytes);
 void gp_shard_give(gp_shard *s, void *block);

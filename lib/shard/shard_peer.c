@@ -130,6 +130,7 @@ gp_shard_bury(gp_shard *s)
         if (peer->slot_mem)
             peer->ops->mem_dereg(peer->slot_mem);
         gp_shard_give(s, peer->slot_memory);
+        gp_device_slots_close(s, peer);
         free(peer);
     }
 }
@@ -431,6 +432,7 @@ on_tensors(gp_shard *s, gp_peer *peer, const gp_event *event)
         return;
     }
     peer->state = PEER_READY;
+    gp_device_slots_open(s, peer);
     if (s->chunks > 0)
         grant = (gp_grant){s->slots, peer->region, s->slot_bytes};
     gp_grant_encode(&grant, bytes);

@@ -25,6 +25,7 @@ gp_entry_free(gp_shard *s, gp_peer *peer, gp_entry *e)
             peer->full_since_ns = 0;
     }
     e->payload = NULL;
+    e->landed = false;
 }
 
 /* Moves a push that waits out of its slot. */
@@ -32,10 +33,16 @@ gp_status
 gp_entry_stash(gp_shard *s, gp_peer *peer, gp_entry *e)
 {
     void *copy = gp_shard_take(s, e->length);
+    gp_status status = GP_OK;
 
     if (!copy)
         return gp_fail(GP_ERR_NO_MEMORY, "push of %zu bytes", e->length);
-    memcpy(copy, e->payload, e->length);
+    if (e->landed)
+        status = gp_push_bring(s, e, copy);
+    else
+        memcpy(copy, e->payload, e->length);
+    if (status != GP_OK)
+        return status;
     gp_entry_free(s, peer, e);
     e->stash = copy;
     e->payload = copy;

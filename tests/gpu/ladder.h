@@ -55,6 +55,8 @@ typedef struct plan {
     bool may_last;      /* ... or does */
     const char *member; /* whose nth call fails, early */
     uint64_t nth;
+    void (*before)(gp_sim *sim);                       /* anything begins */
+    void (*body)(job *j, gp_worker *w, uint32_t rank); /* NULL: train() */
     gp_sim *sim;
 } plan;
 
@@ -229,11 +231,13 @@ run_on(plan *p, const gp_sim_device *device, job *j, gp_sim_foreign *seen,
                      or_try(p->dmabuf), "gdr_peermem", or_try(p->peermem),
                      "gdr_flush", p->flush ? p->flush : "auto", "shard_device",
                      p->shards ? p->shards : "cpu", p->setting, p->value},
-        .body = train,
+        .body = p->body ? p->body : train,
         .data = p};
     p->sim = gp_sim_open(&fabric);
     assert_non_null(p->sim);
     gp_verbs_api_use(gp_sim_api(p->sim));
+    if (p->before)
+        p->before(p->sim);
     status = run_job(j);
     gp_verbs_api_use(NULL);
     if (seen)

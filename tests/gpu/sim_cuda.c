@@ -28,7 +28,7 @@
 #define TEXT_(name) #name
 
 static gp_sim_cuda_options options;
-static uint64_t copied, places, flushes;
+static uint64_t copied, copied_out, places, flushes;
 static struct {
     const char *function;
     uint32_t left;
@@ -340,6 +340,7 @@ static CUresult
 sim_cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream s)
 {
     sim_work *w;
+    bool leaves;
 
     MAY_FAIL;
     w = sim_work_new(WORK_COPY);
@@ -348,8 +349,10 @@ sim_cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream s)
     w->to = (void *)(uintptr_t)to;
     w->from = (const void *)(uintptr_t)from;
     w->bytes = bytes;
+    leaves = gp_sim_cuda_owns(w->from) && !gp_sim_cuda_owns(w->to);
     pthread_mutex_lock(&sim_lock);
     copied += bytes;
+    copied_out += leaves ? bytes : 0;
     pthread_mutex_unlock(&sim_lock);
     return sim_queue(s, w);
 }
@@ -738,6 +741,17 @@ gp_sim_cuda_copied(void)
 
     pthread_mutex_lock(&sim_lock);
     out = copied;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
+}
+
+uint64_t
+gp_sim_cuda_copied_out(void)
+{
+    uint64_t out;
+
+    pthread_mutex_lock(&sim_lock);
+    out = copied_out;
     pthread_mutex_unlock(&sim_lock);
     return out;
 }

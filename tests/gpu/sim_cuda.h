@@ -69,6 +69,8 @@ uint32_t gp_sim_cuda_objects(void);
 uint64_t gp_sim_cuda_launches(void);
 uint32_t gp_sim_cuda_launches_of(const char *kernel);
 uint64_t gp_sim_cuda_copied(void);
+/* Of these, on streams from a device's memory to the host's. */
+uint64_t gp_sim_cuda_copied_out(void);
 
 /* Says that a graph is being captured from a stream, in the mode in which no
  * thread may do what is unsafe unless it says that it knows. */

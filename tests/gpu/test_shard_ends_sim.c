@@ -221,6 +221,7 @@ says_where_it_is(void **state)
     (void)state;
     expect_said(&o, "auto", "\"cuda:0\"", also);
     expect_said(&o, "cuda:1", "\"cuda:1\"", also);
+    expect_said(&o, "cuda:0", "\"direct_bytes\":0", "\"landed_bytes\":0");
 }
 
 /* Where shards of these numbers are. */
