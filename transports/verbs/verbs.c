@@ -29,8 +29,6 @@
 
 #define SKIP_MAX    64u
 #define EPOLL_BATCH 16
-/* What closing a domain waits for farewells to leave. */
-#define CLOSE_NS 50000000u
 
 gp_event *
 gp_vb_emit(gp_vb_out *out, gp_endpoint *ep, gp_event_type type)
@@ -255,8 +253,10 @@ free_retired(gp_domain *d)
 }
 
 static void
-run_lingering(gp_domain *d, uint64_t now)
+run_lingering(gp_domain *d)
 {
+    uint64_t now = gp_clock_ns();
+
     GP_LIST_EACH (item, &d->lingering) {
         gp_endpoint *ep = GP_CONTAINER_OF(item, gp_endpoint, link);
 
@@ -266,20 +266,18 @@ run_lingering(gp_domain *d, uint64_t now)
     }
 }
 
-/* Farewells are on their way: the peers' devices have them in a moment. */
+/* Farewells are on their way: the peers' devices have them in a moment, or
+ * after a loss or two. Who does not get one takes this process for dead. */
 static void
 say_farewells(gp_domain *d)
 {
-    uint64_t deadline = gp_clock_ns() + CLOSE_NS;
     struct timespec pause = {.tv_nsec = 20000};
 
     while (!gp_list_empty(&d->lingering)) {
-        uint64_t now = gp_clock_ns();
-
         if (gp_vb_poll(d) == 0)
             (void)nanosleep(&pause, NULL);
         gp_vb_cm_events(d);
-        run_lingering(d, now >= deadline ? UINT64_MAX : now);
+        run_lingering(d);
     }
 }
 

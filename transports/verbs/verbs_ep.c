@@ -17,7 +17,8 @@
 
 #include "transports/verbs/verbs_port.h"
 
-#define LINGER_SECONDS 2.0
+/* A packet that was lost is sent again after one to four seconds. */
+#define LINGER_SECONDS 5.0
 #define LINGER_MAX     1024u
 /* What closing waits for payloads under way. */
 #define CLOSE_NS 20000000u
