@@ -13,8 +13,9 @@
 #include "tests/sim/world.h"
 #include "transports/verbs/verbs_int.h"
 
-#define LENGTH (1u << 20)
-#define SECOND UINT64_C(1000000000)
+#define STALL_NS 300000000u
+#define LENGTH   (1u << 20)
+#define SECOND   UINT64_C(1000000000)
 
 /* Sends `count` messages each way, counted by aux, and checks that all came,
  * once and in order. */
@@ -622,6 +623,27 @@ closed_with_a_lane_lost(void **state)
     world_close(&w);
 }
 
+/* A process ends while the network stands still: its last message and its
+ * farewell get through all the same. */
+static void
+a_farewell_takes_its_time(void **state)
+{
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, NULL);
+    side_forget(&w.r.b);
+    send_control(&w.r, &w.r.a, 1);
+    gp_sim_stall(w.sim, STALL_NS);
+    w.r.ops->close(w.r.a.domain);
+    w.r.a.ep = NULL;
+    assert_int_equal(w.r.ops->open(w.r.config, &w.r.a.domain), GP_OK);
+    await(&w.r, &w.r.b, GP_EVENT_CLOSED, 1);
+    assert_int_equal(side_nth(&w.r.b, GP_EVENT_CLOSED, 0)->event.status, GP_OK);
+    assert_int_equal(side_count(&w.r.b, GP_EVENT_MESSAGE), 1);
+    world_close(&w);
+}
+
 /* ----------------------------------------------------------------- faults */
 
 /* Drives a side whose domain may be broken, which is a status too. True when
@@ -699,6 +721,7 @@ main(void)
         cmocka_unit_test(rail_that_dies),
         cmocka_unit_test(a_dead_rail_holds_nothing_up),
         cmocka_unit_test(closed_with_a_lane_lost),
+        cmocka_unit_test(a_farewell_takes_its_time),
         cmocka_unit_test(a_dead_device_of_two),
         cmocka_unit_test(every_call_may_fail),
     };
