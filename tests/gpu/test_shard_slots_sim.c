@@ -42,7 +42,7 @@ pushes_land_on_the_device(void **state)
         "by the host's memory"};
 
     (void)state;
-    for (size_t i = 0; i < 2 * GP_COUNT_OF(devices); i++) {
+    for (size_t i = 0; i < 2 * GP_COUNT_OF(devices); i += GP_ROUNDS(1, 3)) {
         plan p = {.shards = "cuda", .on_device = i % 2};
 
         job_log_start();
