@@ -215,15 +215,16 @@ gp_conn_believe(gp_worker *w)
 }
 
 /* A shard may know a death only from a worker that died of another: one that
- * this worker sees itself comes first. It has happened before, so its news is
- * here at once. */
+ * this worker sees itself comes first, and so does what another shard says that
+ * worker died of. It has happened before, so its news is here at once. */
 static void
 hear(gp_conn *conn, gp_status status, const char *text)
 {
     gp_worker *w = conn->worker;
 
     conn->told = true;
-    if (w->hearsay_ns)
+    if (w->hearsay_ns &&
+        (w->hearsay != GP_ERR_PEER_LOST || status == GP_ERR_PEER_LOST))
         return;
     w->hearsay = status;
     memcpy(w->hearsay_text, text, sizeof(w->hearsay_text));

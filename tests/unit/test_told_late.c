@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_told_late.c - a job that fails right after something was finished: the
- * call that waited for it succeeds, the next one says why the job is over.
+ * call that waited for it succeeds, the next one says why the job is over; and
+ * one whose shards give different causes.
  *
- * The shard is played by the test: an answer and the news of the failure leave
- * it in one piece, so that the worker reads both before its caller wakes up.
+ * The shards are played by the test: an answer and the news of the failure
+ * leave them in one piece, so that the worker reads both before its caller
+ * wakes up.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,9 +22,11 @@
 #include "job_harness.h"
 #include "rendezvous/rendezvous.h"
 #include "wire/proto.h"
+#include "worker/worker_int.h"
 
 #define COUNT 8u /* elements of the one tensor */
 #define NEWS  "worker 1 left the job"
+#define CAUSE "worker 0 pushed damaged data"
 
 typedef struct actor {
     const gp_transport_ops *ops;
@@ -31,6 +35,8 @@ typedef struct actor {
     char address[GP_ADDRESS_MAX];
     uint8_t last; /* the answer that the failure follows */
     float landing[COUNT];
+    gp_endpoint *ep;
+    _Atomic(gp_status) news; /* to be told */
     atomic_bool stop;
     pthread_t thread;
 } actor;
@@ -74,12 +80,13 @@ grant(const actor *a, gp_endpoint *ep)
 }
 
 static void
-answer(const actor *a, const gp_event *event)
+answer(actor *a, const gp_event *event)
 {
     static const uint8_t nonce[GP_CHALLENGE_BYTES];
     gp_msg msg = {.chunk = event->msg.chunk, .cookie = event->msg.cookie};
 
     if (event->type == GP_EVENT_ACCEPTED) {
+        a->ep = event->ep;
         msg = (gp_msg){.type = GP_MSG_CHALLENGE, .payload = sizeof(nonce)};
         post(a, event->ep, &msg, nonce);
     } else if (event->type != GP_EVENT_MESSAGE) {
@@ -100,6 +107,21 @@ answer(const actor *a, const gp_event *event)
     (void)a->ops->flush(event->ep);
 }
 
+static void
+tell(actor *a)
+{
+    gp_status news = atomic_load(&a->news);
+    const char *text = news == GP_ERR_PEER_LOST ? NEWS : CAUSE;
+    gp_msg msg = {
+        .type = GP_MSG_FAULT, .status = news, .payload = strlen(text)};
+
+    if (news == GP_OK)
+        return;
+    post(a, a->ep, &msg, text);
+    (void)a->ops->flush(a->ep);
+    atomic_store(&a->news, GP_OK);
+}
+
 static void *
 act(void *arg)
 {
@@ -107,6 +129,8 @@ act(void *arg)
 
     while (!atomic_load(&a->stop)) {
         gp_event event;
+
+        tell(a);
 
         if (a->ops->progress(a->domain, &event, 1) == 1)
             answer(a, &event);
@@ -119,9 +143,12 @@ act(void *arg)
 static void
 begin(actor *a, const char *transport, uint8_t last)
 {
-    const char *address =
-        strcmp(transport, "tcp") == 0 ? "127.0.0.1:0" : "loop:told-late";
+    static unsigned count;
+    char address[32] = "127.0.0.1:0";
     gp_config *c;
+
+    if (strcmp(transport, "loop") == 0)
+        snprintf(address, sizeof(address), "loop:told-late-%u", count++);
 
     *a = (actor){.ops = gp_transport_find(transport), .last = last};
     job_check(gp_config_create(&c));
@@ -198,11 +225,54 @@ finished_before_the_failure(void **state)
     }
 }
 
+static void
+have_told(actor *a, gp_status news)
+{
+    atomic_store(&a->news, news);
+    while (atomic_load(&a->news) != GP_OK)
+        usleep(200);
+}
+
+/* One shard knows only that a worker is gone, the other what it died of; both
+ * have said so when the worker looks. */
+static void
+a_cause_is_better_than_a_death(void **state)
+{
+    (void)state;
+    for (int first = 0; first < 2; first++) {
+        job j = {.transport = "loop", .workers = 1};
+        gp_config *c = job_config(&j);
+        char servers[2 * GP_ADDRESS_MAX];
+        gp_worker *w;
+        actor a[2];
+
+        for (int i = 0; i < 2; i++)
+            begin(&a[i], j.transport, 0);
+        snprintf(servers, sizeof(servers), "%s,%s", a[0].address, a[1].address);
+        job_set(c, "rank", "0");
+        job_set(c, "servers", servers);
+        job_log_start();
+        job_check(gp_worker_create(c, &w));
+        gp_driver_hold(w->driver);
+        have_told(&a[first], GP_ERR_PEER_LOST);
+        have_told(&a[!first], GP_ERR_CORRUPT);
+        gp_driver_release(w->driver);
+        assert_int_equal(gp_barrier(w), GP_ERR_CORRUPT);
+        assert_non_null(strstr(gp_last_error(), CAUSE));
+        gp_worker_destroy(w);
+        job_log_stop();
+        for (int i = 0; i < 2; i++)
+            end(&a[i]);
+        gp_config_destroy(c);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finished_before_the_failure),
+        cmocka_unit_test(a_cause_is_better_than_a_death),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
