@@ -240,6 +240,12 @@ run_on(plan *p, const gp_sim_device *device, job *j, gp_sim_foreign *seen,
         p->before(p->sim);
     status = run_job(j);
     gp_verbs_api_use(NULL);
+    /* The other one's may have ended the job before. */
+    for (uint32_t r = 0; r < WORKERS; r++)
+        if (j->created[r] != GP_OK) {
+            p->ended[r] = j->created[r];
+            snprintf(p->text[r], sizeof(p->text[r]), "%.600s", j->message[r]);
+        }
     if (seen)
         *count = gp_sim_foreigners(p->sim, seen, *count);
     assert_int_equal(gp_sim_finish(p->sim), 0);
