@@ -2,6 +2,9 @@
 """report.py JUNIT STAGE - reads what ctest wrote, prints the tests that failed
 or were skipped, with reasons, and as its last line: PASSED FAILED SKIPPED.
 
+Of what a failed test printed, the lines that tell why come first, then its end:
+some print thousands of lines, and a few have to do.
+
 A test that ran may have left out a part of itself: a case of a cmocka program,
 or a part of a script that prints "skipped: WHY". There is one line for each,
 which begins with "  left out"; the counts know nothing of them."""
@@ -36,6 +39,23 @@ def why(lines):
     return said[-1] if said else "it does not say why"
 
 
+TELLING = re.compile(
+    r"\[  (ERROR|FAILED) |\[   LINE|^FAIL|: error: |: runtime error: |Assert"
+    r"|(Address|Leak|Thread|UndefinedBehavior)Sanitizer|^ +#\d+ |!=|Traceback")
+END = 40
+
+
+def said(case):
+    """What a failed test printed, as far as it helps."""
+    lines = [line[:240] for line in output(case).splitlines() if line.strip()]
+    telling = [line for line in lines[:-END] if TELLING.search(line)]
+    left = len(lines) - len(telling[:END]) - len(lines[-END:])
+    yield from telling[:END]
+    if left:
+        yield f"... {left} more lines ..."
+    yield from lines[-END:]
+
+
 def left_out(case):
     """(name, reason) of each part that a test did not run."""
     name = case.get("name").split("/")[-1]
@@ -66,6 +86,8 @@ for case in xml.parse(sys.argv[1]).getroot().iter("testcase"):
     elif case.get("status") != "run" or case.find("failure") is not None:
         failed += 1
         print(f"  FAILED   {name}: {last_line(case)}")
+        for line in said(case):
+            print(f"    | {line}")
     else:
         passed += 1
     if skip is None:
