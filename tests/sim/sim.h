@@ -225,7 +225,8 @@ void gp_sim_device_fatal(gp_sim *sim, unsigned device);
 void gp_sim_device_removal(gp_sim *sim, unsigned device);
 /* Nothing passes between two addresses; NULL, NULL heals everything. */
 void gp_sim_partition(gp_sim *sim, const char *one, const char *other);
-/* Nothing moves for a while: simulated time in step mode. */
+/* Nothing moves for a while, from now on: simulated time in step mode. 0 ends
+ * it. */
 void gp_sim_stall(gp_sim *sim, uint64_t ns);
 /* The next `count` connection requests are rejected: 10 is a stale
  * connection, 8 nobody listens. */

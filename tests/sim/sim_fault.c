@@ -179,6 +179,7 @@ gp_sim_stall(gp_sim *s, uint64_t ns)
 {
     pthread_mutex_lock(&s->lock);
     s->stalled_until = sim_clock(s) + ns;
+    sim_wake(s);
     pthread_mutex_unlock(&s->lock);
 }
 
