@@ -14,7 +14,8 @@
 #include "tests/sim/world.h"
 #include "transports/verbs/verbs_int.h"
 
-#define MANY 300
+#define MANY     300
+#define STALL_NS 100000000u
 
 static const gp_sim_options step = {.step = true};
 static const char *const quiet[] = {"keepalive", "0", NULL};
@@ -202,6 +203,52 @@ withdrawn_before_it_was_bound(void **state)
     world_close(&w);
 }
 
+/* Nor does one that is withdrawn while the network stands still. */
+static void
+withdrawn_while_nothing_moves(void **state)
+{
+    area m;
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, quiet);
+    settle(&w.r);
+    gp_sim_stall(w.sim, STALL_NS);
+    area_expose(&w, &m, &w.r.b, 4096);
+    flush(&w.r.b);
+    w.r.ops->unexpose(w.r.b.ep, m.token);
+    side_forget(&w.r.a);
+    send_control(&w.r, &w.r.b, 1);
+    await(&w.r, &w.r.a, GP_EVENT_MESSAGE, 1);
+    assert_true(w.r.a.domain->reconnects == 0);
+    world_close(&w);
+}
+
+/* A device that does nothing any more holds nobody up for good. */
+static void
+closed_while_nothing_moves(void **state)
+{
+    static const char *const settings[] = {"ib_reconnect", "0", NULL};
+    area m;
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, settings);
+    settle(&w.r);
+    gp_sim_stall(w.sim, 3600 * 10 * (uint64_t)STALL_NS);
+    area_expose(&w, &m, &w.r.b, 4096);
+    flush(&w.r.b);
+    w.r.ops->ep_close(w.r.b.ep);
+    w.r.b.ep = NULL;
+    side_forget(&w.r.b);
+    gp_sim_stall(w.sim, 0);
+    await(&w.r, &w.r.a, GP_EVENT_CLOSED, 1);
+    assert_int_equal(side_nth(&w.r.a, GP_EVENT_CLOSED, 0)->event.status,
+                     GP_ERR_PEER_LOST);
+    assert_int_equal(side_count(&w.r.b, GP_EVENT_CLOSED), 0);
+    world_close(&w);
+}
+
 int
 main(void)
 {
@@ -210,6 +257,8 @@ main(void)
         cmocka_unit_test(who_leaves_reads_on),
         cmocka_unit_test(the_first_payload_is_written),
         cmocka_unit_test(withdrawn_before_it_was_bound),
+        cmocka_unit_test(withdrawn_while_nothing_moves),
+        cmocka_unit_test(closed_while_nothing_moves),
         cmocka_unit_test(a_lane_comes_back_under_load),
     };
 

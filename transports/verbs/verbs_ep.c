@@ -178,8 +178,12 @@ start_to_linger(gp_endpoint *ep)
     gp_domain *d = ep->domain;
     uint32_t lingering = 0;
 
-    gp_list_remove(&ep->event);
     gp_vb_mem_close(ep);
+    if (ep->state == GP_VB_CLOSED) { /* its last queue pair did not end that */
+        vanish(ep);
+        return;
+    }
+    gp_list_remove(&ep->event);
     ep->state = GP_VB_LINGERING;
     ep->deadline_ns = gp_deadline(LINGER_SECONDS);
     if (gp_vb_note(ep, GP_VB_RECORD_BYE, 0, NULL, 0) != GP_OK) {

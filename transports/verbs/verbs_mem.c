@@ -21,8 +21,6 @@
 #include "transports/verbs/verbs_limit.h"
 #include "transports/verbs/verbs_peer.h"
 
-/* The most that withdrawing a region waits for its window to be bound. */
-#define BIND_NS    20000000u
 #define INDEX_MASK 0xFFFFFu /* of a token: see region.c */
 
 /* ----------------------------------------------------------- registration */
@@ -270,16 +268,20 @@ has_ended(const gp_vb_lane *lane, uint32_t position)
     return !lane->qp || position - lane->sq_retired - 1 >= lane->sq_depth;
 }
 
-/* Until a request has ended, which the device does within a round trip. What
- * goes before, a window whose bind is under way, or a region that is sent from,
- * would take the queue pair with it. */
-static void
-await(gp_vb_lane *lane, uint32_t position, uint64_t deadline)
+/* Until a request has ended, which the device does within a round trip, or
+ * after a loss or two. What goes before, a window whose bind is under way, or a
+ * region that is sent from, would take the queue pair with it. False: it is
+ * still under way. */
+static bool
+await(gp_vb_lane *lane, uint32_t position)
 {
+    uint64_t deadline = gp_clock_ns() + GP_VB_DRAIN_NS;
+
     while (!has_ended(lane, position) && gp_list_empty(&lane->broken) &&
            !gp_expired(deadline))
         if (gp_vb_poll_batch(lane->cq) <= 0)
             (void)sched_yield();
+    return has_ended(lane, position);
 }
 
 void
@@ -346,8 +348,7 @@ take_back_region(gp_endpoint *ep, const gp_vb_exposure *x, uint32_t path)
 
         if (!lane || lane->pd != pd)
             continue;
-        await(lane, lane->written, gp_clock_ns() + GP_VB_DRAIN_NS);
-        if (!has_ended(lane, lane->written))
+        if (!await(lane, lane->written))
             gp_vb_lane_failed(lane, GP_ERR_TIMEOUT,
                               "memory is withdrawn that is being sent from");
     }
@@ -443,19 +444,29 @@ register_exposure(gp_endpoint *ep, gp_vb_exposure *x, uint32_t path)
     return GP_OK;
 }
 
+/* Who waited once in vain does not for the next: the queue pair goes, and its
+ * windows with it. */
+static int
+free_window(gp_vb_lane *lane, gp_vb_exposure *x)
+{
+    struct ibv_mw **window = &x->window[lane->index];
+
+    if (!await(lane, x->bound[lane->index]) && gp_list_empty(&lane->broken))
+        gp_vb_lane_failed(lane, GP_ERR_TIMEOUT,
+                          "a region is withdrawn whose window is not bound");
+    return *window ? lane->ep->domain->api->dealloc_mw(*window) : 0;
+}
+
 /* After this no device writes there for the peer. */
 static void
 shut(gp_endpoint *ep, gp_vb_exposure *x)
 {
     const gp_verbs_api *api = ep->domain->api;
-    uint64_t deadline = gp_clock_ns() + BIND_NS;
     int error = 0;
 
     for (uint32_t i = 0; i < GP_VB_LANES_MAX; i++)
-        if (x->window[i]) {
-            await(ep->lane[i], x->bound[i], deadline);
-            error |= api->dealloc_mw(x->window[i]);
-        }
+        if (x->window[i])
+            error |= free_window(ep->lane[i], x);
     for (uint32_t i = 0; i < GP_VB_PATH_MAX; i++)
         if (x->mr[i]) {
             take_back_region(ep, x, i);
