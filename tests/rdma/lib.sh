@@ -39,16 +39,21 @@ barrier() {
 # perftest_row OUTPUT: the row of figures of a program of perftest.
 perftest_row() { grep -E '^ *[0-9]+ +[0-9]+ ' "$1" | tail -n 1; }
 
+# What begins the commands of the two ends of a measurement, where that matters:
+# taskset, for instance.
+server_on=() client_on=()
+
 # perftest PROGRAM OPTION...: both ends here, over rdma_cm; prints the row.
 perftest() {
     local program=$1 server port=$((18000 + RANDOM % 2000)) log
     shift
     log=$(mktemp -d)
-    "$program" -R -F -d rxe0 -p "$port" "$@" >"$log/server" 2>&1 &
+    "${server_on[@]}" "$program" -R -F -d rxe0 -p "$port" "$@" \
+        >"$log/server" 2>&1 &
     server=$!
     if ! until_true 20 listens "$port" ||
-        ! "$program" -R -F -d rxe0 -p "$port" "$@" "$RDMA_ADDR" \
-            >"$log/client" 2>&1; then
+        ! "${client_on[@]}" "$program" -R -F -d rxe0 -p "$port" "$@" \
+            "$RDMA_ADDR" >"$log/client" 2>&1; then
         kill -9 "$server"
         cat "$log/server" "$log/client" >&2
         return 1

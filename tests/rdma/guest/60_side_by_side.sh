@@ -1,53 +1,103 @@
 # SPDX-License-Identifier: Apache-2.0
-# gradpush and perftest on the same device in turn: medians and ratios, also as
+# gradpush and perftest on the same device in pairs, one right after the other
+# and each first in turn: ratios of the pairs, and medians, also as
 # side_by_side.json in OUT. Judges nothing: what a machine does besides is not
-# known here. All of ours spin where they wait, as perftest's always do, and short
-# messages have many under way, as perftest's have. A latency is measured within
-# milliseconds: of those each round has more.
+# known here. In a pair both have the same size and number of messages, the same
+# number under way, a completion for each, a warm-up as long as what is under
+# way, and a processor for each end, on which it spins where it waits.
 # timeout: 170
 . "$LAB_LIB"
 need_transport
 ROUNDS=$LAB_ROUNDS
-PAIRS=$((ROUNDS > 2 ? 4 : 1))
+PAIRS=$((ROUNDS > 2 ? 4 : 1)) # of latencies, which change most
 export GRADPUSH_SPIN=1s
+server_on=(taskset -c 1) client_on=(taskset -c 0)
 rows=$OUT/side_by_side.txt
 : >"$rows"
 
 # field NAME: of the one result in /tmp/report.
 field() { sed -n "s/.*\"$1\": \([0-9.e+-]*\).*/\1/p" /tmp/report | tail -n 1; }
-# ours TEST SIZE COUNT [OPTION]...
-ours() {
-    within 60 gradpush bench transport --transport "$transport" --test "$1" \
-        -b "$2" -e "$2" -n "$3" "${@:4}" --json - >/tmp/report 2>/tmp/error ||
-        fail "gradpush bench transport: $(cat /tmp/error)"
+# row WHAT BYTES PAIR WHO VALUE
+row() { echo "$*" >>"$rows"; }
+# gradpush_ends OPTION...: both ends, as perftest of lib.sh has them.
+gradpush_ends() {
+    local server status=0
+    "${server_on[@]}" gradpush bench transport --transport "$transport" \
+        --listen "$RDMA_ADDR:0" >/tmp/server 2>&1 &
+    server=$!
+    until_true 20 grep -q 'listening on' /tmp/server &&
+        within 60 "${client_on[@]}" gradpush bench transport \
+            --transport "$transport" \
+            --connect "$(sed -n 's/.*listening on //p' /tmp/server)" \
+            "$@" --json - >/tmp/report 2>/tmp/error || status=1
+    [ "$status" = 0 ] || kill -9 "$server"
+    wait "$server" || status=1
+    [ "$status" = 0 ] ||
+        fail "gradpush bench transport: $(cat /tmp/error /tmp/server)"
 }
-for ((round = 0; round < ROUNDS; round++)); do
-    for size in 65536 1048576; do
-        count=$((33554432 / size))
-        row=$(perftest ib_write_bw --report_gbits -s "$size" -n "$count") ||
-            fail "ib_write_bw"
-        # Gbit/s, in MB/s
-        echo "bw $size perftest $(awk '{ print $4 * 125 }' <<<"$row")" >>"$rows"
-        ours bw "$size" "$count" -t $((size < 1048576 ? 32 : 8))
-        echo "bw $size gradpush $(field algbw_GBps | awk '{ print $1 * 1000 }')" \
-            >>"$rows"
-    done
-    for ((pair = 0; pair < PAIRS; pair++)); do
-        row=$(perftest ib_write_lat -s 64 -n 1000) || fail "ib_write_lat"
-        echo "lat 64 perftest $(awk '{ print $5 }' <<<"$row")" >>"$rows"
-        ours lat 64 1000
-        echo "lat 64 gradpush $(field median_us)" >>"$rows"
-    done
-    # Of both directions at once perftest says the sum.
-    row=$(perftest ib_write_bw -b --report_gbits -s 1048576 -n 32) ||
-        fail "ib_write_bw -b"
-    echo "both 1048576 perftest $(awk '{ print $4 * 125 / 2 }' <<<"$row")" \
-        >>"$rows"
+# again PROGRAM OPTION...: tried again when its client came too early,
+# which it does not survive.
+again() {
+    perftest "$@" 2>/tmp/error || perftest "$@"
+}
+# rate [OPTION]...: of ib_write_bw, in MB/s
+rate() {
+    again ib_write_bw -s "$size" -n "$count" -t "$depth" -Q 1 \
+        --perform_warm_up "$@" | awk '{ print $4 * 1.048576 }'
+}
+# one WHO KIND PAIR: one side of a pair.
+one() {
+    local value
+    case $1.$2 in
+    perftest.bw) value=$(rate) ;;
+    perftest.lat) value=$(again ib_write_lat -s 64 -n "$count" |
+        awk '{ print $5 }') ;;
+    gradpush.bw)
+        gradpush_ends --test bw -b "$size" -e "$size" -n "$count" -t "$depth" \
+            -w "$depth"
+        value=$(field algbw_GBps | awk '{ print $1 * 1000 }')
+        ;;
+    gradpush.lat)
+        gradpush_ends --test lat -b 64 -e 64 -n "$count"
+        value=$(field median_us)
+        ;;
+    esac
+    [ -n "$value" ] || fail "$1 has no result"
+    row "$2" "$size" "$3" "$1" "$value"
+}
+# pair KIND NUMBER
+pair() {
+    if (($2 % 2)); then
+        one gradpush "$1" "$2"
+        one perftest "$1" "$2"
+    else
+        one perftest "$1" "$2"
+        one gradpush "$1" "$2"
+    fi
+}
+# Worker and shard are placed by the kernel: there is one processor for each.
+push_pull() {
     within 60 gradpush bench pushpull --transport "$transport" --workers 1 \
         --shards 1 -b 1M -e 1M -n 32 --json - >/tmp/report 2>/tmp/error ||
         fail "gradpush bench pushpull: $(cat /tmp/error)"
-    echo "pushpull 1048576 gradpush $(field algbw_GBps |
-        awk '{ print $1 * 1000 }')" >>"$rows"
+    row pushpull 1048576 "$1" gradpush "$(field algbw_GBps |
+        awk '{ print $1 * 1000 }')"
+}
+
+for ((round = 0; round < ROUNDS; round++)); do
+    size=65536 count=512 depth=32
+    pair bw "$round"
+    size=64 count=20000
+    for ((n = 0; n < PAIRS; n++)); do
+        pair lat $((round * PAIRS + n))
+    done
+    # Its pair is with the rate of perftest, on either side of it in turn.
+    size=1048576 count=32 depth=8
+    ((round % 2)) || push_pull "$round"
+    pair bw "$round"
+    ((round % 2 == 0)) || push_pull "$round"
+    # Of both directions at once perftest says the sum.
+    row both 1048576 "$round" perftest "$(rate -b | awk '{ print $1 / 2 }')"
 done
 python3 "$SOURCE_DIR/tests/rdma/side_by_side.py" "$rows" \
     "$OUT/side_by_side.json" "$transport" "$ROUNDS"
