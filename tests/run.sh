@@ -98,11 +98,15 @@ preset_of() {
     esac
 }
 
+# replays: GRADPUSH_FUZZ for the stage sanitize. The stage fuzz, which needs
+# clang, replays the corpora under the same sanitizers.
+replays() { command -v clang >/dev/null && echo OFF || echo AUTO; }
+
 # build_ahead STAGE...: builds what they test, one after another, below the
 # tests' priority. build/logs/PRESET.built is there when that has ended, and
 # says how.
 build_ahead() {
-    local stage preset options child
+    local stage preset configure options child
     # A group of processes for each, so that all of it can be ended; not a
     # session, because priorities are of a session.
     set -m
@@ -112,11 +116,13 @@ build_ahead() {
         preset=$(preset_of "$stage")
         [ -e "$logs/$preset.built" ] && continue
         kill -0 $$ || exit 1
+        configure="--preset $preset"
+        [ "$stage" = sanitize ] && configure+=" -DGRADPUSH_FUZZ=$(replays)"
         options=(-j "$jobs")
         [ "$stage" = fuzz ] && options+=(--target gp_fuzz)
-        nice -n 19 bash -c 'cmake --preset "$1" &&
-            exec cmake --build "build/$1" "${@:2}"' \
-            build "$preset" "${options[@]}" \
+        nice -n 19 bash -c 'cmake $1 &&
+            exec cmake --build "build/$2" "${@:3}"' \
+            build "$configure" "$preset" "${options[@]}" \
             >"$logs/$preset.build.log" 2>&1 </dev/null &
         child=$!
         wait "$child"
@@ -245,8 +251,7 @@ run_stage() {
     release) check release release -LE 'style|install' ;;
     install | style) check "$1" release -L "$1" ;;
     sanitize)
-        # The stage fuzz replays the corpora under the same sanitizers.
-        command -v clang >/dev/null || labels+='|fuzz'
+        [ "$(replays)" = OFF ] || labels+='|fuzz'
         check sanitize sanitize -L "$labels"
         ;;
     tsan)
