@@ -469,7 +469,8 @@ on_text(gp_mate *mate, const gp_event *event)
     if (event->msg.type == GP_MSG_GROUP_FAULT) {
         g = gp_group_find(mate->mesh, event->msg.cookie);
         if (g && g->number[mate->rank] >= 0)
-            gp_group_fail(g, told_status(&event->msg), false, "%s", text);
+            /* Passed on: who has not heard it yet may see us leave for that. */
+            gp_group_fail(g, told_status(&event->msg), true, "%s", text);
     } else if (event->msg.type == GP_MSG_REFUSE) {
         gp_mate_lose(mate, told_status(&event->msg), "%s at %s refused: %s",
                      name, mate->address, text);
