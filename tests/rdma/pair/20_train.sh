@@ -38,6 +38,11 @@ if [ "$transport" = verbs ] && [ "$GUEST" = 1 ]; then
     done
     echo "figure: over the rails before one is cut: $(sent rxe0) and $(
         )$(sent rxe1) packets"
+    # A packet that an interface takes down with it holds on to its queue pair:
+    # the kernel lets nobody destroy that for a minute, and the worker stands
+    # still. So nothing is on its way when the link goes.
+    tc qdisc add dev eth1 root netem loss 100% || fail "no netem on eth1"
+    sleep 0.2
     ip link set eth1 down
     until_true 20 missed || fail "nobody misses the rail: $(
         tail -n 5 "$WORK/worker1.err")"
