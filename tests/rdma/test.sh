@@ -3,6 +3,9 @@
 # last line is the sum; each case is a line "ok|FAIL|skip NAME (SECONDS s)".
 sum=(0 0 0)
 
+# count WORD FILE: lines that begin with it; none is no failure.
+count() { grep -c "^$1 " "$2" || true; }
+
 # cases FOLDER GUESTS SECONDS: adds to sum what the guest counted.
 cases() {
     local log counts filter start=$SECONDS status=0
@@ -23,9 +26,9 @@ cases() {
         sum[2]=$((sum[2] + BASH_REMATCH[3]))
     else
         # What ran before counts all the same.
-        sum[0]=$((sum[0] + $(grep -c '^ok ' "$log")))
-        sum[1]=$((sum[1] + 1 + $(grep -c '^FAIL ' "$log")))
-        sum[2]=$((sum[2] + $(grep -c '^skip ' "$log")))
+        sum[0]=$((sum[0] + $(count ok "$log")))
+        sum[1]=$((sum[1] + 1 + $(count FAIL "$log")))
+        sum[2]=$((sum[2] + $(count skip "$log")))
         echo "FAIL $1: the guest did not end its cases (status $status)"
     fi
     rm -f "$log"
