@@ -188,7 +188,7 @@ check_lab() {
         ;;
     esac
     # Builds go on beside it.
-    LAB_SLOW=${LAB_SLOW:-2} bash tests/rdma/lab.sh test >"$log" 2>&1 </dev/null
+    LAB_SLOW=${LAB_SLOW:-3} bash tests/rdma/lab.sh test >"$log" 2>&1 </dev/null
     read -r p f s < <(awk '/^[0-9]+ passed, / { print $1, $3, $5 }' "$log" |
         tail -n 1)
     if [ -z "${s:-}" ]; then
