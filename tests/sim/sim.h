@@ -139,6 +139,9 @@ typedef struct gp_sim_stats {
     uint64_t flushes;     /* of them with WR_FLUSH_ERR */
     uint64_t errors;      /* of them with another error */
     uint64_t unpolled;    /* left when their queue pair was destroyed */
+    uint64_t stuck;       /* queue pairs destroyed while the port of their
+                             connection was down: soft-RoCE may wait a minute for
+                             packets that stand in the interface */
     uint64_t rnr;         /* messages that met no receive */
     uint64_t lost_acks;
     uint64_t polls, arms;

@@ -224,6 +224,7 @@ sim_rdma_destroy_qp(gp_sim *s, struct rdma_cm_id *i)
         sim_violate(
             s, "rdma_destroy_qp: it went on receiving with the RNR timer that "
                "rdma_cm leaves, 655 ms");
+    s->stats.stuck += qp->had_peer && !qp->device->port[qp->port - 1].up;
     sim_qp_free(s, qp);
     return 0;
 }

@@ -53,16 +53,49 @@ lose_port(world *w)
     pump_until(w, both_lost);
 }
 
+static size_t
+live(world *w, gp_sim_kind kind)
+{
+    return stats_of(w).live[kind];
+}
+
+/* Room in completion queues that queue pairs have. */
+static uint32_t
+room_taken(const side *s)
+{
+    uint32_t entries = 0;
+
+    GP_LIST_EACH (item, &s->domain->devices) {
+        gp_vb_device *device = GP_CONTAINER_OF(item, gp_vb_device, link);
+
+        GP_LIST_EACH (entry, &device->cqs)
+            entries += GP_CONTAINER_OF(entry, gp_vb_cq, link)->reserved;
+    }
+    return entries;
+}
+
+/* No queue pair was destroyed while its port was down. */
+static void
+close_unstuck(world *w)
+{
+    assert_true(stats_of(w).stuck == 0);
+    world_close(w);
+}
+
 static void
 the_only_port_comes_back(void **state)
 {
+    uint32_t room;
     world w;
 
     (void)state;
     world_connected(&w, &one, NULL);
+    room = room_taken(&w.r.a);
     lose_port(&w);
     assert_false(gp_list_empty(&w.r.a.domain->parked));
     assert_false(gp_list_empty(&w.r.b.domain->parked));
+    assert_int_equal(live(&w, GP_SIM_QP), 2);
+    assert_int_equal(room_taken(&w.r.a), room);
     gp_sim_link(w.sim, 0, 1, true);
     await(&w.r, &w.r.a, GP_EVENT_MESSAGE, 1);
     await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 1);
@@ -70,7 +103,10 @@ the_only_port_comes_back(void **state)
     settle(&w.r);
     assert_int_equal(side_count(&w.r.a, GP_EVENT_MESSAGE), 1);
     assert_int_equal(side_count(&w.r.b, GP_EVENT_MESSAGE), 1);
-    world_close(&w);
+    assert_int_equal(live(&w, GP_SIM_QP), 2);
+    assert_true(stats_of(&w).created[GP_SIM_QP] >= 4);
+    assert_int_equal(room_taken(&w.r.a), room);
+    close_unstuck(&w);
 }
 
 /* A request fails a moment before the port is said to be down. */
@@ -94,24 +130,113 @@ the_error_comes_first(void **state)
     pump_until(&w, a_is_back);
     await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 1);
     await(&w.r, &w.r.a, GP_EVENT_MESSAGE, 1);
-    world_close(&w);
+    close_unstuck(&w);
 }
+
+static const char *const own_domains[] = {"ib_reconnect", "0.2", "ib_domains",
+                                          "peer", NULL};
+static const char *const shared_domains[] = {"ib_reconnect", "0.2",
+                                             "ib_domains", "shared", NULL};
 
 /* A port that stays down ends the endpoint; what waits for it goes with the
  * domain. */
 static void
-the_only_port_stays_down(void **state)
+stays_down(const char *const *settings)
 {
-    static const char *const settings[] = {"ib_reconnect", "0.2", NULL};
     world w;
 
-    (void)state;
     world_connected(&w, &one, settings);
     lose_port(&w);
     assert_int_equal(ended(&w, &w.r.a), GP_ERR_PEER_LOST);
     assert_int_equal(ended(&w, &w.r.b), GP_ERR_PEER_LOST);
     assert_false(nothing_waits(&w));
-    world_close(&w);
+    assert_int_equal(live(&w, GP_SIM_QP), 2);
+    close_unstuck(&w);
+}
+
+static void
+the_only_port_stays_down(void **state)
+{
+    (void)state;
+    stays_down(own_domains);
+    stays_down(shared_domains);
+}
+
+/* Memory of an endpoint that ended is let go of, whatever still waits; that
+ * goes when the port is up again. */
+static void
+comes_too_late(const char *const *settings, size_t domains_after)
+{
+    area m;
+    world w;
+
+    world_connected(&w, &one, settings);
+    area_expose(&w, &m, &w.r.b, 4096);
+    lose_port(&w);
+    assert_int_equal(ended(&w, &w.r.a), GP_ERR_PEER_LOST);
+    assert_int_equal(ended(&w, &w.r.b), GP_ERR_PEER_LOST);
+    w.r.ops->ep_close(w.r.a.ep);
+    w.r.ops->ep_close(w.r.b.ep);
+    w.r.a.ep = w.r.b.ep = NULL;
+    area_free(&w, &m);
+    settle(&w.r);
+    assert_int_equal(live(&w, GP_SIM_MR) + live(&w, GP_SIM_MW), 0);
+    assert_int_equal(live(&w, GP_SIM_QP), 2);
+    assert_int_equal(live(&w, GP_SIM_PD), 2);
+    gp_sim_link(w.sim, 0, 1, true);
+    pump_until(&w, nothing_waits);
+    assert_int_equal(live(&w, GP_SIM_QP) + live(&w, GP_SIM_ID), 1);
+    assert_int_equal(live(&w, GP_SIM_PD), domains_after);
+    assert_int_equal(room_taken(&w.r.a) + room_taken(&w.r.b), 0);
+    close_unstuck(&w);
+}
+
+static void
+the_only_port_comes_too_late(void **state)
+{
+    (void)state;
+    comes_too_late(own_domains, 0);
+    comes_too_late(shared_domains, 2);
+}
+
+/* A queue pair that waits is nobody's: its events mean no lane. */
+static void
+what_waits_gets_an_event(void **state)
+{
+    world w;
+
+    (void)state;
+    world_connected(&w, &one, NULL);
+    lose_port(&w);
+    gp_sim_async(w.sim, w.a, IBV_EVENT_QP_FATAL);
+    gp_sim_link(w.sim, 0, 1, true);
+    pump_until(&w, a_is_back);
+    pump_until(&w, nothing_waits);
+    settle(&w.r);
+    assert_int_equal(w.r.a.ep->lane[0]->losses, 1);
+    assert_true(w.r.a.domain->reconnects == 1);
+    close_unstuck(&w);
+}
+
+/* A completion queue in error stays until what waits on it is gone. */
+static void
+its_queue_breaks_meanwhile(void **state)
+{
+    size_t queues;
+    world w;
+
+    (void)state;
+    world_connected(&w, &one, NULL);
+    queues = live(&w, GP_SIM_CQ);
+    lose_port(&w);
+    gp_sim_cq_error(w.sim, w.a);
+    settle(&w.r);
+    assert_int_equal(live(&w, GP_SIM_CQ), queues);
+    gp_sim_link(w.sim, 0, 1, true);
+    pump_until(&w, a_is_back);
+    pump_until(&w, nothing_waits);
+    assert_int_equal(live(&w, GP_SIM_CQ), queues);
+    close_unstuck(&w);
 }
 
 /* The kernel waits until every id of a device that is removed is destroyed. */
@@ -125,7 +250,9 @@ the_device_goes_meanwhile(void **state)
     lose_port(&w);
     assert_false(nothing_waits(&w));
     gp_sim_device_removal(w.sim, 0);
+    assert_int_equal(live(&w, GP_SIM_QP), 2);
     pump_until(&w, nothing_waits);
+    assert_int_equal(live(&w, GP_SIM_QP), 0);
     world_close(&w);
 }
 
@@ -177,7 +304,7 @@ a_quiet_rail_is_left(void **state)
     assert_true(names_port(w.r.a.ep) || names_port(w.r.b.ep));
     gp_sim_link(w.sim, 0, 1, true);
     pump_until(&w, both_have_two);
-    world_close(&w);
+    close_unstuck(&w);
 }
 
 /* One that is up again in time is kept, and so is the only one, which may come
@@ -213,7 +340,8 @@ a_quiet_rail_is_kept(void **state)
 }
 
 /* The device says nothing of what is under way: who asks the peer and gets no
- * answer names the port. */
+ * answer names the port. What it has not completed it might still do: such a
+ * queue pair does not wait. */
 static void
 the_only_port_is_named(void **state)
 {
@@ -227,6 +355,9 @@ the_only_port_is_named(void **state)
     gp_sim_link(w.sim, 0, 1, false);
     pump_until(&w, a_is_lost);
     assert_non_null(strstr(w.r.a.ep->lane[0]->cause, "port 1 is down; hint"));
+    assert_false(gp_list_empty(&w.r.a.domain->parked));
+    assert_int_equal(room_taken(&w.r.a), 0);
+    assert_true(stats_of(&w).stuck > 0);
     world_close(&w);
 }
 
@@ -261,7 +392,7 @@ one_of_two_rails_comes_back(void **state)
     arrived(&w, &w.r.b, length / piece);
     assert_pattern(to.bytes, length, 3);
     assert_true(w.r.a.ep->lane[0]->messages > before);
-    world_close(&w);
+    close_unstuck(&w);
 }
 
 static bool
@@ -301,7 +432,7 @@ a_rail_comes_back_late(void **state)
     pump_until(&w, both_have_two);
     await(&w.r, &w.r.a, GP_EVENT_MESSAGE, 1);
     await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 1);
-    world_close(&w);
+    close_unstuck(&w);
 }
 
 /* When that one goes too, both have the time of a single one. */
@@ -318,7 +449,7 @@ the_other_rail_goes_too(void **state)
     lose_rail(&w, 1);
     assert_int_equal(ended(&w, &w.r.a), GP_ERR_PEER_LOST);
     assert_int_equal(ended(&w, &w.r.b), GP_ERR_PEER_LOST);
-    world_close(&w);
+    close_unstuck(&w);
 }
 
 /* Between its route and its request: nothing is said, and it is tried again. */
@@ -356,6 +487,9 @@ main(void)
         cmocka_unit_test(the_only_port_comes_back),
         cmocka_unit_test(the_error_comes_first),
         cmocka_unit_test(the_only_port_stays_down),
+        cmocka_unit_test(the_only_port_comes_too_late),
+        cmocka_unit_test(what_waits_gets_an_event),
+        cmocka_unit_test(its_queue_breaks_meanwhile),
         cmocka_unit_test(the_device_goes_meanwhile),
         cmocka_unit_test(a_quiet_rail_is_left),
         cmocka_unit_test(a_quiet_rail_is_kept),

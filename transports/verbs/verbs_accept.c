@@ -356,8 +356,7 @@ gp_vb_accept_request(gp_domain *d, const gp_vb_cm_event *event)
     /* The peer knows earlier than this side that the last one is gone. */
     if (lane->opened && lane->state != GP_VB_LANE_LOST)
         gp_vb_cm_lose(lane, GP_ERR_PEER_LOST, "the peer connects anew");
-    gp_vb_lane_fence(lane);
-    gp_vb_lane_drop_id(lane);
+    gp_vb_lane_drop(lane);
     lane->id = id;
     id->context = lane;
     lane->epoch = hello.epoch;
@@ -367,8 +366,7 @@ gp_vb_accept_request(gp_domain *d, const gp_vb_cm_event *event)
 void
 gp_vb_accept_failed(gp_vb_lane *lane, const char *why)
 {
-    gp_vb_lane_fence(lane);
-    gp_vb_lane_drop_id(lane);
+    gp_vb_lane_drop(lane);
     lane->state = GP_VB_LANE_IDLE;
     GP_DEBUG("verbs %s: lane %u: %s", lane->ep->peer, lane->index, why);
 }

@@ -153,8 +153,7 @@ gp_vb_cm_lose(gp_vb_lane *lane, gp_status status, const char *why)
              there, lane->device ? lane->device->name : "?",
              lane->id ? lane->id->port_num : 0u);
     lane->cause_status = status;
-    gp_vb_lane_fence(lane);
-    gp_vb_lane_drop_id(lane);
+    gp_vb_lane_drop(lane);
     lane->state = GP_VB_LANE_LOST;
     lane->said = false;
     choose_control_lane(ep);
@@ -242,8 +241,7 @@ leave_lane(gp_vb_lane *lane)
 {
     gp_endpoint *ep = lane->ep;
 
-    gp_vb_lane_fence(lane);
-    gp_vb_lane_drop_id(lane);
+    gp_vb_lane_drop(lane);
     lane->state = GP_VB_LANE_IDLE;
     lane->retry_ns = lane->lost_ns = 0;
     if (lane->opened)

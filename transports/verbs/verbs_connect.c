@@ -75,8 +75,7 @@ back_off(gp_vb_lane *lane, uint64_t now)
 static void
 end_attempt(gp_vb_lane *lane, const char *why)
 {
-    gp_vb_lane_fence(lane);
-    gp_vb_lane_drop_id(lane);
+    gp_vb_lane_drop(lane);
     lane->state = lane->opened ? GP_VB_LANE_LOST : GP_VB_LANE_IDLE;
     if (!lane->opened)
         snprintf(lane->cause, sizeof(lane->cause), "%s", why);

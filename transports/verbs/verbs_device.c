@@ -386,20 +386,33 @@ gp_vb_pd_get(gp_endpoint *ep, gp_vb_device *device, gp_vb_pd **out)
     return status;
 }
 
-void
-gp_vb_pd_put(gp_domain *d, gp_vb_pd *pd)
+static void
+free_pd(gp_domain *d, gp_vb_pd *pd)
 {
-    int error;
+    int error = d->api->dealloc_pd(pd->pd);
 
-    if (--pd->users)
-        return;
-    gp_vb_mem_leave(d, pd);
-    error = d->api->dealloc_pd(pd->pd);
     if (error)
         GP_WARN("verbs: a protection domain of %s could not be freed: %s",
                 pd->device->name, strerror(error));
     d->pds[pd->slot] = NULL;
     free(pd);
+}
+
+void
+gp_vb_pd_put(gp_domain *d, gp_vb_pd *pd)
+{
+    if (--pd->users)
+        return;
+    gp_vb_mem_leave(d, pd);
+    if (!pd->parked)
+        free_pd(d, pd);
+}
+
+void
+gp_vb_pd_unpark(gp_domain *d, gp_vb_pd *pd)
+{
+    if (!--pd->parked && !pd->users)
+        free_pd(d, pd);
 }
 
 /* ---------------------------------------------------- asynchronous events */

@@ -83,8 +83,7 @@ fence_all(gp_endpoint *ep)
 
         if (!lane)
             continue;
-        gp_vb_lane_fence(lane);
-        gp_vb_lane_drop_id(lane);
+        gp_vb_lane_drop(lane);
         lane->state = GP_VB_LANE_IDLE;
         lane->retry_ns = 0;
     }

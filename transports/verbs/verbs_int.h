@@ -38,7 +38,7 @@
  *   verbs_mem.c     registered memory, exposed regions, windows
  *   verbs_remote.c  regions of the peer, the bounce buffer
  *   verbs_peer.c    memory of accelerators: see verbs_peer.h
- *   verbs_port.c    ports that are down, and ids that wait for them; also .h
+ *   verbs_port.c    ports that are down, and what waits for them; also .h
  *   verbs_error.c   what a failed completion means, in words
  *   verbs_limit.c   how much memory may be locked for devices
  */
@@ -137,7 +137,7 @@ typedef struct gp_vb_pd {
     struct ibv_pd *pd;
     gp_vb_device *device;
     uint32_t slot;
-    uint32_t users;
+    uint32_t users, parked; /* parked: queue pairs, see verbs_port.c */
 } gp_vb_pd;
 
 /* ----------------------------------------------------------------- memory */
@@ -445,7 +445,7 @@ struct gp_domain {
     gp_list opened, closed, ready;
     gp_list held;   /* verbs_recv.c: what events point to until progress() */
     gp_list broken; /* lanes; see there */
-    gp_list parked; /* verbs_port.c: ids that wait for their port */
+    gp_list parked; /* verbs_port.c: what waits for its port */
     gp_list mems;
     gp_list pairs; /* verbs_peer.c: accelerators and devices */
     int gdr[2];    /* by gp_direct: no -1, try 0, yes 1 */
@@ -505,7 +505,7 @@ void gp_vb_cq_leave(gp_vb_cq *cq, uint32_t entries);
  * until gp_vb_ep_free(), so lanes and regions borrow it. Giving back the last
  * use deregisters what memories of the domain (d->mems) have in it. */
 gp_status gp_vb_pd_get(gp_endpoint *ep, gp_vb_device *device, gp_vb_pd **out);
-/* Calls gp_vb_mem_leave() before the last user's goes. */
+/* Calls gp_vb_mem_leave() when the last user goes; what is parked keeps it. */
 void gp_vb_pd_put(gp_domain *d, gp_vb_pd *pd);
 /* Reads asynchronous events: a port or queue pair in trouble. */
 void gp_vb_device_async(gp_vb_device *device);
@@ -612,8 +612,8 @@ gp_status gp_vb_lane_meet(gp_vb_lane *lane, const gp_vb_hello *peer);
  * verbs_cm.c sets SYNCING right after it (accept side: once established), and
  * only then frames may be sent. */
 gp_status gp_vb_lane_open(gp_vb_lane *lane);
-/* After this the queue pair is gone (rdma_destroy_qp; the id is left to
- * gp_vb_lane_drop_id): no payload of ours is read, nothing of the peer is
+/* After this the queue pair is gone (rdma_destroy_qp; the id stays, unlike with
+ * gp_vb_lane_drop()): no payload of ours is read, nothing of the peer is
  * written, and `expected` is final. Frames that had arrived are in `received`
  * and are delivered later, also when the endpoint is CLOSED by then. Bounded by
  * GP_VB_DRAIN_NS. In any state and more than once; without a queue pair it does

@@ -4,9 +4,10 @@
  *
  * Numbers of frames go on while queue pairs come and go; everything else that
  * is counted (receives, credits, work requests) starts anew with each. What a
- * queue pair that broke may still do to memory is over only when its last
- * completion was seen and it is destroyed: nothing is sent a second time, and
- * no payload is given back, before gp_vb_lane_fence() returned.
+ * queue pair that broke may still do to memory is over only when it is in error
+ * and all its completions were seen, or when it is destroyed: nothing is sent a
+ * second time, and no payload is given back, before gp_vb_lane_fence() or
+ * gp_vb_lane_still() returned.
  */
 #ifdef GP_HAVE_VERBS
 
@@ -16,8 +17,8 @@
 #include <string.h>
 
 #include "transports/verbs/verbs_early.h"
-#include "transports/verbs/verbs_int.h"
 #include "transports/verbs/verbs_limit.h"
+#include "transports/verbs/verbs_port.h"
 
 /* What a hello may say; a frame must take a header and some payload. */
 #define FRAMES_MIN      (GP_VB_RESERVE + 1)
@@ -429,17 +430,25 @@ gp_vb_lane_open(gp_vb_lane *lane)
     return GP_OK;
 }
 
+/* All that was posted has completed. */
+static bool
+is_empty(const gp_vb_lane *lane)
+{
+    return lane->taken == lane->posted && lane->sq_polled == lane->sq_posted;
+}
+
 /* Where no last request could be posted, nothing for a while must do. */
 static bool
 drained(const gp_vb_lane *lane, bool marked, uint32_t quiet)
 {
-    return lane->taken == lane->posted &&
-           (lane->sq_polled == lane->sq_posted || (!marked && quiet > 1000));
+    return is_empty(lane) ||
+           (lane->taken == lane->posted && !marked && quiet > 1000);
 }
 
 /* Takes what the queue pair still completes; all the peer had sent to it that
- * arrived counts as received. */
-static void
+ * arrived counts as received. False: it is not known to be in error, or kept
+ * something. */
+static bool
 drain(gp_vb_lane *lane)
 {
     struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
@@ -452,7 +461,7 @@ drain(gp_vb_lane *lane)
     if (error) {
         GP_DEBUG("verbs %s: queue pair to ERR: %s", lane->ep->peer,
                  strerror(error));
-        return;
+        return false;
     }
     /* Without a request that fails nothing tells that the unsignaled ones
      * before it have ended. */
@@ -476,30 +485,42 @@ drain(gp_vb_lane *lane)
             sched_yield();
         }
     }
+    return is_empty(lane);
 }
 
-void
-gp_vb_lane_fence(gp_vb_lane *lane)
+static void
+fence(gp_vb_lane *lane, bool keeps_qp)
 {
-    gp_domain *d = lane->ep->domain;
-
     gp_vb_unwatch_lane(lane);
     for (uint32_t i = 0; lane->qp && i < lane->rx_frames; i++)
         lane->buffers[i].released = false; /* it takes no receives any more */
     if (lane->qp) {
-        drain(lane);
+        keeps_qp &= drain(lane);
         gp_vb_windows_drop(lane);
-        d->api->rdma_destroy_qp(lane->id);
+        if (!keeps_qp)
+            lane->ep->domain->api->rdma_destroy_qp(lane->id);
         lane->qp = NULL; /* completions that come late find nobody */
         (void)gp_vb_received_keep(lane);
     }
-    if (lane->cq) {
+    if (lane->cq && !keeps_qp) {
         gp_vb_cq_leave(lane->cq, lane->cq_reserved);
         lane->cq = NULL;
         lane->cq_reserved = 0;
     }
     gp_list_remove(&lane->broken);
     lane->synced = false;
+}
+
+void
+gp_vb_lane_fence(gp_vb_lane *lane)
+{
+    fence(lane, false);
+}
+
+void
+gp_vb_lane_still(gp_vb_lane *lane)
+{
+    fence(lane, true);
 }
 
 void

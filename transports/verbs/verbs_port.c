@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * verbs_port.c - ports that are down, and ids that wait for them.
+ * verbs_port.c - ports that are down, and connections that wait for them.
  *
  * Destroying the id of a connection says farewell to the peer's connection
  * manager. Out of a port that is down that reaches nobody, and it can do harm:
@@ -9,6 +9,12 @@
  * anew. So such ids are kept until their port is up again, and their farewell
  * reaches a peer that may still hold the old queue pair. At the latest they go
  * with their domain.
+ *
+ * Their queue pairs wait with them: soft-RoCE has a call that destroys one wait
+ * for its packets, a minute long where an interface went down with some of
+ * them. In error, with all it had completed, a queue pair touches no memory and
+ * completes nothing more; it keeps its room in the completion queue and its
+ * protection domain, of which all regions may go.
  *
  * What is under way on a port that goes down may neither fail nor succeed for
  * long: devices send it again and again, and soft-RoCE keeps what its network
@@ -30,6 +36,9 @@
 typedef struct parked {
     gp_list link; /* domain->parked */
     struct rdma_cm_id *id;
+    gp_vb_cq *cq; /* of its queue pair; NULL: has none any more */
+    uint32_t cq_reserved;
+    gp_vb_pd *pd;
     uint64_t look_ns;
 } parked;
 
@@ -93,11 +102,35 @@ gp_vb_port_timer(gp_domain *d, uint64_t now)
             (void)gp_vb_port_failed(d->lanes[i]);
 }
 
-static void
-destroy(const gp_domain *d, struct rdma_cm_id *id)
+/* What a lane leaves behind. */
+static parked
+leave(gp_vb_lane *lane)
 {
-    int error = d->api->rdma_destroy_id(id);
+    parked p = {.id = lane->id};
 
+    if (lane->cq) {
+        p.cq = lane->cq;
+        p.cq_reserved = lane->cq_reserved;
+        p.pd = lane->pd;
+        p.pd->parked++;
+    }
+    lane->id = NULL;
+    lane->cq = NULL;
+    lane->cq_reserved = 0;
+    return p;
+}
+
+static void
+destroy(gp_domain *d, const parked *p)
+{
+    int error;
+
+    if (p->cq) {
+        d->api->rdma_destroy_qp(p->id);
+        gp_vb_cq_leave(p->cq, p->cq_reserved);
+        gp_vb_pd_unpark(d, p->pd);
+    }
+    error = d->api->rdma_destroy_id(p->id);
     if (error)
         GP_WARN("verbs: rdma_destroy_id: %s", strerror(error));
 }
@@ -106,19 +139,19 @@ static void
 unpark(gp_domain *d, parked *p)
 {
     gp_list_remove(&p->link);
-    destroy(d, p->id);
+    destroy(d, p);
     free(p);
 }
 
 static bool
-park(gp_domain *d, struct rdma_cm_id *id)
+park(gp_domain *d, const parked *what)
 {
-    parked *p = calloc(1, sizeof(*p));
+    parked *p = malloc(sizeof(*p));
 
     if (!p)
         return false;
-    id->context = NULL; /* its events are nobody's */
-    p->id = id;
+    *p = *what;
+    p->id->context = NULL; /* its events are nobody's */
     p->look_ns = gp_clock_ns() + LOOK_NS;
     gp_list_insert(&d->parked, &p->link);
     gp_vb_wake_at(d, p->look_ns);
@@ -140,15 +173,19 @@ should_wait(const gp_vb_lane *lane)
 }
 
 void
-gp_vb_lane_drop_id(gp_vb_lane *lane)
+gp_vb_lane_drop(gp_vb_lane *lane)
 {
     gp_domain *d = lane->ep->domain;
+    bool waits;
+    parked p;
 
+    gp_vb_lane_still(lane);
     if (!lane->id)
         return;
-    if (!should_wait(lane) || !park(d, lane->id))
-        destroy(d, lane->id);
-    lane->id = NULL;
+    waits = should_wait(lane);
+    p = leave(lane);
+    if (!waits || !park(d, &p))
+        destroy(d, &p);
 }
 
 void

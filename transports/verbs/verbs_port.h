@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * verbs_port.h - ports that are down, and ids that wait for them: a parked id
- * is nobody's any more, but not destroyed yet.
+ * verbs_port.h - ports that are down, and connections that wait for them: a
+ * parked id, with the queue pair that it may have, is nobody's any more, but
+ * not destroyed yet.
  */
 #ifndef GP_VERBS_PORT_H
 #define GP_VERBS_PORT_H
@@ -17,9 +18,15 @@ bool gp_vb_port_failed(gp_vb_lane *lane);
  * if it stays so. */
 void gp_vb_port_notice(gp_domain *d, uint64_t now);
 void gp_vb_port_timer(gp_domain *d, uint64_t now);
-/* Destroys the id of a lane that is fenced, or never had a queue pair: now, or
- * when its port is up again. */
-void gp_vb_lane_drop_id(gp_vb_lane *lane);
+/* Fences a lane, and destroys its queue pair and id: now, or when its port is
+ * up again. What gp_vb_lane_fence() says of memory holds at once. */
+void gp_vb_lane_drop(gp_vb_lane *lane);
+/* For it, in verbs_lane.c: the same as gp_vb_lane_fence(), but that a queue
+ * pair of which all has completed stays with the id, in error, and then
+ * lane->cq and its room there too. */
+void gp_vb_lane_still(gp_vb_lane *lane);
+/* In verbs_device.c: a protection domain has one parked queue pair less. */
+void gp_vb_pd_unpark(gp_domain *d, gp_vb_pd *pd);
 /* Of parked ids: their device goes, time passes, the domain ends. */
 void gp_vb_parked_removal(gp_domain *d, const struct rdma_cm_id *id);
 void gp_vb_parked_timer(gp_domain *d, uint64_t now);
