@@ -202,6 +202,48 @@ check_shared(const gp_coder *c)
     return GP_OK;
 }
 
+/* One after the other. */
+static gp_status
+load(gp_device *d, const gp_coder_kernel *kernel, size_t most)
+{
+    gp_status status = GP_OK;
+
+    for (size_t i = 0; i < most && kernel[i].tile && status == GP_OK; i++) {
+        const gp_launch l = {.kernel = kernel[i].kernel,
+                             .shared = kernel[i].shared};
+
+        status = d->ops->load(d, &l);
+    }
+    return status;
+}
+
+/* All that calls may launch: by then a stream may wait for what they do. */
+static gp_status
+load_kernels(gp_device *d, const gp_coder_plan *p)
+{
+    static const gp_coder_kernel each[] = {
+        {.kernel = GP_KERNEL_gp_cuda_finish, .tile = 1},
+        {.kernel = GP_KERNEL_gp_cuda_decay, .tile = 1},
+        {.kernel = GP_KERNEL_gp_cuda_remember, .tile = 1},
+        {.kernel = GP_KERNEL_gp_cuda_keep, .tile = 1},
+        {.kernel = GP_KERNEL_gp_cuda_clip_sum, .tile = 1},
+        {.kernel = GP_KERNEL_gp_cuda_clip_settle, .tile = 1}};
+    const struct {
+        const gp_coder_kernel *kernel;
+        size_t most;
+    } lists[] = {{p->encode, GP_CODER_STEPS},  {p->decode, GP_CODER_STEPS},
+                 {p->fold, GP_CODER_STEPS},    {p->before, GP_CODER_AROUND},
+                 {p->after, GP_CODER_STEPS},   {p->back, GP_CODER_STEPS},
+                 {p->open, GP_CODER_AROUND},   {p->undo, GP_CODER_STEPS},
+                 {p->whole, GP_CODER_STEPS},   {p->look, GP_CODER_AROUND},
+                 {p->propose, GP_CODER_STEPS}, {each, GP_COUNT_OF(each)}};
+    gp_status status = GP_OK;
+
+    for (size_t i = 0; i < GP_COUNT_OF(lists) && status == GP_OK; i++)
+        status = load(d, lists[i].kernel, lists[i].most);
+    return status;
+}
+
 gp_status
 gp_coder_open(gp_device *device, const gp_pipeline *pipeline, gp_coder **out)
 {
@@ -223,6 +265,8 @@ gp_coder_open(gp_device *device, const gp_pipeline *pipeline, gp_coder **out)
     status = gp_coder_find_plan(pipeline, &c->plan);
     if (status == GP_OK)
         status = check_shared(c);
+    if (status == GP_OK)
+        status = load_kernels(device, &c->plan);
     if (status == GP_OK && c->plan.rounds)
         status = device->ops->multiplies(device);
     if (status == GP_OK)

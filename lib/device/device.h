@@ -175,7 +175,11 @@ typedef struct gp_device_ops {
     gp_status (*call_host)(gp_device *device, void (*call)(void *), void *with,
                            void *stream);
 
-    /* GP_ERR_NOT_FOUND: this build has no such kernel for the device. */
+    /* Loads what a launch needs of its kernel and its shared memory: the first
+     * launch of one that was not loaded may wait for all streams, of which one
+     * may wait for what the caller does next. GP_ERR_NOT_FOUND: this build has
+     * no such kernel for the device. */
+    gp_status (*load)(gp_device *device, const gp_launch *launch);
     gp_status (*launch)(gp_device *device, const gp_launch *launch,
                         void *stream);
 

@@ -274,6 +274,7 @@ const gp_device_ops gp_device_cuda = {
     .event_wait = gp_cuda_event_wait,
     .wait_value = gp_cuda_wait_value,
     .call_host = gp_cuda_call_host,
+    .load = gp_cuda_load,
     .launch = gp_cuda_launch,
     .multiplies = gp_cuda_multiplies,
     .multiply = gp_cuda_multiply,

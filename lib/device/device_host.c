@@ -195,6 +195,14 @@ host_call(gp_device *device, void (*call)(void *), void *with, void *stream)
 }
 
 static gp_status
+host_load(gp_device *device, const gp_launch *launch)
+{
+    (void)device;
+    (void)launch;
+    return gp_fail(GP_ERR_NOT_FOUND, "the host runs no kernels");
+}
+
+static gp_status
 host_launch(gp_device *device, const gp_launch *launch, void *stream)
 {
     (void)device;
@@ -257,6 +265,7 @@ const gp_device_ops gp_device_host = {
     .event_wait = host_event_record,
     .wait_value = host_wait_value,
     .call_host = host_call,
+    .load = host_load,
     .launch = host_launch,
     .multiplies = host_multiplies,
     .multiply = host_multiply,

@@ -63,6 +63,7 @@
     X(cuMemGetHandleForAddressRange)     \
     X(cuPointerSetAttribute)             \
     X(cuEventElapsedTime)                \
+    X(cuFuncLoad)                        \
     X(cuFlushGPUDirectRDMAWrites)
 
 typedef struct gp_cuda_driver {
@@ -143,6 +144,7 @@ gp_status gp_cuda_wait_value(gp_device *device, const uint32_t *pinned,
                              uint32_t value, void *stream);
 gp_status gp_cuda_call_host(gp_device *device, void (*call)(void *), void *with,
                             void *stream);
+gp_status gp_cuda_load(gp_device *device, const gp_launch *launch);
 gp_status gp_cuda_launch(gp_device *device, const gp_launch *launch,
                          void *stream);
 

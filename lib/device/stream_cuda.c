@@ -2,9 +2,11 @@
 /*
  * stream_cuda.c - work on CUDA devices that is queued, not waited for.
  *
- * Kernels come as one image for all kinds of devices, loaded into a device's
- * primary context by the first launch there and functions looked up by the
- * first launch of each, so a process that never launches pays for nothing.
+ * Kernels come as images for all kinds of devices, loaded into a device's
+ * primary context by the first that is asked for, so a process that launches
+ * none pays for nothing. Whoever launches while a stream may wait for a number
+ * loads them before: a driver that puts off loading (CUDA_MODULE_LOADING) may
+ * wait for all streams when it comes to it.
  */
 #include "base/base.h"
 
@@ -281,6 +283,24 @@ get_function(gp_cuda_device *d, const gp_launch *l, CUfunction *out)
         status = allow_shared(d, l);
     *out = d->function[l->kernel];
     pthread_mutex_unlock(&d->lock);
+    return status;
+}
+
+gp_status
+gp_cuda_load(gp_device *device, const gp_launch *l)
+{
+    CUresult result = CUDA_SUCCESS;
+    CUfunction function = NULL;
+    gp_status status = gp_cuda_enter(device);
+
+    if (status != GP_OK)
+        return status;
+    status = get_function(gp_cuda_of(device), l, &function);
+    if (status == GP_OK && gp_cuda.cuFuncLoad_)
+        result = gp_cuda.cuFuncLoad_(function);
+    if (status == GP_OK)
+        return gp_cuda_leave(result, "cuFuncLoad");
+    gp_cuda_pop();
     return status;
 }
 

@@ -137,7 +137,20 @@ open_jobs(gp_shard_device *d)
     return status;
 }
 
-/* Nothing worth mentioning, which loads the kernels: a build may lack them. */
+/* A build may lack kernels; and where a worker's streams wait in the same
+ * process, they have to be there before. */
+static gp_status
+load_updates(gp_device *device)
+{
+    gp_status status = GP_OK;
+
+    for (int k = GP_KERNEL_gp_cuda_update_scale;
+         k <= GP_KERNEL_gp_cuda_update_descend && status == GP_OK; k++)
+        status =
+            device->ops->load(device, &(gp_launch){.kernel = (gp_kernel_id)k});
+    return status;
+}
+
 static gp_status
 open_work(gp_shard_device *d)
 {
@@ -152,7 +165,7 @@ open_work(gp_shard_device *d)
     if (status == GP_OK)
         status = open_jobs(d);
     if (status == GP_OK)
-        status = gp_device_scale(d, NULL, 0, 1);
+        status = load_updates(d->device);
     if (status == GP_OK)
         status = gp_device_coder_find(d, "none", NULL, &dense);
     if (status == GP_OK)

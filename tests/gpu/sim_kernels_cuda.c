@@ -19,6 +19,7 @@ static struct {
     unsigned shared; /* bytes that it may ask for */
 } about[256];        /* or fewer, with those of the trainer */
 static uint64_t launches;
+static uint32_t late; /* loaded while a stream waited */
 
 static const gp_emulated *
 kernel_of(CUfunction f)
@@ -42,6 +43,25 @@ sim_kernel_find(CUfunction *out, const char *name)
             return CUDA_SUCCESS;
         }
     return CUDA_ERROR_NOT_FOUND;
+}
+
+void
+sim_kernel_load(void)
+{
+    pthread_mutex_lock(&sim_lock);
+    late += sim_waits > 0;
+    pthread_mutex_unlock(&sim_lock);
+}
+
+uint32_t
+gp_sim_cuda_late(void)
+{
+    uint32_t out;
+
+    pthread_mutex_lock(&sim_lock);
+    out = late;
+    pthread_mutex_unlock(&sim_lock);
+    return out;
 }
 
 CUresult

@@ -16,7 +16,7 @@
 pthread_mutex_t sim_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t sim_changed = PTHREAD_COND_INITIALIZER;
 sim_stream sim_usual;
-uint32_t sim_captures, sim_captured;
+uint32_t sim_captures, sim_captured, sim_waits;
 
 /* Of threads; one that has ended leaves its stream behind. */
 #define OWN 64
@@ -122,6 +122,7 @@ stream_main(void *argument)
             s->last = &s->first;
         s->busy = false;
         pending--;
+        sim_waits -= w->kind == WORK_WAIT_VALUE;
         if (w->event && --w->event->users == 0 && w->event->gone)
             free(w->event);
         free(w);
@@ -183,6 +184,7 @@ sim_queue(CUstream handle, sim_work *w)
     *s->last = w;
     s->last = &w->next;
     pending++;
+    sim_waits += w->kind == WORK_WAIT_VALUE;
     pthread_cond_broadcast(&sim_changed);
     pthread_mutex_unlock(&sim_lock);
     return CUDA_SUCCESS;

@@ -60,6 +60,8 @@ extern pthread_cond_t sim_changed;
 extern sim_stream sim_usual;
 /* Captures that are open, and what has gone into them. */
 extern uint32_t sim_captures, sim_captured;
+/* Waits for numbers that are queued. */
+extern uint32_t sim_waits;
 extern uint32_t sim_delay_us;
 
 sim_stream *sim_stream_of(CUstream handle);

@@ -353,6 +353,14 @@ steps_keep_their_order(void **state)
     assert_int_equal(gp_sim_cuda_host_calls() - calls, 4); /* one a push */
 }
 
+/* Of all of the above: a driver that loads them late waits for all streams. */
+static void
+kernels_are_there_before_streams_wait(void **state)
+{
+    (void)state;
+    assert_int_equal(gp_sim_cuda_late(), 0);
+}
+
 int
 main(void)
 {
@@ -362,6 +370,7 @@ main(void)
         cmocka_unit_test(devices_differ_between_workers),
         cmocka_unit_test(steps_keep_their_order),
         cmocka_unit_test(kernels_may_be_missing),
+        cmocka_unit_test(kernels_are_there_before_streams_wait),
     };
 
     gp_sim_cuda_install(&options);
