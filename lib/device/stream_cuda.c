@@ -46,17 +46,25 @@ gp_cuda_free_pinned(gp_device *device, void *block)
         (void)gp_cuda_leave(gp_cuda.cuMemFreeHost_(block), "cuMemFreeHost");
 }
 
+/* A device has few queues, which streams of one priority share: behind a stream
+ * of the caller's that waits for a number, ours would wait, too. So they have
+ * the highest priority, which callers' seldom have; and what they do is
+ * short. */
 gp_status
 gp_cuda_stream_create(gp_device *device, void **out)
 {
+    int lowest = 0, highest = 0;
     CUstream stream = NULL;
+    CUresult result;
     gp_status status = gp_cuda_enter(device);
 
     if (status != GP_OK)
         return status;
-    status =
-        gp_cuda_leave(gp_cuda.cuStreamCreate_(&stream, CU_STREAM_NON_BLOCKING),
-                      "cuStreamCreate");
+    result = gp_cuda.cuCtxGetStreamPriorityRange_(&lowest, &highest);
+    if (result == CUDA_SUCCESS)
+        result = gp_cuda.cuStreamCreateWithPriority_(
+            &stream, CU_STREAM_NON_BLOCKING, highest);
+    status = gp_cuda_leave(result, "cuStreamCreateWithPriority");
     if (status == GP_OK)
         *out = stream;
     return status;

@@ -26,6 +26,13 @@ sim_cuCtxSetCurrent(CUcontext context)
 }
 
 static CUresult
+sim_cuStreamCreate(CUstream *out, unsigned flags)
+{
+    MAY_FAIL;
+    return sim_cuStreamCreateWithPriority(out, flags, 0);
+}
+
+static CUresult
 sim_cuEventSynchronize(CUevent handle)
 {
     sim_event *e = (sim_event *)handle;
@@ -46,6 +53,7 @@ sim_cuEventSynchronize(CUevent handle)
 GP_CUDA_FUNCTIONS(EXPORT)
 GP_CUDA_OPTIONAL(EXPORT)
 EXPORT(cuCtxSetCurrent)
+EXPORT(cuStreamCreate)
 EXPORT(cuEventSynchronize)
 
 static unsigned

@@ -374,12 +374,22 @@ sim_cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes,
 }
 
 static CUresult
-sim_cuStreamCreate(CUstream *out, unsigned flags)
+sim_cuCtxGetStreamPriorityRange(int *lowest, int *highest)
+{
+    MAY_FAIL;
+    *lowest = 0;
+    *highest = -5;
+    return CUDA_SUCCESS;
+}
+
+static CUresult
+sim_cuStreamCreateWithPriority(CUstream *out, unsigned flags, int priority)
 {
     sim_stream *s;
 
-    (void)flags;
     MAY_FAIL;
+    if (flags != CU_STREAM_NON_BLOCKING || priority > 0 || priority < -5)
+        return CUDA_ERROR_INVALID_VALUE;
     s = calloc(1, sizeof(*s));
     if (!s)
         return CUDA_ERROR_OUT_OF_MEMORY;

@@ -201,7 +201,7 @@ faults_are_told(void **state)
         {"cuMemsetD8", GP_ERR_NO_MEMORY},
         {"cuCtxSynchronize", GP_ERR_NO_MEMORY},
         {"cuMemHostAlloc", GP_ERR_NO_MEMORY},
-        {"cuStreamCreate", GP_ERR_NO_MEMORY},
+        {"cuStreamCreateWithPriority", GP_ERR_NO_MEMORY},
         {"cuMemcpyAsync", GP_ERR_NO_MEMORY},
         {"cuMemsetD8Async", GP_ERR_NO_MEMORY},
         {"cuEventCreate", GP_ERR_NO_MEMORY},
