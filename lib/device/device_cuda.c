@@ -149,17 +149,14 @@ static gp_status
 cuda_alloc(gp_device *device, size_t bytes, void **out)
 {
     CUdeviceptr block = 0;
-    CUresult result;
     gp_status status = gp_cuda_enter(device);
 
     if (status != GP_OK)
         return status;
-    result = gp_cuda.cuMemAlloc_(&block, bytes ? bytes : 1);
-    status = leave(result, "cuMemAlloc");
+    status = gp_cuda_leave(gp_cuda.cuMemAlloc_(&block, bytes ? bytes : 1),
+                           "cuMemAlloc");
     if (status == GP_OK)
         *out = (void *)(uintptr_t)block;
-    else if (result == CUDA_SUCCESS)
-        gp_cuda.cuMemFree_(block); /* what failed was work queued before */
     return status;
 }
 
