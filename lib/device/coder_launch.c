@@ -12,6 +12,10 @@
 #include "base/base.h"
 #include "device/coder_batch.h"
 
+/* Tiles of a part for each of several blocks that work on it: as many as a
+ * block has warps, and by each warp less than a block costs to begin with. */
+#define TILES_EACH 8u
+
 static gp_status
 find_slot(gp_coder *c, gp_coder_slot **out)
 {
@@ -92,7 +96,7 @@ launch(gp_coder *c, const gp_coder_batch *b, const part_list *over,
     const uint8_t *parts = b->slot->block + over->first * sizeof(gp_cuda_part);
     uint32_t n = (uint32_t)b->n, flag = add, level = kernel->level;
     void *args[3 + GP_CODER_WORDS] = {&parts, &n, &c->plan.word[0], &flag};
-    uint64_t each = GP_MAX(over->blocks / GP_MAX(n, 1u), 1u);
+    uint64_t each = GP_MAX(over->blocks / GP_MAX(n, 1u) / TILES_EACH, 1u);
     gp_launch l = {.kernel = kernel->kernel,
                    .grid = kernel->per_part
                                ? n * (uint32_t)GP_MIN(each, kernel->per_part)
