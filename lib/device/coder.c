@@ -302,6 +302,12 @@ gp_coder_fixed(const gp_coder *c)
     return !gp_coder_selects(c) && !c->plan.varies;
 }
 
+bool
+gp_coder_multiplies(const gp_coder *c)
+{
+    return c->plan.rounds > 0;
+}
+
 size_t
 gp_coder_length(const gp_coder *c, size_t count)
 {

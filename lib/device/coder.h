@@ -111,6 +111,9 @@ size_t gp_coder_length(const gp_coder *coder, size_t count);
  * residual, which is what is encoded. */
 size_t gp_coder_whole_bytes(const gp_coder *coder, size_t count);
 
+/* Whether that call has products of the device's library. */
+bool gp_coder_multiplies(const gp_coder *coder);
+
 /* Whether it can decode at all; gp_coder_decode() says what it lacks. */
 bool gp_coder_decodes(const gp_coder *coder);
 

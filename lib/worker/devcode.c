@@ -136,6 +136,29 @@ take_zeros(const gp_tensor *t, size_t bytes, void **out)
     return s->device->ops->fill(s->device, block, 0, bytes);
 }
 
+/* The library for products loads its kernels at the first one of a shape, for
+ * which a driver may wait for all streams, as for ours: so that is now. Of
+ * zeros nothing is remembered. */
+static gp_status
+multiply_once(const gp_tensor *t, const gp_devcode *c)
+{
+    gp_staging *s = t->stage;
+    const gp_coder_whole whole = {.context = {.tensor = t->index, .size = 1},
+                                  .count = t->spec.count,
+                                  .source = c->field[RESIDUAL],
+                                  .residual = c->field[RESIDUAL],
+                                  .state = c->field[STATE],
+                                  .velocity = c->field[VELOCITY],
+                                  .whole = c->whole};
+    gp_status status = GP_OK;
+
+    if (!whole.residual || !gp_coder_multiplies(c->coder))
+        return GP_OK;
+    status = gp_coder_prepare(c->coder, &whole, 1, s->in);
+    gp_staging_settle(s, s->in);
+    return status;
+}
+
 static gp_status
 open_fields(const gp_tensor *t, gp_devcode *c)
 {
@@ -155,7 +178,7 @@ open_fields(const gp_tensor *t, gp_devcode *c)
     }
     if (status == GP_OK && whole)
         status = take_zeros(t, whole, &c->whole);
-    return status;
+    return status == GP_OK && whole ? multiply_once(t, c) : status;
 }
 
 void

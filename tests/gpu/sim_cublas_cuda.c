@@ -58,6 +58,9 @@ static struct {
 } fault;
 static uint64_t products;
 static int handles;
+static struct {
+    int ta, tb, m, n, k;
+} seen[64]; /* shapes, round and round */
 
 #define EXPORTED                       __attribute__((visibility("default")))
 #define DECLARE(name, type, arguments) EXPORTED type name arguments;
@@ -365,6 +368,25 @@ check(const handle *h, const product *p, const float *alpha, const float *beta,
     return GP_CUBLAS_OK;
 }
 
+/* A kernel for each shape, which its first product loads. With the lock. */
+static void
+load_for(const product *p)
+{
+    static size_t next;
+
+    for (size_t i = 0; i < sizeof(seen) / sizeof(*seen); i++)
+        if (seen[i].ta == p->ta && seen[i].tb == p->tb && seen[i].m == p->m &&
+            seen[i].n == p->n && seen[i].k == p->k)
+            return;
+    seen[next].ta = p->ta;
+    seen[next].tb = p->tb;
+    seen[next].m = p->m;
+    seen[next].n = p->n;
+    seen[next].k = p->k;
+    next = (next + 1) % (sizeof(seen) / sizeof(*seen));
+    gp_sim_cuda_load();
+}
+
 int
 cublasGemmEx(void *h, int ta, int tb, int m, int n, int k, const void *alpha,
              const void *a, int a_type, int lda, const void *b, int b_type,
@@ -389,6 +411,7 @@ cublasGemmEx(void *h, int ta, int tb, int m, int n, int k, const void *alpha,
     *queued = p;
     pthread_mutex_lock(&lock);
     products++;
+    load_for(&p);
     pthread_mutex_unlock(&lock);
     return gp_sim_cuda_call(handle_of(h)->stream, multiply, queued)
                ? GP_CUBLAS_NO_MEMORY

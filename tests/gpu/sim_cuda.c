@@ -599,7 +599,7 @@ sim_cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name)
 {
     (void)module;
     MAY_FAIL;
-    sim_kernel_load();
+    gp_sim_cuda_load();
     return sim_kernel_find(out, name);
 }
 

@@ -72,8 +72,9 @@ uint64_t gp_sim_cuda_copied(void);
 /* Of these, on streams from a device's memory to the host's. */
 uint64_t gp_sim_cuda_copied_out(void);
 
-/* Kernels that were asked for first while a stream waited for a number: a real
- * driver may load them then, and waits for that stream. */
+/* A kernel is loaded. Those of which that happened while a stream waited for a
+ * number: a real driver may wait for that stream then. */
+void gp_sim_cuda_load(void);
 uint32_t gp_sim_cuda_late(void);
 
 /* Says that a graph is being captured from a stream, in the mode in which no

@@ -46,7 +46,7 @@ sim_kernel_find(CUfunction *out, const char *name)
 }
 
 void
-sim_kernel_load(void)
+gp_sim_cuda_load(void)
 {
     pthread_mutex_lock(&sim_lock);
     late += sim_waits > 0;

@@ -10,8 +10,6 @@
 /* Bytes of shared memory that a launch may have at most. */
 extern int sim_block_shared;
 
-/* A function is loaded: late, where a stream waits for a number. */
-void sim_kernel_load(void);
 CUresult sim_kernel_find(CUfunction *out, const char *name);
 /* More than 48 KiB of dynamic shared memory, before launches that ask for it.
  */
