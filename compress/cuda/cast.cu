@@ -88,7 +88,7 @@ cast_encode_wide(const float *source, float *residual, uint16_t *out,
             r[j] = *(const float4 *)(residual + j * step);
         GP_UNROLL(4)
         for (uint32_t j = 0; j < CAST_AT_ONCE; j++)
-            x[j] = gp_add4(x[j], r[j]);
+            x[j] = gp_feed4(r[j], x[j]);
     }
     GP_UNROLL(4)
     for (uint32_t j = 0; j < CAST_AT_ONCE; j++) {
@@ -116,7 +116,7 @@ cast_encode_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end)
                                  out + i, step);
     for (; i < end; i += step)
         for (uint64_t j = i; j < end && j < i + 4; j++) {
-            float x = residual ? __fadd_rn(source[j], residual[j]) : source[j];
+            float x = residual ? gp_feed(residual[j], source[j]) : source[j];
 
             out[j] = (uint16_t)cast_one<format>(&x);
             if (residual)
@@ -196,14 +196,14 @@ none_encode_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end)
             float4 x = *(const float4 *)(source + i);
 
             if (residual) {
-                x = gp_add4(x, *(const float4 *)(residual + i));
+                x = gp_feed4(*(const float4 *)(residual + i), x);
                 *(float4 *)(residual + i) = make_float4(0, 0, 0, 0);
             }
             *(float4 *)(out + i) = x;
             continue;
         }
         for (uint64_t j = i; j < end && j < i + 4; j++) {
-            out[j] = residual ? __fadd_rn(source[j], residual[j]) : source[j];
+            out[j] = residual ? gp_feed(residual[j], source[j]) : source[j];
             if (residual)
                 residual[j] = 0;
         }
@@ -294,7 +294,7 @@ cast_round_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end)
         uint2 packed;
 
         if (part->residual)
-            x = gp_add4(gp_load4(part->residual + i, left), x);
+            x = gp_feed4(gp_load4(part->residual + i, left), x);
         packed.x = round_one<format>(&x.x, word.x, shift);
         packed.x |= round_one<format>(&x.y, word.y, shift) << 16;
         packed.y = round_one<format>(&x.z, word.z, shift);

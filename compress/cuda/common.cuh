@@ -101,6 +101,29 @@ gp_keep4(float4 h, float4 d)
                        gp_kept_of(h.z, d.z), gp_kept_of(h.w, d.w));
 }
 
+/* What is no number keeps its bits through arithmetic with numbers, as on the
+ * host: a device makes one and the same NaN of all. */
+static __device__ __forceinline__ float
+gp_keep_nan(float x, float result)
+{
+    return x != x ? __uint_as_float(__float_as_uint(x) | 0x00400000u) : result;
+}
+
+/* What is encoded: a gradient's element, and what is left of earlier steps,
+ * which is always a number. */
+static __device__ __forceinline__ float
+gp_feed(float residual, float x)
+{
+    return gp_keep_nan(x, __fadd_rn(residual, x));
+}
+
+static __device__ __forceinline__ float4
+gp_feed4(float4 residual, float4 x)
+{
+    return make_float4(gp_feed(residual.x, x.x), gp_feed(residual.y, x.y),
+                       gp_feed(residual.z, x.z), gp_feed(residual.w, x.w));
+}
+
 static __device__ __forceinline__ float4
 gp_add4(float4 a, float4 b)
 {

@@ -60,7 +60,7 @@ gp_gather8(const float *source, const float *residual, uint64_t i,
     gp_load8(residual + i, left, r);
     GP_UNROLL(8)
     for (int j = 0; j < 8; j++)
-        x[j] = __fadd_rn(r[j], x[j]);
+        x[j] = gp_feed(r[j], x[j]);
 }
 
 static __device__ __forceinline__ uint32_t

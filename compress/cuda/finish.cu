@@ -51,7 +51,16 @@ remember_difference(float g, float h)
 {
     float d = __fsub_rn(g, h);
 
-    return gp_is_finite(d) || !gp_is_finite(g) ? d : 0.0f;
+    return gp_keep_nan(g, gp_is_finite(d) || !gp_is_finite(g) ? d : 0.0f);
+}
+
+/* What is made of an element that is no number has its bits; of Inf that was
+ * clipped, times 0, it is the NaN that x86 has of that. */
+static __device__ __forceinline__ float
+remember_nan(float x, float result)
+{
+    return gp_keep_nan(x, result != result ? __uint_as_float(0xffc00000u)
+                                           : result);
 }
 
 static __device__ __forceinline__ float
@@ -61,7 +70,8 @@ remember_velocity(float x, float *v, float factor, bool nesterov, float clip)
     float next = __fadd_rn(__fmul_rn(factor, *v), g);
 
     *v = gp_is_finite(next) ? next : 0.0f;
-    return nesterov ? __fadd_rn(g, __fmul_rn(factor, next)) : next;
+    return remember_nan(x, nesterov ? __fadd_rn(g, __fmul_rn(factor, next))
+                                    : next);
 }
 
 /* From the gradient to what is encoded, or added to the residual: at once where
@@ -101,7 +111,7 @@ gp_cuda_remember(const gp_cuda_part *part, uint32_t parts, uint32_t word,
             gp_store4(mine->velocity + i, v, left);
         }
         if (!mine->source)
-            x = gp_add4(gp_load4(to + i, left), x);
+            x = gp_feed4(gp_load4(to + i, left), x);
         gp_store4(to + i, x, left);
     }
 }

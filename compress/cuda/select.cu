@@ -55,7 +55,7 @@ select_hits_64(const float *source, float *residual, uint32_t bound)
                 r[j] = *(const float4 *)(at + 256 * (j / 2) + 4 * (j % 2));
             GP_UNROLL(8)
             for (uint32_t j = 0; j < 8; j++) {
-                x[j] = gp_add4(r[j], x[j]);
+                x[j] = gp_feed4(r[j], x[j]);
                 *(float4 *)(at + 256 * (j / 2) + 4 * (j % 2)) = x[j];
             }
         }

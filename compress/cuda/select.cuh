@@ -63,7 +63,7 @@ select_from(const gp_cuda_part *part)
 static __device__ __forceinline__ float
 select_at(const gp_cuda_part *part, uint64_t i)
 {
-    return part->residual ? __fadd_rn(part->residual[i], part->source[i])
+    return part->residual ? gp_feed(part->residual[i], part->source[i])
                           : part->source[i];
 }
 

@@ -9,7 +9,8 @@
  * is one real thread at a time (emulate.cpp takes a lock for each launch).
  *
  * What depends on the device's own rounding is not here: kernels use the
- * operations that IEEE 754 defines.
+ * operations that IEEE 754 defines. A result that is no number is always the
+ * same one, which a host has of its operands.
  */
 #ifndef GP_EMULATE_H
 #define GP_EMULATE_H
@@ -253,36 +254,43 @@ __longlong_as_double(long long b)
     return x;
 }
 
+/* The only NaN that a device makes. */
+static inline float
+gp_emu_result(float x)
+{
+    return x != x ? __uint_as_float(0x7fffffffu) : x;
+}
+
 /* Compiled without contraction and in the default rounding mode, the operators
  * are these. */
 static inline float
 __fadd_rn(float a, float b)
 {
-    return a + b;
+    return gp_emu_result(a + b);
 }
 
 static inline float
 __fsub_rn(float a, float b)
 {
-    return a - b;
+    return gp_emu_result(a - b);
 }
 
 static inline float
 __fmul_rn(float a, float b)
 {
-    return a * b;
+    return gp_emu_result(a * b);
 }
 
 static inline float
 __fdiv_rn(float a, float b)
 {
-    return a / b;
+    return gp_emu_result(a / b);
 }
 
 static inline float
 __fsqrt_rn(float a)
 {
-    return sqrtf(a);
+    return gp_emu_result(sqrtf(a));
 }
 
 /* To the nearest even; what no int holds is not asked for. */
