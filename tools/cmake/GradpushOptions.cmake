@@ -120,8 +120,16 @@ gp_settle(ZSTD "${GP_ZSTD_FOUND}" "libzstd ${GP_ZSTD_VERSION}" libzstd-dev)
 find_package(OpenSSL 1.1 QUIET COMPONENTS Crypto)
 gp_settle(TLS "${OPENSSL_FOUND}" "OpenSSL ${OPENSSL_VERSION}" libssl-dev)
 
-# Headers only: the driver and libibverbs are loaded at run time.
-find_path(GP_CUDA_INCLUDE cuda.h HINTS ENV CUDA_HOME ENV CUDA_PATH
+# Headers only: the driver and libibverbs are loaded at run time. Those of an
+# nvcc on the PATH are beside it.
+find_program(GP_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH
+  PATHS /usr/local/cuda PATH_SUFFIXES bin)
+if(GP_NVCC)
+  file(REAL_PATH "${GP_NVCC}" toolkit)
+  cmake_path(GET toolkit PARENT_PATH toolkit)
+  cmake_path(GET toolkit PARENT_PATH toolkit)
+endif()
+find_path(GP_CUDA_INCLUDE cuda.h HINTS ENV CUDA_HOME ENV CUDA_PATH ${toolkit}
   PATHS /usr/local/cuda PATH_SUFFIXES include)
 if(GP_CUDA_INCLUDE)
   gp_settle(CUDA TRUE "driver loaded at run time; ${GP_CUDA_INCLUDE}" "")
@@ -132,8 +140,6 @@ endif()
 # Kernels are compiled for devices alone: nothing of the CUDA runtime is linked.
 set(GRADPUSH_CUDA_ARCHITECTURES "80;90" CACHE STRING
   "compute capabilities that kernels are compiled for; the last also as PTX")
-find_program(GP_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH
-  PATHS /usr/local/cuda PATH_SUFFIXES bin)
 if(NOT GP_WITH_CUDA)
   set(GP_WHY_KERNELS "of use with CUDA only")
 elseif(GRADPUSH_SANITIZE AND NOT GRADPUSH_KERNELS STREQUAL "ON")
