@@ -4,10 +4,12 @@
 against cuBLAS alone, PyTorch and itself without communication. Writes JSON.
 
     trainer.py --build build/release --out FILE [--data mnist/]
-               [--hidden 8192,8192,8192] [--batch 4096] [--samples 131072]
+               [--hidden 8192,8192,8192] [--batch 4096] [--samples 524288]
 
-A run's step time is the median of its epochs but the first. Without
-communication means: as many single processes on the device at the same time.
+A run's step time is the median of its epochs but the first. An epoch ends when
+all has arrived, which hides nothing of the last step, so there have to be
+several steps in one. Without communication means: as many single processes on
+the device at the same time.
 The file is written anew after each measurement, the most telling ones first; one
 that fails or takes longer than --limit is named in it, and the next one follows.
 Exits 1 when one did, or when accuracy, or the digest of a second run, is not what
@@ -28,8 +30,12 @@ parser.add_argument("--out", required=True)
 parser.add_argument("--data", default="")
 parser.add_argument("--hidden", default="8192,8192,8192")
 parser.add_argument("--batch", type=int, default=4096)
-parser.add_argument("--samples", type=int, default=131072)
+parser.add_argument("--samples", type=int, default=524288)
 parser.add_argument("--epochs", type=int, default=6)
+parser.add_argument("--shared-epochs", type=int, default=3,
+                    help="of two workers, whose steps take longer")
+parser.add_argument("--shard-count", type=int, default=4,
+                    help="shards of two workers, a thread each")
 parser.add_argument("--speed", action="store_true", help="no accuracy")
 parser.add_argument("--shared-batches", default="4096,32768",
                     help="batches of the two workers on one device")
@@ -169,14 +175,15 @@ def speed(common, precision):
 def shared(common, batch, shards, codec):
     """Two workers on one device, against two that know nothing of each other:
     each of those has half the data, as each worker has."""
-    options = (*common, "--batch", str(batch), "--precision", "bf16")
+    options = (*common, "--batch", str(batch), "--precision", "bf16",
+               "--epochs", str(args.shared_epochs))
     if batch not in without:
         alone = [begin(*options, "--workers", "1", "--shards", "0")
                  for _ in range(2)]
         without[batch] = statistics.mean(
             [step_ms(end(process)) for process in alone])
-    both = train(*options, "--workers", "2", "--shards", "2", "--transport",
-                 "tcp", "--codec", codec, "--pull-codec", codec,
+    both = train(*options, "--workers", "2", "--shards", str(args.shard_count),
+                 "--transport", "tcp", "--codec", codec, "--pull-codec", codec,
                  GRADPUSH_SHARD_DEVICE=shards)
     ms = step_ms(both, 2)
     note(test="two workers", codec=codec, shards=shards, batch=batch,
@@ -189,9 +196,8 @@ without = {}
 with tempfile.TemporaryDirectory() as folder:
     make_data(folder)
     common = ("--data", folder, "--split", "0.99", "--normalize", "scale",
-              "--hidden", args.hidden, "--epochs", str(args.epochs),
-              "--lr", "0.01", "--device", "cuda:0")
-    whole = (*common, "--batch", str(args.batch))
+              "--hidden", args.hidden, "--lr", "0.01", "--device", "cuda:0")
+    whole = (*common, "--batch", str(args.batch), "--epochs", str(args.epochs))
     batches = [int(batch) for batch in args.shared_batches.split(",")]
     attempt("speed bf16", speed, whole, "bf16")
     for batch in batches:

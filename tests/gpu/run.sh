@@ -100,7 +100,7 @@ if [ ! -f "$build/build.ninja" ]; then
         -DCMAKE_EXE_LINKER_FLAGS="$linker"
 fi
 # Without one of the libraries some of these do not exist.
-for target in gradpush gradpush-train bench_gemm; do
+for target in gradpush gradpush-train bench_gemm 06_cuda_stream; do
     step 300 "build $target" cmake --build "$build" --target $target
 done
 # shellcheck disable=SC2086
@@ -113,6 +113,9 @@ part_tests() {
     for test in $tests; do
         step 120 "$test" env GRADPUSH_TEST_CUDA=real "$bin/$test"
     done
+    # Streams that wait for results, and nobody else: it ends, and is right.
+    step 60 "streams of two workers" sh -c "'$gradpush' run -w 2 -s 2 -- \
+        '$build/bin/06_cuda_stream' | grep 'rank 1: mean 1.5, expected 1.5'"
     # RDMA devices and this GPU's memory, where there are any; else the reason.
     step 60 GPUDirect "$gradpush" info --devices
     # A machine may be less than sound; that is in the log.
