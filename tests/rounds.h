@@ -2,7 +2,8 @@
 /*
  * rounds.h - how often tests repeat what finds more the more often it runs.
  * Sanitizers see in a few rounds what they are there to see, and take many
- * times as long for each.
+ * times as long for each. GRADPUSH_FEW_ROUNDS asks for as few in builds beside
+ * one that runs them all.
  */
 #ifndef GP_TEST_ROUNDS_H
 #define GP_TEST_ROUNDS_H
@@ -15,10 +16,10 @@
 #endif
 #endif
 
-#ifdef GP_SANITIZED
-#define GP_ROUNDS(rounds, sanitized) (sanitized)
+#if defined(GP_SANITIZED) || defined(GP_FEW_ROUNDS)
+#define GP_ROUNDS(rounds, few) (few)
 #else
-#define GP_ROUNDS(rounds, sanitized) (rounds)
+#define GP_ROUNDS(rounds, few) (rounds)
 #endif
 
 #endif

@@ -117,7 +117,11 @@ build_ahead() {
         [ -e "$logs/$preset.built" ] && continue
         kill -0 $$ || exit 1
         configure="--preset $preset"
-        [ "$stage" = sanitize ] && configure+=" -DGRADPUSH_FUZZ=$(replays)"
+        case $stage in
+        sanitize) configure+=" -DGRADPUSH_FUZZ=$(replays)" ;;
+        # All rounds are run by the stage release.
+        clang | no-verbs | minimal) configure+=" -DGRADPUSH_FEW_ROUNDS=ON" ;;
+        esac
         options=(-j "$jobs")
         [ "$stage" = fuzz ] && options+=(--target gp_fuzz)
         nice -n 19 bash -c 'cmake $1 &&

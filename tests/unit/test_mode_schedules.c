@@ -23,11 +23,12 @@
 #include <cmocka.h>
 
 #include "job_raw.h"
+#include "tests/rounds.h"
 
 #define WORKERS   5
 #define TOTAL     7 /* the element at which everybody pushes -1 */
 #define DEADLINE  120.0
-#define SCHEDULES 50
+#define SCHEDULES GP_ROUNDS(50, 20)
 #define PAYLOADS  64
 
 enum kind { ASYNC, SSP, DROP, CARRY };
