@@ -23,10 +23,12 @@
 #include "worker/worker_int.h"
 
 /* Batches to the host that are under way at a time, and when more of them wait:
- * enough to keep the copy engine busy between two turns of ours. Small chunks
- * share a batch, which is one launch of each kernel and one event. */
+ * enough to keep the copy engine busy between two turns of ours, and where
+ * kernels wait for a product to leave them a multiprocessor, or for another
+ * process's turn on the device, which takes milliseconds. Small chunks share a
+ * batch, which is one launch of each kernel and one event. */
 #define STAGE_COPIES 16u
-#define STAGE_WINDOW (8u << 20)
+#define STAGE_WINDOW (32u << 20)
 #define STAGE_BATCH  (4u << 20)
 #define STAGE_PARTS  64u
 /* While gradients keep coming nobody sleeps for the next one. */
