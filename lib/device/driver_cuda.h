@@ -15,6 +15,10 @@
 
 #include "device/device.h"
 
+#if CUDA_VERSION < 12040 /* drivers may have it all the same */
+CUresult CUDAAPI cuFuncLoad(CUfunction function);
+#endif
+
 #define GP_CUDA_FUNCTIONS(X)       \
     X(cuInit)                      \
     X(cuGetErrorName)              \
