@@ -21,12 +21,11 @@ static __device__ __forceinline__ uint32_t
 bf16_from_float(float x)
 {
     uint32_t b = __float_as_uint(x), a = b & GP_FP32_MAGNITUDE;
+    uint32_t h = (b + 0x7fffu + (b >> 16 & 1u)) >> 16;
 
-    if (a > GP_FP32_INFINITY)
-        return b >> 16 | 0x40u;
-    if (a > 0x7f7f0000u && a < GP_FP32_INFINITY)
-        return (b >> 16 & 0x8000u) | 0x7f7fu;
-    return (b + 0x7fffu + (b >> 16 & 1u)) >> 16;
+    h = a > 0x7f7f0000u && a < GP_FP32_INFINITY ? (b >> 16 & 0x8000u) | 0x7f7fu
+                                                : h;
+    return a > GP_FP32_INFINITY ? b >> 16 | 0x40u : h;
 }
 
 template <int format>
@@ -60,15 +59,22 @@ cast_one(float *x)
 
 template <int format>
 static __device__ __forceinline__ uint2
-cast_four(float4 *x)
+cast_four(float4 x)
 {
-    uint2 packed;
+    return make_uint2(to_half<format>(x.x) | to_half<format>(x.y) << 16,
+                      to_half<format>(x.z) | to_half<format>(x.w) << 16);
+}
 
-    packed.x = cast_one<format>(&x->x);
-    packed.x |= cast_one<format>(&x->y) << 16;
-    packed.y = cast_one<format>(&x->z);
-    packed.y |= cast_one<format>(&x->w) << 16;
-    return packed;
+/* What four elements leave. */
+template <int format>
+static __device__ __forceinline__ float4
+cast_left(float4 x, uint2 packed)
+{
+    return make_float4(
+        gp_remainder_of(x.x, from_half<format>(packed.x & 0xffffu)),
+        gp_remainder_of(x.y, from_half<format>(packed.x >> 16)),
+        gp_remainder_of(x.z, from_half<format>(packed.y & 0xffffu)),
+        gp_remainder_of(x.w, from_half<format>(packed.y >> 16)));
 }
 
 /* Four elements at each of some places, all there and aligned. */
@@ -92,9 +98,11 @@ cast_encode_wide(const float *source, float *residual, uint16_t *out,
     }
     GP_UNROLL(4)
     for (uint32_t j = 0; j < CAST_AT_ONCE; j++) {
-        *(uint2 *)(out + j * step) = cast_four<format>(&x[j]);
+        uint2 packed = cast_four<format>(x[j]);
+
+        *(uint2 *)(out + j * step) = packed;
         if (residual)
-            *(float4 *)(residual + j * step) = x[j];
+            *(float4 *)(residual + j * step) = cast_left<format>(x[j], packed);
     }
 }
 
