@@ -25,8 +25,9 @@
 #include "device/device.h"
 #include "job_harness.h"
 #include "tests/gpu/sim_cuda.h"
+#include "tests/rounds.h"
 
-#define STEPS   4u
+#define STEPS   GP_ROUNDS(4u, 3u)
 #define TENSORS 12u
 
 typedef struct kind {
