@@ -7,7 +7,7 @@ before=$(packets rxe0)
 
 # push_pull OPTION...: every element is checked by the command.
 push_pull() {
-    within 60 gradpush bench pushpull --transport "$transport" -n 10 "$@" ||
+    within 60 gradpush bench pushpull --transport "$transport" -n 5 "$@" ||
         fail "bench pushpull $*"
 }
 push_pull --workers 1 --shards 1 -b 1 -e 1M -f 37
