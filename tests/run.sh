@@ -27,7 +27,7 @@ declare -A text=(
     [clang]="clang, without CUDA: no warnings, unit and conformance tests"
     [no-verbs]="without libibverbs, nor optimization: builds, unit tests"
     [minimal]="without anything optional: builds, unit and conformance tests"
-    [rdma]="verbs over soft-RoCE, in virtual machines, 5 to 7 minutes"
+    [rdma]="verbs over soft-RoCE, in virtual machines, 5 to 6 minutes"
 )
 
 usage() {

@@ -149,15 +149,12 @@ boot() {
     local share=$work/lab.$1
     local local9p="security_model=none,multidevs=remap" accel
     local command net
-    # Nobody is to be kept out of what a guest does: memory is not cleared a second
-    # time, nor are branches fenced, which takes emulated processors a quarter of
-    # their time.
     # shellcheck disable=SC2054
     command=(qemu-system-x86_64 -nodefaults -no-user-config
         -cpu max,arch-capabilities=off -smp 2 -m "$memory" -display none -no-reboot
         -kernel "$cache/vmlinuz" -initrd "$cache/initramfs"
         -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on $(
-            )tsc=reliable no_timer_check mitigations=off init_on_alloc=0"
+            )tsc=reliable no_timer_check $kernel_options"
         -chardev "file,id=console,path=$(quoted "$work/console.$1")"
         -serial chardev:console -device virtio-serial-pci
         -chardev "file,id=out,path=$(quoted "$work/pipe.$1")"
@@ -271,7 +268,7 @@ run_guests() {
 # QEMU's own fallback cannot tell a kvm that is there from one that works.
 accels=("${LAB_ACCEL:-tcg,thread=multi}")
 slow=${LAB_SLOW:-1} rounds=${LAB_ROUNDS:-1}
-guests=1 timeout=300 out='' build=$root/build/release only=''
+kernel_options='' guests=1 timeout=300 out='' build=$root/build/release only=''
 [ $# -gt 0 ] || usage 2 >&2
 action=$1
 shift
