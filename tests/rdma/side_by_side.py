@@ -42,14 +42,17 @@ def spread(numbers):
 
 
 results = []
-for what, size, who in sorted(values):
+for what, size, who in sorted(values.copy()):
     if who != "gradpush":
         continue
     ours = values[what, size, who]
     # Each way of a push+pull is compared with the rate of WRITEs.
     other = values["bw" if what == "pushpull" else what, size, "perftest"]
+    if not ours.keys() & other.keys():
+        print(f"figure: {what} {size} B: none, perftest told nothing to compare with")
+        continue
     # A machine may not be able to do in both directions what it does in one.
-    both = values.get(("both", size, "perftest"))
+    both = values["both", size, "perftest"]
     unit = "us" if what == "lat" else "MBps"
     result = {"what": what, "bytes": size, "unit": unit,
               "gradpush": statistics.median(ours.values()),
@@ -66,7 +69,7 @@ for what, size, who in sorted(values):
     print(f"figure: {what} {size} B: ratio {result['ratio_of_pairs']:.3f} "
           f"({low:.3f} to {high:.3f}) of {result['pairs']} pairs, of medians "
           f"{result['ratio']:.3f}, of the best {result['ratio_of_best']:.3f}")
-    if what == "pushpull" and both:
+    if what == "pushpull" and ours.keys() & both.keys():
         result["both_ways"] = compare(ours, both, max)
         result["perftest_both_ways"] = statistics.median(both.values())
         print(f"figure: {what} {size} B: ib_write_bw -b "

@@ -52,6 +52,6 @@ kernel_options='mitigations=off init_on_alloc=0'
 cases guest 1 300
 cases pair 2 90
 kernel_options=''
-cases side 1 $((20 + 40 * rounds))
+cases side 1 $((60 + 60 * rounds))
 echo "${sum[0]} passed, ${sum[1]} failed, ${sum[2]} skipped"
 [ "${sum[1]}" = 0 ]
