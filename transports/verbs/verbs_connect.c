@@ -3,8 +3,9 @@
  * verbs_connect.c - reaching a listener that may not be there yet, with each
  * lane of an endpoint.
  *
- * The first lane goes through the addresses of the peer until one answers.
- * Further ones follow when the peer has told its other addresses. The kernel
+ * The first lane goes through the addresses of the peer until one answers, and
+ * out of another rail of this host where one leads nowhere. Further ones follow
+ * when the peer has told its other addresses. The kernel
  * waits a minute and more for a host that is gone; here an attempt has its own,
  * shorter deadline, and its id is destroyed when that passes.
  */
@@ -40,6 +41,9 @@
 struct gp_vb_attempt {
     gp_address addresses[GP_ADDRESSES_MAX];
     size_t count, next; /* next: being tried, then the one that answered */
+    uint32_t first;     /* this host's rail of lane 0, likewise */
+    char detour[256];   /* why not the one before it */
+    bool answered;      /* the peer has, to the attempt that is under way */
     bool rails_told;
     uint32_t rails;
     struct sockaddr_storage rail[GP_VB_PATH_MAX]; /* the peer's other ones */
@@ -83,22 +87,42 @@ end_attempt(gp_vb_lane *lane, const char *why)
         GP_DEBUG("verbs %s: lane %u: %s", lane->ep->peer, lane->index, why);
 }
 
-/* Whether the endpoint has more to try, now or after a pause. */
-static void
+/* Another rail of this host, and else another address of the peer. One that
+ * answered was reached: its refusal is the same on all rails. */
+static bool
+choose_next(gp_endpoint *ep)
+{
+    gp_vb_attempt *a = ep->attempt;
+    sa_family_t family = a->addresses[a->next].name.ss_family;
+
+    while (!a->answered && ++a->first < ep->domain->rails)
+        if (ep->domain->rail[a->first].address.ss_family == family) {
+            snprintf(a->detour, sizeof(a->detour), "%.255s",
+                     ep->lane[0]->cause);
+            return true;
+        }
+    if (!a->answered)
+        a->first = 0;
+    return ++a->next < a->count;
+}
+
+/* Tries what is next, at once, or from the beginning after a pause. False:
+ * there was nothing else. */
+static bool
 try_next(gp_vb_lane *lane)
 {
-    gp_vb_attempt *a = lane->ep->attempt;
+    gp_endpoint *ep = lane->ep;
     uint64_t now = gp_clock_ns();
 
-    if (lane->ep->state == GP_VB_CONNECTING && a->next + 1 < a->count) {
-        a->next++;
+    if (ep->state == GP_VB_CONNECTING && choose_next(ep)) {
         lane->retry_ns = now;
-        gp_vb_wake_at(lane->ep->domain, now);
-        return;
+        gp_vb_wake_at(ep->domain, now);
+        return true;
     }
-    if (lane->ep->state == GP_VB_CONNECTING)
-        a->next = 0;
+    if (ep->state == GP_VB_CONNECTING)
+        ep->attempt->next = 0;
     back_off(lane, now);
+    return false;
 }
 
 /* With tcp to go to, a peer that cannot be reached so is not waited for until
@@ -110,8 +134,7 @@ is_hopeless(const gp_vb_lane *lane, patience wait)
     const gp_endpoint *ep = lane->ep;
     uint64_t waited = gp_clock_ns() - ep->start_ns;
 
-    if (ep->state != GP_VB_CONNECTING || !ep->domain->hasty ||
-        ep->attempt->next + 1 < ep->attempt->count)
+    if (ep->state != GP_VB_CONNECTING || !ep->domain->hasty)
         return false;
     return wait == PATIENCE_NONE ||
            (wait == PATIENCE_SOME && waited >= ANSWER_TIMEOUT) ||
@@ -122,10 +145,8 @@ static void
 attempt_failed(gp_vb_lane *lane, patience wait, const char *why)
 {
     end_attempt(lane, why);
-    if (is_hopeless(lane, wait))
+    if (!try_next(lane) && is_hopeless(lane, wait))
         gp_vb_ep_fail(lane->ep, GP_ERR_UNREACHABLE, "%s", why);
-    else
-        try_next(lane);
 }
 
 void
@@ -181,21 +202,22 @@ set_options(const gp_vb_lane *lane)
 }
 
 /* Lane i leaves through rail i modulo their number, and goes to the peer's rail
- * of that number. */
+ * of that number; where the first lane left through another one, so do all. */
 static void
 choose_path(gp_vb_lane *lane)
 {
     const gp_endpoint *ep = lane->ep;
     const gp_domain *d = ep->domain;
     const gp_vb_attempt *a = ep->attempt;
-    uint32_t here = lane->index % d->rails;
-    uint32_t there = here % (a->rails + 1);
+    uint32_t rail = lane->index % d->rails;
+    uint32_t here = (rail + a->first) % d->rails;
+    uint32_t there = rail % (a->rails + 1);
 
     lane->target = a->addresses[a->next].name;
     if (there)
         lane->target = a->rail[there - 1];
     memset(&lane->source, 0, sizeof(lane->source));
-    if ((here || d->pinned) &&
+    if ((here || a->first || d->pinned) &&
         d->rail[here].address.ss_family == lane->target.ss_family)
         lane->source = d->rail[here].address;
 }
@@ -208,6 +230,7 @@ gp_vb_connect_lane(gp_vb_lane *lane, uint64_t now)
     int error;
 
     choose_path(lane);
+    lane->ep->attempt->answered = false;
     lane->retry_ns = 0;
     lane->deadline_ns = now + ATTEMPT_TIMEOUT;
     lane->epoch++;
@@ -340,6 +363,18 @@ check_answer(gp_vb_lane *lane, const gp_vb_cm_event *event, gp_vb_hello *out)
     return status;
 }
 
+/* Another rail than the best one was taken. */
+static void
+report_detour(const gp_endpoint *ep)
+{
+    const gp_vb_attempt *a = ep->attempt;
+    const gp_domain *d = ep->domain;
+
+    if (a->first)
+        GP_WARN("verbs %s: connected over %s, because of %s: %s", ep->peer,
+                d->rail[a->first].name, d->rail[a->first - 1].name, a->detour);
+}
+
 static void
 established(gp_vb_lane *lane, const gp_vb_cm_event *event)
 {
@@ -353,6 +388,8 @@ established(gp_vb_lane *lane, const gp_vb_cm_event *event)
     status = gp_vb_lane_meet(lane, &hello);
     if (status == GP_OK)
         status = gp_vb_lane_open(lane);
+    if (status == GP_OK && ep->state == GP_VB_CONNECTING)
+        report_detour(ep);
     if (status == GP_OK)
         gp_vb_cm_up(lane);
     else
@@ -399,6 +436,7 @@ rejected(gp_vb_lane *lane, const gp_vb_cm_event *event)
 {
     int status = event->status;
 
+    lane->ep->attempt->answered = true;
     if (status == REJECT_NO_LISTENER || status == -ECONNREFUSED ||
         status == ECONNREFUSED) {
         if (lane->ep->state == GP_VB_CONNECTING || !lane->opened) {
