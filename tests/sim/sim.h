@@ -183,6 +183,10 @@ typedef struct gp_sim_foreign {
 /* The first `max` of them; returns how many there were. */
 size_t gp_sim_foreigners(gp_sim *sim, gp_sim_foreign *out, size_t max);
 
+/* The traffic class of all connections that `process` asked for: -1 when it set
+ * none, -2 when they differ or there is none. */
+int gp_sim_traffic_class(gp_sim *sim, unsigned process);
+
 /* Memory regions in protection domains where `process` has a queue pair. */
 size_t gp_sim_regions(gp_sim *sim, unsigned process);
 

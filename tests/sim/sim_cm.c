@@ -65,7 +65,7 @@ sim_id_new(gp_sim *s, sim_channel *channel, void *context)
     id->v.context = context;
     id->v.ps = RDMA_PS_TCP;
     id->v.qp_type = IBV_QPT_RC;
-    id->ack_timeout = -1;
+    id->ack_timeout = id->traffic_class = -1;
     id->dead = channel->dead;
     channel->ids++;
     sim_track(s, &id->o, GP_SIM_ID, id);
@@ -151,7 +151,13 @@ sim_rdma_set_option(gp_sim *s, struct rdma_cm_id *i, int level, int name,
         return id ? ENOSYS : EINVAL;
     switch (name) {
     case RDMA_OPTION_ID_TOS:
-        return length == sizeof(uint8_t) ? 0 : EINVAL;
+        if (length != sizeof(uint8_t))
+            return EINVAL;
+        if (id->state >= SIM_ROUTING)
+            sim_violate(s, "rdma_set_option: traffic class of a route that is "
+                           "there already");
+        id->traffic_class = *(uint8_t *)value;
+        return 0;
     case RDMA_OPTION_ID_REUSEADDR:
     case RDMA_OPTION_ID_AFONLY:
         return length == sizeof(int) ? 0 : EINVAL;
@@ -169,6 +175,27 @@ sim_rdma_set_option(gp_sim *s, struct rdma_cm_id *i, int level, int name,
     default:
         return ENOSYS;
     }
+}
+
+int
+gp_sim_traffic_class(gp_sim *s, unsigned process)
+{
+    int found = -2;
+
+    pthread_mutex_lock(&s->lock);
+    for (sim_object *o = s->of_kind[GP_SIM_ID]; o; o = o->next_of_kind) {
+        const sim_id *id = o->self;
+
+        if (id->channel->process != process || id->state < SIM_CONNECTING)
+            continue;
+        if (found != -2 && found != id->traffic_class) {
+            found = -2;
+            break;
+        }
+        found = id->traffic_class;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return found;
 }
 
 /* Private data as the kind of event has it: longer, and at an odd address. */

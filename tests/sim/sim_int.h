@@ -285,7 +285,7 @@ typedef struct sim_id {
     bool v4, wildcard, held_port;
     struct sim_id *peer;
     unsigned unacked, backlog, waiting;
-    int ack_timeout; /* -1: not set */
+    int ack_timeout, traffic_class; /* -1: not set */
     struct rdma_conn_param param;
     bool established, dead;
 } sim_id;

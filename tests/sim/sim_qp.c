@@ -136,8 +136,13 @@ sim_rdma_create_qp(gp_sim *s, struct rdma_cm_id *i, struct ibv_pd *p,
         !sim_find(s, GP_SIM_CQ, attr->send_cq, "rdma_create_qp") ||
         !sim_find(s, GP_SIM_CQ, attr->recv_cq, "rdma_create_qp"))
         return EINVAL;
-    if (!id->v.verbs || id->v.qp || pd->v.context != id->v.verbs || attr->srq ||
-        attr->qp_type != IBV_QPT_RC || attr->send_cq->context != id->v.verbs ||
+    if (attr->srq || attr->qp_type != IBV_QPT_RC) {
+        sim_violate(s, "rdma_create_qp: no reliable connection with a receive "
+                       "queue of its own");
+        return EINVAL;
+    }
+    if (!id->v.verbs || id->v.qp || pd->v.context != id->v.verbs ||
+        attr->send_cq->context != id->v.verbs ||
         attr->recv_cq->context != id->v.verbs) {
         sim_violate(s, "rdma_create_qp: not bound to a device, bound twice, or "
                        "its objects are of different contexts");

@@ -383,6 +383,61 @@ test_remote_write_needs_local(void **state)
     peers_close(&p);
 }
 
+/* What this fabric does not have cannot be used wrongly: READs and atomics,
+ * datagrams, shared receive queues. */
+static void
+test_what_is_not_there(void **state)
+{
+    static const enum ibv_wr_opcode opcodes[] = {
+        IBV_WR_RDMA_READ, IBV_WR_ATOMIC_CMP_AND_SWP,
+        IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_SEND_WITH_INV};
+    struct ibv_qp_init_attr attr = {.qp_type = IBV_QPT_UD};
+    struct ibv_srq srq = {0};
+    peers p;
+
+    (void)state;
+    peers_connected(&p, NULL);
+    for (size_t i = 0; i < sizeof(opcodes) / sizeof(opcodes[0]); i++) {
+        struct ibv_send_wr wr = {.opcode = opcodes[i]}, *bad = NULL;
+
+        assert_int_equal(p.api->post_send(p.a.qp, &wr, &bad), EINVAL);
+        assert_ptr_equal(bad, &wr);
+        expect_violation(p.sim, "is not in this fabric");
+    }
+    attr.send_cq = attr.recv_cq = p.a.cq;
+    p.api->rdma_destroy_qp(p.a.id);
+    p.a.qp = NULL;
+    assert_int_equal(p.api->rdma_create_qp(p.a.id, p.a.pd, &attr), EINVAL);
+    expect_violation(p.sim, "no reliable connection");
+    attr.qp_type = IBV_QPT_RC;
+    attr.srq = &srq;
+    assert_int_equal(p.api->rdma_create_qp(p.a.id, p.a.pd, &attr), EINVAL);
+    expect_violation(p.sim, "no reliable connection");
+    peers_close(&p);
+}
+
+/* Port, partition, path and its MTU: rdma_cm sets them, and who does it again
+ * by hand may get them wrong. */
+static void
+test_what_belongs_to_rdma_cm(void **state)
+{
+    static const int masks[] = {IBV_QP_PORT,     IBV_QP_PKEY_INDEX,
+                                IBV_QP_AV,       IBV_QP_PATH_MTU,
+                                IBV_QP_DEST_QPN, IBV_QP_RQ_PSN};
+    struct ibv_qp_attr attr = {.qp_state = IBV_QPS_RTR};
+    peers p;
+
+    (void)state;
+    peers_connected(&p, NULL);
+    for (size_t i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
+        assert_int_equal(p.api->modify_qp(p.a.qp, &attr, masks[i]), EINVAL);
+        expect_violation(p.sim, "cannot be changed while rdma_cm");
+    }
+    assert_int_equal(p.api->modify_qp(p.a.qp, &attr, IBV_QP_STATE), EINVAL);
+    expect_violation(p.sim, "cannot be changed while rdma_cm");
+    peers_close(&p);
+}
+
 static void
 test_device_list(void **state)
 {
@@ -445,6 +500,8 @@ main(void)
         cmocka_unit_test(test_error_completions_hold_garbage),
         cmocka_unit_test(test_private_data),
         cmocka_unit_test(test_remote_write_needs_local),
+        cmocka_unit_test(test_what_is_not_there),
+        cmocka_unit_test(test_what_belongs_to_rdma_cm),
         cmocka_unit_test(test_device_list),
         cmocka_unit_test(test_leaks_are_counted),
     };

@@ -15,9 +15,61 @@
 #include <cmocka.h>
 
 #include "tests/sim/world.h"
+#include "transports/verbs/verbs_int.h"
 
 #define KIB   1024u
 #define PEERS 64
+
+static bool
+has_three_lanes(world *w)
+{
+    return lanes_up(w->r.a.ep) == 3;
+}
+
+/* The address of the table's entry that is asked for, and of no other: the one
+ * of the route where none is. */
+static void
+item_39_connections_have_the_gid_that_was_chosen(void **state)
+{
+    static const struct {
+        const char *index, *from;
+    } cases[] = {{"-1", "127.0.0.1"}, {"1", "10.77.0.1"}, {"3", "127.0.0.1"}};
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(cases); i++) {
+        const char *const settings[] = {"ib_gid_index", cases[i].index, NULL};
+        const struct sockaddr *name;
+        char text[INET_ADDRSTRLEN];
+        struct sockaddr_in v4;
+        world w;
+
+        world_connected(&w, &(gp_sim_options){.step = true}, settings);
+        name = &w.r.a.ep->lane[0]->id->route.addr.src_addr;
+        assert_int_equal(name->sa_family, AF_INET);
+        memcpy(&v4, name, sizeof(v4));
+        inet_ntop(AF_INET, &v4.sin_addr, text, sizeof(text));
+        assert_string_equal(text, cases[i].from);
+        world_close(&w);
+    }
+}
+
+/* On all lanes, before their routes are resolved; the kernel's own without. */
+static void
+item_41_the_traffic_class_is_set(void **state)
+{
+    static const char *const settings[] = {"ib_qps", "3", "ib_traffic_class",
+                                           "106", NULL};
+    world w;
+
+    (void)state;
+    world_connected(&w, &(gp_sim_options){.step = true}, settings);
+    pump_until(&w, has_three_lanes);
+    assert_int_equal(gp_sim_traffic_class(w.sim, w.a), 106);
+    world_close(&w);
+    world_connected(&w, &(gp_sim_options){.step = true}, NULL);
+    assert_int_equal(gp_sim_traffic_class(w.sim, w.a), -1);
+    world_close(&w);
+}
 
 /* 42: reads outstanding, 43: access flags, 55: ACK time-outs, 56: time-outs in
  * milliseconds, 58: blocking calls, 59, 60: what is whose to destroy. */
@@ -389,6 +441,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(item_39_connections_have_the_gid_that_was_chosen),
+        cmocka_unit_test(item_41_the_traffic_class_is_set),
         cmocka_unit_test(item_42_to_60_connections_are_made_as_specified),
         cmocka_unit_test(item_47_little_memory_may_be_locked),
         cmocka_unit_test(item_49_the_first_device_may_not_be_the_one),
