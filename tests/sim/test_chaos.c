@@ -17,10 +17,15 @@
 
 #include <cmocka.h>
 
+#include "tests/rounds.h"
 #include "tests/sim/world.h"
 #include "transports/verbs/verbs_int.h"
 
-#define RUNS     60
+#ifdef __SANITIZE_ADDRESS__
+#define RUNS 60
+#else /* one thread does it all: ThreadSanitizer learns no more from more */
+#define RUNS GP_ROUNDS(60, 20)
+#endif
 #define KIB      1024u
 #define MESSAGES 40
 #define SLOT     (12 * KIB)
