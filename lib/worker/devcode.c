@@ -369,6 +369,13 @@ gp_devcode_is_next(const gp_request *r)
 }
 
 void
+gp_devcode_catch_up(gp_tensor *t)
+{
+    if (t->devcode)
+        t->devcode->step = t->devcode->looked = t->steps;
+}
+
+void
 gp_devcode_begin(const gp_request *r)
 {
     gp_tensor *t = r->tensor;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "worker/worker_int.h"
+#include "worker/staging.h"
 
 /* A life that began later has a higher number, also on another machine if the
  * clocks agree; it wraps after weeks, which comparisons take into account. */
@@ -132,8 +132,10 @@ gp_membership_catch_up(gp_tensor *t, uint64_t version)
     if (!w->membership.elastic || gp_mode_arrives(&t->mode))
         return;
     pthread_mutex_lock(&w->submit_lock);
-    if (t->steps < version)
-        t->steps = t->pulled = version;
+    if (t->steps < version) {
+        t->steps = t->pulled = t->encoding = version;
+        gp_devcode_catch_up(t);
+    }
     pthread_mutex_unlock(&w->submit_lock);
 }
 

@@ -160,6 +160,8 @@ bool gp_devcode_unpacks(const gp_tensor *t);
 /* Whether it is the request's turn, and that it is taken. */
 bool gp_devcode_is_next(const gp_request *r);
 void gp_devcode_begin(const gp_request *r);
+/* Whoever came late goes on with the steps of the others. */
+void gp_devcode_catch_up(gp_tensor *t);
 /* What can go in one batch has the same one; NULL: copies as they are. */
 const gp_coder *gp_devcode_encoder(const gp_op *op);
 const gp_coder *gp_devcode_decoder(const gp_op *op);

@@ -30,7 +30,7 @@
 
 typedef struct scene {
     gp_sim *sim;
-    const char *mode;
+    const char *mode, *codec;
     bool silent, registered;
     _Atomic uint32_t steps; /* of rank 0 */
     atomic_bool over;
@@ -69,6 +69,7 @@ enter(actor *a, gp_worker *w, uint32_t rank, const scene *s)
     o.count = COUNT;
     o.updater = "sgd:lr=1";
     o.mode = s->mode;
+    o.codec = s->codec;
     job_check(gp_tensor_register(w, &o, &a->t));
     if (s->registered)
         job_check(gp_buffer_register(w, a->memory, 2 * floats * sizeof(float),
@@ -192,10 +193,14 @@ body(job *j, gp_worker *w, uint32_t rank)
 }
 
 static void
-play(const char *mode, bool silent, bool registered, uint64_t seed)
+play(const char *mode, const char *codec, bool silent, bool registered,
+     uint64_t seed)
 {
     gp_sim_options fabric = {.seed = seed, .ignore_buffers = true};
-    scene s = {.mode = mode, .silent = silent, .registered = registered};
+    scene s = {.mode = mode,
+               .codec = codec,
+               .silent = silent,
+               .registered = registered};
     job j = {
         .transport = "verbs",
         .workers = PLACES,
@@ -220,16 +225,18 @@ static void
 one_dies_and_comes_back(void **state)
 {
     (void)state;
-    play("sync", false, true, 1);
-    play("ssp:1", false, false, 2);
+    play("sync", NULL, false, true, 1);
+    play("ssp:1", NULL, false, false, 2);
 }
 
-/* Nobody says that it is gone: what is sent to it is not answered. */
+/* Nobody says that it is gone: what is sent to it is not answered. Where there
+ * are alternatives, steps are encoded one after the other: its first is one of
+ * the others'. */
 static void
 one_is_cut_off_and_comes_back(void **state)
 {
     (void)state;
-    play("sync", true, false, 3);
+    play("sync", "none|q8", true, false, 3);
 }
 
 int
