@@ -57,7 +57,7 @@ gp_shard_direct_open(gp_shard *s, const gp_config *config)
 
     for (int i = 0; i < s->links; i++)
         any |= reaches(&s->link[i]);
-    if (!d || !any || s->elastic)
+    if (!d || !any)
         return GP_OK;
     set_flush(d, config);
     status = gp_aside_open(&d->aside, d->device, d->name, COPY_SECONDS);
@@ -205,7 +205,7 @@ gp_device_choose_way(gp_shard *s, gp_chunk *c)
     for (int64_t r = 0; r < s->size && all; r++) {
         const gp_peer *peer = s->worker[r];
 
-        if (!peer && s->left[r])
+        if (!gp_rank_is_awaited(s, (uint32_t)r) || (!peer && s->left[r]))
             continue;
         all = peer && can_take(s, peer);
         any = true;

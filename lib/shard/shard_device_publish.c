@@ -16,10 +16,8 @@ result_of(const gp_chunk *c)
 }
 
 static gp_status
-copy_value(gp_shard_device *d, gp_chunk *c)
+copy_value(gp_shard_device *d, const gp_chunk *c, void *to)
 {
-    void *to = c->device->direct ? (void *)c->device->shown : c->value;
-
     return d->device->ops->copy_async(
         d->device, to, result_of(c), c->info->count * sizeof(float), d->stream);
 }
@@ -49,7 +47,7 @@ after_encoding(gp_shard_device *d, const device_group *g)
 
         c->device->phase = DEVICE_PUBLISHES;
         if (c->tensor->device->keeps_copy)
-            status = copy_value(d, c);
+            status = copy_value(d, c, c->value);
     }
     return status;
 }
@@ -121,7 +119,8 @@ gp_device_publish(gp_shard *s, gp_chunk *c)
     (void)gp_device_item(d, ITEM_PUBLISH, c);
     gp_device_choose_way(s, c);
     c->device->phase = DEVICE_PUBLISHES;
-    return copy_value(d, c);
+    return copy_value(d, c,
+                      c->device->direct ? (void *)c->device->shown : c->value);
 }
 
 void

@@ -33,7 +33,7 @@ gets_there(const gp_shard *s, const gp_peer *peer)
     const shard_link *link = &s->link[peer->link_number];
     const gp_shard_device *d = s->device;
 
-    return d && d->reached && !d->blind && !s->elastic && !link->checksum &&
+    return d && d->reached && !d->blind && !link->checksum &&
            link->ops->caps & GP_CAP_PEER_MEMORY;
 }
 
