@@ -2,11 +2,11 @@
 /*
  * bench_member.c - what one worker of a push_pull benchmark does.
  *
- * The first, middle and last element change with every iteration and are
- * checked after it; all elements are checked in an iteration of its own, which
- * also gives the bytes on the wire. Where each push is an update by itself,
- * the parameters are checked after all pushes of a size: they began with zeros,
- * and are what all gradients take away from that.
+ * The first, middle and last element of each tensor change with every iteration
+ * and are checked after it; all elements are checked in an iteration of its
+ * own, which also gives the bytes on the wire. Where each push is an update by
+ * itself, the parameters are checked after all pushes of a size: they began
+ * with zeros, and are what all gradients take away from that.
  */
 #include <math.h>
 #include <stdio.h>
@@ -25,11 +25,12 @@
 typedef struct gp_measure {
     gp_pushpull *bench;
     gp_worker *worker;
-    gp_tensor *tensors[GP_BENCH_SIZES_MAX];
+    gp_tensor **tensors; /* [size][tensor] */
+    gp_request **requests;
     float *memory;     /* of both, registered at once */
-    float *grad, *out; /* of the largest size */
+    float *grad, *out; /* of the largest size, one tensor after another */
     double *samples;
-    uint64_t bytes;          /* of each of the two */
+    uint64_t bytes;          /* of each tensor's part of the two */
     double tolerance, scale; /* of the sum */
     uint32_t rank;
 } gp_measure;
@@ -148,25 +149,45 @@ gp_pushpull_tolerance(const gp_pushpull *bench, double *out)
     return status;
 }
 
+static float *
+grad_of(const gp_measure *m, uint32_t tensor)
+{
+    return m->grad + tensor * (m->bytes / sizeof(float));
+}
+
+static float *
+out_of(const gp_measure *m, uint32_t tensor)
+{
+    return m->out + tensor * (m->bytes / sizeof(float));
+}
+
+/* A gradient's element; no tensor is like another. */
+static float
+pattern_of(uint32_t tensor, uint64_t index, uint64_t step, uint32_t rank)
+{
+    return gp_bench_pattern(index + tensor, step, rank);
+}
+
 /* All gradients of an element in one step. */
 static double
-sum_of(const gp_measure *m, uint64_t index, uint64_t step)
+sum_of(const gp_measure *m, uint32_t tensor, uint64_t index, uint64_t step)
 {
     double sum = 0;
 
     for (uint32_t r = 0; r < (uint32_t)m->bench->crew.workers; r++)
-        sum += (double)gp_bench_pattern(index, step, r);
+        sum += (double)pattern_of(tensor, index, step, r);
     return sum;
 }
 
 static bool
-element_wrong(const gp_measure *m, uint64_t index, uint64_t step)
+element_wrong(const gp_measure *m, uint32_t tensor, uint64_t index,
+              uint64_t step)
 {
-    double sum = sum_of(m, index, step);
+    double sum = sum_of(m, tensor, index, step);
+    double got = (double)out_of(m, tensor)[index];
 
     /* Not "greater", so that NaN is wrong too. */
-    return !isfinite(m->out[index]) ||
-           !(fabs((double)m->out[index] - sum * m->scale) <= m->tolerance);
+    return !isfinite(got) || !(fabs(got - sum * m->scale) <= m->tolerance);
 }
 
 static void
@@ -174,8 +195,9 @@ set_marks(const gp_measure *m, uint64_t count, uint64_t step)
 {
     const uint64_t marks[MARKS] = {0, count / 2, count - 1};
 
-    for (size_t i = 0; i < MARKS; i++)
-        m->grad[marks[i]] = gp_bench_pattern(marks[i], step, m->rank);
+    for (uint32_t t = 0; t < m->bench->tensors; t++)
+        for (size_t i = 0; i < MARKS; i++)
+            grad_of(m, t)[marks[i]] = pattern_of(t, marks[i], step, m->rank);
 }
 
 static uint64_t
@@ -186,21 +208,37 @@ check_marks(const gp_measure *m, uint64_t count, uint64_t step)
 
     if (!m->bench->common.check || m->bench->applies)
         return 0;
-    for (size_t i = 0; i < MARKS; i++)
-        wrong += element_wrong(m, marks[i], step);
+    for (uint32_t t = 0; t < m->bench->tensors; t++)
+        for (size_t i = 0; i < MARKS; i++)
+            wrong += element_wrong(m, t, marks[i], step);
     return wrong;
 }
 
-static gp_status
-push_pull(const gp_measure *m, gp_tensor *tensor, gp_crew_stamp *stamp)
+static gp_tensor *
+tensor_of(const gp_measure *m, uint32_t index, uint32_t tensor)
 {
-    gp_request *request = NULL;
-    gp_status status;
+    return m->tensors[index * m->bench->tensors + tensor];
+}
+
+/* All tensors of a size: what was begun is waited for, also when another could
+ * not be, and the first failure is the result. */
+static gp_status
+push_pull(const gp_measure *m, uint32_t index, gp_crew_stamp *stamp)
+{
+    gp_status status = GP_OK, ended;
+    uint32_t begun = 0;
 
     stamp->start = gp_clock_ns();
-    status = gp_push_pull(tensor, m->grad, m->out, &request);
-    if (status == GP_OK)
-        status = gp_wait(&request, -1);
+    while (begun < m->bench->tensors && status == GP_OK) {
+        status = gp_push_pull(tensor_of(m, index, begun), grad_of(m, begun),
+                              out_of(m, begun), &m->requests[begun]);
+        begun += status == GP_OK;
+    }
+    for (uint32_t t = 0; t < begun; t++) {
+        ended = gp_wait(&m->requests[t], -1);
+        if (status == GP_OK)
+            status = ended;
+    }
     stamp->end = gp_clock_ns();
     return status;
 }
@@ -231,7 +269,7 @@ run_iterations(const gp_measure *m, uint32_t index, uint32_t iterations,
         set_marks(m, count, i);
         status = gp_barrier(m->worker);
         if (status == GP_OK)
-            status = push_pull(m, m->tensors[index], stamp_of(m, i));
+            status = push_pull(m, index, stamp_of(m, i));
         if (status != GP_OK)
             break;
         *errors += check_marks(m, count, i);
@@ -251,58 +289,77 @@ run_checked(const gp_measure *m, uint32_t index, uint64_t *errors,
 
     set_marks(m, count, 0);
     /* No earlier result is to pass for this one: all of these are NaN. */
-    if (m->out != m->grad)
-        memset(m->out, 0xff, count * sizeof(float));
+    memset(m->out, 0xff, m->bench->tensors * m->bytes);
     gp_worker_stats(m->worker, &before);
-    status = push_pull(m, m->tensors[index], &ignored);
+    status = push_pull(m, index, &ignored);
     if (status != GP_OK)
         return status;
     gp_worker_stats(m->worker, &after);
     *wire = after.bytes_pushed - before.bytes_pushed + after.bytes_pulled -
             before.bytes_pulled;
-    if (m->bench->common.check && !m->bench->applies)
+    if (!m->bench->common.check || m->bench->applies)
+        return GP_OK;
+    for (uint32_t t = 0; t < m->bench->tensors; t++)
         for (uint64_t i = 0; i < count; i++)
-            *errors += element_wrong(m, i, 0);
+            *errors += element_wrong(m, t, i, 0);
     return GP_OK;
 }
 
 static gp_status
 start_parameters(const gp_measure *m, uint32_t index)
 {
-    gp_request *request = NULL;
-    gp_status status;
+    gp_status status = GP_OK;
 
-    if (!m->bench->applies)
-        return GP_OK;
-    memset(m->out, 0, m->bench->common.sizes[index]);
-    status = gp_broadcast(m->tensors[index], m->out, 0, &request);
-    return status == GP_OK ? gp_wait(&request, -1) : status;
+    for (uint32_t t = 0;
+         m->bench->applies && t < m->bench->tensors && status == GP_OK; t++) {
+        gp_request *request = NULL;
+
+        memset(out_of(m, t), 0, m->bench->common.sizes[index]);
+        status =
+            gp_broadcast(tensor_of(m, index, t), out_of(m, t), 0, &request);
+        if (status == GP_OK)
+            status = gp_wait(&request, -1);
+    }
+    return status;
 }
 
 /* The parameters, after warm-up, iterations and the checked one of all. */
+static uint64_t
+wrong_parameters(const gp_measure *m, uint32_t tensor, uint64_t count,
+                 uint32_t iterations)
+{
+    uint32_t warmup = m->bench->common.warmup;
+    uint64_t wrong = 0;
+
+    for (uint64_t i = 0; i < count; i++) {
+        bool mark = i == 0 || i == count / 2 || i == count - 1;
+        double expected = -sum_of(m, tensor, i, 0);
+        double got = (double)out_of(m, tensor)[i];
+
+        if (!mark)
+            expected *= 1.0 + warmup + iterations;
+        for (uint32_t n = 0; mark && n < warmup + iterations; n++)
+            expected -= sum_of(m, tensor, i, n < warmup ? n : n - warmup);
+        wrong += !isfinite(got) || !(fabs(got - expected) <= m->tolerance);
+    }
+    return wrong;
+}
+
 static gp_status
 check_parameters(const gp_measure *m, uint32_t index, uint32_t iterations,
                  uint64_t *errors)
 {
     uint64_t count = m->bench->common.sizes[index] / sizeof(float);
-    uint32_t warmup = m->bench->common.warmup;
-    gp_request *request = NULL;
     gp_status status = gp_barrier(m->worker); /* all pushes are in */
 
-    if (status == GP_OK)
-        status = gp_pull(m->tensors[index], m->out, &request);
-    if (status == GP_OK)
-        status = gp_wait(&request, -1);
-    for (uint64_t i = 0; i < count && status == GP_OK; i++) {
-        bool mark = i == 0 || i == count / 2 || i == count - 1;
-        double expected = -sum_of(m, i, 0);
+    for (uint32_t t = 0; t < m->bench->tensors && status == GP_OK; t++) {
+        gp_request *request = NULL;
 
-        if (!mark)
-            expected *= 1.0 + warmup + iterations;
-        for (uint32_t n = 0; mark && n < warmup + iterations; n++)
-            expected -= sum_of(m, i, n < warmup ? n : n - warmup);
-        *errors += !isfinite(m->out[i]) ||
-                   !(fabs((double)m->out[i] - expected) <= m->tolerance);
+        status = gp_pull(tensor_of(m, index, t), out_of(m, t), &request);
+        if (status == GP_OK)
+            status = gp_wait(&request, -1);
+        if (status == GP_OK)
+            *errors += wrong_parameters(m, t, count, iterations);
     }
     return status;
 }
@@ -332,7 +389,7 @@ report(const gp_measure *m, uint32_t index, uint32_t iterations, uint64_t wire)
     r->bytes = m->bench->common.sizes[index];
     r->iterations = iterations;
     r->wire_bytes = wire;
-    r->algbw = (double)r->bytes / r->median_us / 1e3;
+    r->algbw = (double)(r->bytes * m->bench->tensors) / r->median_us / 1e3;
     r->busbw = r->algbw;
     r->errors = atomic_load(&m->bench->shared->errors[index]);
     if (gp_bench_table(&m->bench->common))
@@ -347,8 +404,9 @@ measure_size(const gp_measure *m, uint32_t index)
     uint32_t iterations = gp_bench_iterations(common, bytes);
     gp_status status;
 
-    for (uint64_t i = 0; i < bytes / sizeof(float); i++)
-        m->grad[i] = gp_bench_pattern(i, 0, m->rank);
+    for (uint32_t t = 0; t < m->bench->tensors; t++)
+        for (uint64_t i = 0; i < bytes / sizeof(float); i++)
+            grad_of(m, t)[i] = pattern_of(t, i, 0, m->rank);
     status = start_parameters(m, index);
     if (status == GP_OK)
         status = run_iterations(m, index, common->warmup, &errors);
@@ -368,23 +426,31 @@ measure_size(const gp_measure *m, uint32_t index)
 }
 
 static gp_status
+register_tensor(gp_measure *m, uint64_t bytes, uint32_t number, gp_tensor **out)
+{
+    gp_tensor_options options = GP_TENSOR_INIT;
+    char name[48];
+
+    snprintf(name, sizeof(name), "bench-%llu-%u", (unsigned long long)bytes,
+             number);
+    options.name = name;
+    options.count = bytes / sizeof(float);
+    if (options.count % COLUMNS == 0)
+        options.columns = COLUMNS;
+    return gp_tensor_register(m->worker, &options, out);
+}
+
+static gp_status
 register_tensors(gp_measure *m)
 {
     const gp_bench *common = &m->bench->common;
+    uint32_t tensors = m->bench->tensors;
     gp_status status = GP_OK;
 
-    for (uint32_t i = 0; i < common->size_count && status == GP_OK; i++) {
-        gp_tensor_options options = GP_TENSOR_INIT;
-        char name[48];
-
-        snprintf(name, sizeof(name), "bench-%llu",
-                 (unsigned long long)common->sizes[i]);
-        options.name = name;
-        options.count = common->sizes[i] / sizeof(float);
-        if (options.count % COLUMNS == 0)
-            options.columns = COLUMNS;
-        status = gp_tensor_register(m->worker, &options, &m->tensors[i]);
-    }
+    for (uint32_t i = 0; i < common->size_count * tensors && status == GP_OK;
+         i++)
+        status = register_tensor(m, common->sizes[i / tensors], i % tensors,
+                                 &m->tensors[i]);
     if (status == GP_OK)
         status = gp_worker_ready(m->worker);
     return status;
@@ -394,18 +460,22 @@ static gp_status
 allocate(gp_measure *m)
 {
     const gp_bench *common = &m->bench->common;
-    uint64_t largest = common->sizes[common->size_count - 1];
+    uint64_t largest = common->sizes[common->size_count - 1], all;
+    uint32_t tensors = m->bench->tensors;
 
     m->bytes = (largest + 63) / 64 * 64;
-    m->memory = gp_alloc_aligned(2 * m->bytes);
+    all = tensors * m->bytes;
+    m->memory = gp_alloc_aligned(2 * all);
     m->grad = m->memory;
-    m->out = m->memory + m->bytes / sizeof(float);
+    m->out = m->memory + all / sizeof(float);
     m->samples = calloc(gp_pushpull_iterations(m->bench), sizeof(*m->samples));
-    if (!m->memory || !m->samples)
-        return gp_fail(GP_ERR_NO_MEMORY, "no memory for 2 x %llu bytes",
-                       (unsigned long long)largest);
-    for (uint64_t i = 0; i < largest / sizeof(float); i++)
-        m->out[i] = 0;
+    m->requests = calloc(tensors, sizeof(*m->requests));
+    m->tensors =
+        calloc((size_t)common->size_count * tensors, sizeof(gp_tensor *));
+    if (!m->memory || !m->samples || !m->requests || !m->tensors)
+        return gp_fail(GP_ERR_NO_MEMORY, "no memory for %u x 2 x %llu bytes",
+                       tensors, (unsigned long long)largest);
+    memset(m->out, 0, all);
     return GP_OK;
 }
 
@@ -426,7 +496,8 @@ gp_pushpull_worker(gp_pushpull *bench, uint32_t rank)
     if (status == GP_OK)
         status = gp_worker_create(config, &m.worker);
     if (status == GP_OK)
-        status = gp_buffer_register(m.worker, m.memory, 2 * m.bytes, &buffer);
+        status = gp_buffer_register(m.worker, m.memory,
+                                    2 * m.bytes * bench->tensors, &buffer);
     if (status == GP_OK)
         status = register_tensors(&m);
     for (uint32_t i = 0; i < bench->common.size_count && status == GP_OK; i++)
@@ -435,5 +506,7 @@ gp_pushpull_worker(gp_pushpull *bench, uint32_t rank)
     gp_config_destroy(config);
     free(m.memory);
     free(m.samples);
+    free(m.requests);
+    free(m.tensors);
     return status;
 }

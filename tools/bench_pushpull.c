@@ -10,7 +10,9 @@
 
 #include "bench_pushpull.h"
 
-enum { KEY_CODEC = 300, KEY_PULL_CODEC, KEY_UPDATER, KEY_MODE };
+enum { KEY_CODEC = 300, KEY_PULL_CODEC, KEY_UPDATER, KEY_MODE, KEY_TENSORS };
+
+#define TENSORS_MAX 1024
 
 static const gp_option options[] = {
     GP_CREW_OPTIONS,
@@ -21,6 +23,8 @@ static const gp_option options[] = {
     {"mode", KEY_MODE, "MODE",
      "sync (default), async or ssp:K; the latter two push to an optimizer, and "
      "pull parameters"},
+    {"tensors", KEY_TENSORS, "N",
+     "of each size, which an iteration pushes and pulls at once (default 1)"},
     GP_BENCH_OPTIONS,
     {NULL, 0, NULL, NULL},
 };
@@ -29,13 +33,12 @@ static const gp_usage usage = {
     "gradpush bench pushpull",
     "[options]",
     "Starts workers and shards on this machine; every worker pushes an fp32 "
-    "tensor of each size and pulls the sum. Reports the time on rank 0 from "
-    "the "
-    "call, after a barrier, to the end of the wait; algbw is bytes / median "
-    "time. Every element is verified once per size, three in every iteration; "
-    "with --mode async and ssp, the parameters that all pushes of a size have "
-    "led to. "
-    "wire is what rank 0 sends and receives per iteration, headers included.",
+    "tensor of each size, or several, and pulls the sum. Reports the time on "
+    "rank 0 from the first call, after a barrier, to the end of the last wait; "
+    "algbw is the bytes of all / median time. Every element is verified once "
+    "per size, three of a tensor in every iteration; with --mode async and "
+    "ssp, the parameters that all pushes of a size have led to. wire is what "
+    "rank 0 sends and receives per iteration, headers included.",
     "  gradpush bench pushpull --workers 2 --colocated -b 4K -e 64M\n"
     "  gradpush bench pushpull --workers 4 --shards 2 --codec q8+lz4 --json -",
     options,
@@ -51,6 +54,16 @@ apply_word(const char *option, const char *value, const char *first,
     gp_say("%s is '%s': it takes %s%s%s", option, value, first,
            second ? " or " : "", second ? second : "");
     return false;
+}
+
+static bool
+apply_tensors(gp_pushpull *bench, const char *value)
+{
+    int64_t tensors = 1;
+    bool ok = gp_parse_int("--tensors", value, 1, TENSORS_MAX, &tensors);
+
+    bench->tensors = (uint32_t)tensors;
+    return ok;
 }
 
 static bool
@@ -71,6 +84,8 @@ apply(void *user, int key, const char *value)
     case KEY_MODE:
         bench->mode = value;
         return true;
+    case KEY_TENSORS:
+        return apply_tensors(bench, value);
     default:
         return gp_crew_apply(&bench->crew, &bench->common, key, value);
     }
@@ -159,11 +174,13 @@ print_header(const gp_pushpull *bench)
     const gp_crew *crew = &bench->crew;
 
     printf("# gradpush bench pushpull: %lld workers, %lld %s shards, %s, "
-           "mode %s, updater %s, codec %s, pull codec %s\n",
+           "mode %s, updater %s, codec %s, pull codec %s, %u tensor%s at "
+           "once\n",
            (long long)crew->workers,
            (long long)(crew->colocated ? crew->workers : crew->shards),
            crew->colocated ? "co-located" : "stand-alone", crew->transport,
-           bench->mode, bench->updater, bench->codec, bench->pull_codec);
+           bench->mode, bench->updater, bench->codec, bench->pull_codec,
+           bench->tensors, bench->tensors == 1 ? "" : "s");
     printf("#       size         count  iterations      time       p99       "
            "min    algbw   busbw        wire  #wrong\n");
     printf("#        (B)    (elements)                  (us)      (us)      "
@@ -181,6 +198,7 @@ document(const gp_pushpull *bench)
     gp_json_text(config, "pull_codec", bench->pull_codec);
     gp_json_text(config, "updater", bench->updater);
     gp_json_text(config, "mode", bench->mode);
+    gp_json_int(config, "tensors", bench->tensors);
     return doc;
 }
 
@@ -191,7 +209,8 @@ gp_bench_pushpull_main(int argc, char **argv)
                          .crew = GP_CREW_INIT,
                          .codec = "none",
                          .pull_codec = "none",
-                         .mode = "sync"};
+                         .mode = "sync",
+                         .tensors = 1};
     int rc = read_options(&bench, argc, argv);
     gp_json *doc;
     size_t bytes;

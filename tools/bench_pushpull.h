@@ -25,15 +25,16 @@ typedef struct gp_pushpull {
     gp_bench common;
     gp_crew crew;
     const char *codec, *pull_codec, *updater, *mode;
-    bool applies; /* each push is an update of parameters by itself */
+    uint32_t tensors; /* of each size, under way at once */
+    bool applies;     /* each push is an update of parameters by itself */
     gp_pushpull_shared *shared;
 } gp_pushpull;
 
 /* The most iterations of any size, warm-up included. */
 uint32_t gp_pushpull_iterations(const gp_pushpull *bench);
 
-/* One worker: registers a tensor per size, measures, verifies. Rank 0 prints
- * the rows. */
+/* One worker: registers the tensors of each size, measures, verifies. Rank 0
+ * prints the rows. */
 gp_status gp_pushpull_worker(gp_pushpull *bench, uint32_t rank);
 
 /* A configuration for a member; rank -1 for a shard. */

@@ -102,6 +102,10 @@ pushpull() { # WHAT ARGUMENT...
 pushpull "one worker, one shard" --workers 1 --shards 1
 pushpull "three workers, two shards" --workers 3 --shards 2
 pushpull "co-located" --workers 2 --colocated
+pushpull "several at once" --workers 2 --shards 2 --tensors 5
+pushpull "several at once, async" --workers 2 --shards 1 --mode async --tensors 3
+run "no tensors" 2 bench pushpull --tensors 0
+says "no tensors" "$err" "--tensors is '0': it takes a whole number"
 pushpull "threads" --workers 2 --shards 2 --transport loop
 pushpull "async" --workers 3 --shards 2 --mode async
 pushpull "ssp" --workers 2 --colocated --mode ssp:1 --codec q8
@@ -171,6 +175,20 @@ assert set(r) >= {"bytes", "iterations", "median_us", "p99_us", "min_us",
 assert r["bytes"] == 1 << 20 and r["iterations"] == 3 and r["errors"] == 0
 assert r["min_us"] <= r["median_us"] <= r["p99_us"]
 assert 2 << 20 < r["wire_bytes"] < (2 << 20) + 65536, r["wire_bytes"]
+assert d["config"]["tensors"] == 1
+print("fine")
+PYTHON
+)" fine
+    run "--json of several" 0 bench pushpull -b 256K -e 256K -n 3 --tensors 4 \
+        --workers 1 --shards 1 --json -
+    equals "--json of several" "$(python3 - "$out" <<'PYTHON'
+import json, sys
+d = json.load(open(sys.argv[1]))
+assert d["config"]["tensors"] == 4
+r, = d["results"]
+assert r["bytes"] == 1 << 18 and r["errors"] == 0
+assert abs(r["algbw_GBps"] * r["median_us"] * 1e3 - 4 * r["bytes"]) < 1
+assert 8 * r["bytes"] < r["wire_bytes"] < 8 * r["bytes"] + 65536, r
 print("fine")
 PYTHON
 )" fine
