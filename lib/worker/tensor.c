@@ -629,31 +629,33 @@ is_elementwise(const gp_tensor *t)
            t->mode.backups == 0;
 }
 
-/* Pieces that the longest tensor is to have on each shard where a device moves
- * them, and how short they may be for that. */
+/* Pieces that a step is to have on each shard where a device moves them, and
+ * how short they may be for that. */
 #define DEVICE_PIECES 16u
 #define DEVICE_CHUNK  (64u << 10)
 
-/* A device sends and receives by itself, but while the first piece of a tensor
- * is on its way nothing comes back, and while the last comes back nothing goes:
- * so tensors of a few chunks are cut finer there. Only where nothing
- * tells chunks apart: results must not depend on the network. And not over tcp,
- * where both directions want the same processors and a message costs more. */
+/* A device sends and receives by itself, but while the first piece of a step is
+ * on its way nothing comes back, and while the last comes back nothing goes:
+ * so where all tensors together are a few chunks they are cut finer there. Only
+ * where nothing tells chunks apart: results must not depend on the network. And
+ * not over tcp, where both directions want the same processors and a message
+ * costs more. */
 static uint64_t
 choose_chunk_bytes(const gp_worker *w)
 {
-    uint64_t bytes = gp_config_size(w->config, "chunk_bytes"), longest = 0;
+    uint64_t bytes = gp_config_size(w->config, "chunk_bytes"), all = 0;
 
     if (!w->device ||
         strcmp(gp_config_origin(w->config, "chunk_bytes"), "default") != 0)
         return bytes;
     for (uint32_t i = 0; i < w->tensors; i++) {
+        uint64_t piece = w->tensor[i]->spec.count / w->shards / DEVICE_PIECES;
+
         if (!is_elementwise(w->tensor[i]))
             return bytes;
-        longest = GP_MAX(longest, w->tensor[i]->spec.count);
+        all += GP_MIN(piece, bytes); /* no sum of these overflows */
     }
-    longest = longest / w->shards / DEVICE_PIECES;
-    return GP_MIN(bytes, GP_MAX(longest * sizeof(float), DEVICE_CHUNK));
+    return GP_MIN(bytes, GP_MAX(all * sizeof(float), DEVICE_CHUNK));
 }
 
 static gp_status
