@@ -47,7 +47,8 @@ for what, size, who in sorted(values.copy()):
         continue
     ours = values[what, size, who]
     # Each way of a push+pull is compared with the rate of WRITEs.
-    other = values["bw" if what == "pushpull" else what, size, "perftest"]
+    is_both = what.startswith("pushpull")
+    other = values["bw" if is_both else what, size, "perftest"]
     if not ours.keys() & other.keys():
         print(f"figure: {what} {size} B: none, perftest told nothing to compare with")
         continue
@@ -69,7 +70,7 @@ for what, size, who in sorted(values.copy()):
     print(f"figure: {what} {size} B: ratio {result['ratio_of_pairs']:.3f} "
           f"({low:.3f} to {high:.3f}) of {result['pairs']} pairs, of medians "
           f"{result['ratio']:.3f}, of the best {result['ratio_of_best']:.3f}")
-    if what == "pushpull" and ours.keys() & both.keys():
+    if is_both and ours.keys() & both.keys():
         result["both_ways"] = compare(ours, both, max)
         result["perftest_both_ways"] = statistics.median(both.values())
         print(f"figure: {what} {size} B: ib_write_bw -b "

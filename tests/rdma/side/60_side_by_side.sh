@@ -93,13 +93,21 @@ pair() {
         one gradpush "$1" "$2"
     fi
 }
+# push_pull WHAT PAIR OPTION...
 # Worker and shard are placed by the kernel: there is one processor for each.
 push_pull() {
+    local what=$1 pair=$2
+    shift 2
     within 60 gradpush bench pushpull --transport "$transport" --workers 1 \
-        --shards 1 -b 1M -e 1M -n 32 --json - >/tmp/report 2>/tmp/error ||
+        --shards 1 -b 1M -e 1M "$@" --json - >/tmp/report 2>/tmp/error ||
         fail "gradpush bench pushpull: $(cat /tmp/error)"
-    row pushpull 1048576 "$1" gradpush "$(field algbw_GBps |
+    row "$what" 1048576 "$pair" gradpush "$(field algbw_GBps |
         awk '{ print $1 * 1000 }')"
+}
+# One tensor at a time, and as many as ib_write_bw has messages under way.
+push_pulls() {
+    push_pull pushpull "$1" -n 32
+    push_pull pushpull8 "$1" --tensors 8 -n $((ROUNDS > 2 ? 4 : 2)) -w 1
 }
 
 for ((round = 0; round < ROUNDS; round++)); do
@@ -109,11 +117,11 @@ for ((round = 0; round < ROUNDS; round++)); do
     for ((n = 0; n < PAIRS; n++)); do
         pair lat $((round * PAIRS + n))
     done
-    # Its pair is with the rate of perftest, on either side of it in turn.
+    # Their pair is with the rate of perftest, on either side of it in turn.
     size=1048576 count=$((BYTES / 1048576)) depth=8
-    ((round % 2)) || push_pull "$round"
+    ((round % 2)) || push_pulls "$round"
     pair bw "$round"
-    ((round % 2 == 0)) || push_pull "$round"
+    ((round % 2 == 0)) || push_pulls "$round"
     # Of both directions at once perftest says the sum.
     if value=$(rate 2 -b); then
         row both 1048576 "$round" perftest "$value"
