@@ -266,71 +266,100 @@ document(const gp_codec_bench *bench)
     return doc;
 }
 
+typedef struct gp_codec_run {
+    const gp_codec_bench *bench;
+    gp_json *doc, *list;
+    uint64_t errors;
+    bool failed; /* something could not be measured */
+} gp_codec_run;
+
+/* Written anew after each: whatever ends the program leaves what there is. */
+static void
+save(const gp_codec_run *run)
+{
+    const char *path = run->bench->common.json;
+
+    if (run->doc && strcmp(path, "-") != 0)
+        (void)!gp_json_write(run->doc, path);
+}
+
+/* A pipeline that cannot be measured is named, and others follow. */
+static void
+measure_one(gp_codec_run *run, const char *text, const gp_codec_source *source)
+{
+    const gp_codec_bench *bench = run->bench;
+    unsigned long long bytes = source->count * sizeof(float);
+    gp_codec_result result;
+    gp_status status =
+        (bench->device ? gp_codec_measure_device
+                       : gp_codec_measure)(bench, text, source, &result);
+
+    if (status != GP_OK) {
+        gp_say("%s, %llu bytes:", text, bytes);
+        gp_say("%s", gp_last_error());
+        run->failed = true;
+        return;
+    }
+    if (gp_bench_table(&bench->common))
+        gp_codec_print_row(bench, &result);
+    if (result.wrong)
+        gp_say("%s, %llu bytes: %s", text, bytes, result.wrong);
+    gp_codec_add_result(bench, run->list, &result);
+    run->errors += result.errors;
+    save(run);
+}
+
 /* All pipelines at one size; the numbers are made once. */
 static gp_status
-measure_size(const gp_codec_bench *bench, uint64_t bytes, gp_json *list,
-             uint64_t *errors)
+measure_size(gp_codec_run *run, uint64_t bytes)
 {
     gp_codec_source source;
     gp_status status =
-        gp_codec_source_create(bench, bytes / sizeof(float), &source);
+        gp_codec_source_create(run->bench, bytes / sizeof(float), &source);
 
     if (status != GP_OK)
         return status;
-    for (uint32_t i = 0; i < bench->codec_count && status == GP_OK; i++) {
-        gp_codec_result result;
-
-        status = (bench->device ? gp_codec_measure_device : gp_codec_measure)(
-            bench, bench->codecs[i], &source, &result);
-        if (status != GP_OK) {
-            gp_say("%s, %llu bytes:", bench->codecs[i],
-                   (unsigned long long)bytes);
-            break;
-        }
-        if (gp_bench_table(&bench->common))
-            gp_codec_print_row(bench, &result);
-        if (result.wrong)
-            gp_say("%s, %llu bytes: %s", bench->codecs[i],
-                   (unsigned long long)bytes, result.wrong);
-        gp_codec_add_result(bench, list, &result);
-        *errors += result.errors;
-    }
+    for (uint32_t i = 0; i < run->bench->codec_count; i++)
+        measure_one(run, run->bench->codecs[i], &source);
     free(source.values);
-    return status;
+    return GP_OK;
 }
 
 static int
-finish(const gp_codec_bench *bench, gp_json *doc, uint64_t errors)
+finish(const gp_codec_run *run)
 {
+    const gp_codec_bench *bench = run->bench;
+
     if (gp_bench_table(&bench->common))
-        printf("# Out of bounds values : %llu %s\n", (unsigned long long)errors,
+        printf("# Out of bounds values : %llu %s\n",
+               (unsigned long long)run->errors,
                !bench->common.check ? "unchecked"
-               : errors             ? "FAILED"
+               : run->errors        ? "FAILED"
                                     : "OK");
-    if (doc && gp_json_write(doc, bench->common.json) != GP_OK) {
+    if (run->doc && gp_json_write(run->doc, bench->common.json) != GP_OK) {
         gp_say("%s", gp_last_error());
         return GP_EXIT_FAILURE;
     }
-    return errors ? GP_EXIT_FAILURE : GP_EXIT_OK;
+    return run->errors || run->failed ? GP_EXIT_FAILURE : GP_EXIT_OK;
 }
 
 static int
 measure_all(const gp_codec_bench *bench)
 {
     gp_status status = GP_OK;
-    uint64_t errors = 0;
-    gp_json *doc = document(bench), *list = gp_json_array(doc, "results");
+    gp_codec_run run = {.bench = bench, .doc = document(bench)};
     int rc = GP_EXIT_FAILURE;
 
+    run.list = gp_json_array(run.doc, "results");
     if (gp_bench_table(&bench->common))
         gp_codec_print_header(bench);
     for (uint32_t i = 0; i < bench->common.size_count && status == GP_OK; i++)
-        status = measure_size(bench, bench->common.sizes[i], list, &errors);
+        status = measure_size(&run, bench->common.sizes[i]);
     if (status != GP_OK)
         gp_say("%s", gp_last_error());
     else
-        rc = finish(bench, doc, errors);
-    gp_json_destroy(doc);
+        rc = finish(&run);
+    gp_json_destroy(run.doc);
     return rc;
 }
 

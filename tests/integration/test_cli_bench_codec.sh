@@ -141,6 +141,14 @@ nonsense "did you mean '--codec'" --codce q8
 nonsense "not expected" q8
 run "--device cuda" 1 bench codec --device cuda
 says "--device cuda" "$err" "--device cpu"
+# What cannot be measured is named, and others follow; on a simulated driver.
+simulated=$BUILD_DIR/tests/gpu/lib
+if [ -e "$simulated/libcuda.so.1" ] && [ -z "$SANITIZE" ]; then
+    LD_LIBRARY_PATH=$simulated run "no kernel for one" 1 bench codec -n 1 -w 0 \
+        --device cuda --count 5000 --workers 2 --codec fake+q8 --codec q8
+    says "no kernel for one" "$err" "the stage fake has no kernel"
+    equals "no kernel for one: rows" "$(rows)" 1
+fi
 
 if "$gradpush" info --json - >"$work/json" 2>"$err"; then
     run "--json" 0 bench codec --codec none --codec q8 --count 8192 -n 3 \
