@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What PyTorch does on a GPU in place of our codecs, as JSON on standard output.
+"""What PyTorch does on a GPU in place of our codecs, as JSON on standard output, or
+in the file --out, which is written anew after each job.
 
 Copies and matrix products as ceilings; torch.topk of magnitudes, casts, and
 blockwise 8-bit quantization as it is written with tensor operations. Medians of
@@ -8,6 +9,7 @@ device events, over tensors that take turns so that caches do not help.
 """
 import argparse
 import json
+import os
 import statistics
 import sys
 
@@ -70,6 +72,22 @@ def fold(codes, scale, workers):
     return work
 
 
+def note(options, results, **row):
+    """The document so far; what ends the program leaves it."""
+    results.append(row)
+    if not options.out:
+        return
+    with open(options.out + ".new", "w", encoding="utf-8") as file:
+        file.write(document(results))
+    os.replace(options.out + ".new", options.out)
+
+
+def document(results):
+    return json.dumps({"schema": "gradpush.torch/1", "torch": torch.__version__,
+                       "device": torch.cuda.get_device_name(),
+                       "results": results}, indent=1) + "\n"
+
+
 def codecs(options, results):
     count = options.count // 256 * 256
     copies = max(2, (1 << 29) // (4 * count) + 1)
@@ -82,8 +100,8 @@ def codecs(options, results):
             ("topk:0.01", topk(0.01)), ("topk:0.001", topk(0.001))]
     for name, work in jobs:
         median, least = measure(work, sets, options.iters)
-        results.append({"what": name, "count": count, "median_us": median,
-                        "min_us": least, "GBps": 4 * count / median / 1e3})
+        note(options, results, what=name, count=count, median_us=median,
+             min_us=least, GBps=4 * count / median / 1e3)
 
 
 def products(options, results):
@@ -95,9 +113,8 @@ def products(options, results):
         sets = [tuple(torch.randn(shape, shape, device="cuda", dtype=kind)
                       for _ in range(2)) for _ in range(2)]
         median, least = measure(lambda t: t[0] @ t[1], sets, options.iters)
-        results.append({"what": name, "shape": shape, "median_us": median,
-                        "min_us": least,
-                        "TFLOPS": 2 * shape ** 3 / median / 1e6})
+        note(options, results, what=name, shape=shape, median_us=median,
+             min_us=least, TFLOPS=2 * shape ** 3 / median / 1e6)
 
 
 def main():
@@ -105,6 +122,7 @@ def main():
     parser.add_argument("--count", type=int, default=1 << 28)
     parser.add_argument("--gemm", type=int, default=8192)
     parser.add_argument("--iters", type=int, default=21)
+    parser.add_argument("--out", help="file for the JSON")
     options = parser.parse_args()
     if torch is None or not torch.cuda.is_available():
         print("torch_codecs.py: no PyTorch with CUDA here", file=sys.stderr)
@@ -112,9 +130,8 @@ def main():
     results = []
     codecs(options, results)
     products(options, results)
-    print(json.dumps({"schema": "gradpush.torch/1", "torch": torch.__version__,
-                      "device": torch.cuda.get_device_name(),
-                      "results": results}, indent=1))
+    if not options.out:
+        print(document(results), end="")
     return 0
 
 

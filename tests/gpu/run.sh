@@ -31,7 +31,7 @@ while [ $# -gt 0 ]; do
     --part) parts="$parts $2"; shift 2 ;;
     --limit) limit=$2; shift 2 ;;
     --prefix) prefix=$(cd "$(dirname "$2")" && pwd)/${2##*/}; shift 2 ;;
-    --build) build=$2; shift 2 ;;
+    --build) mkdir -p "$2" && build=$(cd "$2" && pwd) || exit 1; shift 2 ;;
     --out) out=$2; shift 2 ;;
     --data) data=$2; shift 2 ;;
     --quick) quick=1; shift ;;
@@ -136,8 +136,8 @@ part_codecs() {
         --codec uq:scope=tensor"
     time_codecs codecs "$plain"
     time_codecs feedback "$plain" --feedback
-    step 120 PyTorch sh -c "python3 '$root/bench/gpu/torch_codecs.py' \
-        --count $size >'$base-torch.json'"
+    step 120 PyTorch python3 "$root/bench/gpu/torch_codecs.py" \
+        --count $size --out "$base-torch.json"
     time_codecs more "$more"
     time_codecs more-feedback "$more" --feedback
 }

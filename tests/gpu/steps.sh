@@ -70,21 +70,28 @@ await() {
     done
 }
 
-# The document of the last step, under a name in the results of a part.
+# gather PART NAME [more]
+# The document of the last step, under a name in the results of a part; `more`
+# adds its results to those that are there.
 gather() {
     [ -s "$build/document.json" ] || return
-    python3 - "$base-$1.json" "$2" "$build/document.json" <<'END' 2>>"$log"
+    python3 - "$base-$1.json" "$2" "$build/document.json" "${3:-}" \
+        <<'END' 2>>"$log"
 import json
 import os
 import sys
 
-path, name, document = sys.argv[1:]
+path, name, document, more = sys.argv[1:]
 whole = {"schema": "gradpush.bench/1", "runs": {}}
 if os.path.exists(path):
     with open(path, encoding="utf-8") as file:
         whole = json.load(file)
 with open(document, encoding="utf-8") as file:
-    whole["runs"][name] = json.load(file)
+    new = json.load(file)
+if more and name in whole["runs"]:
+    whole["runs"][name]["results"] += new["results"]
+else:
+    whole["runs"][name] = new
 with open(path + ".new", "w", encoding="utf-8") as file:
     json.dump(whole, file, indent=1)
     file.write("\n")
@@ -94,12 +101,42 @@ END
 }
 
 # time_codecs NAME CODECS [OPTION]
+# A fault of a kernel takes the device from all that follow in the process: these
+# have one of their own then.
 time_codecs() {
+    run=$1 option=${3:-}
     # shellcheck disable=SC2086
-    step 150 "codecs: $1" "$gradpush" bench codec --device cuda \
-        --count "$size" --workers 8 -n 21 -w 3 -c 0 ${3:-} $2 \
-        --json "$build/document.json"
-    gather codecs "$1"
+    set -- $2
+    time_some "codecs: $run" "$@"
+    gather codecs "$run"
+    while [ $# -gt 1 ] && [ "$(allowed 1)" -gt 0 ]; do
+        if ! is_measured "$run" "$2"; then
+            time_some "codecs: $run, $2" --codec "$2"
+            gather codecs "$run" more
+        fi
+        shift 2
+    done
+}
+
+# time_some TITLE CODECS...
+time_some() {
+    title=$1
+    shift
+    # shellcheck disable=SC2086
+    step 150 "$title" "$gradpush" bench codec --device cuda --count "$size" \
+        --workers 8 -n 21 -w 3 -c 0 $option "$@" --json "$build/document.json"
+}
+
+# is_measured NAME CODEC
+is_measured() {
+    python3 - "$base-codecs.json" "$1" "$2" <<'END' 2>>"$log"
+import json
+import sys
+
+with open(sys.argv[1], encoding="utf-8") as file:
+    rows = json.load(file)["runs"][sys.argv[2]]["results"]
+sys.exit(sys.argv[3] not in [row["codec"] for row in rows])
+END
 }
 
 # The digest of what a job with a shard on `cpu` or `cuda` has learned.
