@@ -230,6 +230,9 @@ void gp_sim_device_fatal(gp_sim *sim, unsigned device);
 /* The connection manager says of all its ids that it is removed; nothing else
  * happens to it, the rest is for who hears of it. */
 void gp_sim_device_removal(gp_sim *sim, unsigned device);
+/* The same, and its driver makes it anew: ids get another context from now on,
+ * and rdma_cm closes the old one with the last id that is on it. */
+void gp_sim_device_replace(gp_sim *sim, unsigned device);
 /* Nothing passes between two addresses; NULL, NULL heals everything. */
 void gp_sim_partition(gp_sim *sim, const char *one, const char *other);
 /* Nothing moves for a while, from now on: simulated time in step mode. 0 ends

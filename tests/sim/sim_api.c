@@ -125,6 +125,8 @@ INT_CALL(rdma_create_id,
           void *context, enum rdma_port_space space), channel, id, context,
          space)
 CLOSE_CALL(rdma_destroy_id, (struct rdma_cm_id *id), id)
+PTR_CALL(struct ibv_context **, rdma_get_devices, (int *count), count)
+VOID_CALL(rdma_free_devices, (struct ibv_context **list), list)
 INT_CALL(rdma_set_option,
          (struct rdma_cm_id *id, int level, int name, void *value,
           size_t length), id, level, name, value, length)

@@ -414,6 +414,7 @@ sim_rdma_destroy_id(gp_sim *s, struct rdma_cm_id *i)
     if (!id->dead)
         sim_id_part(s, id);
     sim_id_free(s, id);
+    sim_close_replaced(s);
     sim_wake(s);
     return 0;
 }

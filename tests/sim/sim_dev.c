@@ -238,12 +238,79 @@ context_new(gp_sim *s, sim_device *d, bool internal)
     return context;
 }
 
+static bool
+has_ids(const gp_sim *s, const sim_context *context)
+{
+    for (sim_object *o = s->of_kind[GP_SIM_ID]; o; o = o->next_of_kind)
+        if (((sim_id *)o->self)->v.verbs == &context->v)
+            return true;
+    return false;
+}
+
+void
+sim_close_replaced(gp_sim *s)
+{
+    sim_object *next;
+
+    for (sim_object *o = s->of_kind[GP_SIM_CONTEXT]; o; o = next) {
+        sim_context *context = o->self;
+
+        next = o->next_of_kind;
+        if (!context->replaced || !context->device->cm || context->closed ||
+            context->holds || has_ids(s, context))
+            continue;
+        context->closed = true;
+        if (context->users)
+            sim_violate(s,
+                        "rdma_cm closes a context of %s that was replaced; %u "
+                        "objects still use it",
+                        context->device->v.name, context->users);
+        else
+            context_free(s, context);
+    }
+}
+
 sim_context *
 sim_cm_context(gp_sim *s, sim_device *device)
 {
-    if (!device->cm)
-        device->cm = context_new(s, device, true);
+    if (device->cm)
+        return device->cm;
+    device->cm = context_new(s, device, true);
+    sim_close_replaced(s);
     return device->cm;
+}
+
+struct ibv_context **
+sim_rdma_get_devices(gp_sim *s, int *count)
+{
+    struct ibv_context **list = calloc(s->devices + 1, sizeof(*list));
+    size_t n = 0;
+
+    for (size_t i = 0; list && i < s->devices; i++) {
+        sim_context *context = sim_cm_context(s, &s->device[i]);
+
+        if (!context)
+            continue;
+        context->holds++;
+        list[n++] = &context->v;
+    }
+    if (count)
+        *count = (int)n;
+    return list;
+}
+
+void
+sim_rdma_free_devices(gp_sim *s, struct ibv_context **list)
+{
+    for (size_t i = 0; list[i]; i++) {
+        sim_context *context =
+            sim_find(s, GP_SIM_CONTEXT, list[i], "rdma_free_devices");
+
+        if (context)
+            context->holds--;
+    }
+    free(list);
+    sim_close_replaced(s);
 }
 
 struct ibv_context *

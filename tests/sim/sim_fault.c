@@ -160,6 +160,20 @@ gp_sim_device_removal(gp_sim *s, unsigned device)
 }
 
 void
+gp_sim_device_replace(gp_sim *s, unsigned device)
+{
+    gp_sim_device_removal(s, device);
+    pthread_mutex_lock(&s->lock);
+    for (sim_object *o = s->of_kind[GP_SIM_QP]; o; o = o->next_of_kind)
+        if (((sim_qp *)o->self)->device == &s->device[device])
+            ((sim_qp *)o->self)->dead = true;
+    if (s->device[device].cm)
+        s->device[device].cm->replaced = true;
+    s->device[device].cm = NULL;
+    pthread_mutex_unlock(&s->lock);
+}
+
+void
 gp_sim_partition(gp_sim *s, const char *one, const char *other)
 {
     sim_partition cut;

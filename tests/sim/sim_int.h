@@ -76,7 +76,9 @@
     X(rdma_disconnect)            \
     X(rdma_get_cm_event)          \
     X(rdma_ack_cm_event)          \
-    X(rdma_get_src_port)
+    X(rdma_get_src_port)          \
+    X(rdma_get_devices)           \
+    X(rdma_free_devices)
 
 #define SIM_ENUM(name) SIM_##name,
 typedef enum sim_member { SIM_MEMBERS(SIM_ENUM) SIM_MEMBER_COUNT } sim_member;
@@ -128,6 +130,9 @@ typedef struct sim_context {
     sim_signal ready;
     sim_async *first, *last;
     unsigned users; /* objects on it */
+    unsigned holds; /* rdma_get_devices() */
+    bool replaced;  /* gp_sim_device_replace() */
+    bool closed;    /* and what should not have been there is */
 } sim_context;
 
 typedef struct sim_pd {
@@ -394,6 +399,9 @@ bool sim_gid_of(const char *text, union ibv_gid *gid);
 sim_device *sim_device_of_gid(gp_sim *s, const union ibv_gid *gid,
                               unsigned *port);
 sim_context *sim_cm_context(gp_sim *s, sim_device *device);
+/* As librdmacm does with those of devices that were replaced and have another
+ * context by now: they go when no id is on them and nobody holds them. */
+void sim_close_replaced(gp_sim *s);
 void sim_async_push(gp_sim *s, sim_context *context,
                     const struct ibv_async_event *event);
 void sim_async_purge(gp_sim *s, sim_context *context, const void *element);
@@ -492,6 +500,8 @@ int sim_rdma_create_id(gp_sim *s, struct rdma_event_channel *channel,
                        struct rdma_cm_id **id, void *context,
                        enum rdma_port_space space);
 int sim_rdma_destroy_id(gp_sim *s, struct rdma_cm_id *id);
+struct ibv_context **sim_rdma_get_devices(gp_sim *s, int *count);
+void sim_rdma_free_devices(gp_sim *s, struct ibv_context **list);
 int sim_rdma_set_option(gp_sim *s, struct rdma_cm_id *id, int level, int name,
                         void *value, size_t length);
 int sim_rdma_get_cm_event(gp_sim *s, struct rdma_event_channel *channel,

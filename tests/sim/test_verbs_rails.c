@@ -203,6 +203,49 @@ no_rail_is_left(void **state)
     gp_log_set_level(GP_LOG_WARN);
 }
 
+static bool
+both_ended(world *w)
+{
+    return side_count(&w->r.a, GP_EVENT_CLOSED) &&
+           side_count(&w->r.b, GP_EVENT_CLOSED);
+}
+
+/* A driver that recovers its device removes it and makes it anew, under the
+ * same name: who connects then uses the new one, and what is left of the old
+ * one goes without harm, late or early. */
+static void
+a_device_that_is_made_anew_is_used(void **state)
+{
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    for (int early = 0; early < 2; early++) {
+        world w;
+
+        world_open(&w, &(gp_sim_options){.step = true}, NULL);
+        assert_int_equal(
+            w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)),
+            GP_OK);
+        for (int i = 0; i < 3; i++) {
+            gp_endpoint *ends[2];
+
+            (void)connect_now(&w);
+            connected_over(&w, "sim0");
+            ends[0] = w.r.a.ep;
+            ends[1] = w.r.b.ep;
+            gp_sim_device_replace(w.sim, 0);
+            pump_until(&w, both_ended);
+            for (int k = 0; k < 2 && early; k++)
+                w.r.ops->ep_close(ends[k]);
+            side_forget(&w.r.a);
+            side_forget(&w.r.b);
+        }
+        (void)connect_now(&w);
+        connected_over(&w, "sim0");
+        world_close(&w);
+    }
+    gp_log_set_level(GP_LOG_WARN);
+}
+
 int
 main(void)
 {
@@ -213,6 +256,7 @@ main(void)
         cmocka_unit_test(a_refusal_is_no_detour),
         cmocka_unit_test(it_joins_when_it_is_back),
         cmocka_unit_test(no_rail_is_left),
+        cmocka_unit_test(a_device_that_is_made_anew_is_used),
     };
 
     return cmocka_run_group_tests(cases, NULL, NULL);

@@ -98,7 +98,9 @@ system_api(const gp_verbs_api **out)
     X(rdma_disconnect, 0)            \
     X(rdma_get_cm_event, 0)          \
     X(rdma_ack_cm_event, 0)          \
-    X(rdma_get_src_port, 0)
+    X(rdma_get_src_port, 0)          \
+    X(rdma_get_devices, 1)           \
+    X(rdma_free_devices, 1)
 
 static struct {
 #define MEMBER(symbol, optional) __typeof__(symbol) *symbol;
@@ -445,6 +447,10 @@ fill(void)
     api.rdma_destroy_event_channel = raw.rdma_destroy_event_channel;
     api.rdma_destroy_qp = raw.rdma_destroy_qp;
     api.rdma_get_src_port = raw.rdma_get_src_port;
+    if (raw.rdma_free_devices) {
+        api.rdma_get_devices = raw.rdma_get_devices;
+        api.rdma_free_devices = raw.rdma_free_devices;
+    }
 }
 
 static char problem[512]; /* why the libraries are not there; "" if they are */

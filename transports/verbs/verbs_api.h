@@ -119,6 +119,10 @@ struct gp_verbs_api {
                              struct rdma_cm_event **event);
     int (*rdma_ack_cm_event)(struct rdma_cm_event *event);
     uint16_t (*rdma_get_src_port)(struct rdma_cm_id *id); /* big endian */
+    /* What ids get as `verbs` stays open while such a list is held; optional,
+     * both or none. */
+    struct ibv_context **(*rdma_get_devices)(int *count);
+    void (*rdma_free_devices)(struct ibv_context **list);
 
     /* Bytes that this process may lock for devices; UINT64_MAX: no limit. */
     uint64_t (*memlock)(void);

@@ -122,6 +122,21 @@ has_windows(const gp_domain *d, const gp_vb_device *device)
            device->attr.max_mw > 0;
 }
 
+/* rdma_cm closes the context of a device that was removed, or made anew by its
+ * driver, with the last id on it, whatever else is: what this domain has there
+ * would be freed memory. */
+static void
+hold_context(gp_vb_device *device)
+{
+    const gp_verbs_api *api = device->domain->api;
+
+    if (api->rdma_get_devices)
+        device->held = api->rdma_get_devices(NULL);
+    if (!device->held)
+        GP_DEBUG("verbs: %s cannot be held: removing it is not safe",
+                 device->name);
+}
+
 static gp_status
 open_device(gp_domain *d, struct ibv_context *verbs, gp_vb_device **out)
 {
@@ -146,6 +161,7 @@ open_device(gp_domain *d, struct ibv_context *verbs, gp_vb_device **out)
     device->iwarp = verbs->device->transport_type == IBV_TRANSPORT_IWARP;
     device->windows = has_windows(d, device);
     device->max_inline = INLINE_BYTES;
+    hold_context(device);
     status = watch_device(device);
     if (status != GP_OK) {
         gp_vb_device_close(device);
@@ -207,6 +223,8 @@ gp_vb_device_close(gp_vb_device *device)
     gp_vb_unwatch(d, device->verbs->async_fd);
     leave_members(device);
     gp_list_remove(&device->link);
+    if (device->held)
+        d->api->rdma_free_devices(device->held);
     free(device);
 }
 

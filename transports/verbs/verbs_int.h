@@ -117,7 +117,7 @@ typedef struct gp_vb_cq {
 struct gp_vb_device {
     gp_list link;
     gp_domain *domain;
-    struct ibv_context *verbs; /* of rdma_cm: shared, not ours to close */
+    struct ibv_context *verbs, **held; /* of rdma_cm; held: keeps it open */
     struct ibv_device_attr attr;
     char name[64];
     bool iwarp;
