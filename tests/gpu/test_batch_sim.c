@@ -42,6 +42,8 @@ static const char *const codecs[] = {
     "randk:0.05+q8",
     "q8+shuffle+lz4",
     "topk:0.05+q8+raw+lz4",
+    "topk:0.05+uq+raw",
+    "hadamard:block=1024+uq",
 };
 
 #define CODECS GP_COUNT_OF(codecs)

@@ -168,6 +168,20 @@ sums_are_those_of_the_host(void **state)
     same_as_host(sums, n - 3, (surrounds){"tcp", 2, false, true, NULL});
 }
 
+/* Entropy codes behind a selection and a transform, both ways. */
+static void
+grids_are_those_of_the_host(void **state)
+{
+    static const kind grids[] = {
+        {"chosen", GP_FP32, 3001, 0, "topk:0.05+uq+raw", NULL, "mean", 1},
+        {"turned", GP_FP32, 3001, 0, "hadamard:block=256+uq",
+         "hadamard:block=256+uq", "mean", 2},
+    };
+
+    (void)state;
+    same_as_host(grids, 2, (surrounds){"tcp", 2, false, false, NULL});
+}
+
 static void
 updates_are_those_of_the_host(void **state)
 {
@@ -241,6 +255,7 @@ main(void)
     static const gp_sim_cuda_options options = {.devices = 2, .delay_us = 50};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_those_of_the_host),
+        cmocka_unit_test(grids_are_those_of_the_host),
         cmocka_unit_test(updates_are_those_of_the_host),
         cmocka_unit_test(many_chunks_take_turns),
         cmocka_unit_test(norms_are_those_of_the_host),
