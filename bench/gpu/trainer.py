@@ -180,8 +180,12 @@ def shared(common, batch, shards, codec):
     if batch not in without:
         alone = [begin(*options, "--workers", "1", "--shards", "0")
                  for _ in range(2)]
-        without[batch] = statistics.mean(
-            [step_ms(end(process)) for process in alone])
+        try:
+            times = [step_ms(end(process)) for process in alone]
+        finally:
+            for process in alone: # of two that failed one would go on
+                process.kill()
+        without[batch] = statistics.mean(times)
     both = train(*options, "--workers", "2", "--shards", str(args.shard_count),
                  "--transport", "tcp", "--codec", codec, "--pull-codec", codec,
                  GRADPUSH_SHARD_DEVICE=shards)
