@@ -14,7 +14,7 @@ build=(cmake ninja-build gcc libc6-dev pkg-config libopenblas-dev zlib1g-dev
     liblz4-dev libzstd-dev libssl-dev libjansson-dev libibverbs-dev
     librdmacm-dev libhwloc-dev)
 tests=(g++ git python3 python3-numpy libcmocka-dev clang libclang-rt-14-dev
-    lld clang-format-14 universal-ctags binutils iproute2)
+    lld ccache clang-format-14 universal-ctags binutils iproute2)
 lab=(qemu-system-x86 busybox-static kmod cpio xz-utils zstd util-linux rdma-core
     ibverbs-providers ibverbs-utils rdmacm-utils perftest iproute2)
 

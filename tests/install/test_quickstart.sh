@@ -7,6 +7,10 @@ if [ -n "${SANITIZE:-}" ]; then
     echo "skipped: the quickstart builds for itself, without sanitizers"
     exit 77
 fi
+# It compiles again what the build under test has compiled; a cache may know.
+launcher=$(sed -n 's/^CMAKE_C_COMPILER_LAUNCHER:[^=]*=//p' \
+    "${BUILD_DIR:-$1}/CMakeCache.txt")
+[ -z "$launcher" ] || export CMAKE_C_COMPILER_LAUNCHER=$launcher
 result=$source/build/quickstart/result.json
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
