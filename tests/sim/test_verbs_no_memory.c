@@ -2,7 +2,8 @@
 /*
  * test_verbs_no_memory.c - a lane is lost while what it received is only partly
  * delivered, and there is no memory to keep the rest in: nothing of it is lost,
- * and no message is there twice.
+ * and no message is there twice. And one comes back while there is none for
+ * what is to be said on it: it does so later.
  *
  * The program is linked so that malloc() of all that it consists of is
  * __wrap_malloc().
@@ -15,7 +16,7 @@
 #include <cmocka.h>
 
 #include "tests/sim/world.h"
-#include "transports/verbs/verbs_int.h"
+#include "transports/verbs/verbs_entry.h"
 
 #define MESSAGES 200u
 #define PAYLOAD  40u
@@ -23,6 +24,7 @@
 
 /* Allocations of this thread from `from` on fail, `count` of them. */
 static __thread uint64_t from, count, asked, failed;
+static __thread size_t least = LEAST;
 
 void *__real_malloc(size_t bytes);
 void *__wrap_malloc(size_t bytes);
@@ -30,7 +32,7 @@ void *__wrap_malloc(size_t bytes);
 void *
 __wrap_malloc(size_t bytes)
 {
-    if (count && bytes > LEAST && ++asked >= from && asked - from < count) {
+    if (count && bytes > least && ++asked >= from && asked - from < count) {
         failed++;
         return NULL;
     }
@@ -171,11 +173,59 @@ nothing_comes_twice(void **state)
     assert_true(lost > 16);
 }
 
+static bool
+was_refused(world *w)
+{
+    return gp_sim_calls(w->sim, "rdma_reject") > 0;
+}
+
+static bool
+is_back_or_over(world *w)
+{
+    return (w->r.a.domain->reconnects > 0 && lanes_up(w->r.b.ep) == 1) ||
+           side_count(&w->r.a, GP_EVENT_CLOSED);
+}
+
+/* Entries are allocated by the dozen; nothing else is as large. */
+static void
+a_lane_waits_for_memory(void **state)
+{
+    enum { REGIONS = 100, BYTES = 64 };
+    uint32_t token;
+    area m;
+    world w;
+
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    world_connected(&w, NULL, NULL);
+    area_make(&w, &m, &w.r.b, REGIONS * BYTES);
+    for (size_t i = 0; i < REGIONS; i++) {
+        assert_int_equal(
+            w.r.ops->expose(w.r.b.ep, m.mem, i * BYTES, BYTES, 0, &token),
+            GP_OK);
+        settle(&w.r);
+    }
+    least = 32 * sizeof(gp_vb_entry);
+    gp_sim_async(w.sim, w.b, IBV_EVENT_QP_FATAL);
+    fail_malloc(1, UINT64_MAX);
+    pump_until(&w, was_refused);
+    count = 0;
+    least = LEAST;
+    assert_true(failed > 0);
+    pump_until(&w, is_back_or_over);
+    assert_int_equal(side_count(&w.r.a, GP_EVENT_CLOSED), 0);
+    send_control(&w.r, &w.r.a, 7);
+    arrived(&w, &w.r.b, 1);
+    world_close(&w);
+    gp_log_set_level(GP_LOG_WARN);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_comes_twice),
+        cmocka_unit_test(a_lane_waits_for_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

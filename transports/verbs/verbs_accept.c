@@ -311,7 +311,10 @@ take(gp_vb_lane *lane, const gp_vb_hello *hello)
     }
     status = gp_vb_lane_meet(lane, hello);
     if (status != GP_OK) {
-        cannot_take(lane, GP_VB_REJECT_GONE, status, gp_last_error());
+        cannot_take(lane,
+                    status == GP_ERR_PROTOCOL ? GP_VB_REJECT_GONE
+                                              : GP_VB_REJECT_BUSY,
+                    status, gp_last_error());
         return;
     }
     lane->state = GP_VB_LANE_CONNECTING;
