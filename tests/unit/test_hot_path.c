@@ -102,9 +102,11 @@ free(void *old)
 #ifdef SANITIZED
 #define WARM_UP 6
 #define STEPS   5
+#define COUNT   40000 /* three chunks */
 #else
 #define WARM_UP 20
 #define STEPS   50
+#define COUNT   100000
 #endif
 
 static atomic_uint lines;
@@ -168,7 +170,7 @@ body(job *j, gp_worker *w, uint32_t rank)
 
         snprintf(name, sizeof(name), "t%d", k);
         o.name = name;
-        o.count = k % 3 ? 100u * (uint32_t)k : 100000;
+        o.count = k % 3 ? 100u * (uint32_t)k : COUNT;
         o.codec = o.pull_codec = codec;
         o.updater = k % 2 || coarse ? "mean" : "sgd:lr=0.1,momentum=0.9";
         job_check(gp_tensor_register(w, &o, &t[k]));
