@@ -89,26 +89,40 @@ no_queue_pair(gp_sim *sim)
     gp_sim_fail(sim, "rdma_create_qp", 1, EPERM);
 }
 
+/* The last warning of a connection. */
+static char warning[512];
+
+static void
+keep_warning(void *user, gp_log_level level, const char *line)
+{
+    (void)user;
+    if (level == GP_LOG_WARN && strstr(line, "connected over"))
+        snprintf(warning, sizeof(warning), "%s", line);
+}
+
 /* Whatever is wrong with the best rail: another one is tried before the first
- * one again, and before tcp is. */
+ * one again, and before tcp is; a warning says which and why. */
 static void
 another_rail_is_taken(void **state)
 {
     void (*const faults[])(gp_sim *) = {fatal, down, cut_off, no_queue_pair};
 
     (void)state;
-    gp_log_set_level(GP_LOG_NONE);
+    gp_log_set_callback(keep_warning, NULL);
     for (size_t i = 0; i < 2 * GP_COUNT_OF(faults); i++) {
         world w;
 
         listen_on_both(&w, i & 1 ? automatic : named);
         faults[i / 2](w.sim);
+        *warning = '\0';
         (void)connect_now(&w);
         connected_over(&w, "sim1");
+        assert_non_null(
+            strstr(warning, "connected over sim1:1, because of sim0:1: "));
         assert_true(gp_sim_calls(w.sim, "rdma_resolve_addr") <= 3);
         world_close(&w);
     }
-    gp_log_set_level(GP_LOG_WARN);
+    gp_log_set_callback(NULL, NULL);
 }
 
 /* ... also when the device is known to be lost, by a connection over it. */

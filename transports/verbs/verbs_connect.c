@@ -42,7 +42,7 @@ struct gp_vb_attempt {
     gp_address addresses[GP_ADDRESSES_MAX];
     size_t count, next; /* next: being tried, then the one that answered */
     uint32_t first;     /* this host's rail of lane 0, likewise */
-    char detour[256];   /* why not the one before it */
+    char detour[256];   /* which one was left for it, and why */
     bool answered;      /* the peer has, to the attempt that is under way */
     bool rails_told;
     uint32_t rails;
@@ -94,11 +94,12 @@ choose_next(gp_endpoint *ep)
 {
     gp_vb_attempt *a = ep->attempt;
     sa_family_t family = a->addresses[a->next].name.ss_family;
+    uint32_t left = a->first;
 
     while (!a->answered && ++a->first < ep->domain->rails)
         if (ep->domain->rail[a->first].address.ss_family == family) {
-            snprintf(a->detour, sizeof(a->detour), "%.255s",
-                     ep->lane[0]->cause);
+            snprintf(a->detour, sizeof(a->detour), "%s: %.170s",
+                     ep->domain->rail[left].name, ep->lane[0]->cause);
             return true;
         }
     if (!a->answered)
@@ -368,11 +369,10 @@ static void
 report_detour(const gp_endpoint *ep)
 {
     const gp_vb_attempt *a = ep->attempt;
-    const gp_domain *d = ep->domain;
 
     if (a->first)
-        GP_WARN("verbs %s: connected over %s, because of %s: %s", ep->peer,
-                d->rail[a->first].name, d->rail[a->first - 1].name, a->detour);
+        GP_WARN("verbs %s: connected over %s, because of %s", ep->peer,
+                ep->domain->rail[a->first].name, a->detour);
 }
 
 static void
