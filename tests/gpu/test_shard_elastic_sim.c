@@ -139,9 +139,6 @@ take_over(actor *a, float *const x[TWO], uint32_t rank)
         for (uint32_t k = 0; k < sorts[i].count; k++) {
             float before = a->value[i][k];
 
-            if (!(x[i][k] >= before))
-                fprintf(stderr, "rank %u i %u k %u %g -> %g\n", a->rank, i, k,
-                        before, x[i][k]);
             job_require(x[i][k] >= before);
             if (i == 0 && (k % PLACES == a->rank || k % PLACES == rank))
                 job_require(x[i][k] > before);

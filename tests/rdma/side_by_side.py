@@ -42,7 +42,7 @@ def spread(numbers):
 
 
 results = []
-for what, size, who in sorted(values.copy()):
+for what, size, who in sorted(values):
     if who != "gradpush":
         continue
     ours = values[what, size, who]
