@@ -342,12 +342,12 @@ grad_of(const gt_comm *comm, size_t index)
 static gp_status
 pull(gt_comm *comm, size_t i, gp_request **request)
 {
-    if (!comm->keeps) /* a gradient, of which the step is of use */
-        return gp_pull(comm->tensors[i], grad_of(comm, i), request);
+    /* Of a gradient the step is of use. */
+    float *to = comm->keeps ? param_of(comm, i) : grad_of(comm, i);
+
     if (comm->device.name)
-        return gp_pull_on(comm->tensors[i], param_of(comm, i),
-                          comm->device.stream, request);
-    return gp_pull(comm->tensors[i], param_of(comm, i), request);
+        return gp_pull_on(comm->tensors[i], to, comm->device.stream, request);
+    return gp_pull(comm->tensors[i], to, request);
 }
 
 static gp_status

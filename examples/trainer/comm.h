@@ -24,12 +24,16 @@ typedef struct gt_comm_device {
     const char *name; /* "cuda:1" */
     float *params, *grads;
     void *stream;
+    /* The arrays of gt_comm_hand_over(), which are on the host, get what the
+     * device has, and the other way round. Both wait. */
+    gp_status (*fetch)(void *user), (*store)(void *user);
+    void *user;
 } gt_comm_device;
 
 /* Before gt_comm_register(): then tensors are there, and nothing below makes
  * the stream's work wait for the host; gt_comm_wait() makes it wait for an
- * answer, and gt_comm_start() returns when it has come. The name is borrowed.
- */
+ * answer, and gt_comm_start() returns when it has come, as does what brings
+ * newcomers theirs. The name is borrowed. */
 void gt_comm_set_device(gt_comm *comm, const gt_comm_device *device);
 
 /* From here on gt_comm_wait() makes the host wait after all: what comes next

@@ -66,8 +66,6 @@ gt_options_settle_device(const gt_options *o)
         with = "--mode local:H and allreduce";
     else if (gt_layout_cuts(&o->layout))
         with = "--parallel tensor and pipeline";
-    else if (o->min_workers)
-        with = "--min-workers";
     else if (o->dump)
         with = "--dump-gradients";
     if (with)

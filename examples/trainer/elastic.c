@@ -151,11 +151,13 @@ gt_elastic_begin_step(gt_trainer *t, size_t step)
 
     if (!asks_for_members(t, step))
         return GP_OK;
-    status = gt_trainer_settle(t);
+    status = gt_trainer_finish(t);
     if (status == GP_OK)
         status =
             gt_comm_begin_step(t->comm, gt_trainer_shares_work(t) ? t->goal : 0,
                                &t->loader.rank, &t->loader.size);
+    if (status == GP_OK && t->gpu && gt_trainer_shares_work(t))
+        status = gt_gpu_refresh(t->gpu); /* it may have pulled */
     return status == GP_OK && is_overdue(t) ? gt_trainer_save(t) : status;
 }
 
@@ -169,7 +171,7 @@ save_apart(gt_trainer *t)
         gt_comm_look_around(t->comm, &t->loader.rank, &t->loader.size);
 
     if (status == GP_OK && gt_trainer_saves(t))
-        status = gt_comm_refresh(t->comm);
+        status = gt_trainer_refresh(t);
     if (status != GP_OK || !gt_trainer_saves(t) ||
         (!last && gt_comm_version(t->comm) >= t->goal + epoch_length(t)))
         return status;

@@ -122,8 +122,10 @@ static gp_status
 pass(gt_comm *comm, bool gives)
 {
     gt_handover *h = &comm->handover;
+    const gt_comm_device *device = &comm->device;
     size_t bytes = h->span * sizeof(float);
-    gp_status status = GP_OK;
+    gp_status status =
+        gives && device->name ? device->fetch(device->user) : GP_OK;
 
     for (size_t i = 0; i < h->arrays && status == GP_OK; i++) {
         float *taken = h->taken + i * h->span;
@@ -137,12 +139,18 @@ pass(gt_comm *comm, bool gives)
     return status;
 }
 
-static void
-keep(gt_handover *h)
+static gp_status
+keep(gt_comm *comm)
 {
-    for (size_t i = 0; i < h->arrays && !h->has; i++)
+    gt_handover *h = &comm->handover;
+    const gt_comm_device *device = &comm->device;
+
+    if (h->has)
+        return GP_OK;
+    for (size_t i = 0; i < h->arrays; i++)
         memcpy(h->array[i], h->taken + i * h->span, h->span * sizeof(float));
     h->has = true;
+    return device->name ? device->store(device->user) : GP_OK;
 }
 
 gp_status
@@ -160,10 +168,8 @@ gt_handover_run(gt_comm *comm)
         status = pass(comm, giver == rank);
         if (status == GP_OK)
             status = say_presence(comm);
-        if (status == GP_OK && h->present[giver] > ABSENT) {
-            keep(h);
-            return GP_OK;
-        }
+        if (status == GP_OK && h->present[giver] > ABSENT)
+            return keep(comm);
     }
     return status;
 }

@@ -139,6 +139,27 @@ open_gpu(gt_trainer *t)
     return o->cuda ? gt_gpu_open(&options, &t->gpu) : GP_OK;
 }
 
+/* Parameters and momentum, for whoever wants them on the host. */
+static gp_status
+fetch(gt_trainer *t)
+{
+    return t->gpu ? gt_gpu_download(t->gpu, t->mlp.params, t->velocity) : GP_OK;
+}
+
+static gp_status
+fetch_own(void *user)
+{
+    return fetch(user);
+}
+
+static gp_status
+store_own(void *user)
+{
+    gt_trainer *t = user;
+
+    return gt_gpu_upload(t->gpu, t->mlp.params, t->velocity);
+}
+
 /* When the network on the host has its first parameters. */
 static gp_status
 fill_gpu(gt_trainer *t)
@@ -156,18 +177,16 @@ fill_gpu(gt_trainer *t)
                                     t->velocity != NULL);
     if (status == GP_OK)
         status = gt_gpu_upload(t->gpu, t->mlp.params, t->velocity);
-    device = (gt_comm_device){gt_gpu_name(t->gpu), gt_gpu_params(t->gpu),
-                              gt_gpu_grads(t->gpu), gt_gpu_stream(t->gpu)};
+    device = (gt_comm_device){gt_gpu_name(t->gpu),
+                              gt_gpu_params(t->gpu),
+                              gt_gpu_grads(t->gpu),
+                              gt_gpu_stream(t->gpu),
+                              fetch_own,
+                              store_own,
+                              t};
     if (status == GP_OK && t->comm)
         gt_comm_set_device(t->comm, &device);
     return status;
-}
-
-/* Parameters and momentum, for whoever wants them on the host. */
-static gp_status
-fetch(gt_trainer *t)
-{
-    return t->gpu ? gt_gpu_download(t->gpu, t->mlp.params, t->velocity) : GP_OK;
 }
 
 /* Nobody else has the parameters. */
@@ -351,6 +370,27 @@ gt_trainer_settle(gt_trainer *t)
     return status;
 }
 
+gp_status
+gt_trainer_finish(gt_trainer *t)
+{
+    gp_status status;
+
+    if (!t->comm)
+        return gt_trainer_settle(t);
+    gt_comm_host_waits(t->comm, true);
+    status = gt_trainer_settle(t);
+    gt_comm_host_waits(t->comm, false);
+    return status;
+}
+
+gp_status
+gt_trainer_refresh(gt_trainer *t)
+{
+    gp_status status = gt_comm_refresh(t->comm);
+
+    return status == GP_OK && t->gpu ? gt_gpu_refresh(t->gpu) : status;
+}
+
 /* What --slow asks for: more time for what was computed. */
 static void
 slow_down(const gt_trainer *t, double computed)
@@ -525,14 +565,17 @@ goes_on(gt_trainer *t, size_t steps)
                                      : steps < t->loader.steps;
 }
 
-/* A fast worker goes through its part again, in another order. */
+/* A fast worker goes through its part again, in another order. One that came in
+ * the middle has that of the epoch. */
 static gp_status
-begin_lap(gt_trainer *t, size_t steps)
+begin_lap(gt_trainer *t, size_t steps, bool first)
 {
-    if (steps % t->loader.steps == 0)
+    bool lap = steps % t->loader.steps == 0;
+
+    if (lap)
         gt_loader_shuffle(&t->loader,
                           t->epoch + (uint32_t)(steps / t->loader.steps << 20));
-    if (steps % t->loader.steps != 0 || !t->gpu)
+    if (!t->gpu || (!lap && !first))
         return GP_OK;
     return gt_gpu_set_order(t->gpu, t->loader.order, t->loader.pool);
 }
@@ -558,13 +601,10 @@ end_steps(gt_trainer *t)
     gp_status status;
 
     if (!gt_trainer_shares_work(t))
-        return gt_trainer_settle(t);
-    gt_comm_host_waits(t->comm, true);
-    status = gt_trainer_settle(t);
-    gt_comm_host_waits(t->comm, false);
-    if (status == GP_OK)
-        status = gt_comm_refresh(t->comm);
-    return status == GP_OK && t->gpu ? gt_gpu_refresh(t->gpu) : status;
+        return gt_trainer_is_elastic(t) ? gt_trainer_finish(t)
+                                        : gt_trainer_settle(t);
+    status = gt_trainer_finish(t);
+    return status == GP_OK ? gt_trainer_refresh(t) : status;
 }
 
 static gp_status
@@ -578,7 +618,7 @@ train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
         begun = gt_elastic_begun(t);
     gt_trainer_set_goal(t);
     for (s = begun; goes_on(t, s) && status == GP_OK; s++) {
-        status = begin_lap(t, s);
+        status = begin_lap(t, s, s == begun);
         if (status == GP_OK && gt_trainer_is_elastic(t))
             status = gt_elastic_begin_step(t, s);
         if (status == GP_OK)
@@ -588,7 +628,7 @@ train_steps(gt_trainer *t, gt_score *score, gt_epoch *out)
     }
     t->left |= status == GP_AGAIN;
     if (t->left && (status == GP_OK || status == GP_AGAIN))
-        return gt_trainer_settle(t);
+        return gt_trainer_finish(t);
     if (status == GP_OK)
         status = end_steps(t);
     if (status == GP_OK && t->gpu) /* waits for the steps */

@@ -109,5 +109,10 @@ void gt_trainer_apply(gt_trainer *trainer, size_t layer, size_t count);
 
 /* Applies what is still pending: after it params are the newest. */
 gp_status gt_trainer_settle(gt_trainer *trainer);
+/* The same, and no request is open any more, though a device computes. */
+gp_status gt_trainer_finish(gt_trainer *trainer);
+
+/* When no request is open: as gt_comm_refresh(). */
+gp_status gt_trainer_refresh(gt_trainer *trainer);
 
 #endif

@@ -178,7 +178,7 @@ says "no memory" "$err" "make --batch or --hidden smaller"
 
 # What it does not do is refused before anything starts.
 for option in "--mode local:4" "--mode allreduce" \
-    "--parallel tensor=2" "--min-workers 1" "--dump-gradients $work/dump"; do
+    "--parallel tensor=2" "--dump-gradients $work/dump"; do
     # shellcheck disable=SC2086
     train "$option" 2 --device cuda $option
     says "$option" "$err" "--device cpu"
