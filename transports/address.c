@@ -125,9 +125,9 @@ look_up(const char *address, const char *host, uint16_t port, gp_address *out,
     return GP_OK;
 }
 
-gp_status
-gp_address_resolve(const char *address, bool passive, gp_address *out,
-                   size_t max, size_t *count)
+static gp_status
+resolve(const char *address, bool passive, gp_address *out, size_t max,
+        size_t *count)
 {
     char host[GP_ADDRESS_MAX];
     struct in_addr v4;
@@ -178,6 +178,43 @@ gp_address_name(const struct sockaddr_storage *name, char *text,
     memcpy(&v4, name, sizeof(v4));
     inet_ntop(AF_INET, &v4.sin_addr, host, sizeof(host));
     snprintf(text, capacity, "%s:%u", host, ntohs(v4.sin_port));
+}
+
+static gp_status
+resolve_all(const char *address, gp_address *out, size_t max, size_t *count)
+{
+    gp_status status = GP_OK;
+    size_t found = 0, n;
+
+    for (const char *at = address; at && found < max;) {
+        char one[GP_ADDRESS_MAX];
+        size_t length = strcspn(at, "|");
+
+        if (length >= sizeof(one))
+            return bad_address(address, "too long");
+        memcpy(one, at, length);
+        one[length] = '\0';
+        status = resolve(one, false, out + found, max - found, &n);
+        if (status == GP_OK)
+            found += n;
+        at = at[length] ? at + length + 1 : NULL;
+    }
+    *count = found;
+    return found ? GP_OK : status;
+}
+
+gp_status
+gp_address_resolve(const char *address, bool passive, gp_address *out,
+                   size_t max, size_t *count)
+{
+    return passive ? resolve(address, true, out, max, count)
+                   : resolve_all(address, out, max, count);
+}
+
+bool
+gp_address_several(const char *address)
+{
+    return strchr(address, '|') != NULL;
 }
 
 bool

@@ -219,7 +219,8 @@ typedef struct gp_transport_ops {
      * Accepts connections at `address` ("host:port", "[v6]:port", port 0 for
      * any, "" for any address; loop takes a name).
      *
-     * @param bound  receives the address others can connect to.
+     * @param bound  receives the address others can connect to, or several of
+     *         them with '|' between, best first.
      * @return GP_OK, GP_ERR_ADDRESS (the message names address and system
      *         error; a taken port is named as such), GP_ERR_STATE when the
      *         domain listens already.
@@ -234,6 +235,8 @@ typedef struct gp_transport_ops {
      * GP_ERR_UNREACHABLE when the deadline passed, GP_ERR_VERSION or
      * GP_ERR_PROTOCOL when what answers is not such a peer. Messages may be
      * posted at once; they leave after CONNECTED. Resolving a name may block.
+     * `address` is what listen() of the peer gave: of several the first that
+     * leads there is taken.
      *
      * @return GP_OK (*out is set), GP_ERR_ADDRESS, GP_ERR_NO_MEMORY.
      */

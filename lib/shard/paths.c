@@ -66,9 +66,9 @@ gp_paths_offer(const gp_config *config,
     return GP_OK;
 }
 
-gp_status
-gp_paths_append(const char *transport, const char *address, bool several,
-                char *out, size_t capacity)
+static gp_status
+append(const char *transport, const char *address, bool several, char *out,
+       size_t capacity)
 {
     size_t used = strlen(out);
     int n = snprintf(out + used, capacity - used, "%s%s%s%s", used ? "|" : "",
@@ -83,6 +83,42 @@ gp_paths_append(const char *transport, const char *address, bool several,
                    capacity - 1);
 }
 
+static bool
+is_named(const char *transport)
+{
+    for (size_t i = 0; i < GP_COUNT_OF(named); i++)
+        if (!strcmp(transport, named[i]))
+            return true;
+    return false;
+}
+
+static void
+copy(const char *text, size_t length, char *out, size_t capacity)
+{
+    length = GP_MIN(length, capacity - 1);
+    memcpy(out, text, length);
+    out[length] = '\0';
+}
+
+gp_status
+gp_paths_append(const char *transport, const char *address, bool several,
+                char *out, size_t capacity)
+{
+    gp_status status = GP_OK;
+
+    if (!strchr(address, '|') || !is_named(transport))
+        return append(transport, address, several, out, capacity);
+    for (const char *at = address; at && status == GP_OK;) {
+        size_t length = strcspn(at, "|");
+        char one[GP_ADDRESS_MAX];
+
+        copy(at, length, one, sizeof(one));
+        status = append(transport, one, true, out, capacity);
+        at = at[length] ? at + length + 1 : NULL;
+    }
+    return status;
+}
+
 /* The length of a transport's name and its colon in front of host:port. */
 static size_t
 name_length(const char *text, size_t length)
@@ -95,14 +131,6 @@ name_length(const char *text, size_t length)
             return n + 1;
     }
     return 0;
-}
-
-static void
-copy(const char *text, size_t length, char *out, size_t capacity)
-{
-    length = GP_MIN(length, capacity - 1);
-    memcpy(out, text, length);
-    out[length] = '\0';
 }
 
 bool
@@ -122,22 +150,26 @@ gp_paths_next(const char **next, char *transport, size_t transport_capacity,
     return true;
 }
 
-/* Finds the alternative of that transport; one without a name is it too when
- * `unnamed`. */
+/* Finds the alternatives of that transport; those without a name are it too
+ * when `unnamed`. */
 static bool
 find(const char *published, const char *wanted, bool unnamed, char *address,
      size_t capacity)
 {
     const char *next = published;
     char transport[16], text[GP_ADDRESS_MAX];
+    size_t used = 0;
 
-    while (
-        gp_paths_next(&next, transport, sizeof(transport), text, sizeof(text)))
-        if (!strcmp(transport, wanted) || (!transport[0] && unnamed)) {
-            snprintf(address, capacity, "%s", text);
-            return true;
-        }
-    return false;
+    while (gp_paths_next(&next, transport, sizeof(transport), text,
+                         sizeof(text))) {
+        if (strcmp(transport, wanted) != 0 && (transport[0] || !unnamed))
+            continue;
+        if (used + !!used + strlen(text) >= capacity)
+            break;
+        used += (size_t)snprintf(address + used, capacity - used, "%s%s",
+                                 used ? "|" : "", text);
+    }
+    return used > 0;
 }
 
 /* verbs if it can be, and the reason if not. */

@@ -4,7 +4,9 @@
  * takes.
  *
  * A published address is one address, or alternatives with the name of their
- * transport in front: "verbs:10.0.0.2:4711|tcp:10.0.0.2:4712".
+ * transport in front: "verbs:10.0.0.2:4711|tcp:10.0.0.2:4712". One transport
+ * may have several, best first; what gp_paths_take() gives of it then has them
+ * all, "10.0.0.2:4711|10.0.1.2:4711".
  */
 #ifndef GP_PATHS_H
 #define GP_PATHS_H
@@ -22,8 +24,9 @@ gp_status gp_paths_offer(const gp_config *config,
                          const gp_transport_ops *out[GP_PATHS_MAX],
                          size_t *count);
 
-/* Appends an alternative to `out`, "" at first; the name goes in front when
- * there are several. GP_ERR_TOO_LARGE. */
+/* Appends what listen() of a transport gave to `out`, "" at first; the name
+ * goes in front of each when there are several, also of one transport.
+ * GP_ERR_TOO_LARGE. */
 gp_status gp_paths_append(const char *transport, const char *address,
                           bool several, char *out, size_t capacity);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_verbs_rails.c - which of its rails a host connects over: the best one,
- * and another one where that leads nowhere.
+ * test_verbs_rails.c - which of its rails a host connects over, and to which of
+ * the peer's: the best ones, and others where those lead nowhere.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -12,9 +12,11 @@
 #include <cmocka.h>
 
 #include "tests/sim/world.h"
+#include "transports/address.h"
 #include "transports/verbs/verbs_int.h"
 
-/* The second device's address, which is not the one that is reported. */
+/* The addresses of the devices. */
+#define FIRST  "10.77.0.1"
 #define SECOND "10.77.1.1"
 
 static const gp_sim_device two[2];
@@ -27,12 +29,20 @@ static void
 listen_on_both(world *w, const char *const *settings)
 {
     const gp_sim_options fabric = {.step = true, .device = two, .devices = 2};
-    const char *port;
 
     world_open(w, &fabric, settings);
     assert_int_equal(
         w->r.ops->listen(w->r.b.domain, "", w->r.bound, sizeof(w->r.bound)),
         GP_OK);
+}
+
+/* ... and the peer knows one address, which is not that of the first. */
+static void
+listen_on_one(world *w, const char *const *settings)
+{
+    const char *port;
+
+    listen_on_both(w, settings);
     port = strrchr(w->r.bound, ':');
     assert_non_null(port);
     memmove(w->r.bound + strlen(SECOND), port, strlen(port) + 1);
@@ -89,6 +99,13 @@ no_queue_pair(gp_sim *sim)
     gp_sim_fail(sim, "rdma_create_qp", 1, EPERM);
 }
 
+static void
+first_cut_off(gp_sim *sim)
+{
+    gp_sim_partition(sim, FIRST, FIRST);
+    gp_sim_partition(sim, SECOND, FIRST);
+}
+
 /* The last warning of a connection. */
 static char warning[512];
 
@@ -112,7 +129,7 @@ another_rail_is_taken(void **state)
     for (size_t i = 0; i < 2 * GP_COUNT_OF(faults); i++) {
         world w;
 
-        listen_on_both(&w, i & 1 ? automatic : named);
+        listen_on_one(&w, i & 1 ? automatic : named);
         faults[i / 2](w.sim);
         *warning = '\0';
         (void)connect_now(&w);
@@ -123,6 +140,124 @@ another_rail_is_taken(void **state)
         world_close(&w);
     }
     gp_log_set_callback(NULL, NULL);
+}
+
+/* What listens on several rails says so, the best one first. */
+static void
+all_rails_are_told(void **state)
+{
+    char expected[64];
+    world w;
+
+    (void)state;
+    listen_on_both(&w, named);
+    snprintf(expected, sizeof(expected), FIRST ":%u|" SECOND ":%u",
+             w.r.b.domain->port, w.r.b.domain->port);
+    assert_string_equal(w.r.bound, expected);
+    (void)connect_now(&w);
+    connected_over(&w, "sim0");
+    expected[strcspn(expected, "|")] = '\0';
+    assert_string_equal(w.r.a.ep->peer, expected);
+    world_close(&w);
+}
+
+/* The address of a lane's other end. */
+static void
+assert_target(const gp_vb_lane *lane, const char *host)
+{
+    char text[GP_ADDRESS_MAX];
+
+    gp_address_name(&lane->target, text, sizeof(text));
+    text[strcspn(text, ":")] = '\0';
+    assert_string_equal(text, host);
+}
+
+/* Whatever is wrong with the first rail of the peer, or of both: it is reached
+ * over its second one, which is what is tried next; and the first one is what a
+ * further lane goes to. */
+static void
+another_address_is_taken(void **state)
+{
+    void (*const faults[])(gp_sim *) = {fatal, down, first_cut_off};
+
+    (void)state;
+    gp_log_set_callback(keep_warning, NULL);
+    for (size_t i = 0; i < 2 * GP_COUNT_OF(faults); i++) {
+        world w;
+
+        listen_on_both(&w, i & 1 ? automatic : named);
+        faults[i / 2](w.sim);
+        *warning = '\0';
+        (void)connect_now(&w);
+        connected_over(&w, "sim1");
+        assert_target(w.r.a.ep->lane[0], SECOND);
+        assert_target(w.r.a.ep->lane[1], FIRST);
+        assert_non_null(strstr(warning, "connected over sim1:1 to " SECOND));
+        assert_non_null(strstr(warning, "because of sim0:1 to " FIRST));
+        assert_true(gp_sim_calls(w.sim, "rdma_resolve_addr") <= 3);
+        world_close(&w);
+    }
+    gp_log_set_callback(NULL, NULL);
+}
+
+/* With one rail of its own a worker has two ways all the same. */
+static void
+one_rail_reaches_another(void **state)
+{
+    static const char *const single[] = {"ib_rails",  "1",     "ib_hca", "sim1",
+                                         "transport", "verbs", NULL};
+    const gp_sim_options fabric = {.step = true, .device = two, .devices = 2};
+    world w;
+
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    world_open(&w, &fabric, single);
+    assert_int_equal(
+        w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)), GP_OK);
+    assert_null(strchr(w.r.bound, '|'));
+    snprintf(w.r.bound, sizeof(w.r.bound), FIRST ":%u|" SECOND ":%u",
+             w.r.b.domain->port, w.r.b.domain->port);
+    gp_sim_partition(w.sim, SECOND, FIRST);
+    (void)connect_now(&w);
+    connected_over(&w, "sim1");
+    assert_target(w.r.a.ep->lane[0], SECOND);
+    world_close(&w);
+    gp_log_set_level(GP_LOG_WARN);
+}
+
+/* Of all pairs of rails the only one that leads anywhere is found, before the
+ * first one is tried again. */
+static void
+any_pair_is_found(void **state)
+{
+    static const gp_sim_device four[4];
+    static const char *const settings[] = {
+        "ib_rails", "2", "ib_hca", "sim0,sim1", "transport", "verbs", NULL};
+    static const char *const from[] = {FIRST, SECOND};
+    static const char *const to[] = {"10.77.2.1", "10.77.3.1"};
+    const gp_sim_options fabric = {.step = true, .device = four, .devices = 4};
+
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    for (int left = 0; left < 4; left++) {
+        world w;
+
+        world_open(&w, &fabric, settings);
+        assert_int_equal(
+            w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)),
+            GP_OK);
+        snprintf(w.r.bound, sizeof(w.r.bound), "%s:%u|%s:%u", to[0],
+                 w.r.b.domain->port, to[1], w.r.b.domain->port);
+        for (int i = 0; i < 4; i++)
+            if (i != left)
+                gp_sim_partition(w.sim, from[i / 2], to[i % 2]);
+        (void)connect_now(&w);
+        connected_over(&w, left / 2 ? "sim1" : "sim0");
+        assert_target(w.r.a.ep->lane[0], to[left % 2]);
+        assert_true(gp_sim_calls(w.sim, "rdma_connect") <= 5);
+        world_close(&w);
+    }
+    gp_log_set_level(GP_LOG_WARN);
 }
 
 /* ... also when the device is known to be lost, by a connection over it. */
@@ -157,18 +292,42 @@ a_device_that_was_removed_is_left(void **state)
     a_lost_device_is_left(gp_sim_device_removal);
 }
 
-/* Who refuses was reached: that is no reason to go another way. */
+/* Who refuses was reached: that is no reason to go another way, nor to another
+ * address of the same. */
 static void
 a_refusal_is_no_detour(void **state)
+{
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    for (int several = 0; several < 2; several++) {
+        world w;
+
+        (several ? listen_on_both : listen_on_one)(&w, named);
+        gp_sim_refuse(w.sim, 3, 8);
+        (void)connect_now(&w);
+        connected_over(&w, "sim0");
+        assert_target(w.r.a.ep->lane[0], several ? FIRST : SECOND);
+        assert_int_equal(gp_sim_calls(w.sim, "rdma_connect"), 4);
+        world_close(&w);
+    }
+    gp_log_set_level(GP_LOG_WARN);
+}
+
+/* While the way that answers is waited for, those that do not are not tried
+ * again and again. */
+static void
+who_answered_is_asked_first(void **state)
 {
     world w;
 
     (void)state;
     gp_log_set_level(GP_LOG_NONE);
     listen_on_both(&w, named);
+    first_cut_off(w.sim);
     gp_sim_refuse(w.sim, 3, 8);
     (void)connect_now(&w);
-    connected_over(&w, "sim0");
+    connected_over(&w, "sim1");
+    assert_int_equal(gp_sim_calls(w.sim, "rdma_connect"), 5);
     world_close(&w);
     gp_log_set_level(GP_LOG_WARN);
 }
@@ -181,7 +340,7 @@ it_joins_when_it_is_back(void **state)
 
     (void)state;
     gp_log_set_level(GP_LOG_NONE);
-    listen_on_both(&w, named);
+    listen_on_one(&w, named);
     down(w.sim);
     (void)connect_now(&w);
     connected_over(&w, "sim1");
@@ -202,7 +361,7 @@ no_rail_is_left(void **state)
     (void)state;
     gp_log_set_level(GP_LOG_NONE);
     for (size_t i = 0; i < 2; i++) {
-        listen_on_both(&w, i ? automatic : named);
+        listen_on_one(&w, i ? automatic : named);
         gp_sim_link(w.sim, 0, 1, false);
         gp_sim_link(w.sim, 1, 1, false);
         ep = connect_now(&w);
@@ -265,9 +424,14 @@ main(void)
 {
     static const struct CMUnitTest cases[] = {
         cmocka_unit_test(another_rail_is_taken),
+        cmocka_unit_test(all_rails_are_told),
+        cmocka_unit_test(another_address_is_taken),
+        cmocka_unit_test(one_rail_reaches_another),
+        cmocka_unit_test(any_pair_is_found),
         cmocka_unit_test(a_device_that_died_is_left),
         cmocka_unit_test(a_device_that_was_removed_is_left),
         cmocka_unit_test(a_refusal_is_no_detour),
+        cmocka_unit_test(who_answered_is_asked_first),
         cmocka_unit_test(it_joins_when_it_is_back),
         cmocka_unit_test(no_rail_is_left),
         cmocka_unit_test(a_device_that_is_made_anew_is_used),

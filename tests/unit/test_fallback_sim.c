@@ -27,6 +27,7 @@ static struct {
     pthread_mutex_t lock;
     int lines;  /* that tell of the other way */
     int warned; /* lines of shards that do not even begin with verbs */
+    int detours;
     char text[1024];
 } said = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -36,6 +37,7 @@ hear(void *user, gp_log_level level, const char *line)
     (void)user;
     pthread_mutex_lock(&said.lock);
     said.warned += level == GP_LOG_WARN && strstr(line, "tcp, not verbs");
+    said.detours += level == GP_LOG_WARN && strstr(line, "connected over");
     if (strstr(line, "but tcp is used")) {
         said.lines++;
         strncpy(said.text, line, sizeof(said.text) - 1);
@@ -67,6 +69,7 @@ typedef struct trouble {
     int error;
     unsigned refused, lost;
     bool removed; /* the only device, once servers listen */
+    bool down;    /* port 1 of the first device, likewise */
 } trouble;
 
 /* The servers listen by now; workers come one after the other. */
@@ -80,6 +83,8 @@ begin(job *j, gp_config *config, uint32_t rank)
         return;
     if (t->call)
         gp_sim_fail(t->sim, t->call, 1, t->error);
+    if (t->down)
+        gp_sim_link(t->sim, 0, 1, false);
     if (t->removed)
         gp_sim_device_fatal(t->sim, 0);
     if (t->refused)
@@ -89,16 +94,22 @@ begin(job *j, gp_config *config, uint32_t rank)
 }
 
 static void
-open_fabric(trouble *t, const gp_sim_device *device)
+open_devices(trouble *t, const gp_sim_device *device, size_t devices)
 {
     gp_sim_options fabric = {
-        .device = device, .devices = device != NULL, .ignore_buffers = true};
+        .device = device, .devices = devices, .ignore_buffers = true};
 
-    said.lines = said.warned = 0;
+    said.lines = said.warned = said.detours = 0;
     t->sim = gp_sim_open(&fabric);
     assert_non_null(t->sim);
     gp_verbs_api_use(gp_sim_api(t->sim));
     gp_log_set_callback(hear, NULL);
+}
+
+static void
+open_fabric(trouble *t, const gp_sim_device *device)
+{
+    open_devices(t, device, device != NULL);
 }
 
 static void
@@ -178,6 +189,66 @@ tcp_for_what_leads_nowhere(void **state)
     }
 }
 
+/* Shards were reached, and then another worker is not. */
+static void
+reduce_body(job *j, gp_worker *w, uint32_t rank)
+{
+    const trouble *t = j->data;
+    gp_group_options o = GP_GROUP_INIT;
+    float values[100];
+    gp_request *r;
+    gp_group *g;
+
+    for (uint32_t i = 0; i < GP_COUNT_OF(values); i++)
+        values[i] = (float)(i + rank);
+    job_check(gp_barrier(w));
+    if (rank == 0)
+        begin(j, NULL, 0);
+    job_check(gp_barrier(w));
+    job_check(gp_group_create(w, &o, &g));
+    job_check(gp_allreduce(g, values, values, GP_COUNT_OF(values), GP_FP32,
+                           GP_SUM, &r));
+    job_check(gp_wait(&r, -1));
+    for (uint32_t i = 0; i < GP_COUNT_OF(values); i++)
+        job_require(values[i] == (float)(2 * i + 1));
+    job_require(!t->call || gp_sim_failed(t->sim));
+    gp_group_destroy(g);
+}
+
+/* Who comes when the first rail is lost: the others are published too, between
+ * workers as by shards. */
+static void
+another_rail_before_tcp(void **state)
+{
+    static const gp_sim_device two[2];
+    static const char *const transports[] = {"auto", "verbs"};
+
+    (void)state;
+    for (size_t i = 0; i < 2 * GP_COUNT_OF(transports); i++) {
+        trouble t = {.down = true};
+        job j = {.transport = transports[i / 2],
+                 .settings = {"ib_rails", "2", "ib_hca", "sim", "listen", ""},
+                 .workers = 2,
+                 .shards = 2,
+                 .colocated = i % 2,
+                 .body = i % 2 ? reduce_body : body,
+                 .tweak = i % 2 ? NULL : begin,
+                 .data = &t};
+        gp_status status;
+
+        open_devices(&t, two, 2);
+        status = run_job(&j);
+        leave_fabric();
+        if (status != GP_OK)
+            fail_msg("%zu: %s %s", i, j.message[0], j.server_message);
+        if (!j.colocated)
+            assert_non_null(strstr(strstr(j.servers, "verbs:") + 1, "|verbs:"));
+        assert_int_equal(said.lines, 0);
+        assert_true(said.detours > 0);
+        assert_int_equal(gp_sim_finish(t.sim), 0);
+    }
+}
+
 /* The listening side may not be up yet, or not answer: that is waited out for
  * a part of the time. */
 static void
@@ -238,32 +309,6 @@ tcp_when_the_device_was_removed(void **state)
     assert_int_equal(said.lines, 1);
     assert_int_equal(gp_sim_stats_now(t.sim).created[GP_SIM_QP], 0);
     assert_int_equal(gp_sim_finish(t.sim), 0);
-}
-
-/* Shards were reached, and then another worker is not. */
-static void
-reduce_body(job *j, gp_worker *w, uint32_t rank)
-{
-    const trouble *t = j->data;
-    gp_group_options o = GP_GROUP_INIT;
-    float values[100];
-    gp_request *r;
-    gp_group *g;
-
-    for (uint32_t i = 0; i < GP_COUNT_OF(values); i++)
-        values[i] = (float)(i + rank);
-    job_check(gp_barrier(w));
-    if (rank == 0)
-        begin(j, NULL, 0);
-    job_check(gp_barrier(w));
-    job_check(gp_group_create(w, &o, &g));
-    job_check(gp_allreduce(g, values, values, GP_COUNT_OF(values), GP_FP32,
-                           GP_SUM, &r));
-    job_check(gp_wait(&r, -1));
-    for (uint32_t i = 0; i < GP_COUNT_OF(values); i++)
-        job_require(values[i] == (float)(2 * i + 1));
-    job_require(!t->call || gp_sim_failed(t->sim));
-    gp_group_destroy(g);
 }
 
 static void
@@ -341,6 +386,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(verbs_when_it_can_be),
         cmocka_unit_test(tcp_for_what_leads_nowhere),
+        cmocka_unit_test(another_rail_before_tcp),
         cmocka_unit_test(tcp_for_who_does_not_answer),
         cmocka_unit_test(tcp_when_the_device_was_removed),
         cmocka_unit_test(tcp_between_workers),

@@ -13,7 +13,8 @@
 #include "shard/host.h"
 #include "shard/paths.h"
 
-#define BOTH "verbs:10.0.0.2:4711|tcp:10.0.0.2:4712"
+#define BOTH  "verbs:10.0.0.2:4711|tcp:10.0.0.2:4712"
+#define RAILS "verbs:10.0.0.2:4711|verbs:[fd00::2]:4711|tcp:10.0.0.2:4712"
 
 static gp_config *
 config_of(const char *transport)
@@ -69,6 +70,42 @@ alternatives(void **state)
         assert_taken("verbs", BOTH, "verbs", "10.0.0.2:4711");
 }
 
+/* All addresses of one transport go to it, in their order. */
+static void
+several_of_one(void **state)
+{
+    (void)state;
+    assert_taken("tcp", "tcp:10.0.0.2:1|tcp:10.0.1.2:1", "tcp",
+                 "10.0.0.2:1|10.0.1.2:1");
+    assert_taken("auto", RAILS, "tcp", "10.0.0.2:4712");
+    assert_taken("tcp", "10.0.0.2:1|10.0.1.2:1", "tcp",
+                 "10.0.0.2:1|10.0.1.2:1");
+    if (gp_transport_find("verbs"))
+        assert_taken("verbs", RAILS, "verbs", "10.0.0.2:4711|[fd00::2]:4711");
+}
+
+/* Those that a text has no room for are left out. */
+static void
+more_than_there_is_room(void **state)
+{
+    gp_config *config = config_of("tcp");
+    const gp_transport_ops *ops = NULL;
+    char text[24] = "";
+
+    (void)state;
+    assert_int_equal(gp_paths_take(config, "shard 3",
+                                   "tcp:10.0.0.2:47|tcp:10.0.1.2:47|tcp:h:1",
+                                   NULL, &ops, text, sizeof(text)),
+                     GP_OK);
+    assert_string_equal(text, "10.0.0.2:47|10.0.1.2:47");
+    assert_int_equal(gp_paths_take(config, "shard 3",
+                                   "tcp:10.0.0.2:4711|tcp:10.0.1.2:4711", NULL,
+                                   &ops, text, sizeof(text)),
+                     GP_OK);
+    assert_string_equal(text, "10.0.0.2:4711");
+    gp_config_destroy(config);
+}
+
 /* What is left after verbs, only to who may choose. */
 static void
 the_other_way(void **state)
@@ -77,6 +114,7 @@ the_other_way(void **state)
         const char *transport, *published, *taken, *left;
     } cases[] = {
         {"auto", BOTH, "verbs", "10.0.0.2:4712"},
+        {"auto", RAILS, "verbs", "10.0.0.2:4712"},
         {"auto", BOTH, "tcp", NULL},
         {"verbs", BOTH, "verbs", NULL},
         {"auto", "verbs:10.0.0.2:4711", "verbs", NULL},
@@ -158,7 +196,40 @@ published(void **state)
     assert_int_equal(gp_host_address(config, ":2", "", out, sizeof(out)),
                      GP_OK);
     assert_string_equal(out, "[fd00::2]:2");
+    assert_int_equal(
+        gp_host_address(config, "verbs:10.0.0.2:1|verbs:[fd00::3]:1|tcp::2", "",
+                        out, sizeof(out)),
+        GP_OK);
+    assert_string_equal(out,
+                        "verbs:10.0.0.2:1|verbs:[fd00::3]:1|tcp:[fd00::2]:2");
     gp_config_destroy(config);
+}
+
+/* What a transport gave as several gets its name in front of each. */
+static void
+appended(void **state)
+{
+    static const struct {
+        const char *transport, *address, *text;
+        bool several;
+    } cases[] = {
+        {"verbs", "10.0.0.2:1|[fd00::3]:1",
+         "verbs:10.0.0.2:1|verbs:[fd00::3]:1", false},
+        {"verbs", "10.0.0.2:1|[fd00::3]:1",
+         "verbs:10.0.0.2:1|verbs:[fd00::3]:1", true},
+        {"verbs", "10.0.0.2:1", "10.0.0.2:1", false},
+        {"loop", "loop:a|b", "loop:a|b", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(cases); i++) {
+        char out[GP_ADDRESS_MAX] = "";
+
+        assert_int_equal(gp_paths_append(cases[i].transport, cases[i].address,
+                                         cases[i].several, out, sizeof(out)),
+                         GP_OK);
+        assert_string_equal(out, cases[i].text);
+    }
 }
 
 static void
@@ -196,10 +267,17 @@ int
 main(void)
 {
     static const struct CMUnitTest cases[] = {
-        cmocka_unit_test(plain_addresses), cmocka_unit_test(alternatives),
-        cmocka_unit_test(the_other_way),   cmocka_unit_test(devices),
-        cmocka_unit_test(none_fits),       cmocka_unit_test(published),
-        cmocka_unit_test(too_long),        cmocka_unit_test(offered),
+        cmocka_unit_test(plain_addresses),
+        cmocka_unit_test(alternatives),
+        cmocka_unit_test(several_of_one),
+        cmocka_unit_test(more_than_there_is_room),
+        cmocka_unit_test(the_other_way),
+        cmocka_unit_test(devices),
+        cmocka_unit_test(none_fits),
+        cmocka_unit_test(published),
+        cmocka_unit_test(appended),
+        cmocka_unit_test(too_long),
+        cmocka_unit_test(offered),
     };
 
     return cmocka_run_group_tests(cases, NULL, NULL);

@@ -104,22 +104,36 @@ set_port(struct sockaddr_storage *name, uint16_t port)
     }
 }
 
-/* For any address: that of the best port, since the host's name may lead to an
- * interface without RDMA; unless the configuration says what to tell. */
+static void
+name_with_port(struct sockaddr_storage name, uint16_t port, char *text,
+               size_t capacity)
+{
+    set_port(&name, port);
+    gp_address_name(&name, text, capacity);
+}
+
+/* For any address: those of all rails, the best first, since the host's name
+ * may lead to an interface without RDMA; unless the configuration says what to
+ * tell. Half of the room is another transport's. */
 static void
 describe_bound(gp_domain *d, const gp_address *a, char *bound, size_t capacity)
 {
-    struct sockaddr_storage name = a->name;
     char text[GP_ADDRESS_MAX];
+    size_t used;
 
-    if (d->anywhere)
-        name = d->rail[0].address;
-    set_port(&name, d->port);
-    if (d->anywhere && d->by_name)
-        snprintf(text, sizeof(text), ":%u", d->port);
-    else
-        gp_address_name(&name, text, sizeof(text));
-    snprintf(bound, capacity, "%s", text);
+    if (d->anywhere && d->by_name) {
+        snprintf(bound, capacity, ":%u", d->port);
+        return;
+    }
+    name_with_port(d->anywhere ? d->rail[0].address : a->name, d->port, text,
+                   sizeof(text));
+    used = (size_t)snprintf(bound, capacity, "%s", text);
+    for (uint32_t i = 1; d->anywhere && i < d->rails; i++) {
+        name_with_port(d->rail[i].address, d->port, text, sizeof(text));
+        if (used + 1 + strlen(text) > capacity / 2)
+            break;
+        used += (size_t)snprintf(bound + used, capacity - used, "|%s", text);
+    }
 }
 
 static gp_status
@@ -433,15 +447,36 @@ write_rail(gp_writer *w, const struct sockaddr_storage *name, uint16_t port)
     }
 }
 
+/* The rail that the peer came to; the first one if that is not known. */
+static uint32_t
+rail_of(const gp_vb_lane *lane)
+{
+    const gp_domain *d = lane->ep->domain;
+    char here[GP_ADDRESS_MAX], text[GP_ADDRESS_MAX];
+
+    if (!lane->id)
+        return 0;
+    name_with_port(lane->id->route.addr.src_storage, 0, here, sizeof(here));
+    for (uint32_t i = 0; i < d->rails; i++) {
+        name_with_port(d->rail[i].address, 0, text, sizeof(text));
+        if (!strcmp(here, text))
+            return i;
+    }
+    return 0;
+}
+
 void
 gp_vb_accept_tell_rails(gp_endpoint *ep)
 {
     const gp_domain *d = ep->domain;
     uint8_t bytes[GP_VB_PATH_MAX * 20];
     gp_writer w = {bytes, sizeof(bytes), true};
+    uint32_t first = rail_of(ep->lane[0]), rail;
 
-    for (uint32_t i = 1; i < d->rails && d->anywhere; i++)
-        write_rail(&w, &d->rail[i].address, d->port);
+    for (uint32_t i = 1; i < d->rails && d->anywhere; i++) {
+        rail = (first + i) % d->rails;
+        write_rail(&w, &d->rail[rail].address, d->port);
+    }
     if (gp_vb_note(ep, GP_VB_RECORD_RAILS, 0, bytes, sizeof(bytes) - w.left) !=
         GP_OK)
         GP_WARN("verbs %s: out of memory: one lane only", ep->peer);

@@ -3,11 +3,11 @@
  * verbs_connect.c - reaching a listener that may not be there yet, with each
  * lane of an endpoint.
  *
- * The first lane goes through the addresses of the peer until one answers, and
- * out of another rail of this host where one leads nowhere. Further ones follow
- * when the peer has told its other addresses. The kernel
- * waits a minute and more for a host that is gone; here an attempt has its own,
- * shorter deadline, and its id is destroyed when that passes.
+ * The first lane goes through the addresses of the peer and the rails of this
+ * host until one path leads there. Further ones follow when the peer has told
+ * its other addresses. The kernel waits a minute and more for a host that is
+ * gone; here an attempt has its own, shorter deadline, and its id is destroyed
+ * when that passes.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -40,10 +40,15 @@
 
 struct gp_vb_attempt {
     gp_address addresses[GP_ADDRESSES_MAX];
-    size_t count, next; /* next: being tried, then the one that answered */
-    uint32_t first;     /* this host's rail of lane 0, likewise */
-    char detour[256];   /* which one was left for it, and why */
-    bool answered;      /* the peer has, to the attempt that is under way */
+    bool several;         /* they are of rails, not of a name */
+    uint32_t count, next; /* next: being tried, then the one that answered */
+    uint32_t first;       /* this host's rail of lane 0, likewise */
+    char detour[256];     /* which path was left for it, and why */
+    bool answered;        /* the peer has, to the attempt that is under way */
+    /* Of a round over all paths. */
+    uint32_t begun, tried; /* the number of its first one, how many were */
+    uint32_t reached;      /* one more than that of the first that answered */
+    uint32_t refused;      /* bit: address */
     bool rails_told;
     uint32_t rails;
     struct sockaddr_storage rail[GP_VB_PATH_MAX]; /* the peer's other ones */
@@ -87,24 +92,86 @@ end_attempt(gp_vb_lane *lane, const char *why)
         GP_DEBUG("verbs %s: lane %u: %s", lane->ep->peer, lane->index, why);
 }
 
-/* Another rail of this host, and else another address of the peer. One that
- * answered was reached: its refusal is the same on all rails. */
+static uint32_t
+common_divisor(uint32_t a, uint32_t b)
+{
+    return b ? common_divisor(b, a % b) : a;
+}
+
+/* Paths by number. Of rails with rails those with the same number come first:
+ * whichever side has lost its first one, and whether or not there is a way from
+ * one to another, the second path tells. Of a name's addresses one comes after
+ * the other, over all rails. */
+static void
+set_path(gp_endpoint *ep)
+{
+    gp_vb_attempt *a = ep->attempt;
+    uint32_t rails = ep->domain->rails;
+    uint32_t number = (a->begun + a->tried) % (rails * a->count);
+    uint32_t turn = rails * a->count / common_divisor(rails, a->count);
+
+    a->first = number % rails;
+    a->next = a->several ? (number + number / turn) % a->count : number / rails;
+}
+
+/* Where the kernel chooses the rail it is of the right family. */
+static bool
+is_path(const gp_endpoint *ep)
+{
+    const gp_vb_attempt *a = ep->attempt;
+
+    return !(a->refused >> a->next & 1) &&
+           (!a->first || ep->domain->rail[a->first].address.ss_family ==
+                             a->addresses[a->next].name.ss_family);
+}
+
+/* "sim0:1", "sim0:1 to 10.77.0.1:4711" */
+static void
+name_path(const gp_endpoint *ep, char *text, size_t capacity)
+{
+    const gp_vb_attempt *a = ep->attempt;
+    char address[GP_ADDRESS_MAX];
+
+    gp_address_name(&a->addresses[a->next].name, address, sizeof(address));
+    snprintf(text, capacity, "%s%s%.60s", ep->domain->rail[a->first].name,
+             a->several ? " to " : "", a->several ? address : "");
+}
+
+/* One that answered was reached: its refusal is the same on all rails. */
+static void
+note_answer(gp_vb_attempt *a, uint32_t paths)
+{
+    if (!a->answered)
+        return;
+    a->refused |= a->several ? UINT32_MAX : 1u << a->next;
+    if (!a->reached)
+        a->reached = (a->begun + a->tried) % paths + 1;
+}
+
+/* The next path of the round. False: it is over, and the next one begins, with
+ * what answered. */
 static bool
 choose_next(gp_endpoint *ep)
 {
     gp_vb_attempt *a = ep->attempt;
-    sa_family_t family = a->addresses[a->next].name.ss_family;
-    uint32_t left = a->first;
+    uint32_t paths = ep->domain->rails * a->count;
+    char left[160];
 
-    while (!a->answered && ++a->first < ep->domain->rails)
-        if (ep->domain->rail[a->first].address.ss_family == family) {
-            snprintf(a->detour, sizeof(a->detour), "%s: %.170s",
-                     ep->domain->rail[left].name, ep->lane[0]->cause);
-            return true;
-        }
-    if (!a->answered)
-        a->first = 0;
-    return ++a->next < a->count;
+    name_path(ep, left, sizeof(left));
+    note_answer(a, paths);
+    while (++a->tried < paths) {
+        set_path(ep);
+        if (!is_path(ep))
+            continue;
+        snprintf(a->detour, sizeof(a->detour), "%s: %.*s", left,
+                 (int)(sizeof(a->detour) - 3 - strlen(left)),
+                 ep->lane[0]->cause);
+        return true;
+    }
+    a->begun = a->reached ? a->reached - 1 : 0;
+    a->tried = a->reached = a->refused = 0;
+    set_path(ep);
+    return false;
 }
 
 /* Tries what is next, at once, or from the beginning after a pause. False:
@@ -120,8 +187,6 @@ try_next(gp_vb_lane *lane)
         gp_vb_wake_at(ep->domain, now);
         return true;
     }
-    if (ep->state == GP_VB_CONNECTING)
-        ep->attempt->next = 0;
     back_off(lane, now);
     return false;
 }
@@ -142,12 +207,26 @@ is_hopeless(const gp_vb_lane *lane, patience wait)
            waited >= (ep->deadline_ns - ep->start_ns) / 2;
 }
 
+/* Each rail of either side had its turn: the rest of a round are other pairs of
+ * them, which take as long where nothing answers. */
+static bool
+rails_had_their_turn(const gp_endpoint *ep)
+{
+    const gp_vb_attempt *a = ep->attempt;
+
+    return a->several && a->tried >= GP_MAX(ep->domain->rails, a->count);
+}
+
 static void
 attempt_failed(gp_vb_lane *lane, patience wait, const char *why)
 {
+    gp_endpoint *ep = lane->ep;
+
     end_attempt(lane, why);
-    if (!try_next(lane) && is_hopeless(lane, wait))
-        gp_vb_ep_fail(lane->ep, GP_ERR_UNREACHABLE, "%s", why);
+    if ((!try_next(lane) ||
+         (wait == PATIENCE_SOME && rails_had_their_turn(ep))) &&
+        is_hopeless(lane, wait))
+        gp_vb_ep_fail(ep, GP_ERR_UNREACHABLE, "%s", why);
 }
 
 void
@@ -258,6 +337,7 @@ gp_vb_connect(gp_domain *d, const char *address, uint64_t deadline_ns,
               gp_endpoint **out)
 {
     gp_vb_attempt *a = calloc(1, sizeof(*a));
+    size_t count = 0;
     gp_endpoint *ep;
     gp_status status;
 
@@ -265,7 +345,9 @@ gp_vb_connect(gp_domain *d, const char *address, uint64_t deadline_ns,
         return gp_fail(GP_ERR_NO_MEMORY, "connect to %s: out of memory",
                        address);
     status = gp_address_resolve(address, false, a->addresses,
-                                GP_COUNT_OF(a->addresses), &a->count);
+                                GP_COUNT_OF(a->addresses), &count);
+    a->count = (uint32_t)count;
+    a->several = gp_address_several(address);
     ep = status == GP_OK ? gp_vb_ep_create(d, d->lanes_wanted) : NULL;
     if (!ep || gp_random(&ep->group, sizeof(ep->group)) != GP_OK) {
         free(a);
@@ -364,15 +446,21 @@ check_answer(gp_vb_lane *lane, const gp_vb_cm_event *event, gp_vb_hello *out)
     return status;
 }
 
-/* Another rail than the best one was taken. */
+/* Another path than the best one was taken. */
 static void
-report_detour(const gp_endpoint *ep)
+report_detour(gp_vb_lane *lane)
 {
+    gp_endpoint *ep = lane->ep;
     const gp_vb_attempt *a = ep->attempt;
+    char address[GP_ADDRESS_MAX];
 
-    if (a->first)
-        GP_WARN("verbs %s: connected over %s, because of %s", ep->peer,
-                ep->domain->rail[a->first].name, a->detour);
+    gp_address_name(&a->addresses[a->next].name, address, sizeof(address));
+    if (a->first || (a->several && a->next))
+        GP_WARN("verbs %s: connected over %s:%u%s%s, because of %s", ep->peer,
+                lane->device->name, lane->id->port_num,
+                a->several ? " to " : "", a->several ? address : "", a->detour);
+    if (a->several)
+        memcpy(ep->peer, address, sizeof(ep->peer));
 }
 
 static void
@@ -389,7 +477,7 @@ established(gp_vb_lane *lane, const gp_vb_cm_event *event)
     if (status == GP_OK)
         status = gp_vb_lane_open(lane);
     if (status == GP_OK && ep->state == GP_VB_CONNECTING)
-        report_detour(ep);
+        report_detour(lane);
     if (status == GP_OK)
         gp_vb_cm_up(lane);
     else
