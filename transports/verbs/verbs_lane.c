@@ -197,16 +197,17 @@ place_frames(gp_vb_lane *lane)
         return gp_fail(GP_ERR_UNSUPPORTED,
                        "%s: queue pairs of %u work requests are too small",
                        lane->device->name, limit);
+    /* For as many as any device takes: the next one may take more. */
     if (!lane->buffers)
-        lane->buffers = calloc(lane->rx_frames, sizeof(*lane->buffers));
+        lane->buffers = calloc(d->frames, sizeof(*lane->buffers));
     if (!lane->tx_end)
-        lane->tx_end = calloc(lane->tx_frames, sizeof(*lane->tx_end));
+        lane->tx_end = calloc(d->frames, sizeof(*lane->tx_end));
     if (wants_imm(lane) && !lane->copies)
-        lane->copies = calloc(lane->rx_frames, d->frame_bytes);
+        lane->copies = calloc(d->frames, d->frame_bytes);
     if (!lane->order)
-        lane->order = calloc(lane->rx_frames, sizeof(*lane->order));
+        lane->order = calloc(d->frames, sizeof(*lane->order));
     if (takes_brief(d) && !lane->briefs)
-        lane->briefs = calloc(lane->rx_frames, GP_VB_BRIEF_MAX);
+        lane->briefs = calloc(d->frames, GP_VB_BRIEF_MAX);
     if (!lane->buffers || !lane->tx_end || !lane->order ||
         (wants_imm(lane) && !lane->copies) || (takes_brief(d) && !lane->briefs))
         return gp_fail(GP_ERR_NO_MEMORY, "verbs: out of memory");
