@@ -260,6 +260,83 @@ any_pair_is_found(void **state)
     gp_log_set_level(GP_LOG_WARN);
 }
 
+/* A first device that has so many queue pairs, and a second one with enough;
+ * `depth`: of a queue of the first. */
+static void
+open_scarce(world *w, unsigned queue_pairs, unsigned depth,
+            const char *const *settings)
+{
+    const gp_sim_device scarce[2] = {
+        {.max_qp = queue_pairs, .max_qp_wr = depth}};
+    const gp_sim_options fabric = {
+        .step = true, .device = scarce, .devices = 2};
+
+    gp_log_set_level(GP_LOG_NONE);
+    world_open(w, &fabric, settings);
+    assert_int_equal(
+        w->r.ops->listen(w->r.b.domain, "", w->r.bound, sizeof(w->r.bound)),
+        GP_OK);
+}
+
+/* A device without a queue pair, on this side or the peer's, is passed over:
+ * both take it from the one that has some. */
+static void
+a_device_without_queue_pairs_is_left(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        unsigned here = i & 1 ? 2 : 1; /* how many a second one finds used */
+        world w;
+
+        open_scarce(&w, here, i & 4 ? 32 : 0, i & 2 ? automatic : named);
+        if (here == 2) {
+            (void)connect_now(&w);
+            connected_over(&w, "sim0");
+        }
+        (void)connect_now(&w);
+        connected_over(&w, "sim1");
+        assert_target(w.r.a.ep->lane[0], SECOND);
+        world_close(&w);
+    }
+    gp_log_set_level(GP_LOG_WARN);
+}
+
+/* With none on any device it ends at once, and says what is missing; but not
+ * while one of them has some and the peer is not there yet. */
+static void
+without_any_queue_pair_it_ends(void **state)
+{
+    static const gp_sim_device one_each[2] = {{.max_qp = 2}, {.max_qp = 2}};
+    const gp_sim_options fabric = {
+        .step = true, .device = one_each, .devices = 2};
+    gp_endpoint *ep;
+    world w;
+
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    world_open(&w, &fabric, named);
+    assert_int_equal(
+        w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)), GP_OK);
+    (void)connect_now(&w);
+    connected_over(&w, "sim0");
+    pump_until(&w, both_have_two);
+    ep = connect_now(&w);
+    await(&w.r, &w.r.a, GP_EVENT_CLOSED, 1);
+    assert_int_equal(ep->status, GP_ERR_NO_MEMORY);
+    assert_non_null(strstr(ep->why, "has no queue pair left"));
+    world_close(&w);
+
+    open_scarce(&w, 2, 0, named);
+    (void)connect_now(&w);
+    connected_over(&w, "sim0");
+    pump_until(&w, both_have_two);
+    gp_sim_refuse(w.sim, 3, 8);
+    (void)connect_now(&w);
+    connected_over(&w, "sim1");
+    world_close(&w);
+    gp_log_set_level(GP_LOG_WARN);
+}
+
 /* ... also when the device is known to be lost, by a connection over it. */
 static void
 a_lost_device_is_left(void (*lose)(gp_sim *, unsigned))
@@ -428,6 +505,8 @@ main(void)
         cmocka_unit_test(another_address_is_taken),
         cmocka_unit_test(one_rail_reaches_another),
         cmocka_unit_test(any_pair_is_found),
+        cmocka_unit_test(a_device_without_queue_pairs_is_left),
+        cmocka_unit_test(without_any_queue_pair_it_ends),
         cmocka_unit_test(a_device_that_died_is_left),
         cmocka_unit_test(a_device_that_was_removed_is_left),
         cmocka_unit_test(a_refusal_is_no_detour),

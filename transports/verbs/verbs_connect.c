@@ -44,7 +44,9 @@ struct gp_vb_attempt {
     uint32_t count, next; /* next: being tried, then the one that answered */
     uint32_t first;       /* this host's rail of lane 0, likewise */
     char detour[256];     /* which path was left for it, and why */
-    bool answered;        /* the peer has, to the attempt that is under way */
+    bool answered;        /* the peer has, to the attempt that is under way, */
+    bool poor;            /* that the device there lacks what it takes */
+    bool waits;           /* for more than what this host lacks, on some path */
     /* Of a round over all paths. */
     uint32_t begun, tried; /* the number of its first one, how many were */
     uint32_t reached;      /* one more than that of the first that answered */
@@ -54,8 +56,14 @@ struct gp_vb_attempt {
     struct sockaddr_storage rail[GP_VB_PATH_MAX]; /* the peer's other ones */
 };
 
-/* How long a cause is waited out. */
-typedef enum patience { PATIENCE_NONE, PATIENCE_SOME, PATIENCE_LONG } patience;
+/* How long a cause is waited out. OWN: it is that of this host, which is better
+ * said at once, when all paths have it. */
+typedef enum patience {
+    PATIENCE_OWN,
+    PATIENCE_NONE,
+    PATIENCE_SOME,
+    PATIENCE_LONG
+} patience;
 
 static void unanswered(gp_vb_lane *lane, const char *format, ...)
     GP_PRINTF(2, 3);
@@ -137,14 +145,15 @@ name_path(const gp_endpoint *ep, char *text, size_t capacity)
              a->several ? " to " : "", a->several ? address : "");
 }
 
-/* One that answered was reached: its refusal is the same on all rails. */
+/* One that answered was reached: its refusal is the same on all rails, but for
+ * what its device lacks. */
 static void
 note_answer(gp_vb_attempt *a, uint32_t paths)
 {
     if (!a->answered)
         return;
-    a->refused |= a->several ? UINT32_MAX : 1u << a->next;
-    if (!a->reached)
+    a->refused |= a->several && !a->poor ? UINT32_MAX : 1u << a->next;
+    if (!a->reached && !a->poor)
         a->reached = (a->begun + a->tried) % paths + 1;
 }
 
@@ -200,9 +209,11 @@ is_hopeless(const gp_vb_lane *lane, patience wait)
     const gp_endpoint *ep = lane->ep;
     uint64_t waited = gp_clock_ns() - ep->start_ns;
 
-    if (ep->state != GP_VB_CONNECTING || !ep->domain->hasty)
+    if (ep->state != GP_VB_CONNECTING)
         return false;
-    return wait == PATIENCE_NONE ||
+    if (!ep->domain->hasty)
+        return !ep->attempt->waits;
+    return wait <= PATIENCE_NONE ||
            (wait == PATIENCE_SOME && waited >= ANSWER_TIMEOUT) ||
            waited >= (ep->deadline_ns - ep->start_ns) / 2;
 }
@@ -221,12 +232,18 @@ static void
 attempt_failed(gp_vb_lane *lane, patience wait, const char *why)
 {
     gp_endpoint *ep = lane->ep;
+    bool over;
 
     end_attempt(lane, why);
-    if ((!try_next(lane) ||
-         (wait == PATIENCE_SOME && rails_had_their_turn(ep))) &&
+    ep->attempt->waits |= wait != PATIENCE_OWN;
+    over = !try_next(lane);
+    if ((over || (wait == PATIENCE_SOME && rails_had_their_turn(ep))) &&
         is_hopeless(lane, wait))
-        gp_vb_ep_fail(ep, GP_ERR_UNREACHABLE, "%s", why);
+        gp_vb_ep_fail(
+            ep, wait == PATIENCE_OWN ? GP_ERR_NO_MEMORY : GP_ERR_UNREACHABLE,
+            "%s", why);
+    else if (over)
+        ep->attempt->waits = false;
 }
 
 void
@@ -310,7 +327,7 @@ gp_vb_connect_lane(gp_vb_lane *lane, uint64_t now)
     int error;
 
     choose_path(lane);
-    lane->ep->attempt->answered = false;
+    lane->ep->attempt->answered = lane->ep->attempt->poor = false;
     lane->retry_ns = 0;
     lane->deadline_ns = now + ATTEMPT_TIMEOUT;
     lane->epoch++;
@@ -370,18 +387,16 @@ gp_vb_connect(gp_domain *d, const char *address, uint64_t deadline_ns,
 
 /* ----------------------------------------------------------------- events */
 
-/* What is missing here does not come by waiting for the peer; what to raise is
- * better said at once. With tcp to go to that is the way out. */
+/* Memory and queue pairs that are missing here do not come by waiting for the
+ * peer; another device may have some. */
 static void
 cannot_prepare(gp_vb_lane *lane, gp_status status)
 {
-    gp_endpoint *ep = lane->ep;
+    char why[400];
 
-    if (status == GP_ERR_NO_MEMORY && ep->state == GP_VB_CONNECTING &&
-        !ep->domain->hasty)
-        gp_vb_ep_fail(ep, status, "%s", gp_last_error());
-    else
-        gp_vb_connect_hopeless(lane, "%s", gp_last_error());
+    snprintf(why, sizeof(why), "%s", gp_last_error());
+    attempt_failed(
+        lane, status == GP_ERR_NO_MEMORY ? PATIENCE_OWN : PATIENCE_NONE, why);
 }
 
 static void
@@ -480,8 +495,19 @@ established(gp_vb_lane *lane, const gp_vb_cm_event *event)
         report_detour(lane);
     if (status == GP_OK)
         gp_vb_cm_up(lane);
-    else
+    else if (status == GP_ERR_PROTOCOL || ep->state == GP_VB_CONNECTING)
         gp_vb_ep_fail(ep, status, "%s", gp_last_error());
+    else
+        gp_vb_connect_failed(lane, "%s", gp_last_error());
+}
+
+static void
+lacks_memory(gp_vb_lane *lane)
+{
+    lane->ep->attempt->poor = true;
+    gp_vb_connect_hopeless(
+        lane, "it may not lock enough memory, or has no queue pair left; raise "
+              "its limit: its log, and 'gradpush doctor' there, say how");
 }
 
 static void
@@ -504,9 +530,7 @@ refused(gp_vb_lane *lane, const gp_vb_cm_event *event)
     else if (reason == GP_VB_REJECT_BUSY)
         gp_vb_connect_failed(lane, "it has no resources now");
     else if (reason == GP_VB_REJECT_MEMORY)
-        gp_vb_connect_hopeless(
-            lane, "it may not lock enough memory; raise its limit: its log, "
-                  "and 'gradpush doctor' there, say how");
+        lacks_memory(lane);
     else if (reason == GP_VB_REJECT_GONE && ep->state != GP_VB_CONNECTING) {
         end_attempt(lane, "gone");
         gp_vb_cm_give_up(lane, "the peer has closed the connection");
