@@ -204,10 +204,14 @@ run_block(block &b, unsigned threads)
         prepare(t.state, &stacks[(size_t)i * STACK], thread_main);
         b.warps[i / WARP].live |= 1u << i % WARP;
     }
-    while (b.live > 0)
-        for (unsigned i = 0; i < threads; i++)
-            if (!b.threads[i].ended)
-                resume(&b.threads[i]);
+    // Who comes first between two barriers must not matter.
+    for (bool back = false; b.live > 0; back = !back)
+        for (unsigned i = 0; i < threads; i++) {
+            thread *t = &b.threads[back ? threads - 1 - i : i];
+
+            if (!t->ended)
+                resume(t);
+        }
 }
 
 } // namespace
@@ -257,12 +261,13 @@ gp_emu_live(void)
     return now->warps[now->current->number / WARP].live;
 }
 
+// Blocks come in no order, from both ends here, and find no zeros.
 static void
 launch(void (*call)(void **), unsigned grid, unsigned threads, unsigned shared,
        void **args)
 {
     std::lock_guard<std::mutex> guard(launching);
-    std::vector<unsigned char> dynamic(shared + 16);
+    std::vector<unsigned char> dynamic(shared + 16, 0xff);
     block b = {};
 
     b.threads.resize(threads);
@@ -275,7 +280,7 @@ launch(void (*call)(void **), unsigned grid, unsigned threads, unsigned shared,
     gridDim = {grid, 1, 1};
     blockDim = {threads, 1, 1};
     for (unsigned i = 0; i < grid; i++) {
-        blockIdx = {i, 0, 0};
+        blockIdx = {i % 2 ? i / 2 : grid - 1 - i / 2, 0, 0};
         run_block(b, threads);
     }
     now = nullptr;

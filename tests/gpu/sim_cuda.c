@@ -710,6 +710,7 @@ gp_sim_cuda_install(const gp_sim_cuda_options *o)
 {
     options = *o;
     sim_delay_us = o->delay_us;
+    sim_block_first = o->zeros ? 0 : 0xff;
     sim_block_shared = o->block_shared ? o->block_shared : 227 * 1024;
     gp_cuda_resolve = resolve;
     gp_sim_cublas_install(false); /* none of the machine's own */

@@ -26,6 +26,7 @@ typedef struct gp_sim_cuda_options {
     bool no_wait_value;  /* as drivers of old */
     bool no_flush;       /* likewise, of what network devices wrote */
     uint32_t delay_us;   /* before each piece of work on a stream */
+    bool zeros;          /* are in new memory, which nobody promises */
     int block_shared;    /* bytes that a launch may have; 0: 227 KiB */
 } gp_sim_cuda_options;
 

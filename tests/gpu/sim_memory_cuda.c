@@ -20,6 +20,7 @@
 #define SEGMENT ((size_t)2 << 20)
 
 uint32_t sim_objects;
+uint8_t sim_block_first = 0xff;
 static sim_block blocks[BLOCKS];
 
 /* Memory that a descriptor can stand for: only that others map it, too. */
@@ -60,6 +61,7 @@ sim_block_new(size_t bytes, int device, bool mapped, void **out)
         b.base = aligned_alloc(page, rounded);
     if (!b.base)
         return CUDA_ERROR_OUT_OF_MEMORY;
+    memset(b.base, sim_block_first, bytes);
     pthread_mutex_lock(&sim_lock);
     for (int i = 0; i < BLOCKS; i++)
         if (!blocks[i].base) {

@@ -19,6 +19,9 @@ typedef struct sim_block {
 /* What has been made and not freed, blocks and others; under sim_lock. */
 extern uint32_t sim_objects;
 
+/* What all bytes of a new block are: numbers that are none, and no place. */
+extern uint8_t sim_block_first;
+
 /* `mapped`: whole segments of a device can be exported. */
 CUresult sim_block_new(size_t bytes, int device, bool mapped, void **out);
 CUresult sim_block_free(void *base);
