@@ -369,14 +369,21 @@ select_place_groups(const gp_select *s)
         return 0;
     for (uint64_t first = 0; first < groups; first += 8 * blockDim.x) {
         uint64_t g = first + 8 * threadIdx.x, sum = 0, total, before;
+        uint32_t own[8];
 
-        for (uint64_t j = g; j < g + 8 && j < groups; j++)
-            sum += s->group[j] & 0xffffu;
+        GP_UNROLL(8) /* all are asked for before any is looked at */
+        for (uint32_t j = 0; j < 8; j++)
+            own[j] = g + j < groups ? s->group[g + j] & 0xffffu : 0;
+        GP_UNROLL(8)
+        for (uint32_t j = 0; j < 8; j++)
+            sum += own[j];
         before = bits + gp_block_scan(sum, &total);
         bits += total;
-        for (uint64_t j = g; j < g + 8 && j < groups; j++) {
-            s->group_at[j] = before;
-            before += s->group[j] & 0xffffu;
+        GP_UNROLL(8)
+        for (uint32_t j = 0; j < 8; j++) {
+            if (g + j < groups)
+                s->group_at[g + j] = before;
+            before += own[j];
         }
     }
     return bits;

@@ -204,6 +204,7 @@ extern "C" __global__ void __launch_bounds__(32 * SIGN_WARPS, 3)
 
         s.most = other > s.most ? other : s.most;
     }
+    __syncwarp(); /* bits that other lanes wrote may be cleared */
     if (begin >= end)
         return;
     l = sign_levels_of(f, s, end - begin);
