@@ -150,3 +150,12 @@ shard_digest() {
     rm -f "$build/digest.json"
     [ -s "$build/digest-$1" ]
 }
+
+# Without the CUDA runtime, which the library needs not, there is nothing to see.
+stream_pair() {
+    timeout -k 5 "$limited" "$gradpush" run -w 2 -s 2 -- \
+        "$build/bin/06_cuda_stream" >"$build/streams.log" 2>&1
+    cat "$build/streams.log"
+    ! grep -q 'no CUDA device, or no runtime' "$build/streams.log" || return 77
+    grep -q 'rank 1: mean 1.5, expected 1.5' "$build/streams.log"
+}
