@@ -104,8 +104,9 @@
     X(ib_qps, INT, "1", NULL, 1, 16, 0,                                        \
       "queue pairs per peer and device")                                       \
     X(ib_notify, ENUM, "auto", "auto|send|imm", 0, 0, 0,                       \
-      "what tells the receiver that a payload was written: a message "         \
-      "behind it, or immediate data; auto: as the device allows")              \
+      "what tells the receiver that a payload was written: a message behind "  \
+      "it, or immediate data; auto: a message, and where its header follows "  \
+      "from one before, 32 bits with the payload")                             \
     X(ib_frames, INT, "64", NULL, 16, 1024, 0,                                 \
       "receives posted per queue pair")                                        \
     X(ib_frame, SIZE, "2K", NULL, 512, 65536, 0,                               \

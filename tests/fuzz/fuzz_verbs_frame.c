@@ -4,9 +4,9 @@
  * in them, up to the events they become.
  *
  * The first byte chooses. Bit 0: the rest is one frame as it is; otherwise
- * frames and message headers are put together from the input, so that checksums
- * do not stop every try at the door. The endpoint is made up: receives complete
- * when this file says so, and nothing is sent.
+ * frames, message headers and cues are put together from the input, so that
+ * checksums do not stop every try at the door. The endpoint is made up:
+ * receives complete when this file says so, and nothing is sent.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -151,6 +151,7 @@ open_lane(world *w, uint8_t choice)
     lane->order = calloc(FRAMES, sizeof(*lane->order));
     lane->briefs = calloc(FRAMES, GP_VB_BRIEF_MAX);
     lane->brief = choice & 32;
+    lane->cues = choice & 64;
     lane->posted = lane->told = FRAMES;
     need(lane->buffers && lane->copies && lane->order && lane->briefs);
     for (uint32_t i = 0; i < FRAMES; i++) {
@@ -211,21 +212,11 @@ take_events(world *w)
             w->sum += ((const uint8_t *)events[i].payload)[k];
 }
 
-/* A frame arrives; false once the peer was cut off. */
+/* A receive completes; false once the peer was cut off. */
 static bool
-arrive(world *w, const uint8_t *frame, size_t length)
+complete(world *w, const struct ibv_wc *wc)
 {
-    gp_vb_lane *lane = w->lane;
-    uint32_t at = lane->imm ? lane->expected % FRAMES
-                            : lane->order[lane->arrived % FRAMES];
-
-    memcpy(w->rx + at * FRAME, frame, length);
-    if (w->d.watched_count) /* sees it before its completion, if it is brief */
-        (void)gp_vb_look(lane, 1, NULL, 0);
-    next = (struct ibv_wc){.wr_id = gp_vb_wr_id(w->lane, GP_VB_WR_RECEIVE, at),
-                           .byte_len = (uint32_t)length,
-                           .wc_flags = w->lane->imm ? IBV_WC_WITH_IMM : 0,
-                           .imm_data = htobe32(w->lane->expected)};
+    next = *wc;
     pending = true;
     need(gp_vb_poll_batch(&w->cq) == 1);
     if (!gp_list_empty(&w->d.broken)) {
@@ -236,6 +227,41 @@ arrive(world *w, const uint8_t *frame, size_t length)
         take_events(w);
     need(!gp_vb_has_received(w->ep));
     return w->ep->state == GP_VB_OPEN && w->lane->qp;
+}
+
+/* A cue arrives, of the right frame mostly: its payload was written before. */
+static bool
+arrive_cue(world *w, gp_reader *r)
+{
+    gp_vb_lane *lane = w->lane;
+    uint32_t cue = gp_read32(r), at = lane->order[lane->arrived % FRAMES];
+
+    if (cue & 0x8000)
+        cue = (cue & 0x1FFFFFFF) | lane->expected << 29;
+    return complete(
+        w, &(struct ibv_wc){.wr_id = gp_vb_wr_id(lane, GP_VB_WR_RECEIVE, at),
+                            .opcode = IBV_WC_RECV_RDMA_WITH_IMM,
+                            .byte_len = cue >> 8,
+                            .wc_flags = IBV_WC_WITH_IMM,
+                            .imm_data = htobe32(cue)});
+}
+
+/* A frame arrives. */
+static bool
+arrive(world *w, const uint8_t *frame, size_t length)
+{
+    gp_vb_lane *lane = w->lane;
+    uint32_t at = lane->imm ? lane->expected % FRAMES
+                            : lane->order[lane->arrived % FRAMES];
+
+    memcpy(w->rx + at * FRAME, frame, length);
+    if (w->d.watched_count) /* sees it before its completion, if it is brief */
+        (void)gp_vb_look(lane, 1, NULL, 0);
+    return complete(
+        w, &(struct ibv_wc){.wr_id = gp_vb_wr_id(w->lane, GP_VB_WR_RECEIVE, at),
+                            .byte_len = (uint32_t)length,
+                            .wc_flags = lane->imm ? IBV_WC_WITH_IMM : 0,
+                            .imm_data = htobe32(lane->expected)});
 }
 
 static size_t
@@ -249,6 +275,8 @@ add_message(world *w, gp_reader *r, uint8_t kind, uint8_t *out, size_t room)
     msg.region = shape & 1   ? w->live
                  : shape & 2 ? w->stale
                              : (uint32_t)shape >> 4;
+    msg.chunk = shape >> 4;
+    msg.slot = shift >> 6;
     msg.offset = (uint64_t)gp_read16(r) << (shift & 63);
     msg.payload = gp_read16(r);
     if (shape & 4)
@@ -322,6 +350,10 @@ made_frames(world *w, const uint8_t *data, size_t size)
         size_t used = 0;
 
         memset(frame, 0, sizeof(frame));
+        if ((granted & 0xC0) == 0x40 && !w->lane->imm) {
+            open = arrive_cue(w, &r);
+            continue;
+        }
         if (granted & 0x80) {
             open = arrive(w, frame, make_brief(w, &r, granted & 7, frame));
             continue;

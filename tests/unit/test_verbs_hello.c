@@ -159,7 +159,7 @@ what_makes_no_sense(void **state)
     set_and_expect(4, 2, GP_ERR_VERSION);
     set_and_expect(5, 1, GP_ERR_VERSION);
     set_and_expect(6, 0x10, GP_ERR_PROTOCOL);
-    set_and_expect(6, 0x40, GP_ERR_PROTOCOL); /* an unknown flag */
+    set_and_expect(6, 0x80, GP_ERR_PROTOCOL); /* an unknown flag */
     set_and_expect(7, 4, GP_ERR_PROTOCOL);    /* lane 4 of 4 */
     set_and_expect(26, 0, GP_ERR_PROTOCOL);
     set_and_expect(26, 17, GP_ERR_PROTOCOL);

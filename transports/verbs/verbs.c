@@ -607,7 +607,10 @@ ep_describe(const gp_endpoint *ep, char *text, size_t capacity)
              "windows %s checksum %s",
              ep->peer, lane->device->name, lane->id->port_num, lane->qp->qp_num,
              layer, 128u << port.active_mtu, lanes_up(ep), d->frames,
-             d->frame_bytes, lane->imm ? "imm" : "send",
+             d->frame_bytes,
+             lane->imm    ? "imm"
+             : lane->cues ? "cue"
+                          : "send",
              lane->device->windows ? "on" : "off", d->checksum ? "on" : "off");
 }
 

@@ -107,6 +107,8 @@ gp_vb_received_keep(gp_vb_lane *lane)
         copy->at = f->at;
         copy->number = f->number;
         copy->brief = f->brief;
+        copy->cued = f->cued;
+        copy->cue = f->cue;
         gp_list_insert(&f->link, &copy->link);
         gp_list_remove(&f->link);
     }
@@ -235,6 +237,23 @@ on_data(gp_vb_received *f, const gp_vb_piece *r, gp_vb_out *out)
         return refuse(lane, GP_ERR_PROTOCOL, "not a data message");
     if (!destination(lane, &msg, &to))
         return false;
+    if (lane->cues && !gp_vb_cues_keep(&lane->cued_in, &msg))
+        return refuse(lane, GP_ERR_NO_MEMORY, "no memory for headers");
+    return !to || deliver(lane, &msg, to, out);
+}
+
+/* A message whose header follows from one before. */
+static bool
+on_cued(gp_vb_received *f, gp_vb_out *out)
+{
+    gp_vb_lane *lane = f->lane;
+    uint8_t *to = NULL;
+    gp_msg msg;
+
+    if (!gp_vb_cue_read(&lane->cued_in, f->number, f->cue, &msg))
+        return refuse(lane, GP_ERR_PROTOCOL, "a cue of no message");
+    if (!destination(lane, &msg, &to))
+        return false;
     return !to || deliver(lane, &msg, to, out);
 }
 
@@ -360,6 +379,7 @@ on_sync(gp_vb_received *f)
     gp_vb_lane *lane = f->lane;
 
     drop_assembly(lane);
+    gp_vb_cues_reset(&lane->cued_in);
     if (f->heap || f->gone)
         return; /* said on a queue pair that is gone */
     lane->synced = true;
@@ -513,6 +533,8 @@ deliver_frame(gp_vb_received *f, gp_vb_out *out)
 {
     if (f->brief)
         return deliver_brief(f, out);
+    if (f->cued)
+        return out->count < out->max && on_cued(f, out) && !is_elsewhere(f);
     while (f->at < f->bytes) {
         size_t at = f->at;
         gp_vb_piece r;

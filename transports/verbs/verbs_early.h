@@ -8,6 +8,9 @@
 
 #include "transports/verbs/verbs_int.h"
 
+/* Completions taken at a time. */
+#define GP_VB_BATCH 16
+
 /* verbs_recv.c */
 /* Frames of this lane, which takes brief ones, are looked for in memory too, as
  * long as there are not too many such lanes. */

@@ -55,6 +55,13 @@ gp_vb_unsignaled_max(const gp_vb_lane *lane)
     return GP_MIN(lane->sq_depth / 4, lane->tx_frames / 2);
 }
 
+/* Of the send queue; one is left for a fence. */
+static inline uint32_t
+gp_vb_free_places(const gp_vb_lane *lane)
+{
+    return lane->sq_depth - 1 - (lane->sq_posted - lane->sq_retired);
+}
+
 /* Flags of the next ordered record, on this lane. */
 static inline uint8_t
 gp_vb_take_turn(const gp_vb_lane *lane)

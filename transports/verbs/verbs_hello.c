@@ -22,7 +22,7 @@
 #define PROVEN 48u
 #define FLAGS                                                   \
     (GP_VB_HELLO_IWARP | GP_VB_HELLO_IMM | GP_VB_HELLO_RESUME | \
-     GP_VB_HELLO_ANSWER | GP_VB_HELLO_BRIEF)
+     GP_VB_HELLO_ANSWER | GP_VB_HELLO_BRIEF | GP_VB_HELLO_CUES)
 
 static const uint8_t magic[4] = {'G', 'P', 'V', 'B'};
 

@@ -18,6 +18,7 @@
 #define GP_VB_HELLO_RESUME 0x04u /* the group is known: a lost lane is back */
 #define GP_VB_HELLO_ANSWER 0x08u /* from the accepting side: no echo passes */
 #define GP_VB_HELLO_BRIEF  0x20u /* takes brief frames */
+#define GP_VB_HELLO_CUES   0x40u /* takes cues */
 
 /* Private data of connect and accept, 56 bytes; docs/transports.md has the
  * layout. `proof` is the first 8 bytes of HMAC-SHA256 over the rest with the

@@ -35,6 +35,7 @@
  *   verbs_deliver.c events of what was received
  *   verbs_frame.c   frames and records as bytes
  *   verbs_brief.h   frames of one short message, likewise
+ *   verbs_cue.c     headers of data messages as immediate data
  *   verbs_mem.c     registered memory, exposed regions, windows
  *   verbs_remote.c  regions of the peer, the bounce buffer
  *   verbs_peer.c    memory of accelerators: see verbs_peer.h
@@ -54,23 +55,18 @@
 #include "transports/region.h"
 #include "transports/verbs/verbs_api.h"
 #include "transports/verbs/verbs_brief.h"
+#include "transports/verbs/verbs_cue.h"
 #include "transports/verbs/verbs_frame.h"
 #include "transports/verbs/verbs_hello.h"
 
 #define GP_VB_LANES_MAX 16u
 #define GP_VB_PATH_MAX  4u /* rails */
 
-/* What post() takes before GP_AGAIN: data, and what control may use beyond. */
-#define GP_VB_DATA_DEPTH    1024u
-#define GP_VB_CONTROL_DEPTH 256u
-#define GP_VB_CONTROL_BYTES (16u << 20)
 /* Control payloads up to this lie inside the queue entry. */
 #define GP_VB_INLINE 96u
 /* Receives that only frames without messages may use, so that credits and the
  * farewell always pass: two for credits, one for BYE. */
 #define GP_VB_RESERVE 3u
-/* Completions taken at a time. */
-#define GP_VB_BATCH 16
 /* Lanes whose next receive is looked at in each progress(). */
 #define GP_VB_WATCHED 8u
 /* The longest wait for a fenced queue pair's last completions. */
@@ -206,6 +202,8 @@ struct gp_vb_received {
     bool used;   /* an event points into it */
     bool turned; /* control moved here, and other lanes were looked at */
     bool brief;  /* `records` is a brief frame */
+    bool cued;   /* there are no records but a cue */
+    uint32_t cue;
     /* Taken before its completion came: until then the buffer is not posted
      * again, `released` or not. */
     bool early, released;
@@ -310,6 +308,8 @@ struct gp_vb_lane {
     uint32_t arrived;
     gp_vb_received *awaited; /* the next one's; NULL: to be found out */
     const uint8_t *look_at;
+    bool cues; /* both sides take them */
+    gp_vb_cues cued_out, cued_in;
     bool met;             /* gp_vb_lane_meet() was called */
     bool synced;          /* the peer's SYNC was seen */
     uint32_t memory_slot; /* place in the endpoint's slab */

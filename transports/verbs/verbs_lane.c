@@ -148,6 +148,15 @@ takes_brief(const gp_domain *d)
     return d->frame_bytes % 8 == 0 && d->frame_bytes >= GP_VB_BRIEF_MAX + 8;
 }
 
+/* With checksums every header says another one. */
+static bool
+takes_cues(const gp_vb_lane *lane)
+{
+    const gp_domain *d = lane->ep->domain;
+
+    return d->notify == 0 && !d->checksum && !lane->device->iwarp;
+}
+
 static gp_status
 register_part(gp_vb_lane *lane, struct ibv_mr **mr, size_t from, size_t to,
               int access)
@@ -253,6 +262,7 @@ reset(gp_vb_lane *lane)
         f->lane = lane;
         f->buffer = i;
         f->heap = f->gone = f->used = f->early = f->released = false;
+        f->cued = false;
         /* No frame of before may look like one that is to come. */
         memset(lane->rx + (size_t)i * lane->ep->domain->frame_bytes, 0,
                GP_MIN(GP_VB_BRIEF_MAX, lane->ep->domain->frame_bytes));
@@ -365,6 +375,8 @@ gp_vb_lane_describe(const gp_vb_lane *lane, gp_vb_hello *out)
         out->flags |= GP_VB_HELLO_IWARP;
     if (takes_brief(ep->domain))
         out->flags |= GP_VB_HELLO_BRIEF;
+    if (takes_cues(lane))
+        out->flags |= GP_VB_HELLO_CUES;
     if (wants_imm(lane)) {
         out->flags |= GP_VB_HELLO_IMM;
         out->ring_address = (uint64_t)(uintptr_t)lane->rx;
@@ -404,6 +416,8 @@ gp_vb_lane_meet(gp_vb_lane *lane, const gp_vb_hello *peer)
     lane->brief = takes_brief(lane->ep->domain) &&
                   (peer->flags & GP_VB_HELLO_BRIEF) &&
                   lane->frame_limit >= GP_VB_BRIEF_MAX + 8;
+    lane->cues = takes_cues(lane) && (peer->flags & GP_VB_HELLO_CUES);
+    gp_vb_cues_reset(&lane->cued_out);
     lane->peer_ring = peer->ring_address;
     lane->peer_ring_key = peer->ring_key;
     lane->granted = peer->frames;
@@ -550,6 +564,8 @@ gp_vb_lane_free(gp_vb_lane *lane)
     free(lane->briefs);
     free(lane->order);
     free(lane->tx_end);
+    gp_vb_cues_free(&lane->cued_out);
+    gp_vb_cues_free(&lane->cued_in);
     free(lane);
 }
 

@@ -17,6 +17,11 @@
 #include "transports/verbs/verbs_entry.h"
 #include "transports/verbs/verbs_frame.h"
 
+/* What post() takes before GP_AGAIN: data, and what control may use beyond. */
+#define DATA_DEPTH    1024u
+#define CONTROL_DEPTH 256u
+#define CONTROL_BYTES (16u << 20)
+
 /* Entries allocated at a time. */
 #define CHUNK 64
 
@@ -120,10 +125,9 @@ static bool
 has_room(const gp_endpoint *ep, const gp_msg *msg)
 {
     if (msg->region)
-        return ep->data.count < GP_VB_DATA_DEPTH;
-    return ep->data.count + ep->control.count <
-               GP_VB_DATA_DEPTH + GP_VB_CONTROL_DEPTH &&
-           ep->control_bytes + msg->payload <= GP_VB_CONTROL_BYTES;
+        return ep->data.count < DATA_DEPTH;
+    return ep->data.count + ep->control.count < DATA_DEPTH + CONTROL_DEPTH &&
+           ep->control_bytes + msg->payload <= CONTROL_BYTES;
 }
 
 /* Control payloads are copied: into the entry, or when longer to the heap. */
@@ -262,9 +266,8 @@ is_simple(const gp_endpoint *ep, const gp_msg *msg, const void *payload,
     const gp_domain *d = ep->domain;
 
     return ep->state == GP_VB_OPEN && msg->region && payload &&
-           ep->data.count < GP_VB_DATA_DEPTH &&
-           !gp_list_empty(&ep->free_entries) && msg->payload <= d->eager &&
-           msg->payload <= d->frame_bytes / 2 &&
+           ep->data.count < DATA_DEPTH && !gp_list_empty(&ep->free_entries) &&
+           msg->payload <= d->eager && msg->payload <= d->frame_bytes / 2 &&
            !(mem && ((const gp_vb_mem *)mem)->peer);
 }
 
@@ -519,6 +522,37 @@ gp_vb_has_unsent(const gp_endpoint *ep)
                             !gp_list_empty(&ep->lane[i]->notes)))
             return true;
     return false;
+}
+
+/* ------------------------------------------------------- single requests */
+
+static bool
+post_one(gp_vb_lane *lane, gp_vb_wr kind, enum ibv_wr_opcode opcode)
+{
+    struct ibv_send_wr *bad = NULL;
+    struct ibv_send_wr wr = {.wr_id =
+                                 gp_vb_wr_id(lane, kind, lane->sq_posted + 1),
+                             .opcode = opcode,
+                             .send_flags = IBV_SEND_SIGNALED};
+
+    if (lane->ep->domain->api->post_send(lane->qp, &wr, &bad))
+        return false;
+    lane->sq_posted++;
+    lane->unsignaled = lane->unsignaled_entries = 0;
+    return true;
+}
+
+bool
+gp_vb_post_drain(gp_vb_lane *lane)
+{
+    return post_one(lane, GP_VB_WR_DRAIN, IBV_WR_SEND);
+}
+
+void
+gp_vb_probe(gp_vb_lane *lane)
+{
+    if (!lane->probing && gp_vb_lane_usable(lane) && gp_vb_free_places(lane))
+        lane->probing = post_one(lane, GP_VB_WR_PROBE, IBV_WR_RDMA_WRITE);
 }
 
 /* ----------------------------------------------------------------- close */

@@ -215,6 +215,7 @@ take_brief(gp_vb_received *f)
     f->records = copy;
     f->bytes = (uint32_t)n;
     f->brief = true;
+    f->cued = false;
     return n;
 }
 
@@ -251,7 +252,7 @@ on_records(gp_vb_received *f, uint32_t bytes)
         return status;
     f->records = frame.records;
     f->bytes = (uint32_t)frame.bytes;
-    f->brief = false;
+    f->brief = f->cued = false;
     return admit(f, frame.number, frame.granted) ? GP_OK : GP_ERR_PROTOCOL;
 }
 
@@ -261,6 +262,26 @@ gp_vb_receive_again(gp_vb_received *f)
     f->released = false;
     if (gp_vb_receive_post(f->lane, f->buffer) != GP_OK)
         gp_vb_break(f->lane, false, GP_ERR_SYSTEM, "%s", gp_last_error());
+}
+
+/* A payload's last WRITE was a message's too. What it says of the message is
+ * read when all before it are delivered. */
+static void
+on_cue(gp_vb_lane *lane, const struct ibv_wc *wc, uint32_t buffer)
+{
+    gp_vb_received *f = &lane->buffers[GP_MIN(buffer, lane->rx_frames - 1)];
+
+    if (!lane->met || !lane->cues || f->buffer != buffer || f->early ||
+        !gp_list_empty(&f->link) || !admit(f, lane->expected, lane->granted)) {
+        not_admitted(lane, GP_ERR_PROTOCOL);
+        return;
+    }
+    f->records = gp_vb_place_of(lane, buffer);
+    f->bytes = 0;
+    f->brief = false;
+    f->cued = true;
+    f->cue = be32toh(wc->imm_data);
+    enqueue(f);
 }
 
 static void
@@ -373,10 +394,12 @@ on_completion(gp_domain *d, const struct ibv_wc *wc)
         return;
     }
     lane->alive = true;
-    if (kind == GP_VB_WR_RECEIVE)
-        on_frame(lane, wc, index);
-    else
+    if (kind != GP_VB_WR_RECEIVE)
         gp_vb_retire(lane, index);
+    else if ((wc->wc_flags & IBV_WC_WITH_IMM) && !lane->imm)
+        on_cue(lane, wc, index);
+    else
+        on_frame(lane, wc, index);
     if (kind == GP_VB_WR_PROBE)
         lane->probing = false;
 }

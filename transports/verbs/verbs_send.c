@@ -26,6 +26,9 @@
  * is slower gets less. */
 #define LANE_WINDOW (8u << 20)
 
+/* Data of so many bytes has a cue also where a frame could tell of several. */
+#define CUED_ALWAYS (32u << 10)
+
 /* A frame that is being filled, and the requests before it. */
 typedef struct frame {
     gp_vb_lane *lane;
@@ -38,15 +41,10 @@ typedef struct frame {
     uint32_t entries;
     bool signal;
     bool full;
+    bool cued; /* its last WRITE says all */
 } frame;
 
 /* --------------------------------------------------------------- requests */
-
-static uint32_t
-free_places(const gp_vb_lane *lane)
-{
-    return lane->sq_depth - 1 - (lane->sq_posted - lane->sq_retired);
-}
 
 /* Receives of the peer that are left. */
 static uint32_t
@@ -59,7 +57,7 @@ static bool
 frame_open(frame *f, gp_vb_lane *lane, uint32_t reserve)
 {
     gp_domain *d = lane->ep->domain;
-    uint32_t places = free_places(lane);
+    uint32_t places = gp_vb_free_places(lane);
 
     if (credits(lane) <= reserve) {
         d->credit_stalls++;
@@ -78,7 +76,7 @@ frame_open(frame *f, gp_vb_lane *lane, uint32_t reserve)
     f->used = 0;
     f->room = lane->frame_limit - GP_VB_FRAME_HEADER;
     f->entries = 0;
-    f->signal = f->full = false;
+    f->signal = f->full = f->cued = false;
     f->brief = NULL;
     return true;
 }
@@ -163,6 +161,14 @@ finish_frame(frame *f)
     return n;
 }
 
+/* The last request ends the frame. */
+static void
+end_frame(const frame *f)
+{
+    f->lane->tx_end[f->place] = f->lane->sq_posted + f->list->count;
+    gp_vb_next_frame(f->lane);
+}
+
 /* The frame's own request. */
 static void
 add_frame(frame *f)
@@ -185,8 +191,7 @@ add_frame(frame *f)
             (uint64_t)(number % lane->peer_frames) * lane->peer_frame_bytes;
         wr->wr.rdma.rkey = lane->peer_ring_key;
     }
-    lane->tx_end[f->place] = lane->sq_posted + f->list->count;
-    gp_vb_next_frame(lane);
+    end_frame(f);
 }
 
 /* Posts what was collected; false when that is nothing. A lane that broke
@@ -196,7 +201,9 @@ frame_close(frame *f, bool empty_too)
 {
     if (!gp_list_empty(&f->lane->broken))
         return false;
-    if (f->entries || f->used || empty_too)
+    if (f->cued)
+        end_frame(f);
+    else if (f->entries || f->used || empty_too)
         add_frame(f);
     else if (!f->list->count)
         return false;
@@ -449,11 +456,40 @@ source(frame *f, gp_vb_entry *e, const uint8_t **from, uint32_t *n,
     return true;
 }
 
+/* Whether the last WRITE can stand for the header: nothing else is in the
+ * frame, and it would not be shared with others either, or they are so long
+ * that a receive for each makes no difference. */
+static bool
+put_cue(frame *f, const gp_vb_entry *e, struct ibv_send_wr *wr)
+{
+    gp_vb_lane *lane = f->lane;
+    uint32_t cue;
+
+    if (!lane->cues || f->used || lane->open ||
+        (e->length < CUED_ALWAYS && e->link.next != &lane->data) ||
+        !gp_vb_cue_make(&lane->cued_out, lane->next_frame, &e->msg, &cue))
+        return false;
+    wr->opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
+    wr->imm_data = htobe32(cue);
+    f->cued = f->full = true;
+    return true;
+}
+
+/* The header of what was written. */
+static void
+put_data_record(frame *f, gp_vb_entry *e)
+{
+    put_header(f, e, add_record(f, GP_VB_RECORD_DATA, 0, GP_MSG_BYTES));
+    if (f->lane->cues)
+        (void)gp_vb_cues_keep(&f->lane->cued_out, &e->msg);
+}
+
 static bool
 put_writes(frame *f, gp_vb_entry *e, const gp_vb_remote *to)
 {
+    struct ibv_send_wr *wr = NULL;
+
     while (e->sent < e->length) {
-        struct ibv_send_wr *wr;
         const uint8_t *from;
         uint32_t n, lkey = 0;
 
@@ -471,7 +507,8 @@ put_writes(frame *f, gp_vb_entry *e, const gp_vb_remote *to)
         wr->wr.rdma.rkey = to->key[f->lane->index];
         e->sent += n;
     }
-    put_header(f, e, add_record(f, GP_VB_RECORD_DATA, 0, GP_MSG_BYTES));
+    if (!wr || !put_cue(f, e, wr))
+        put_data_record(f, e);
     fly(f, e);
     return true;
 }
@@ -731,37 +768,6 @@ gp_vb_credit(gp_vb_lane *lane)
     if (lane->posted - lane->told >= lane->rx_frames / 2 &&
         gp_vb_lane_usable(lane))
         send_empty(lane, false);
-}
-
-/* ------------------------------------------------------- single requests */
-
-static bool
-post_one(gp_vb_lane *lane, gp_vb_wr kind, enum ibv_wr_opcode opcode)
-{
-    struct ibv_send_wr *bad = NULL;
-    struct ibv_send_wr wr = {.wr_id =
-                                 gp_vb_wr_id(lane, kind, lane->sq_posted + 1),
-                             .opcode = opcode,
-                             .send_flags = IBV_SEND_SIGNALED};
-
-    if (lane->ep->domain->api->post_send(lane->qp, &wr, &bad))
-        return false;
-    lane->sq_posted++;
-    lane->unsignaled = lane->unsignaled_entries = 0;
-    return true;
-}
-
-bool
-gp_vb_post_drain(gp_vb_lane *lane)
-{
-    return post_one(lane, GP_VB_WR_DRAIN, IBV_WR_SEND);
-}
-
-void
-gp_vb_probe(gp_vb_lane *lane)
-{
-    if (!lane->probing && gp_vb_lane_usable(lane) && free_places(lane))
-        lane->probing = post_one(lane, GP_VB_WR_PROBE, IBV_WR_RDMA_WRITE);
 }
 
 #endif

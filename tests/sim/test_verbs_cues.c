@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_verbs_cues.c - data messages whose header follows from the one before:
+ * a payload's last WRITE is all that is sent of them.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/sim/world.h"
+#include "transports/verbs/verbs_int.h"
+
+#define LENGTH (48u << 10)
+#define CHUNKS 3u
+#define SLOTS  8u
+
+/* Chunks that go round in the slots of `to`, as pushes do. */
+typedef struct flow {
+    area from, to;
+    uint64_t sent;
+} flow;
+
+static gp_msg
+header_of(const flow *f, uint64_t n)
+{
+    gp_msg msg = data_msg(f->to.token, n % SLOTS * LENGTH, LENGTH);
+
+    msg.slot = (uint16_t)(n % SLOTS);
+    msg.chunk = (uint32_t)(n % CHUNKS);
+    msg.step = n / CHUNKS;
+    msg.cookie = n + 1;
+    msg.aux = n % CHUNKS;
+    return msg;
+}
+
+static void
+flow_open(world *w, flow *f, side *from, side *to)
+{
+    f->sent = 0;
+    area_make(w, &f->from, from, (size_t)SLOTS * LENGTH);
+    area_expose(w, &f->to, to, (size_t)SLOTS * LENGTH);
+    settle(&w->r);
+    side_forget(from);
+    side_forget(to);
+}
+
+static void
+send_next(flow *f)
+{
+    uint64_t n = f->sent++, at = n % SLOTS * LENGTH;
+    gp_msg msg = header_of(f, n);
+    side *s = f->from.of;
+
+    fill_pattern(f->from.bytes + at, LENGTH, n);
+    assert_int_equal(
+        s->ops->post(s->ep, &msg, f->from.bytes + at, f->from.mem, n + 1),
+        GP_OK);
+    flush(s);
+}
+
+/* Sends so many, one after the other; each is what was posted. */
+static void
+send_and_see(world *w, flow *f, uint64_t count)
+{
+    side *to = f->to.of;
+
+    side_forget(to);
+    for (uint64_t i = 0; i < count; i++) {
+        uint8_t posted[GP_MSG_BYTES], came[GP_MSG_BYTES];
+        gp_msg msg = header_of(f, f->sent);
+        const gp_event *event;
+
+        send_next(f);
+        arrived(w, to, i + 1);
+        event = &side_nth(to, GP_EVENT_MESSAGE, i)->event;
+        if (event->msg.flags & GP_MSG_PAYLOAD_CRC) {
+            msg.flags |= GP_MSG_PAYLOAD_CRC;
+            msg.payload_crc = event->msg.payload_crc;
+        }
+        gp_msg_encode(&msg, posted);
+        gp_msg_encode(&event->msg, came);
+        assert_memory_equal(posted, came, sizeof(came));
+        assert_ptr_equal(event->payload, f->to.bytes + msg.offset);
+        assert_pattern(event->payload, LENGTH, f->sent - 1);
+    }
+}
+
+/* One header of each chunk goes as a record, one more until the slots' stride
+ * is known, and then no frame is sent with a message any more. */
+static void
+only_writes_are_sent(void **state)
+{
+    gp_sim_stats before, after;
+    flow there, back;
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, NULL);
+    flow_open(&w, &there, &w.r.a, &w.r.b);
+    flow_open(&w, &back, &w.r.b, &w.r.a);
+    send_and_see(&w, &there, 2 * CHUNKS);
+    send_and_see(&w, &back, 2 * CHUNKS);
+    settle(&w.r);
+    before = stats_of(&w);
+    for (int i = 0; i < 10; i++) {
+        send_and_see(&w, &there, 10);
+        send_and_see(&w, &back, 10);
+    }
+    settle(&w.r);
+    after = stats_of(&w);
+    assert_int_equal(after.write_imms - before.write_imms, 200);
+    /* Frames without messages, that say what was received. */
+    assert_in_range(after.sends - before.sends, 1,
+                    200 / (w.r.a.ep->lane[0]->rx_frames / 2) + 2);
+    assert_int_equal(side_count(&w.r.b, GP_EVENT_SENT), 10);
+    world_close(&w);
+}
+
+/* Both sides must want them, and be able to. */
+static void
+where_there_are_none(void **state)
+{
+    static const char *const plain[] = {"ib_notify", "send", NULL};
+    static const char *const checked[] = {"checksum", "on", NULL};
+    const gp_sim_device iwarp = {.iwarp = true};
+    const struct {
+        gp_sim_options options;
+        const char *const *settings;
+        int one; /* side a's own notify */
+    } cases[] = {{{0}, plain, -1},
+                 {{0}, checked, 0},
+                 {{.device = &iwarp, .devices = 1}, NULL, 0},
+                 {{0}, NULL, -1}};
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(cases); i++) {
+        flow there, back;
+        world w;
+
+        world_open(&w, &cases[i].options, cases[i].settings);
+        w.r.a.domain->notify = cases[i].one;
+        rig_connect(&w.r);
+        flow_open(&w, &there, &w.r.a, &w.r.b);
+        flow_open(&w, &back, &w.r.b, &w.r.a);
+        send_and_see(&w, &there, 12);
+        send_and_see(&w, &back, 12);
+        assert_int_equal(stats_of(&w).write_imms, 0);
+        world_close(&w);
+    }
+}
+
+/* A queue pair dies somewhere between cues, with the last request delivered or
+ * not: each message arrives once, and the next queue pair begins anew. */
+static void
+queue_pairs_that_die(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 24; i++) {
+        gp_sim_break how = {.after_wrs = 1 + i / 2, .delivered = i & 1};
+        uint64_t cued;
+        flow f;
+        world w;
+
+        world_connected(&w, NULL, NULL);
+        flow_open(&w, &f, &w.r.a, &w.r.b);
+        send_and_see(&w, &f, 9);
+        how.process = w.a;
+        gp_sim_break_qp(w.sim, &how);
+        side_forget(&w.r.b);
+        for (uint64_t k = 0; k < SLOTS; k++) /* each slot has one at a time */
+            send_next(&f);
+        arrived(&w, &w.r.b, SLOTS);
+        settle(&w.r);
+        assert_int_equal(side_count(&w.r.b, GP_EVENT_MESSAGE), SLOTS);
+        for (uint64_t k = 0; k < SLOTS; k++) {
+            const gp_event *event =
+                &side_nth(&w.r.b, GP_EVENT_MESSAGE, k)->event;
+
+            assert_int_equal(event->msg.cookie, 10 + k);
+            assert_pattern(event->payload, LENGTH, 9 + k);
+        }
+        send_and_see(&w, &f, 9);
+        assert_int_equal(w.r.a.domain->reconnects, 1);
+        cued = stats_of(&w).write_imms;
+        send_and_see(&w, &f, 3);
+        assert_int_equal(stats_of(&w).write_imms - cued, 3);
+        world_close(&w);
+    }
+}
+
+/* Cues that arrived before their queue pair died are delivered after it, when
+ * the next one has said its first headers already. */
+static void
+delivered_after_the_next_connection(void **state)
+{
+    static const gp_sim_options step = {.step = true};
+    gp_sim_break how = {.after_bytes = LENGTH / 2};
+    uint64_t deadline = test_deadline();
+    gp_event event;
+    size_t heard = 0;
+    flow f;
+    world w;
+
+    (void)state;
+    world_connected(&w, &step, NULL);
+    flow_open(&w, &f, &w.r.a, &w.r.b);
+    send_and_see(&w, &f, 6);
+    settle(&w.r);
+    w.r.b.max = 0; /* b hears, and delivers nothing */
+    for (int i = 0; i < 4; i++)
+        send_next(&f);
+    settle(&w.r);
+    how.process = w.a;
+    gp_sim_break_qp(w.sim, &how);
+    send_next(&f);
+    while (w.r.a.domain->reconnects == 0 || lanes_up(w.r.a.ep) == 0) {
+        assert_false(gp_expired(deadline));
+        pump(&w.r);
+    }
+    for (int i = 0; i < 3; i++)
+        send_next(&f);
+    settle(&w.r);
+    while (heard < 8) {
+        assert_false(gp_expired(deadline));
+        side_pump(&w.r.a);
+        if (w.r.ops->progress(w.r.b.domain, &event, 1) != 1)
+            continue;
+        assert_int_equal(event.type, GP_EVENT_MESSAGE);
+        assert_int_equal(event.msg.cookie, 7 + heard);
+        assert_int_equal(event.msg.slot, (6 + heard) % SLOTS);
+        assert_pattern(event.payload, LENGTH, 6 + heard);
+        heard++;
+    }
+    w.r.b.max = 16;
+    world_close(&w);
+}
+
+/* What is said of a region that was withdrawn is dropped, and what comes for
+ * others after it is still understood. */
+static void
+regions_that_are_withdrawn(void **state)
+{
+    gp_msg msg;
+    flow f, other;
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, NULL);
+    flow_open(&w, &f, &w.r.a, &w.r.b);
+    flow_open(&w, &other, &w.r.a, &w.r.b);
+    send_and_see(&w, &f, 6);
+    msg = header_of(&f, f.sent);
+    w.r.ops->unexpose(w.r.b.ep, f.to.token); /* a does not know yet */
+    assert_int_equal(w.r.ops->post(w.r.a.ep, &msg, f.from.bytes, f.from.mem, 1),
+                     GP_OK);
+    flush(&w.r.a);
+    settle(&w.r);
+    send_and_see(&w, &other, 12);
+    assert_int_equal(side_count(&w.r.b, GP_EVENT_CLOSED), 0);
+    world_close(&w);
+}
+
+/* With few receives, and many messages posted at once. */
+static void
+many_at_once(void **state)
+{
+    static const char *const tight[] = {"ib_frames", "16", "ib_queue", "32",
+                                        NULL};
+    flow f;
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, tight);
+    flow_open(&w, &f, &w.r.a, &w.r.b);
+    send_and_see(&w, &f, 6);
+    side_forget(&w.r.b);
+    for (uint64_t i = 0; i < 300; i++) {
+        gp_msg msg = header_of(&f, f.sent++);
+        uint64_t deadline = test_deadline();
+
+        while (w.r.ops->post(w.r.a.ep, &msg, f.from.bytes, f.from.mem, i + 1) ==
+               GP_AGAIN) {
+            assert_false(gp_expired(deadline));
+            pump(&w.r);
+        }
+        if (i % 7 == 0)
+            flush(&w.r.a);
+    }
+    flush(&w.r.a);
+    arrived(&w, &w.r.b, 300);
+    for (uint64_t i = 0; i < 300; i++)
+        assert_int_equal(
+            side_nth(&w.r.b, GP_EVENT_MESSAGE, i)->event.msg.cookie, 7 + i);
+    assert_true(stats_of(&w).write_imms >= 250);
+    world_close(&w);
+}
+
+/* Who says cues that lead nowhere loses its connection, with the reason. */
+static void
+cues_of_nothing(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++) {
+        gp_vb_cues *out;
+        flow f;
+        world w;
+
+        world_connected(&w, NULL, NULL);
+        flow_open(&w, &f, &w.r.a, &w.r.b);
+        send_and_see(&w, &f, 6);
+        out = &w.r.a.ep->lane[0]->cued_out;
+        if (i == 0) /* a header that b never saw */
+            out->kept[7] = out->kept[f.sent % CHUNKS];
+        else if (i == 1) /* a slot that lies outside */
+            w.r.b.ep->lane[0]->cued_in.stride *= 3;
+        else /* b takes none */
+            w.r.b.ep->lane[0]->cues = false;
+        gp_log_set_level(GP_LOG_NONE);
+        if (i == 0) {
+            gp_msg msg = header_of(&f, f.sent);
+
+            msg.chunk = out->kept[7].chunk = 7;
+            assert_int_equal(
+                w.r.ops->post(w.r.a.ep, &msg, f.from.bytes, f.from.mem, 1),
+                GP_OK);
+            flush(&w.r.a);
+        } else {
+            send_next(&f);
+        }
+        assert_int_equal(ended(&w, &w.r.b), GP_ERR_PROTOCOL);
+        gp_log_set_level(GP_LOG_ERROR);
+        world_close(&w);
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_writes_are_sent),
+        cmocka_unit_test(where_there_are_none),
+        cmocka_unit_test(queue_pairs_that_die),
+        cmocka_unit_test(delivered_after_the_next_connection),
+        cmocka_unit_test(regions_that_are_withdrawn),
+        cmocka_unit_test(many_at_once),
+        cmocka_unit_test(cues_of_nothing),
+    };
+
+    gp_log_set_level(GP_LOG_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
