@@ -88,7 +88,7 @@ select_count_sample(const gp_select *s, uint32_t *bins, uint32_t level,
     for (uint32_t b = threadIdx.x; b < GP_SELECT_BINS; b += blockDim.x)
         bins[b] = 0;
     __syncthreads();
-    GP_UNROLL(4)
+    GP_UNROLL(8)
     for (uint64_t j = threadIdx.x; j < s->samples; j += blockDim.x) {
         uint32_t m = sample[j];
 
@@ -144,8 +144,8 @@ gp_cuda_select_begin(const gp_cuda_part *part, uint32_t parts)
 }
 
 /* A block of the grid for each part. */
-extern "C" __global__ void
-gp_cuda_select_bound(const gp_cuda_part *part, uint32_t parts)
+extern "C" __global__ void __launch_bounds__(1024)
+    gp_cuda_select_bound(const gp_cuda_part *part, uint32_t parts)
 {
     __shared__ uint32_t bins[GP_SELECT_BINS];
     const gp_select *s = select_of(part + blockIdx.x);

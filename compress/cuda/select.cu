@@ -32,41 +32,40 @@ select_hits(const gp_cuda_part *part, uint64_t i, uint64_t end, uint32_t bound)
     return hits;
 }
 
-/* The same of all 64 of a lane, when they are there and aligned: of each half
- * everything is asked for before any of it is looked at. */
+/* The same of all 64 of a lane, when they are there and aligned: eight loads
+ * are asked for before any is looked at. */
+template <bool feeds>
 static __device__ __forceinline__ uint64_t
 select_hits_64(const float *source, float *residual, uint32_t bound)
 {
+    constexpr uint32_t n = feeds ? 4 : 8;
     uint64_t hits = 0;
 
     GP_UNROLL(1)
-    for (uint32_t half = 0; half < 64; half += 32) {
-        float4 x[8], r[8];
+    for (uint32_t at = 0; at < 16; at += n) {
+        const float *from = source + 128 * at;
+        float *kept = residual + (feeds ? 128 * at : 0);
+        float4 x[n], r[n];
 
-        GP_UNROLL(8)
-        for (uint32_t j = 0; j < 8; j++)
-            x[j] = *(const float4 *)(source + 32 * half + 256 * (j / 2) +
-                                     4 * (j % 2));
-        if (residual) {
-            float *at = residual + 32 * half;
-
-            GP_UNROLL(8)
-            for (uint32_t j = 0; j < 8; j++)
-                r[j] = *(const float4 *)(at + 256 * (j / 2) + 4 * (j % 2));
-            GP_UNROLL(8)
-            for (uint32_t j = 0; j < 8; j++) {
-                x[j] = gp_feed4(r[j], x[j]);
-                *(float4 *)(at + 256 * (j / 2) + 4 * (j % 2)) = x[j];
-            }
+        GP_UNROLL(n)
+        for (uint32_t j = 0; j < n; j++) {
+            x[j] = *(const float4 *)(from + 256 * (j / 2) + 4 * (j % 2));
+            if (feeds)
+                r[j] = *(const float4 *)(kept + 256 * (j / 2) + 4 * (j % 2));
         }
-        GP_UNROLL(8)
-        for (uint32_t j = 0; j < 8; j++) {
-            uint32_t four = (uint32_t)(gp_magnitude(x[j].x) >= bound) |
-                            (uint32_t)(gp_magnitude(x[j].y) >= bound) << 1 |
-                            (uint32_t)(gp_magnitude(x[j].z) >= bound) << 2 |
-                            (uint32_t)(gp_magnitude(x[j].w) >= bound) << 3;
+        GP_UNROLL(n)
+        for (uint32_t j = 0; j < n; j++) {
+            uint32_t four;
 
-            hits |= (uint64_t)four << (half + 4 * j);
+            if (feeds) {
+                x[j] = gp_feed4(r[j], x[j]);
+                *(float4 *)(kept + 256 * (j / 2) + 4 * (j % 2)) = x[j];
+            }
+            four = (uint32_t)(gp_magnitude(x[j].x) >= bound) |
+                   (uint32_t)(gp_magnitude(x[j].y) >= bound) << 1 |
+                   (uint32_t)(gp_magnitude(x[j].z) >= bound) << 2 |
+                   (uint32_t)(gp_magnitude(x[j].w) >= bound) << 3;
+            hits |= (uint64_t)four << 4 * (at + j);
         }
     }
     return hits;
@@ -101,10 +100,13 @@ select_collect_tile(const gp_cuda_part *part, uint64_t tile)
         (((uintptr_t)part->source | (uintptr_t)part->residual) & 15u) == 0;
 
     bound = s->state->bound;
-    hits = whole ? select_hits_64(
-                       part->source + begin,
-                       part->residual ? part->residual + begin : nullptr, bound)
-                 : select_hits_any(part, begin, bound);
+    if (!whole)
+        hits = select_hits_any(part, begin, bound);
+    else if (part->residual)
+        hits = select_hits_64<true>(part->source + begin,
+                                    part->residual + begin, bound);
+    else
+        hits = select_hits_64<false>(part->source + begin, nullptr, bound);
     (void)gp_warp_scan(__popc((uint32_t)hits) + __popc((uint32_t)(hits >> 32)),
                        &total);
     if (lane == 0)
@@ -144,8 +146,8 @@ select_collect_tile(const gp_cuda_part *part, uint64_t tile)
 
 /* Where candidates are of no use from the start, only the sums are formed; and
  * not even these where the whole tensor was looked at. */
-extern "C" __global__ void
-gp_cuda_select_collect(const gp_cuda_part *part, uint32_t parts)
+extern "C" __global__ void __launch_bounds__(256, 4)
+    gp_cuda_select_collect(const gp_cuda_part *part, uint32_t parts)
 {
     const gp_cuda_part *mine = gp_find_part(part, parts);
     const gp_select *s = select_of(mine);
@@ -211,8 +213,8 @@ gp_cuda_select_count(const gp_cuda_part *part, uint32_t parts)
 
 /* A block of the grid for each part: where the chosen of each tile go, and how
  * many of those that equal the k-th are among them. */
-extern "C" __global__ void
-gp_cuda_select_place(const gp_cuda_part *part, uint32_t parts)
+extern "C" __global__ void __launch_bounds__(1024)
+    gp_cuda_select_place(const gp_cuda_part *part, uint32_t parts)
 {
     const gp_cuda_part *mine = part + blockIdx.x;
     const gp_select *s = select_of(mine);
@@ -222,25 +224,37 @@ gp_cuda_select_place(const gp_cuda_part *part, uint32_t parts)
     (void)parts;
     for (uint64_t first = 0; first < tiles; first += 8 * blockDim.x) {
         uint64_t t = first + 8 * threadIdx.x, sum = 0, total, before;
+        uint32_t equal[8], take[8];
 
-        for (uint64_t j = t; j < t + 8 && j < tiles; j++)
-            sum += s->tile[j].equal;
+        GP_UNROLL(8)
+        for (uint32_t j = 0; j < 8; j++) {
+            equal[j] = t + j < tiles ? s->tile[t + j].equal : 0;
+            take[j] = t + j < tiles ? s->tile[t + j].above : 0;
+        }
+        GP_UNROLL(8)
+        for (uint32_t j = 0; j < 8; j++)
+            sum += equal[j];
         before = equals + gp_block_scan(sum, &total);
         equals += total;
         sum = 0;
-        for (uint64_t j = t; j < t + 8 && j < tiles; j++) {
+        GP_UNROLL(8)
+        for (uint32_t j = 0; j < 8; j++) {
             uint64_t left = before < ties ? ties - before : 0;
 
-            before += s->tile[j].equal;
-            if (s->tile[j].equal > left)
-                s->tile[j].equal = (uint32_t)left;
-            sum += s->tile[j].above + s->tile[j].equal;
+            before += equal[j];
+            equal[j] = equal[j] > left ? (uint32_t)left : equal[j];
+            take[j] += equal[j];
+            sum += take[j];
         }
         before = chosen + gp_block_scan(sum, &total);
         chosen += total;
-        for (uint64_t j = t; j < t + 8 && j < tiles; j++) {
-            s->tile[j].start = before;
-            before += s->tile[j].above + s->tile[j].equal;
+        GP_UNROLL(8)
+        for (uint32_t j = 0; j < 8; j++) {
+            if (t + j < tiles) {
+                s->tile[t + j].equal = equal[j];
+                s->tile[t + j].start = before;
+            }
+            before += take[j];
         }
     }
     /* More of the tensor may be NaN and Inf than it has share in: one of them
@@ -371,7 +385,7 @@ select_place_groups(const gp_select *s)
         uint64_t g = first + 8 * threadIdx.x, sum = 0, total, before;
         uint32_t own[8];
 
-        GP_UNROLL(8) /* all are asked for before any is looked at */
+        GP_UNROLL(8)
         for (uint32_t j = 0; j < 8; j++)
             own[j] = g + j < groups ? s->group[g + j] & 0xffffu : 0;
         GP_UNROLL(8)
@@ -420,8 +434,8 @@ select_too_large(const gp_select *s, uint64_t k, uint64_t count)
 
 /* A block of the grid for each part: the form of the indices, and whether the
  * selection is worth it; tells the array stage what to encode. */
-extern "C" __global__ void
-gp_cuda_select_settle(const gp_cuda_part *part, uint32_t parts)
+extern "C" __global__ void __launch_bounds__(1024)
+    gp_cuda_select_settle(const gp_cuda_part *part, uint32_t parts)
 {
     const gp_cuda_part *mine = part + blockIdx.x;
     const gp_select *s = select_of(mine);

@@ -58,7 +58,7 @@ plan_steps(bool kth, bool scaled, gp_coder_plan *plan)
     gp_coder_kernel *k = plan->before;
 
     *k++ = step(GP_KERNEL_gp_cuda_select_begin, 256, SAMPLERS, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_bound, 512, 1, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_bound, 1024, 1, 0);
     *k++ = step(GP_KERNEL_gp_cuda_select_collect, 256, 0, 0);
     if (kth)
         k += plan_kth(k);
@@ -67,10 +67,10 @@ plan_steps(bool kth, bool scaled, gp_coder_plan *plan)
         *k++ = step(GP_KERNEL_gp_cuda_select_least, 256, 1, 0);
     }
     *k++ = step(GP_KERNEL_gp_cuda_select_count, 256, WAVE, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_place, 512, 1, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_place, 1024, 1, 0);
     *k++ = step(GP_KERNEL_gp_cuda_select_write, 256, WAVE, 0);
     *k++ = step(GP_KERNEL_gp_cuda_select_measure, 256, WAVE, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_settle, 512, 1, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_settle, 1024, 1, 0);
     *k++ = step(GP_KERNEL_gp_cuda_select_indices, 256, WAVE, 0);
     plan->after[0] = step(GP_KERNEL_gp_cuda_select_assemble, 256, WAVE, 0);
     plan->back[0] = step(GP_KERNEL_gp_cuda_select_feed_back, 256, WAVE, 0);
@@ -85,12 +85,12 @@ plan_whole(bool kth, gp_coder_plan *plan)
 
     *k++ = step(GP_KERNEL_gp_cuda_select_look, 32, 1, 0);
     *k++ = step(GP_KERNEL_gp_cuda_select_begin, 256, SAMPLERS, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_bound, 512, 1, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_bound, 1024, 1, 0);
     *k++ = step(GP_KERNEL_gp_cuda_select_collect, 256, 0, 0);
     if (kth) {
         k += plan_kth(k);
         *k++ = step(GP_KERNEL_gp_cuda_select_count, 256, WAVE, 0);
-        *k++ = step(GP_KERNEL_gp_cuda_select_place, 512, 1, 0);
+        *k++ = step(GP_KERNEL_gp_cuda_select_place, 1024, 1, 0);
     } else {
         *k++ = step(GP_KERNEL_gp_cuda_select_sum, 256, 0, 0);
         *k++ = step(GP_KERNEL_gp_cuda_select_least, 256, 1, 0);
@@ -106,7 +106,7 @@ plan_draws(gp_coder_kernel *k)
     *k++ = step(GP_KERNEL_gp_cuda_draw_try, 256, 0, 0);
     *k++ = step(GP_KERNEL_gp_cuda_draw_set, 256, 0, 0);
     *k++ = step(GP_KERNEL_gp_cuda_draw_count, 32, 0, 0);
-    *k++ = step(GP_KERNEL_gp_cuda_select_place, 512, 1, 0);
+    *k++ = step(GP_KERNEL_gp_cuda_select_place, 1024, 1, 0);
     *k++ = step(GP_KERNEL_gp_cuda_draw_write, 32, 0, 0);
     return k;
 }
