@@ -91,7 +91,8 @@ check_link(gp_doctor *doctor, const gp_doctor_port *p)
         link_fix(p, c, state, physical);
         return;
     }
-    if (strstr(rate, "(1X") && !p->software) {
+    /* Ethernet has links of one lane by nature: 25 Gb/sec (1X EDR). */
+    if (strstr(rate, "(1X") && !p->ethernet) {
         c->status = GP_CHECK_WARN;
         gp_doctor_append(c->reason, sizeof(c->reason),
                          "; only one lane of the link is up");
@@ -111,6 +112,19 @@ pci_gbits(const char *speed, int64_t width)
     return rate * (rate < 8 ? 0.8 : 128.0 / 130) * (double)width;
 }
 
+/* What a virtual function says of its link is "Unknown", and no lanes or 63 of
+ * them. */
+static bool
+read_slot(const gp_doctor *doctor, const gp_doctor_port *p, char *speed,
+          size_t capacity, int64_t *width)
+{
+    return !p->software &&
+           gp_doctor_line(doctor, speed, capacity, "%s/current_link_speed",
+                          p->pci) &&
+           gp_doctor_number(doctor, width, "%s/current_link_width", p->pci) &&
+           strtod(speed, NULL) > 0 && *width > 0 && *width <= 32;
+}
+
 static void
 check_pci(gp_doctor *doctor, const gp_doctor_port *p)
 {
@@ -119,10 +133,7 @@ check_pci(gp_doctor *doctor, const gp_doctor_port *p)
     int64_t width = 0, most = 0;
     double carries, wants;
 
-    if (p->software ||
-        !gp_doctor_line(doctor, now, sizeof(now), "%s/current_link_speed",
-                        p->pci) ||
-        !gp_doctor_number(doctor, &width, "%s/current_link_width", p->pci)) {
+    if (!read_slot(doctor, p, now, sizeof(now), &width)) {
         gp_check_set(c, GP_CHECK_SKIP,
                      p->software
                          ? "no PCI device: done in software"

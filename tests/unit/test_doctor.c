@@ -273,6 +273,38 @@ slow_slots_and_lanes_are_seen(void **state)
     expect("pcie", "mlx5_0:1", GP_CHECK_OK, "63 Gbit/s", "");
 }
 
+/* 25 and 100 Gbit/s Ethernet have one lane. */
+static void
+ethernet_of_one_lane_is_whole(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "Ethernet", "eth2", NIC);
+    put(IB "/mlx5_0/ports/1/rate", "25 Gb/sec (1X EDR)");
+    examine(gp_doctor_check_ports);
+    expect("link", "mlx5_0:1", GP_CHECK_OK, "25 Gb/sec (1X EDR), RoCE", "");
+}
+
+/* Virtual functions have the files, and nothing in them. */
+static void
+virtual_functions_have_no_slot(void **state)
+{
+    static const char *const widths[] = {"0", "63", "255"};
+
+    (void)state;
+    put_port("mlx5_5", 1, "Ethernet", "eth2", NIC);
+    put(NIC "/current_link_speed", "Unknown");
+    put(NIC "/max_link_speed", "Unknown");
+    for (size_t i = 0; i < GP_COUNT_OF(widths); i++) {
+        put(NIC "/current_link_width", "%s", widths[i]);
+        put(NIC "/max_link_width", "%s", widths[i]);
+        examine(gp_doctor_check_ports);
+        expect("pcie", "mlx5_5:1", GP_CHECK_SKIP, "virtual function", "");
+    }
+    put(NIC "/current_link_speed", "16.0 GT/s PCIe");
+    examine(gp_doctor_check_ports);
+    expect("pcie", "mlx5_5:1", GP_CHECK_SKIP, "virtual function", "");
+}
+
 /* Soft-RoCE names its interface, runs on one lane and has no slot. */
 static void
 soft_roce_is_not_blamed(void **state)
@@ -691,6 +723,8 @@ main(void)
         TEST(ipv6_port_has_an_address_too),
         TEST(infiniband_needs_an_ipoib_address),
         TEST(slow_slots_and_lanes_are_seen),
+        TEST(ethernet_of_one_lane_is_whole),
+        TEST(virtual_functions_have_no_slot),
         TEST(soft_roce_is_not_blamed),
         TEST(counters_tell_faults_from_congestion),
         TEST(congestion_control_is_read_by_priority),
