@@ -48,20 +48,25 @@ check_driver(gp_doctor *doctor)
     }
 }
 
-/* The second BAR is where an adapter sees the GPU's memory. */
+/* The second window is where an adapter sees the GPU's memory: BAR1, or, where
+ * the first one has 64 bits and takes two (Hopper and later), BAR2. */
 static int64_t
 bar1_bytes(const gp_doctor *doctor, const gp_doctor_gpu *gpu)
 {
-    char text[1024], *line;
     unsigned long long start, end;
+    char text[1024], *line;
 
     if (gp_doctor_load(doctor, text, sizeof(text), "%s/resource", gpu->pci) < 0)
         return -1;
-    line = strchr(text, '\n');
-    if (!line || sscanf(line + 1, "%llx %llx", &start, &end) != 2 ||
-        end <= start)
-        return -1;
-    return (int64_t)(end - start + 1);
+    line = text;
+    for (int bar = 1; bar <= 2; bar++) {
+        line = strchr(line, '\n');
+        if (!line || sscanf(++line, "%llx %llx", &start, &end) != 2)
+            return -1;
+        if (end > start && end - start < INT64_MAX)
+            return (int64_t)(end - start + 1);
+    }
+    return -1;
 }
 
 static void
@@ -71,7 +76,7 @@ check_bar(gp_doctor *doctor, const gp_doctor_gpu *gpu)
     int64_t bytes = bar1_bytes(doctor, gpu);
 
     if (bytes < 0) {
-        gp_check_set(c, GP_CHECK_SKIP, "%s/resource cannot be read", gpu->pci);
+        gp_check_set(c, GP_CHECK_SKIP, "%s/resource does not tell", gpu->pci);
         return;
     }
     gp_check_int(c, "bytes", bytes);
@@ -167,6 +172,17 @@ kernel_at_least(const gp_doctor *doctor, int major, int minor, char *release,
     return a > major || (a == major && b >= minor);
 }
 
+/* A container may be given some of the machine's GPUs, and a process shown some
+ * by CUDA_VISIBLE_DEVICES: the others do not concern it. */
+static bool
+concerns(const gp_doctor *doctor, const gp_doctor_gpu *gpu)
+{
+    for (size_t i = 0; i < doctor->gpu_count; i++)
+        if (doctor->gpus[i].cuda)
+            return gpu->cuda;
+    return true;
+}
+
 /* Any GPU whose driver denies it, or none to ask. */
 static bool
 gpu_has_dmabuf(const gp_doctor *doctor, char *why, size_t capacity)
@@ -174,7 +190,7 @@ gpu_has_dmabuf(const gp_doctor *doctor, char *why, size_t capacity)
     for (size_t i = 0; i < doctor->gpu_count; i++) {
         const gp_doctor_gpu *g = &doctor->gpus[i];
 
-        if (g->dmabuf == 1)
+        if (g->dmabuf == 1 || !concerns(doctor, g))
             continue;
         snprintf(why, capacity,
                  g->dmabuf == 0 ? "the driver does not export %s's memory as "
@@ -440,6 +456,8 @@ check_iommu(gp_doctor *doctor)
     char type[32], text[256] = "";
 
     for (size_t i = 0; i < doctor->gpu_count; i++) {
+        if (!concerns(doctor, &doctor->gpus[i]))
+            continue;
         iommu_type(doctor, doctor->gpus[i].pci, type, sizeof(type));
         if (!strncmp(type, "DMA", 3))
             gp_doctor_append(text, sizeof(text), " %s", doctor->gpus[i].label);
@@ -463,6 +481,18 @@ check_iommu(gp_doctor *doctor)
                     "and reboot");
 }
 
+static void
+not_shown(gp_doctor *doctor, const gp_doctor_gpu *gpu)
+{
+    gp_check *c = gp_doctor_add(doctor, GROUP, "shown", gpu->label);
+
+    gp_check_text(c, "bus_id", gpu->bus_id);
+    gp_check_set(c, GP_CHECK_SKIP,
+                 "CUDA does not show %s to this process: it is not given to "
+                 "this container, or left out by CUDA_VISIBLE_DEVICES",
+                 gpu->bus_id);
+}
+
 void
 gp_doctor_check_gpu(gp_doctor *doctor)
 {
@@ -479,9 +509,15 @@ gp_doctor_check_gpu(gp_doctor *doctor)
                  *doctor->gpus[0].name ? ": " : "", doctor->gpus[0].name);
     check_driver(doctor);
     for (size_t i = 0; i < doctor->gpu_count; i++) {
-        check_bar(doctor, &doctor->gpus[i]);
-        check_ordering(doctor, &doctor->gpus[i]);
-        check_distance(doctor, &doctor->gpus[i]);
+        const gp_doctor_gpu *gpu = &doctor->gpus[i];
+
+        if (!concerns(doctor, gpu)) {
+            not_shown(doctor, gpu);
+            continue;
+        }
+        check_bar(doctor, gpu);
+        check_ordering(doctor, gpu);
+        check_distance(doctor, gpu);
     }
     check_peermem(doctor);
     dmabuf = check_dmabuf(doctor);

@@ -135,6 +135,20 @@ small_window_is_seen(void **state)
         "0x0000022000000000 0x0000023fffffffff 0x000000000014220c");
     examine(gp_doctor_check_gpu);
     expect("bar1", "GPU0", GP_CHECK_OK, "131072 MiB", "");
+    /* Hopper: the first one takes two lines. */
+    put(GPU "/resource",
+        "0x000038c002000000 0x000038c002ffffff 0x000000000014220c\n"
+        "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+        "0x000038a000000000 0x000038bfffffffff 0x000000000014220c\n"
+        "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+        "0x000038c000000000 0x000038c001ffffff 0x000000000014220c");
+    examine(gp_doctor_check_gpu);
+    expect("bar1", "GPU0", GP_CHECK_OK, "131072 MiB", "");
+    put(GPU "/resource",
+        "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+        "0x0000000000000000 0xffffffffffffffff 0x0000000000000000");
+    examine(gp_doctor_check_gpu);
+    expect("bar1", "GPU0", GP_CHECK_SKIP, "does not tell", "");
 }
 
 static void
@@ -394,6 +408,27 @@ dmabuf_needs_kernel_driver_and_adapter(void **state)
     assert_int_equal(opened, 0);
 }
 
+/* A container was given one of two. */
+static void
+gpus_of_others_are_no_matter(void **state)
+{
+    (void)state;
+    use_everything();
+    put_pci("/sys/devices/pci0000:80/0000:81:00.0", "0x10de", "0x030200");
+    examine(gp_doctor_check_gpu);
+    assert_int_equal(doctor.gpu_count, 2);
+    expect("dmabuf", "", GP_CHECK_OK, "kernel 6.8", "");
+    expect("gpudirect", "", GP_CHECK_OK, "by DMA-BUF", "");
+    expect("shown", "GPU1", GP_CHECK_SKIP, "CUDA_VISIBLE_DEVICES", "");
+    assert_null(find("distance", "GPU1"));
+    assert_non_null(find("distance", "GPU0"));
+    cuda_init_result = 803;
+    examine(gp_doctor_check_gpu);
+    expect("dmabuf", "", GP_CHECK_WARN, "no CUDA driver to ask", "");
+    assert_non_null(find("distance", "GPU1"));
+    doctor.cuda_reason[0] = '\0';
+}
+
 static void
 peermem_is_the_second_rung(void **state)
 {
@@ -543,6 +578,7 @@ main(void)
         TEST(peermem_is_found_by_any_of_its_files),
 #if defined(GP_HAVE_CUDA) && defined(GP_HAVE_VERBS)
         TEST(dmabuf_needs_kernel_driver_and_adapter),
+        TEST(gpus_of_others_are_no_matter),
         TEST(peermem_is_the_second_rung),
         TEST(driver_that_does_not_start_is_a_fault),
         TEST(packet_size_is_asked_of_the_device),
