@@ -17,8 +17,11 @@
 #include "transports/verbs/verbs.h"
 #include "transports/verbs/verbs_api.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <ftw.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -304,6 +307,61 @@ types_may_be_missing(void **state)
     assert_int_equal(ports[0].gid_index, 5);
     assert_int_equal(ports[0].gid_type, GP_VERBS_GID_UNKNOWN);
     assert_address(&ports[0], "10.0.0.1");
+}
+
+/* An address that others can reach this host by. */
+static bool
+own_address(struct in_addr *out)
+{
+    struct ifaddrs *all = NULL;
+    bool found = false;
+
+    assert_int_equal(getifaddrs(&all), 0);
+    for (const struct ifaddrs *i = all; i && !found; i = i->ifa_next) {
+        if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET ||
+            (i->ifa_flags & IFF_LOOPBACK))
+            continue;
+        *out =
+            ((const struct sockaddr_in *)(const void *)i->ifa_addr)->sin_addr;
+        found = true;
+    }
+    freeifaddrs(all);
+    return found;
+}
+
+/* Of a table with more than is kept it is found, wherever it stands. */
+static void
+what_this_namespace_has_is_kept(void **state)
+{
+    static const int places[] = {0, 7, 31, 32, 200};
+    struct in_addr own;
+    const uint8_t *b = (const uint8_t *)&own;
+    char text[64], expected[INET_ADDRSTRLEN];
+
+    (void)state;
+    if (!own_address(&own)) {
+        print_message("skipped: no interface but the loopback's has IPv4\n");
+        skip();
+    }
+    inet_ntop(AF_INET, &own, expected, sizeof(expected));
+    put_port("mlx5_0", 1, "link_layer", "Ethernet\n");
+    for (size_t k = 0; k < GP_COUNT_OF(places); k++) {
+        for (int i = 0; i < 210; i++) {
+            snprintf(text, sizeof(text),
+                     "0000:0000:0000:0000:0000:ffff:c633:64%02x\n", i);
+            if (i == places[k])
+                snprintf(text, sizeof(text),
+                         "0000:0000:0000:0000:0000:ffff:%02x%02x:%02x%02x\n",
+                         b[0], b[1], b[2], b[3]);
+            put_gid("mlx5_0", i, text, "RoCE v2\n", NULL);
+        }
+        list(NULL);
+        assert_int_equal(ports[0].gid_count, GP_VERBS_GIDS_MAX);
+        assert_int_equal(ports[0].gid_index, places[k]);
+        assert_address(&ports[0], expected);
+        for (size_t i = 1; i < ports[0].gid_count; i++)
+            assert_true(ports[0].gids[i - 1].index < ports[0].gids[i].index);
+    }
 }
 
 static void
@@ -662,6 +720,7 @@ main(void)
         SYSFS(software_is_placed_by_its_interface),
         SYSFS(iwarp_ports_are_found_by_address),
         SYSFS(types_may_be_missing),
+        SYSFS(what_this_namespace_has_is_kept),
         SYSFS(lists_are_in_order_and_within_their_room),
         SYSFS(what_is_no_number_is_not_there),
         SYSFS(no_sysfs_is_no_device),

@@ -245,6 +245,35 @@ rails_take_each_device_before_second_ports(void **state)
     assert_names(&c, "mlx5_0:1 mlx5_1:1 mlx5_0:2 mlx5_1:2");
 }
 
+/* A port that only its own link can reach: others may be told of it in vain. */
+static void
+a_link_local_address_comes_last(void **state)
+{
+    gp_verbs_port ports[3] = {make_roce("mlx5_0"), make_roce("mlx5_1"),
+                              make_roce("rxe0")};
+    struct sockaddr_in6 local = {.sin6_family = AF_INET6, .sin6_scope_id = 1};
+    struct sockaddr_in6 global = {.sin6_family = AF_INET6};
+    choice c;
+
+    (void)state;
+    assert_int_equal(inet_pton(AF_INET6, "fe80::7", &local.sin6_addr), 1);
+    assert_int_equal(inet_pton(AF_INET6, "fd00::7", &global.sin6_addr), 1);
+    memcpy(&ports[0].address, &local, sizeof(local));
+    memcpy(&ports[1].address, &global, sizeof(global));
+    ports[2].is_software = true;
+    for (size_t i = 0; i < 3; i++) {
+        add_gid(&ports[i], 0, GP_VERBS_GID_ROCE_V2, "fe80::7");
+        ports[i].gid_index = 0;
+    }
+    c = choose_with(NULL, NULL, ports, 3, 3);
+    assert_names(&c, "mlx5_1:1 rxe0:1");
+    c = choose_with("ib_hca", "mlx5_0", ports, 3, 3);
+    assert_names(&c, "mlx5_0:1");
+    memcpy(&ports[1].address, &local, sizeof(local));
+    c = choose_with("ib_hca", "mlx5", ports, 3, 3);
+    assert_names(&c, "mlx5_0:1 mlx5_1:1");
+}
+
 static void
 rails_are_of_one_kind(void **state)
 {
@@ -366,6 +395,23 @@ the_best_gid_is_v2_and_ipv4(void **state)
     assert_int_equal(gp_verbs_gid_best(&port)->index, 0);
 }
 
+/* Of a device that containers share the table has all their addresses. */
+static void
+a_gid_of_this_namespace_comes_first(void **state)
+{
+    gp_verbs_port port = make_roce("mlx5_0");
+
+    (void)state;
+    add_gid(&port, 0, GP_VERBS_GID_ROCE_V2, "::ffff:10.0.0.1");
+    add_gid(&port, 1, GP_VERBS_GID_ROCE_V1, "::ffff:10.0.0.2");
+    add_gid(&port, 2, GP_VERBS_GID_ROCE_V2, "::ffff:10.0.0.2");
+    assert_int_equal(gp_verbs_gid_best(&port)->index, 0);
+    port.gids[1].is_here = true;
+    assert_int_equal(gp_verbs_gid_best(&port)->index, 1);
+    port.gids[2].is_here = true;
+    assert_int_equal(gp_verbs_gid_best(&port)->index, 2);
+}
+
 static void
 a_gid_index_that_is_asked_for_is_used(void **state)
 {
@@ -482,11 +528,13 @@ main(void)
         cmocka_unit_test(a_port_on_an_unknown_node_is_not_far),
         cmocka_unit_test(software_comes_after_hardware),
         cmocka_unit_test(rails_take_each_device_before_second_ports),
+        cmocka_unit_test(a_link_local_address_comes_last),
         cmocka_unit_test(rails_are_of_one_kind),
         cmocka_unit_test(a_gpu_draws_the_device_at_its_switch),
         cmocka_unit_test(what_keeps_each_port_out_is_said),
         cmocka_unit_test(a_short_text_is_cut),
         cmocka_unit_test(the_best_gid_is_v2_and_ipv4),
+        cmocka_unit_test(a_gid_of_this_namespace_comes_first),
         cmocka_unit_test(a_gid_index_that_is_asked_for_is_used),
         cmocka_unit_test(distances_count_bridges),
         cmocka_unit_test(this_thread_is_on_a_node_of_the_kernel),

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@ typedef struct listing {
     const char *root;
     gp_verbs_port *out;
     size_t max, count;
+    struct ifaddrs *here; /* addresses that this process can use */
 } listing;
 
 static gp_verbs_port *
@@ -56,17 +58,56 @@ add(listing *l, const char *device, uint8_t number)
     return port;
 }
 
-static void
-add_gid(const char *root, gp_verbs_port *port, int index, const uint8_t raw[16])
+/* A GID of RoCE is an address of an interface; the table has those of all
+ * network namespaces, and a container cannot use the others'. */
+static bool
+is_here(const listing *l, const uint8_t raw[16])
 {
+    const struct in6_addr *gid = (const void *)raw;
+
+    for (const struct ifaddrs *i = l->here; i; i = i->ifa_next) {
+        const struct sockaddr_in *v4 = (const void *)i->ifa_addr;
+        const struct sockaddr_in6 *v6 = (const void *)i->ifa_addr;
+
+        if (!i->ifa_addr || (i->ifa_flags & IFF_LOOPBACK))
+            continue;
+        if (v4->sin_family == AF_INET && IN6_IS_ADDR_V4MAPPED(gid) &&
+            !memcmp(raw + 12, &v4->sin_addr, 4))
+            return true;
+        if (v6->sin6_family == AF_INET6 && !memcmp(raw, &v6->sin6_addr, 16))
+            return true;
+    }
+    return false;
+}
+
+/* The last one that is another namespace's leaves. */
+static bool
+make_room(gp_verbs_port *port)
+{
+    size_t i = port->gid_count;
+
+    while (i > 0 && port->gids[i - 1].is_here)
+        i--;
+    if (i == 0)
+        return false;
+    port->gid_count--;
+    memmove(&port->gids[i - 1], &port->gids[i],
+            (port->gid_count - (i - 1)) * sizeof(port->gids[0]));
+    return true;
+}
+
+static void
+add_gid(const listing *l, gp_verbs_port *port, int index, const uint8_t raw[16])
+{
+    bool here = is_here(l, raw);
     gp_verbs_gid *gid;
 
-    if (port->gid_count == GP_VERBS_GIDS_MAX)
+    if (port->gid_count == GP_VERBS_GIDS_MAX && !(here && make_room(port)))
         return;
     gid = &port->gids[port->gid_count++];
-    gid->index = index;
+    *gid = (gp_verbs_gid){.index = index, .is_here = here};
     memcpy(gid->raw, raw, sizeof(gid->raw));
-    gp_verbs_sysfs_gid_attributes(root, port, gid);
+    gp_verbs_sysfs_gid_attributes(l->root, port, gid);
 }
 
 /* An interface's first address, IPv4 before IPv6 before link-local. */
@@ -151,7 +192,7 @@ visit_sysfs(void *user, const char *device, uint8_t number)
         return l->count < l->max;
     for (int i = 0; i < TABLE_MAX; i++)
         if (gp_verbs_sysfs_gid(l->root, device, number, i, raw))
-            add_gid(l->root, port, i, raw);
+            add_gid(l, port, i, raw);
     finish(l, port);
     return true;
 }
@@ -221,7 +262,7 @@ ask_gids(const listing *l, struct ibv_context *context, int entries,
 
         if (l->api->query_gid(context, port->number, i, &gid) == 0 &&
             memcmp(&gid, &none, sizeof(gid)) != 0)
-            add_gid(l->root, port, i, gid.raw);
+            add_gid(l, port, i, gid.raw);
     }
 }
 
@@ -305,12 +346,21 @@ gp_status
 gp_verbs_list(const gp_verbs_api *api, const char *sysfs_root,
               gp_verbs_port *out, size_t max, size_t *count)
 {
-    listing l = {api, sysfs_root ? sysfs_root : "/sys", out, max, 0};
-    gp_status status = api ? ask_devices(&l) : GP_OK;
+    listing l = {.api = api,
+                 .root = sysfs_root ? sysfs_root : "/sys",
+                 .out = out,
+                 .max = max};
+    gp_status status;
 
+    if (getifaddrs(&l.here) != 0)
+        l.here = NULL;
+    status = api ? ask_devices(&l) : GP_OK;
+    if (status == GP_OK)
+        gp_verbs_sysfs_ports(l.root, visit_sysfs, &l);
+    if (l.here)
+        freeifaddrs(l.here);
     if (status != GP_OK)
         return status;
-    gp_verbs_sysfs_ports(l.root, visit_sysfs, &l);
     if (l.count)
         qsort(out, l.count, sizeof(*out), by_name);
     *count = l.count;

@@ -140,6 +140,14 @@ gp_verbs_gid_rank(const gp_verbs_gid *gid)
     }
 }
 
+static bool
+is_better(const gp_verbs_gid *gid, const gp_verbs_gid *than)
+{
+    if (gid->is_here != than->is_here)
+        return gid->is_here;
+    return gp_verbs_gid_rank(gid) > gp_verbs_gid_rank(than);
+}
+
 const gp_verbs_gid *
 gp_verbs_gid_best(const gp_verbs_port *port)
 {
@@ -149,9 +157,8 @@ gp_verbs_gid_best(const gp_verbs_port *port)
         const gp_verbs_gid *gid = &port->gids[i];
 
         /* On InfiniBand the first entry is the port's own. */
-        if (!best ||
-            (port->link_layer == GP_VERBS_LAYER_ETHERNET && !port->is_iwarp &&
-             gp_verbs_gid_rank(gid) > gp_verbs_gid_rank(best)))
+        if (!best || (port->link_layer == GP_VERBS_LAYER_ETHERNET &&
+                      !port->is_iwarp && is_better(gid, best)))
             best = gid;
     }
     return best;
@@ -204,6 +211,7 @@ use_gid(gp_verbs_port *port, int index)
 
 typedef struct candidate {
     gp_verbs_port port;
+    bool confined; /* its address means nothing beyond its link */
     int gpu, numa; /* distances */
     int nth;       /* of its device's candidates, in this order */
 } candidate;
@@ -256,9 +264,21 @@ node_distance(int (*distance)(int, int), int from, int to)
     return found >= NUMA_NEAR ? found : NUMA_FAR;
 }
 
+/* An interface that nobody gave an address has one all the same. */
+static bool
+is_confined(const struct sockaddr_storage *address)
+{
+    struct sockaddr_in6 v6;
+
+    memcpy(&v6, address, sizeof(v6));
+    return address->ss_family == AF_INET6 &&
+           is_link_local(v6.sin6_addr.s6_addr);
+}
+
 static void
 measure(candidate *c, const gp_verbs_place *place, int (*distance)(int, int))
 {
+    c->confined = is_confined(&c->port.address);
     c->gpu = *place->pci ? gp_verbs_pci_distance(place->pci, c->port.pci) : 0;
     c->numa = node_distance(distance, place->numa, c->port.numa);
     c->nth = 0;
@@ -270,6 +290,8 @@ compare(const void *left, const void *right)
     const candidate *a = left, *b = right;
     int names = strverscmp(a->port.device, b->port.device);
 
+    if (a->confined != b->confined)
+        return a->confined ? 1 : -1;
     if (a->nth != b->nth)
         return a->nth < b->nth ? -1 : 1;
     if (a->port.is_software != b->port.is_software)
@@ -382,7 +404,8 @@ gp_verbs_choose_near(const gp_config *config, const gp_verbs_place *place,
         sort(list, usable);
         say_why(&list[0], usable, place, why, capacity);
         for (size_t i = 0; i < usable && taken < max; i++)
-            if (gp_verbs_same_kind(&list[0].port, &list[i].port))
+            if (gp_verbs_same_kind(&list[0].port, &list[i].port) &&
+                list[0].confined == list[i].confined)
                 out[taken++] = list[i].port;
         *chosen = taken;
     } else {

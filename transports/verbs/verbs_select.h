@@ -47,6 +47,7 @@ typedef struct gp_verbs_gid {
     gp_verbs_gid_type type;
     uint8_t raw[16];
     char netdev[16]; /* whose address it is; "" when not known */
+    bool is_here;    /* an interface of this network namespace has it */
 } gp_verbs_gid;
 
 typedef struct gp_verbs_port {
@@ -142,8 +143,9 @@ int gp_verbs_pci_distance(const char *a, const char *b);
 gp_status gp_verbs_filter_check(const char *filter);
 bool gp_verbs_filter_pass(const char *filter, const char *device, uint8_t port);
 
-/* The entry that connections should use, best first: RoCE v2 before v1, IPv4
- * before IPv6 before link-local; NULL when there is none. */
+/* The entry that connections should use, best first: addresses of this network
+ * namespace, RoCE v2 before v1, IPv4 before IPv6 before link-local; NULL when
+ * there is none. */
 const gp_verbs_gid *gp_verbs_gid_best(const gp_verbs_port *port);
 
 /* Where in that order an entry of a port stands; higher is better. */
