@@ -12,6 +12,7 @@
 
 #include <dirent.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -62,6 +63,7 @@ typedef struct gp_doctor_port {
     char netdev[64];    /* "" when there is none */
     char pci[PATH_MAX]; /* folder below /sys/devices, "": no PCI device */
     bool active, ethernet, iwarp, software;
+    bool absent; /* of a device that this container was not given */
     unsigned gids, v1, v2, link_local; /* entries of the GID table in use */
     int best_gid;                      /* index; -1: none */
     struct sockaddr_storage address;   /* ss_family 0: none */
@@ -104,6 +106,8 @@ typedef struct gp_doctor {
     int (*open_node)(const char *path);
     /* The first IPv4, else global IPv6 address of an interface. */
     bool (*address_of)(const char *netdev, struct sockaddr_storage *out);
+    /* Whether a GID is an address of this network namespace. */
+    bool (*has_address)(const struct in6_addr *gid);
     int (*adjtime)(struct timex *time);
     /* 0 or an errno value: the priorities of an interface with flow control,
      * bit by bit; its counters. */
@@ -179,6 +183,11 @@ void gp_doctor_list(const gp_doctor *doctor, gp_doctor_names *out,
 void gp_doctor_list_free(gp_doctor_names *names);
 
 /* --- the machine --- */
+
+/* 0, or why a device node cannot be opened. */
+int gp_doctor_node_error(const gp_doctor *doctor, const char *path);
+/* Whether a device is one of the machine that this container was not given. */
+bool gp_doctor_absent(const gp_doctor *doctor, const char *device);
 
 /* "docker", "kubernetes", ...; NULL outside of containers. */
 const char *gp_doctor_container(const gp_doctor *doctor);

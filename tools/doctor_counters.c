@@ -169,6 +169,8 @@ void
 gp_doctor_check_counters(gp_doctor *doctor)
 {
     for (size_t i = 0; i < doctor->port_count; i++) {
+        if (doctor->ports[i].absent)
+            continue;
         check_port(doctor, &doctor->ports[i]);
         if (doctor->ports[i].ethernet && !doctor->ports[i].iwarp)
             gp_doctor_check_flow(doctor, &doctor->ports[i]);

@@ -104,7 +104,7 @@ check_distance(gp_doctor *doctor, const gp_doctor_gpu *gpu)
         const gp_doctor_port *p = &doctor->ports[i];
         gp_pci_distance d;
 
-        if (p->software)
+        if (p->software || p->absent)
             continue;
         d = gp_doctor_distance(doctor, gpu->pci, p->pci);
         best = any ? GP_MIN(best, d) : d;
@@ -215,7 +215,7 @@ adapter_has_dmabuf(const gp_doctor *doctor, char *why, size_t capacity)
     for (size_t i = 0; i < doctor->port_count; i++) {
         const gp_doctor_port *p = &doctor->ports[i];
 
-        if (!strcmp(last, p->device))
+        if (!strcmp(last, p->device) || p->absent)
             continue;
         last = p->device;
         any = true;
@@ -463,6 +463,8 @@ check_iommu(gp_doctor *doctor)
             gp_doctor_append(text, sizeof(text), " %s", doctor->gpus[i].label);
     }
     for (size_t i = 0; i < doctor->port_count; i++) {
+        if (doctor->ports[i].absent)
+            continue;
         iommu_type(doctor, doctor->ports[i].pci, type, sizeof(type));
         if (!strncmp(type, "DMA", 3))
             gp_doctor_append(text, sizeof(text), " %s", doctor->ports[i].label);

@@ -68,9 +68,10 @@ check_port(gp_doctor *doctor, const gp_doctor_port *p)
     gp_check *c = gp_doctor_add(doctor, GROUP, "write", p->label);
     gp_verbs_loopback l;
 
-    if (!doctor->api || !p->active || !p->address.ss_family) {
+    if (!doctor->api || p->absent || !p->active || !p->address.ss_family) {
         gp_check_set(c, GP_CHECK_SKIP, "%s",
                      !doctor->api ? "no libraries; see rdma.libraries"
+                     : p->absent  ? "not given to this container"
                      : !p->active ? "the port is not active; see ports.link"
                                   : "the port has no address to connect to; "
                                     "see ports.address");

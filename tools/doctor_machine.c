@@ -67,6 +67,43 @@ address_of(const char *netdev, struct sockaddr_storage *out)
     return best > 0;
 }
 
+static bool
+is_address(const struct in6_addr *gid, const struct sockaddr *address)
+{
+    const struct sockaddr_in *v4 = (const void *)address;
+    const struct sockaddr_in6 *v6 = (const void *)address;
+
+    if (address->sa_family == AF_INET)
+        return IN6_IS_ADDR_V4MAPPED(gid) &&
+               !memcmp(&gid->s6_addr[12], &v4->sin_addr, 4);
+    return address->sa_family == AF_INET6 &&
+           IN6_ARE_ADDR_EQUAL(gid, &v6->sin6_addr);
+}
+
+static bool
+has_address(const struct in6_addr *gid)
+{
+    struct ifaddrs *list = NULL;
+    bool found = false;
+
+    if (getifaddrs(&list))
+        return false;
+    for (struct ifaddrs *i = list; i && !found; i = i->ifa_next)
+        found = i->ifa_addr && !(i->ifa_flags & IFF_LOOPBACK) &&
+                is_address(gid, i->ifa_addr);
+    freeifaddrs(list);
+    return found;
+}
+
+int
+gp_doctor_node_error(const gp_doctor *doctor, const char *path)
+{
+    char full[PATH_MAX];
+
+    snprintf(full, sizeof(full), "%s%s", doctor->root, path);
+    return doctor->open_node(full);
+}
+
 void
 gp_doctor_init(gp_doctor *doctor, const gp_config *config)
 {
@@ -77,6 +114,7 @@ gp_doctor_init(gp_doctor *doctor, const gp_config *config)
                           .required = transport && !strcmp(transport, "verbs"),
                           .open_node = open_node,
                           .address_of = address_of,
+                          .has_address = has_address,
                           .adjtime = adjtimex,
                           .pfc_of = gp_doctor_pfc,
                           .stats_of = gp_doctor_read_stats,

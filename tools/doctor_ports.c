@@ -19,7 +19,7 @@ static bool
 any_active(const gp_doctor *doctor)
 {
     for (size_t i = 0; i < doctor->port_count; i++)
-        if (doctor->ports[i].active)
+        if (doctor->ports[i].active && !doctor->ports[i].absent)
             return true;
     return false;
 }
@@ -388,6 +388,11 @@ gp_doctor_check_ports(gp_doctor *doctor)
     for (size_t i = 0; i < doctor->port_count; i++) {
         const gp_doctor_port *p = &doctor->ports[i];
 
+        if (p->absent) {
+            gp_check_set(gp_doctor_add(doctor, GROUP, "link", p->label),
+                         GP_CHECK_SKIP, "not given to this container");
+            continue;
+        }
         check_link(doctor, p);
         if (!p->active)
             continue;

@@ -99,7 +99,7 @@ check_devices(gp_doctor *doctor)
 {
     gp_check *c = gp_doctor_add(doctor, GROUP, "devices", "");
     char text[256] = "", last[64] = "";
-    size_t active = 0;
+    size_t active = 0, absent = 0;
 
     gp_check_int(c, "devices", (int64_t)doctor->device_count);
     gp_check_int(c, "ports", (int64_t)doctor->port_count);
@@ -110,17 +110,21 @@ check_devices(gp_doctor *doctor)
     for (size_t i = 0; i < doctor->port_count; i++) {
         const gp_doctor_port *p = &doctor->ports[i];
 
-        active += p->active;
+        active += p->active && !p->absent;
+        absent += p->absent;
         if (strcmp(last, p->device))
             gp_doctor_append(text, sizeof(text), "%s%s", *last ? ", " : "",
                              p->device);
         memcpy(last, p->device, sizeof(last));
     }
+    if (absent)
+        gp_check_int(c, "absent_ports", (int64_t)absent);
     gp_check_int(c, "active_ports", (int64_t)active);
     gp_check_set(c, active ? GP_CHECK_OK : GP_CHECK_FAIL,
-                 "%zu RDMA device%s (%s), %zu of %zu ports active",
+                 "%zu RDMA device%s (%s), %zu of %zu ports active%s",
                  doctor->device_count, doctor->device_count == 1 ? "" : "s",
-                 text, active, doctor->port_count);
+                 text, active, doctor->port_count - absent,
+                 absent ? " of those that this container was given" : "");
     if (!active)
         gp_check_fix(c, "see ports.link below");
     else if (gp_config_int(doctor->config, "ib_disable"))
@@ -217,11 +221,8 @@ static void
 check_node(gp_doctor *doctor, const char *path)
 {
     gp_check *c = gp_doctor_add(doctor, GROUP, "node", path);
-    char full[PATH_MAX];
-    int error;
+    int error = gp_doctor_node_error(doctor, path);
 
-    snprintf(full, sizeof(full), "%s%s", doctor->root, path);
-    error = doctor->open_node(full);
     if (!error) {
         gp_check_set(c, GP_CHECK_OK, "can be opened");
         return;
@@ -233,10 +234,24 @@ check_node(gp_doctor *doctor, const char *path)
 }
 
 static void
+check_uverbs(gp_doctor *doctor, const char *name)
+{
+    char path[PATH_MAX], device[64];
+
+    snprintf(path, sizeof(path), "/dev/infiniband/%s", name);
+    gp_doctor_line(doctor, device, sizeof(device),
+                   "/sys/class/infiniband_verbs/%s/ibdev", name);
+    if (gp_doctor_absent(doctor, device))
+        gp_check_set(gp_doctor_add(doctor, GROUP, "node", path), GP_CHECK_SKIP,
+                     "%s is not given to this container, others are", device);
+    else
+        check_node(doctor, path);
+}
+
+static void
 check_nodes(gp_doctor *doctor)
 {
     gp_doctor_names names;
-    char path[PATH_MAX];
 
     if (!doctor->device_count) {
         gp_check_set(gp_doctor_add(doctor, GROUP, "node", "/dev/infiniband"),
@@ -245,13 +260,9 @@ check_nodes(gp_doctor *doctor)
     }
     check_node(doctor, "/dev/infiniband/rdma_cm");
     gp_doctor_list(doctor, &names, "/sys/class/infiniband_verbs");
-    for (int i = 0; i < names.count; i++) {
-        if (strncmp(names.list[i]->d_name, "uverbs", 6))
-            continue;
-        snprintf(path, sizeof(path), "/dev/infiniband/%s",
-                 names.list[i]->d_name);
-        check_node(doctor, path);
-    }
+    for (int i = 0; i < names.count; i++)
+        if (!strncmp(names.list[i]->d_name, "uverbs", 6))
+            check_uverbs(doctor, names.list[i]->d_name);
     gp_doctor_list_free(&names);
 }
 
@@ -329,7 +340,8 @@ check_providers(gp_doctor *doctor)
     for (size_t i = 0; i < doctor->port_count; i++) {
         const char *device = doctor->ports[i].device;
 
-        if (strcmp(last, device) && !gp_verbs_probe_listed(doctor->api, device))
+        if (strcmp(last, device) && !doctor->ports[i].absent &&
+            !gp_verbs_probe_listed(doctor->api, device))
             gp_doctor_append(unlisted, sizeof(unlisted), " %s", device);
         snprintf(last, sizeof(last), "%s", device);
     }

@@ -3,6 +3,7 @@
  * doctor_scan.c - finds RDMA ports, GPUs and the way between them in sysfs.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,9 @@
 
 #define IB "/sys/class/infiniband"
 
-/* What a GID is good for; a higher one is chosen. */
+/* What a GID is good for; a higher one is chosen, and any of this network
+ * namespace before those of others. */
+#define HERE 16
 typedef enum gid_kind {
     GID_EMPTY,
     GID_V1,
@@ -58,16 +61,33 @@ address_from_gid(gp_doctor_port *port, gid_kind kind,
         struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = *gid};
 
         memcpy(&port->address, &v6, sizeof(v6));
+    } else {
+        port->address.ss_family = AF_UNSPEC;
     }
+}
+
+/* The interface that is named first, unless that of the best is. */
+static void
+netdev_of_gid(const gp_doctor *doctor, gp_doctor_port *port, const char *index,
+              bool is_best)
+{
+    char netdev[64];
+
+    if ((is_best || !*port->netdev) &&
+        gp_doctor_line(doctor, netdev, sizeof(netdev),
+                       IB "/%s/ports/%u/gid_attrs/ndevs/%s", port->device,
+                       port->port, index))
+        memcpy(port->netdev, netdev, sizeof(netdev));
 }
 
 static void
 scan_gid(const gp_doctor *doctor, gp_doctor_port *port, const char *index,
-         gid_kind *best)
+         int *best)
 {
-    char text[64], type[32], netdev[64];
+    char text[64], type[32];
     struct in6_addr gid;
     gid_kind kind;
+    int rank;
 
     if (!gp_doctor_line(doctor, text, sizeof(text), IB "/%s/ports/%u/gids/%s",
                         port->device, port->port, index) ||
@@ -78,17 +98,16 @@ scan_gid(const gp_doctor *doctor, gp_doctor_port *port, const char *index,
     gp_doctor_line(doctor, type, sizeof(type),
                    IB "/%s/ports/%u/gid_attrs/types/%s", port->device,
                    port->port, index);
-    if (!*port->netdev && gp_doctor_line(doctor, netdev, sizeof(netdev),
-                                         IB "/%s/ports/%u/gid_attrs/ndevs/%s",
-                                         port->device, port->port, index))
-        memcpy(port->netdev, netdev, sizeof(netdev));
     kind = kind_of(port, &gid, type);
+    rank =
+        (int)kind + (kind != GID_OTHER && doctor->has_address(&gid) ? HERE : 0);
+    netdev_of_gid(doctor, port, index, rank > *best);
     port->gids++;
     port->v1 += strstr(type, "v1") && port->ethernet;
     port->v2 += strstr(type, "v2") != NULL;
     port->link_local += is_link_local(&gid);
-    if (kind > *best) {
-        *best = kind;
+    if (rank > *best) {
+        *best = rank;
         port->best_gid = atoi(index);
         address_from_gid(port, kind, &gid);
     }
@@ -98,7 +117,7 @@ static void
 scan_gids(const gp_doctor *doctor, gp_doctor_port *port)
 {
     gp_doctor_names names;
-    gid_kind best = GID_EMPTY;
+    int best = GID_EMPTY;
 
     port->best_gid = -1;
     gp_doctor_list(doctor, &names, IB "/%s/ports/%u/gids", port->device,
@@ -193,6 +212,57 @@ scan_devices(gp_doctor *doctor)
     gp_doctor_list_free(&devices);
 }
 
+/* 0, or why the node that leads to a device cannot be opened. */
+static int
+device_error(const gp_doctor *doctor, const char *device)
+{
+    char path[PATH_MAX], is[64];
+    gp_doctor_names names;
+    int error = ENODEV;
+
+    gp_doctor_list(doctor, &names, "/sys/class/infiniband_verbs");
+    for (int i = 0; i < names.count && error == ENODEV; i++) {
+        const char *node = names.list[i]->d_name;
+
+        gp_doctor_line(doctor, is, sizeof(is),
+                       "/sys/class/infiniband_verbs/%s/ibdev", node);
+        snprintf(path, sizeof(path), "/dev/infiniband/%s", node);
+        if (!strcmp(is, device))
+            error = gp_doctor_node_error(doctor, path);
+    }
+    gp_doctor_list_free(&names);
+    return error;
+}
+
+/* sysfs has all devices of the machine, and a container may be given nodes of
+ * some. Given none at all, it lacks them. */
+static void
+find_absent(gp_doctor *doctor)
+{
+    bool any = false;
+
+    if (!gp_doctor_container(doctor))
+        return;
+    for (size_t i = 0; i < doctor->port_count; i++) {
+        gp_doctor_port *p = &doctor->ports[i];
+        int error = device_error(doctor, p->device);
+
+        p->absent = error == ENOENT || error == EPERM;
+        any |= !error;
+    }
+    for (size_t i = 0; i < doctor->port_count; i++)
+        doctor->ports[i].absent &= any;
+}
+
+bool
+gp_doctor_absent(const gp_doctor *doctor, const char *device)
+{
+    for (size_t i = 0; i < doctor->port_count; i++)
+        if (!strcmp(doctor->ports[i].device, device))
+            return doctor->ports[i].absent;
+    return false;
+}
+
 static void
 scan_gpu(gp_doctor *doctor, const char *bus_id)
 {
@@ -220,6 +290,7 @@ gp_doctor_scan(gp_doctor *doctor)
     gp_doctor_names names;
 
     scan_devices(doctor);
+    find_absent(doctor);
     gp_doctor_list(doctor, &names, "/sys/bus/pci/devices");
     for (int i = 0; i < names.count; i++)
         scan_gpu(doctor, names.list[i]->d_name);

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <arpa/inet.h>
 #include <cmocka.h>
 #include <errno.h>
 #include <ftw.h>
@@ -32,13 +33,28 @@ static char root[64];
 static gp_doctor doctor;
 static gp_config *config;
 static int node_error;      /* of every device node */
+static const char *spared;  /* but one that ends so, unless NULL */
+static const char *own_gid; /* of this namespace, in full; NULL: none */
 static uint32_t given_ipv4; /* of every interface, 0: none */
 
 static int
 fake_open_node(const char *path)
 {
+    size_t length = strlen(path), end = spared ? strlen(spared) : 0;
+
     assert_int_equal(strncmp(path, root, strlen(root)), 0);
-    return node_error;
+    return end && length > end && !strcmp(path + length - end, spared)
+               ? 0
+               : node_error;
+}
+
+static bool
+fake_has_address(const struct in6_addr *gid)
+{
+    struct in6_addr own;
+
+    return own_gid && inet_pton(AF_INET6, own_gid, &own) == 1 &&
+           IN6_ARE_ADDR_EQUAL(gid, &own);
 }
 
 static bool
@@ -200,6 +216,7 @@ set_up(void **state)
     snprintf(root, sizeof(root), "/tmp/gp_doctor_XXXXXX");
     assert_non_null(mkdtemp(root));
     node_error = 0;
+    spared = own_gid = NULL;
     given_ipv4 = 0;
     given_pfc = -EOPNOTSUPP;
     given_stats = NULL;
@@ -210,6 +227,7 @@ set_up(void **state)
     snprintf(doctor.api_reason, sizeof(doctor.api_reason), "no libraries");
     doctor.open_node = fake_open_node;
     doctor.address_of = fake_address_of;
+    doctor.has_address = fake_has_address;
     doctor.adjtime = fake_adjtime;
     doctor.pfc_of = fake_pfc_of;
     doctor.stats_of = fake_stats_of;

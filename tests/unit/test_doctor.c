@@ -127,6 +127,51 @@ closed_nodes_have_the_fix_of_the_place(void **state)
     expect("node", uverbs, GP_CHECK_FAIL, "", "device plugin");
 }
 
+/* sysfs has all devices of the machine, /dev those of the container. */
+static void
+devices_of_others_are_no_matter(void **state)
+{
+    static const char other[] = "/dev/infiniband/uverbs1";
+    char sign[128];
+
+    (void)state;
+    put("/.dockerenv", "%s", "");
+    put("/sys/module/rdma_ucm/refcnt", "0");
+    put_port("mlx5_0", 1, "InfiniBand", "", NIC);
+    put_port("mlx5_1", 1, "InfiniBand", "", "/sys/devices/pci0000:00/x");
+    put(IB "/mlx5_1/ports/1/state", "1: DOWN");
+    put("/sys/class/infiniband_verbs/uverbs0/ibdev", "mlx5_0");
+    put("/sys/class/infiniband_verbs/uverbs1/ibdev", "mlx5_1");
+    node_error = ENOENT;
+    spared = "uverbs0";
+    examine(gp_doctor_check_rdma);
+    expect("node", "/dev/infiniband/uverbs0", GP_CHECK_OK, "", "");
+    expect("node", other, GP_CHECK_SKIP, "mlx5_1 is not given", "");
+    expect("devices", "", GP_CHECK_OK, "1 of 1 ports active of those", "");
+    expect("node", "/dev/infiniband/rdma_cm", GP_CHECK_FAIL, "", "--device");
+    examine(gp_doctor_check_ports);
+    expect("link", "mlx5_0:1", GP_CHECK_OK, "ACTIVE", "");
+    expect("link", "mlx5_1:1", GP_CHECK_SKIP, "not given", "");
+    examine(gp_doctor_check_loopback);
+    expect("write", "mlx5_1:1", GP_CHECK_SKIP, "", "");
+    examine(gp_doctor_check_counters);
+    assert_null(find("port", "mlx5_1:1"));
+    assert_non_null(find("port", "mlx5_0:1"));
+    spared = "uverbs1"; /* and that one is down */
+    examine(gp_doctor_check_rdma);
+    expect("devices", "", GP_CHECK_FAIL, "0 of 1 ports active of those", "");
+    /* Given none, a container lacks what it needs. */
+    spared = NULL;
+    examine(gp_doctor_check_rdma);
+    expect("node", other, GP_CHECK_FAIL, "No such file", "--device");
+    /* On a host there are no others. */
+    spared = "uverbs0";
+    snprintf(sign, sizeof(sign), "%s/.dockerenv", root);
+    assert_int_equal(remove(sign), 0);
+    examine(gp_doctor_check_rdma);
+    expect("node", other, GP_CHECK_FAIL, "No such file", "modprobe");
+}
+
 static void
 cgroup_limit_is_found_above(void **state)
 {
@@ -148,6 +193,27 @@ cgroup_limit_is_found_above(void **state)
 }
 
 /* --- ports --- */
+
+/* Of a device that containers share the table has everybody's addresses. */
+static void
+own_address_is_preferred(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "Ethernet", "eth2", NIC);
+    put(IB "/mlx5_0/ports/1/gids/5", "0000:0000:0000:0000:0000:ffff:0a4d:0009");
+    put(IB "/mlx5_0/ports/1/gid_attrs/types/5", "RoCE v2");
+    put(IB "/mlx5_0/ports/1/gid_attrs/ndevs/5", "net1");
+    examine(gp_doctor_check_ports);
+    expect("address", "mlx5_0:1", GP_CHECK_OK, "10.77.0.1 on eth2", "");
+    own_gid = "::ffff:10.77.0.9";
+    examine(gp_doctor_check_ports);
+    expect("gid", "mlx5_0:1", GP_CHECK_OK, "index 5 is 10.77.0.9", "");
+    expect("address", "mlx5_0:1", GP_CHECK_OK, "10.77.0.9 on net1", "");
+    put(IB "/mlx5_0/ports/1/gid_attrs/types/0", "RoCE v2");
+    own_gid = "fe80::526b:4bff:fe4f:8f41";
+    examine(gp_doctor_check_ports);
+    expect("address", "mlx5_0:1", GP_CHECK_WARN, "eth2 has no IPv4", "ip addr");
+}
 
 static void
 healthy_roce_port_is_ok(void **state)
@@ -715,7 +781,9 @@ main(void)
         TEST(disabled_devices_are_told),
         TEST(modules_of_a_device_are_needed),
         TEST(closed_nodes_have_the_fix_of_the_place),
+        TEST(devices_of_others_are_no_matter),
         TEST(cgroup_limit_is_found_above),
+        TEST(own_address_is_preferred),
         TEST(healthy_roce_port_is_ok),
         TEST(links_that_are_down_say_what_to_do),
         TEST(gids_are_judged),
