@@ -64,49 +64,70 @@ struct q8_run {
     uint32_t count;
 };
 
-/* 256 elements whose memory is aligned. */
-static __device__ void
-q8_encode_256(const q8_run run)
+/* A lane's eight of 256 elements whose memory is aligned. */
+static __device__ __forceinline__ void
+q8_load_256(const float *at, float x[8])
+{
+    uint32_t lane = threadIdx.x % 32u;
+    float4 low = ((const float4 *)at)[lane];
+    float4 high = ((const float4 *)at)[32 + lane];
+
+    x[0] = low.x;
+    x[1] = low.y;
+    x[2] = low.z;
+    x[3] = low.w;
+    x[4] = high.x;
+    x[5] = high.y;
+    x[6] = high.z;
+    x[7] = high.w;
+}
+
+/* These, and what is left of them in their place. */
+template <bool feeds>
+static __device__ __forceinline__ void
+q8_encode_256(const q8_run &run, float x[8])
 {
     uint32_t lane = threadIdx.x % 32u, most = 0;
-    float x[8], inverse, scale;
+    float inverse, scale;
     bool nan;
 
-    for (int h = 0; h < 2; h++) {
-        float4 v = *(const float4 *)(run.source + 128 * h + 4 * lane);
-
-        if (run.residual) {
-            float4 r = *(const float4 *)(run.residual + 128 * h + 4 * lane);
-
-            v = make_float4(__fadd_rn(r.x, v.x), __fadd_rn(r.y, v.y),
-                            __fadd_rn(r.z, v.z), __fadd_rn(r.w, v.w));
-        }
-        x[4 * h] = v.x;
-        x[4 * h + 1] = v.y;
-        x[4 * h + 2] = v.z;
-        x[4 * h + 3] = v.w;
-    }
+    GP_UNROLL(8)
     for (int i = 0; i < 8; i++)
         most = most > q8_magnitude(x[i]) ? most : q8_magnitude(x[i]);
     scale = q8_scale(gp_warp_max(most), &inverse);
     nan = !gp_is_finite(scale);
     if (lane == 0)
         *(uint32_t *)run.scale = __float_as_uint(scale);
+    GP_UNROLL(2)
     for (int h = 0; h < 2; h++) {
         uint32_t packed = 0;
-        float left[4];
 
-        for (int i = 0; i < 4; i++) {
-            int code = q8_code(x[4 * h + i], inverse, nan);
+        GP_UNROLL(4)
+        for (int i = 4 * h; i < 4 * h + 4; i++) {
+            int code = q8_code(x[i], inverse, nan);
 
-            packed |= ((uint32_t)code & 0xffu) << 8 * i;
-            left[i] = q8_left(x[4 * h + i], scale, code, nan);
+            packed |= ((uint32_t)code & 0xffu) << 8 * (i % 4);
+            if (feeds)
+                x[i] = q8_left(x[i], scale, code, nan);
         }
-        *(uint32_t *)(run.codes + 128 * h + 4 * lane) = packed;
-        if (run.residual)
-            *(float4 *)(run.residual + 128 * h + 4 * lane) =
-                make_float4(left[0], left[1], left[2], left[3]);
+        ((uint32_t *)run.codes)[32 * h + lane] = packed;
     }
+}
+
+static __device__ __forceinline__ void
+q8_feed_256(const q8_run &run)
+{
+    float4 *residual = (float4 *)run.residual + threadIdx.x % 32u;
+    float x[8], r[8];
+
+    q8_load_256(run.source, x);
+    q8_load_256(run.residual, r);
+    GP_UNROLL(8)
+    for (int i = 0; i < 8; i++)
+        x[i] = __fadd_rn(r[i], x[i]);
+    q8_encode_256<true>(run, x);
+    residual[0] = make_float4(x[0], x[1], x[2], x[3]);
+    residual[32] = make_float4(x[4], x[5], x[6], x[7]);
 }
 
 /* Any number of elements at any place. */
@@ -140,6 +161,45 @@ q8_encode_any(const q8_run run)
     }
 }
 
+/* Whole blocks of 256 of which nothing is fed back: each is asked for before
+ * the one ahead of it is encoded. */
+static __device__ __forceinline__ void
+q8_encode_ahead(const gp_cuda_part &part, uint64_t first, int8_t *codes)
+{
+    float x[8], next[8];
+    q8_run run;
+
+    q8_load_256(part.source + 256 * first, next);
+    GP_UNROLL(4)
+    for (uint32_t n = 0; n < Q8_PER_WARP; n++) {
+        uint64_t b = first + n * Q8_WARPS;
+
+        GP_UNROLL(8)
+        for (int i = 0; i < 8; i++)
+            x[i] = next[i];
+        if (n + 1 < Q8_PER_WARP)
+            q8_load_256(part.source + 256 * (b + Q8_WARPS), next);
+        run.scale = part.bytes + 4 * b;
+        run.codes = codes + 256 * b;
+        q8_encode_256<false>(run, x);
+    }
+}
+
+static __device__ __forceinline__ void
+q8_encode_run(const q8_run &run, bool wide)
+{
+    float x[8];
+
+    if (!wide || run.count != 256) {
+        q8_encode_any(run);
+    } else if (run.residual) {
+        q8_feed_256(run);
+    } else {
+        q8_load_256(run.source, x);
+        q8_encode_256<false>(run, x);
+    }
+}
+
 extern "C" __global__ void
 gp_cuda_q8_encode(const gp_cuda_part *part, uint32_t parts, uint32_t block)
 {
@@ -148,10 +208,16 @@ gp_cuda_q8_encode(const gp_cuda_part *part, uint32_t parts, uint32_t block)
     uint64_t first =
         (uint64_t)(blockIdx.x - mine.first_block) * Q8_WARPS * Q8_PER_WARP +
         threadIdx.x / 32u;
+    uint64_t last = first + (Q8_PER_WARP - 1) * Q8_WARPS;
     int8_t *codes = (int8_t *)mine.bytes + 4 * blocks;
     bool wide =
         (((uintptr_t)mine.source | (uintptr_t)mine.residual) & 15u) == 0;
 
+    if (wide && block == 256 && !mine.residual &&
+        256 * (last + 1) <= mine.count) {
+        q8_encode_ahead(mine, first, codes);
+        return;
+    }
     for (uint32_t n = 0; n < Q8_PER_WARP; n++) {
         uint64_t b = first + n * Q8_WARPS, at = b * block;
         q8_run run;
@@ -164,10 +230,7 @@ gp_cuda_q8_encode(const gp_cuda_part *part, uint32_t parts, uint32_t block)
         run.codes = codes + at;
         run.count =
             (uint32_t)(mine.count - at < block ? mine.count - at : block);
-        if (wide && run.count == 256)
-            q8_encode_256(run);
-        else
-            q8_encode_any(run);
+        q8_encode_run(run, wide);
     }
 }
 
