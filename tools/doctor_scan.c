@@ -127,28 +127,67 @@ scan_gids(const gp_doctor *doctor, gp_doctor_port *port)
     gp_doctor_list_free(&names);
 }
 
+/* An interface of the port: one with an address if `address` is not NULL. */
+static void
+find_below(const gp_doctor *doctor, gp_doctor_port *port,
+           struct sockaddr_storage *address)
+{
+    gp_doctor_names names;
+    bool found = false;
+    int64_t number;
+
+    gp_doctor_list(doctor, &names, IB "/%s/device/net", port->device);
+    for (int i = 0; i < names.count && !found; i++) {
+        const char *name = names.list[i]->d_name;
+
+        if (gp_doctor_number(doctor, &number, IB "/%s/device/net/%s/dev_port",
+                             port->device, name) &&
+            number != (int64_t)port->port - 1)
+            continue;
+        found = !address || doctor->address_of(name, address);
+        if (found)
+            snprintf(port->netdev, sizeof(port->netdev), "%.63s", name);
+    }
+    gp_doctor_list_free(&names);
+}
+
 /* The interface by other ways than a GID's: soft devices name their parent,
  * others share a PCI device with it. */
 static void
 find_netdev(const gp_doctor *doctor, gp_doctor_port *port)
 {
-    gp_doctor_names names;
-    int64_t number;
+    if (!*port->netdev &&
+        !gp_doctor_line(doctor, port->netdev, sizeof(port->netdev),
+                        IB "/%s/parent", port->device))
+        find_below(doctor, port, NULL);
+}
 
-    if (*port->netdev ||
-        gp_doctor_line(doctor, port->netdev, sizeof(port->netdev),
-                       IB "/%s/parent", port->device))
+/* Of a bond that the port's interface is the active part of. */
+static bool
+address_of_bond(const gp_doctor *doctor, const char *netdev,
+                struct sockaddr_storage *out)
+{
+    char path[PATH_MAX], active[64];
+
+    return gp_doctor_resolve(doctor, path, "/sys/class/net/%s/master",
+                             netdev) &&
+           gp_doctor_line(doctor, active, sizeof(active),
+                          "%s/bonding/active_slave", path) &&
+           !strcmp(active, netdev) &&
+           doctor->address_of(strrchr(path, '/') + 1, out);
+}
+
+/* The interface's, that of its bond, or of a partition of it. */
+static void
+address_from_netdev(const gp_doctor *doctor, gp_doctor_port *port)
+{
+    struct sockaddr_storage *a = &port->address;
+
+    if (doctor->address_of(port->netdev, a) ||
+        address_of_bond(doctor, port->netdev, a))
         return;
-    gp_doctor_list(doctor, &names, IB "/%s/device/net", port->device);
-    for (int i = 0; i < names.count && !*port->netdev; i++) {
-        const char *name = names.list[i]->d_name;
-
-        if (!gp_doctor_number(doctor, &number, IB "/%s/device/net/%s/dev_port",
-                              port->device, name) ||
-            number == (int64_t)port->port - 1)
-            snprintf(port->netdev, sizeof(port->netdev), "%.63s", name);
-    }
-    gp_doctor_list_free(&names);
+    a->ss_family = AF_UNSPEC;
+    find_below(doctor, port, a);
 }
 
 static void
@@ -156,9 +195,8 @@ find_address(const gp_doctor *doctor, gp_doctor_port *port)
 {
     const struct sockaddr_storage *a = &port->address;
 
-    if (!a->ss_family && *port->netdev &&
-        !doctor->address_of(port->netdev, &port->address))
-        port->address.ss_family = AF_UNSPEC;
+    if (!a->ss_family && *port->netdev)
+        address_from_netdev(doctor, port);
     if (a->ss_family == AF_INET)
         inet_ntop(AF_INET, &((const struct sockaddr_in *)a)->sin_addr,
                   port->address_text, sizeof(port->address_text));

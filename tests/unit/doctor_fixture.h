@@ -32,10 +32,11 @@
 static char root[64];
 static gp_doctor doctor;
 static gp_config *config;
-static int node_error;      /* of every device node */
-static const char *spared;  /* but one that ends so, unless NULL */
-static const char *own_gid; /* of this namespace, in full; NULL: none */
-static uint32_t given_ipv4; /* of every interface, 0: none */
+static int node_error;       /* of every device node */
+static const char *spared;   /* but one that ends so, unless NULL */
+static const char *own_gid;  /* of this namespace, in full; NULL: none */
+static uint32_t given_ipv4;  /* of every interface, 0: none */
+static const char *given_to; /* only of this one, unless NULL */
 
 static int
 fake_open_node(const char *path)
@@ -63,7 +64,7 @@ fake_address_of(const char *netdev, struct sockaddr_storage *out)
     struct sockaddr_in v4 = {.sin_family = AF_INET,
                              .sin_addr.s_addr = htonl(given_ipv4)};
 
-    if (!given_ipv4 || !*netdev)
+    if (!given_ipv4 || !*netdev || (given_to && strcmp(netdev, given_to) != 0))
         return false;
     memcpy(out, &v4, sizeof(v4));
     return true;
@@ -218,6 +219,7 @@ set_up(void **state)
     node_error = 0;
     spared = own_gid = NULL;
     given_ipv4 = 0;
+    given_to = NULL;
     given_pfc = -EOPNOTSUPP;
     given_stats = NULL;
     assert_int_equal(gp_config_create(&config), GP_OK);

@@ -131,6 +131,32 @@ infiniband_needs_an_ipoib_address(void **state)
     expect("address", "mlx5_0:2", GP_CHECK_OK, "10.0.0.7 on ib1", "");
 }
 
+/* The address may be that of a bond, or of a partition alone. */
+static void
+bonds_and_partitions_have_addresses(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "InfiniBand", "", NIC);
+    put(NIC "/net/ib0/dev_port", "0");
+    put(NIC "/net/ib0.8001/dev_port", "0");
+    put(NIC "/net/ib1/dev_port", "1");
+    put("/sys/class/net/bond0/bonding/active_slave", "ib1");
+    put_link("/sys/class/net/ib0/master", "/sys/class/net/bond0");
+    given_ipv4 = 0x0a000007;
+    given_to = "bond0";
+    examine(gp_doctor_check_ports);
+    expect("address", "mlx5_0:1", GP_CHECK_WARN, "no IPoIB address", "dev ib0");
+    put("/sys/class/net/bond0/bonding/active_slave", "ib0");
+    examine(gp_doctor_check_ports);
+    expect("address", "mlx5_0:1", GP_CHECK_OK, "10.0.0.7 on ib0", "");
+    given_to = "ib0.8001";
+    examine(gp_doctor_check_ports);
+    expect("address", "mlx5_0:1", GP_CHECK_OK, "10.0.0.7 on ib0.8001", "");
+    given_to = "ib1";
+    examine(gp_doctor_check_ports);
+    expect("address", "mlx5_0:1", GP_CHECK_WARN, "no IPoIB address", "dev ib0");
+}
+
 static void
 slow_slots_and_lanes_are_seen(void **state)
 {
@@ -208,6 +234,7 @@ main(void)
         TEST(rdma_cm_set_to_v1_is_seen),
         TEST(ipv6_port_has_an_address_too),
         TEST(infiniband_needs_an_ipoib_address),
+        TEST(bonds_and_partitions_have_addresses),
         TEST(slow_slots_and_lanes_are_seen),
         TEST(ethernet_of_one_lane_is_whole),
         TEST(virtual_functions_have_no_slot),

@@ -248,6 +248,53 @@ infiniband_ports_are_read(void **state)
     assert_address(&ports[1], "");
 }
 
+/* IPoIB interfaces in a bond have no address themselves. */
+static void
+the_active_part_of_a_bond_has_its_address(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "link_layer", "InfiniBand\n");
+    put_link("class/infiniband/mlx5_0/device", PCI "0");
+    put(PCI "0/net/gpnone0/x", "");
+    put("class/net/gpnone0/type", "32\n");
+    put("class/net/lo/x", ""); /* the bond: it has an address everywhere */
+    put_link("class/net/gpnone0/master", "class/net/lo");
+    list(NULL);
+    assert_address(&ports[0], "");
+    put("class/net/lo/bonding/active_slave", "gpnone1\n");
+    list(NULL);
+    assert_address(&ports[0], "");
+    put("class/net/lo/bonding/active_slave", "gpnone0\n");
+    list(NULL);
+    assert_address(&ports[0], "127.0.0.1");
+    assert_string_equal(ports[0].netdev, "gpnone0");
+}
+
+/* Where only a partition has an address, that leads to the port. */
+static void
+an_address_of_a_partition_will_do(void **state)
+{
+    (void)state;
+    put_port("mlx5_0", 1, "link_layer", "InfiniBand\n");
+    put_link("class/infiniband/mlx5_0/device", PCI "0");
+    put(PCI "0/net/gp0/x", "");
+    put(PCI "0/net/gp0.8001/x", "");
+    put("class/net/gp0/type", "32\n");
+    put("class/net/gp0.8001/type", "32\n");
+    put("class/net/lo/type", "32\n");
+    list(NULL);
+    assert_string_equal(ports[0].netdev, "gp0");
+    assert_address(&ports[0], "");
+    put(PCI "0/net/lo/x", "");
+    list(NULL);
+    assert_string_equal(ports[0].netdev, "lo");
+    assert_address(&ports[0], "127.0.0.1");
+    put("class/net/lo/dev_port", "1\n"); /* the other port's */
+    list(NULL);
+    assert_string_equal(ports[0].netdev, "gp0");
+    assert_address(&ports[0], "");
+}
+
 static void
 roce_ports_take_the_best_gid(void **state)
 {
@@ -716,6 +763,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         SYSFS(infiniband_ports_are_read),
+        SYSFS(the_active_part_of_a_bond_has_its_address),
+        SYSFS(an_address_of_a_partition_will_do),
         SYSFS(roce_ports_take_the_best_gid),
         SYSFS(software_is_placed_by_its_interface),
         SYSFS(iwarp_ports_are_found_by_address),

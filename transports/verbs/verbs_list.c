@@ -141,6 +141,27 @@ interface_address(const char *netdev, struct sockaddr_storage *out)
     freeifaddrs(list);
 }
 
+/* That of the port's interface; of the bond that it is the active part of; or
+ * of another interface of the port, as a partition's. */
+static void
+address_of_netdev(const listing *l, gp_verbs_port *port)
+{
+    char other[GP_VERBS_NETDEV_MAX], before[GP_VERBS_NETDEV_MAX];
+
+    interface_address(port->netdev, &port->address);
+    if (port->address.ss_family == AF_UNSPEC &&
+        gp_verbs_sysfs_bond(l->root, port->netdev, other))
+        interface_address(other, &port->address);
+    memcpy(before, port->netdev, sizeof(before));
+    while (port->address.ss_family == AF_UNSPEC &&
+           gp_verbs_sysfs_netdev_after(l->root, port, before, other)) {
+        interface_address(other, &port->address);
+        if (port->address.ss_family != AF_UNSPEC)
+            memcpy(port->netdev, other, sizeof(port->netdev));
+        memcpy(before, other, sizeof(before));
+    }
+}
+
 /* An IPv4 address among the GIDs, whatever the layer: where sysfs is missing it
  * is all there is. A MAC address, as in iWARP's, never looks like one. */
 static void
@@ -172,7 +193,7 @@ finish(const listing *l, gp_verbs_port *port)
     if (roce && best)
         gp_verbs_gid_address(best, &port->address);
     else if (*port->netdev)
-        interface_address(port->netdev, &port->address);
+        address_of_netdev(l, port);
     address_of_gids(port);
 }
 

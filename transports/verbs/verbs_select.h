@@ -19,12 +19,11 @@
 
 typedef struct gp_verbs_api gp_verbs_api; /* verbs_api.h */
 
-#define GP_VERBS_NAME_MAX 64u /* a device's name with its end */
-#define GP_VERBS_PATH_MAX 256u
-#define GP_VERBS_GIDS_MAX                                                      \
-    32u                        /* kept of a port; the others are not looked at \
-                                */
-#define GP_VERBS_PORTS_MAX 64u /* enough room for any host known */
+#define GP_VERBS_NAME_MAX   64u /* a device's name with its end */
+#define GP_VERBS_PATH_MAX   256u
+#define GP_VERBS_NETDEV_MAX 16u
+#define GP_VERBS_GIDS_MAX   32u /* kept of a port: this namespace's, others */
+#define GP_VERBS_PORTS_MAX  64u /* enough room for any host known */
 
 #define GP_VERBS_STATE_ACTIVE 4 /* IBV_PORT_ACTIVE */
 
@@ -46,8 +45,8 @@ typedef struct gp_verbs_gid {
     int index; /* in the device's table */
     gp_verbs_gid_type type;
     uint8_t raw[16];
-    char netdev[16]; /* whose address it is; "" when not known */
-    bool is_here;    /* an interface of this network namespace has it */
+    char netdev[GP_VERBS_NETDEV_MAX]; /* whose it is; "" when not known */
+    bool is_here; /* an interface of this network namespace has it */
 } gp_verbs_gid;
 
 typedef struct gp_verbs_port {
@@ -64,7 +63,7 @@ typedef struct gp_verbs_port {
     /* Resolved sysfs path of the device that moves the bytes, of the network
      * device below for software; "" when not known. */
     char pci[GP_VERBS_PATH_MAX];
-    char netdev[16]; /* "" when there is none */
+    char netdev[GP_VERBS_NETDEV_MAX]; /* "" when there is none */
     char firmware[64];
     uint64_t max_mr_size; /* 0: not known */
     uint32_t max_qp_wr;   /* 0: not known */

@@ -272,26 +272,48 @@ is_of_port(const char *root, const char *netdev, const gp_verbs_port *port)
     return number == port->number - 1;
 }
 
-/* The first in order of name: a partition's interface ("ib0.8001") comes after
- * the port's own. */
-static void
-find_below_device(const char *root, gp_verbs_port *port)
+/* In order of name: a partition's interface ("ib0.8001") comes after the port's
+ * own. */
+bool
+gp_verbs_sysfs_netdev_after(const char *root, const gp_verbs_port *port,
+                            const char *before, char out[GP_VERBS_NETDEV_MAX])
 {
     char path[PATH_MAX];
     struct dirent *entry;
     DIR *folder;
 
+    out[0] = '\0';
     snprintf(path, sizeof(path), "%s/class/infiniband/%s/device/net", root,
              port->device);
     folder = opendir(path);
     while (folder && (entry = readdir(folder)) != NULL)
         if (entry->d_name[0] != '.' &&
-            strlen(entry->d_name) < sizeof(port->netdev) &&
-            (!*port->netdev || strcmp(entry->d_name, port->netdev) < 0) &&
+            strlen(entry->d_name) < GP_VERBS_NETDEV_MAX &&
+            strcmp(entry->d_name, before) > 0 &&
+            (!*out || strcmp(entry->d_name, out) < 0) &&
             is_of_port(root, entry->d_name, port))
-            memcpy(port->netdev, entry->d_name, strlen(entry->d_name) + 1);
+            memcpy(out, entry->d_name, strlen(entry->d_name) + 1);
     if (folder)
         closedir(folder);
+    return *out != '\0';
+}
+
+bool
+gp_verbs_sysfs_bond(const char *root, const char *netdev,
+                    char out[GP_VERBS_NETDEV_MAX])
+{
+    char path[PATH_MAX], full[PATH_MAX], active[64];
+    const char *name;
+
+    snprintf(path, sizeof(path), "%s/class/net/%s/master", root, netdev);
+    if (!realpath(path, full) || !(name = strrchr(full, '/')) ||
+        strlen(++name) >= GP_VERBS_NETDEV_MAX ||
+        !gp_verbs_sysfs_line(root, active, sizeof(active),
+                             "class/net/%s/bonding/active_slave", name) ||
+        strcmp(active, netdev) != 0)
+        return false;
+    memcpy(out, name, strlen(name) + 1);
+    return true;
 }
 
 /* An iWARP port's GID begins with the MAC address of its interface. */
@@ -323,7 +345,7 @@ gp_verbs_sysfs_netdev(const char *root, gp_verbs_port *port)
 {
     char text[64];
 
-    find_below_device(root, port);
+    gp_verbs_sysfs_netdev_after(root, port, "", port->netdev);
     /* rxe says whose it is. */
     if (!*port->netdev &&
         gp_verbs_sysfs_line(root, text, sizeof(text),

@@ -36,6 +36,15 @@ void gp_verbs_sysfs_gid_attributes(const char *root, const gp_verbs_port *port,
 /* The network interface of a port whose GIDs do not name it. */
 void gp_verbs_sysfs_netdev(const char *root, gp_verbs_port *port);
 
+/* The next interface of the port's device, by name; false: none follows. */
+bool gp_verbs_sysfs_netdev_after(const char *root, const gp_verbs_port *port,
+                                 const char *before,
+                                 char out[GP_VERBS_NETDEV_MAX]);
+
+/* The bond that an interface is the active part of; false: of none. */
+bool gp_verbs_sysfs_bond(const char *root, const char *netdev,
+                         char out[GP_VERBS_NETDEV_MAX]);
+
 /* NUMA node and PCI path through the network interface, for software devices;
  * after `netdev` is known. */
 void gp_verbs_sysfs_below(const char *root, gp_verbs_port *port);
