@@ -97,40 +97,48 @@ sign_add(float *residual, uint64_t begin, uint64_t end, float x[16])
 }
 
 /* Sixteen rows of 16 elements: signs to `bits`, and sums. How many are below
- * matters for classes alone. */
+ * matters for classes alone, and each lane has those of its row. */
 template <int what>
 static __device__ __forceinline__ void
 sign_rows(const float *source, float *residual, float threshold, uint64_t begin,
           uint64_t end, uint8_t *bits, gp_stats *s)
 {
     uint32_t lane = threadIdx.x % 16u, half = threadIdx.x % 32u / 16u * 16u;
-    uint64_t bytes = begin < end ? (end - begin + 7) / 8 : 0;
+    uint32_t left = begin >= end        ? 0
+                    : end - begin < 256 ? (uint32_t)(end - begin)
+                                        : 256;
     uint32_t mine = 0;
     float x[16];
 
-    GP_UNROLL(16)
-    for (uint32_t t = 0; t < 16; t++) {
-        uint64_t i = begin + 16 * t + lane;
-
-        x[t] = i < end ? source[i] : 0.0f;
+    source += begin + lane;
+    if (__all_sync(GP_FULL_WARP, left == 256)) {
+        GP_UNROLL(16)
+        for (uint32_t t = 0; t < 16; t++)
+            x[t] = source[16 * t];
+    } else {
+        GP_UNROLL(16)
+        for (uint32_t t = 0; t < 16; t++)
+            x[t] = 16 * t + lane < left ? source[16 * t] : 0.0f;
     }
     if (residual)
         sign_add(residual, begin + lane, end, x);
     GP_UNROLL(16)
     for (uint32_t t = 0; t < 16; t++) {
-        bool there = begin + 16 * t + lane < end;
-        bool below = there && x[t] < threshold;
-        uint32_t all = __ballot_sync(GP_FULL_WARP, below) >> half & 0xffffu;
+        bool below = x[t] < threshold;
+        uint32_t all = __ballot_sync(GP_FULL_WARP, below);
 
         s->most = gp_magnitude(x[t]) > s->most ? gp_magnitude(x[t]) : s->most;
-        if (what == SUM_CLASSES)
-            s->below += __popc(all);
         gp_sum_one(s, what, below, x[t]);
         mine = lane == t ? all : mine;
     }
-    if (2 * lane + 2 <= bytes)
+    /* What is not there is 0, which adds nothing but may be below. */
+    left = left > 16 * lane ? left - 16 * lane : 0;
+    mine = mine >> half & (left < 16 ? (1u << left) - 1 : 0xffffu);
+    if (what == SUM_CLASSES)
+        s->below += __popc(mine);
+    if (left > 8)
         ((uint16_t *)bits)[lane] = (uint16_t)mine;
-    else if (2 * lane < bytes)
+    else if (left)
         bits[2 * lane] = (uint8_t)mine;
 }
 
@@ -203,6 +211,7 @@ extern "C" __global__ void __launch_bounds__(32 * SIGN_WARPS, 3)
         uint32_t other = __shfl_xor_sync(GP_FULL_WARP, s.most, d);
 
         s.most = other > s.most ? other : s.most;
+        s.below += __shfl_xor_sync(GP_FULL_WARP, s.below, d);
     }
     __syncwarp(); /* bits that other lanes wrote may be cleared */
     if (begin >= end)
