@@ -195,7 +195,7 @@ queue_pairs_that_die(void **state)
 static void
 delivered_after_the_next_connection(void **state)
 {
-    static const gp_sim_options step = {.step = true};
+    static const gp_sim_options step = {.step = true, .piece = 4096};
     gp_sim_break how = {.after_bytes = LENGTH / 2};
     uint64_t deadline = test_deadline();
     gp_event event;
