@@ -190,6 +190,39 @@ queue_pairs_that_die(void **state)
     }
 }
 
+/* The stride that both ends knew of is not known on the next queue pair: what
+ * looks like a slot there is none. */
+static void
+each_begins_anew(void **state)
+{
+    gp_sim_break how = {.after_wrs = 1};
+    flow f;
+    world w;
+
+    (void)state;
+    world_connected(&w, NULL, NULL);
+    flow_open(&w, &f, &w.r.a, &w.r.b);
+    send_and_see(&w, &f, 6);
+    how.process = w.a;
+    gp_sim_break_qp(w.sim, &how);
+    side_forget(&w.r.b);
+    for (uint64_t i = 0; i < 6; i++) {
+        gp_msg msg = data_msg(f.to.token, 0, LENGTH);
+
+        msg.credits = 3u << i;
+        assert_int_equal(
+            w.r.ops->post(w.r.a.ep, &msg, f.from.bytes, f.from.mem, i + 1),
+            GP_OK);
+        flush(&w.r.a);
+        arrived(&w, &w.r.b, i + 1);
+        assert_int_equal(
+            side_nth(&w.r.b, GP_EVENT_MESSAGE, i)->event.msg.credits, 3u << i);
+    }
+    assert_int_equal(w.r.a.domain->reconnects, 1);
+    assert_true(stats_of(&w).write_imms > 2);
+    world_close(&w);
+}
+
 /* Cues that arrived before their queue pair died are delivered after it, when
  * the next one has said its first headers already. */
 static void
@@ -238,28 +271,45 @@ delivered_after_the_next_connection(void **state)
     world_close(&w);
 }
 
-/* What is said of a region that was withdrawn is dropped, and what comes for
- * others after it is still understood. */
+/* What came for a region that was withdrawn meanwhile is dropped, but it was
+ * said: the next cue counts from it. */
 static void
 regions_that_are_withdrawn(void **state)
 {
+    static const gp_sim_options step = {.step = true};
+    const gp_event *event;
+    flow gone, f;
     gp_msg msg;
-    flow f, other;
     world w;
 
     (void)state;
-    world_connected(&w, NULL, NULL);
+    world_connected(&w, &step, NULL);
+    flow_open(&w, &gone, &w.r.a, &w.r.b);
     flow_open(&w, &f, &w.r.a, &w.r.b);
-    flow_open(&w, &other, &w.r.a, &w.r.b);
     send_and_see(&w, &f, 6);
-    msg = header_of(&f, f.sent);
-    w.r.ops->unexpose(w.r.b.ep, f.to.token); /* a does not know yet */
-    assert_int_equal(w.r.ops->post(w.r.a.ep, &msg, f.from.bytes, f.from.mem, 1),
-                     GP_OK);
-    flush(&w.r.a);
+    side_forget(&w.r.b);
+    w.r.b.max = 0; /* b hears, and delivers nothing */
+    msg = header_of(&gone, 0);
+    msg.chunk = 40;
+    for (int i = 0; i < 2; i++) {
+        msg.cookie = 5000 + (uint64_t)i;
+        assert_int_equal(
+            w.r.ops->post(w.r.a.ep, &msg, f.from.bytes, f.from.mem, 1), GP_OK);
+        flush(&w.r.a);
+        msg = header_of(&f, f.sent);
+        msg.step = 1;
+    }
     settle(&w.r);
-    send_and_see(&w, &other, 12);
-    assert_int_equal(side_count(&w.r.b, GP_EVENT_CLOSED), 0);
+    w.r.ops->unexpose(w.r.b.ep, gone.to.token);
+    w.r.b.max = 16;
+    arrived(&w, &w.r.b, 1);
+    settle(&w.r);
+    assert_int_equal(side_count(&w.r.b, GP_EVENT_MESSAGE), 1);
+    event = &side_nth(&w.r.b, GP_EVENT_MESSAGE, 0)->event;
+    assert_int_equal(event->msg.region, f.to.token);
+    assert_int_equal(event->msg.cookie, 5001);
+    assert_int_equal(event->msg.step, 1);
+    send_and_see(&w, &f, 12);
     world_close(&w);
 }
 
@@ -343,6 +393,7 @@ main(void)
         cmocka_unit_test(only_writes_are_sent),
         cmocka_unit_test(where_there_are_none),
         cmocka_unit_test(queue_pairs_that_die),
+        cmocka_unit_test(each_begins_anew),
         cmocka_unit_test(delivered_after_the_next_connection),
         cmocka_unit_test(regions_that_are_withdrawn),
         cmocka_unit_test(many_at_once),
