@@ -2,9 +2,10 @@
 # Links that go away in the middle of a job: a network that loses everything for
 # a while is waited for, and so is the only port when it goes down and comes up
 # again. A rail that does the same is used again, one that stays dead is left to
-# the other, and when no port is left the job ends by itself and says so. What
-# ends well ends in the parameters that tcp ends in.
-# timeout: 120
+# the other, and when no port is left the job ends by itself and says so. Who
+# comes when the first rail is lost goes over the second. What ends well ends in
+# the parameters that tcp ends in.
+# timeout: 150
 . "$LAB_LIB"
 need_transport
 [ "$transport" = verbs ] || skip "this is about ports of devices"
@@ -130,3 +131,18 @@ down=$(date +%s%N)
 ! wait "$bench" || fail "a benchmark without a link ended well"
 echo "figure: over $((($(date +%s%N) - down) / 1000000)) ms after its link"
 grep -qE 'port 1 is down|link went down' /tmp/bench || fail "no cause: $(cat /tmp/bench)"
+
+# Who comes when the first rail is lost reaches a shard by its second address.
+single_rail
+second_rail
+member=() address=()
+export GRADPUSH_IB_RAILS=2 GRADPUSH_IB_HCA=rxe0,rxe2
+start_server 0 1 1 ''
+[[ ${address[0]} == verbs:"$RDMA_ADDR":*'|verbs:10.78.0.1:'* ]] ||
+    fail "published at ${address[0]}"
+ip link set v0 down
+start_worker 0 1 --epochs 2 --hidden 32
+all_end_well 60
+ip link set v0 up
+grep -q 'connected over rxe2:1 to 10.78.0.1:' "$WORK/worker0.err" ||
+    fail "over which rail? $(errors)"
