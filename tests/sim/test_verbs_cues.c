@@ -3,6 +3,7 @@
  * test_verbs_cues.c - data messages whose header follows from the one before:
  * a payload's last WRITE is all that is sent of them.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -147,6 +148,33 @@ where_there_are_none(void **state)
         send_and_see(&w, &there, 12);
         send_and_see(&w, &back, 12);
         assert_int_equal(stats_of(&w).write_imms, 0);
+        world_close(&w);
+    }
+}
+
+/* Whatever its kind, a device may know of no immediate data: it is asked once.
+ */
+static void
+a_device_that_refuses(void **state)
+{
+    static const int errors[] = {EINVAL, EOPNOTSUPP, ENOMEM};
+
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(errors); i++) {
+        uint64_t before;
+        flow f;
+        world w;
+
+        world_connected(&w, NULL, NULL);
+        flow_open(&w, &f, &w.r.a, &w.r.b);
+        send_and_see(&w, &f, 9);
+        before = stats_of(&w).write_imms;
+        assert_true(before > 0);
+        gp_sim_fail(w.sim, "post_send", 1, errors[i]);
+        send_and_see(&w, &f, 12);
+        assert_int_equal(w.r.a.domain->reconnects, 1);
+        assert_true((stats_of(&w).write_imms > before) ==
+                    (errors[i] == ENOMEM));
         world_close(&w);
     }
 }
@@ -392,6 +420,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_writes_are_sent),
         cmocka_unit_test(where_there_are_none),
+        cmocka_unit_test(a_device_that_refuses),
         cmocka_unit_test(queue_pairs_that_die),
         cmocka_unit_test(each_begins_anew),
         cmocka_unit_test(delivered_after_the_next_connection),

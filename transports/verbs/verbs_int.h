@@ -116,9 +116,9 @@ struct gp_vb_device {
     struct ibv_context *verbs, **held; /* of rdma_cm; held: keeps it open */
     struct ibv_device_attr attr;
     char name[64];
-    bool iwarp;
-    bool windows; /* type 2B, and wanted */
-    bool gone;    /* failed for good, or was removed */
+    bool iwarp, uncued; /* uncued: it refused a cue */
+    bool windows;       /* type 2B, and wanted */
+    bool gone;          /* failed for good, or was removed */
     uint32_t bind_errors;
     uint32_t max_inline;
     struct ibv_comp_channel *channel;

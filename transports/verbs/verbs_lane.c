@@ -154,7 +154,8 @@ takes_cues(const gp_vb_lane *lane)
 {
     const gp_domain *d = lane->ep->domain;
 
-    return d->notify == 0 && !d->checksum && !lane->device->iwarp;
+    return d->notify == 0 && !d->checksum && !lane->device->iwarp &&
+           !lane->device->uncued;
 }
 
 static gp_status

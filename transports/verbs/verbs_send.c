@@ -15,6 +15,7 @@
 #ifdef GP_HAVE_VERBS
 
 #include <endian.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -113,6 +114,21 @@ gp_vb_post_failed(gp_vb_lane *lane, int error)
                 strerror(error));
 }
 
+/* A device may not know of immediate data, whatever its kind: the lane's next
+ * queue pair does without. */
+static void
+note_refusal(gp_vb_lane *lane, const struct ibv_send_wr *bad, int error)
+{
+    if (lane->imm || !bad || bad->opcode != IBV_WR_RDMA_WRITE_WITH_IMM ||
+        (error != EINVAL && error != EOPNOTSUPP && error != ENOSYS))
+        return;
+    if (!lane->device->uncued)
+        GP_WARN("verbs: %s takes no immediate data (%s); each payload is told "
+                "of by a message",
+                lane->device->name, strerror(error));
+    lane->device->uncued = true;
+}
+
 /* All or nothing as far as entries are concerned: when the device takes only a
  * part, the lane is lost, and what the peer got of it the peer will say. */
 static void
@@ -133,6 +149,7 @@ post_list(gp_vb_lane *lane, gp_vb_list *list, bool signal)
     error = d->api->post_send(lane->qp, list->wr, &bad);
     d->doorbells++;
     if (error) {
+        note_refusal(lane, bad, error);
         list->count = taken_before(list, bad);
         gp_vb_post_failed(lane, error);
     }
