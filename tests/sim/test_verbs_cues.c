@@ -299,6 +299,45 @@ delivered_after_the_next_connection(void **state)
     world_close(&w);
 }
 
+/* The same when the next one takes no cues, as when it is another rail's: what
+ * was received before is read as it was meant. */
+static void
+delivered_after_cues_have_ended(void **state)
+{
+    static const gp_sim_options step = {.step = true, .piece = 4096};
+    gp_sim_break how = {.after_bytes = LENGTH / 2};
+    uint64_t deadline = test_deadline(), cued;
+    flow f;
+    world w;
+
+    (void)state;
+    world_connected(&w, &step, NULL);
+    flow_open(&w, &f, &w.r.a, &w.r.b);
+    w.r.b.max = 0;
+    for (int i = 0; i < 6; i++)
+        send_next(&f); /* records, and cues that lead to them */
+    settle(&w.r);
+    assert_true(stats_of(&w).write_imms > 0);
+    w.r.a.domain->notify = -1;
+    how.process = w.a;
+    gp_sim_break_qp(w.sim, &how);
+    send_next(&f);
+    while (w.r.a.domain->reconnects == 0 || lanes_up(w.r.a.ep) == 0) {
+        assert_false(gp_expired(deadline));
+        pump(&w.r);
+    }
+    w.r.b.max = 16;
+    side_forget(&w.r.b);
+    arrived(&w, &w.r.b, 7);
+    for (uint64_t i = 0; i < 7; i++)
+        assert_int_equal(
+            side_nth(&w.r.b, GP_EVENT_MESSAGE, i)->event.msg.cookie, 1 + i);
+    cued = stats_of(&w).write_imms;
+    send_and_see(&w, &f, 12);
+    assert_int_equal(stats_of(&w).write_imms, cued);
+    world_close(&w);
+}
+
 /* What came for a region that was withdrawn meanwhile is dropped, but it was
  * said: the next cue counts from it. */
 static void
@@ -424,6 +463,7 @@ main(void)
         cmocka_unit_test(queue_pairs_that_die),
         cmocka_unit_test(each_begins_anew),
         cmocka_unit_test(delivered_after_the_next_connection),
+        cmocka_unit_test(delivered_after_cues_have_ended),
         cmocka_unit_test(regions_that_are_withdrawn),
         cmocka_unit_test(many_at_once),
         cmocka_unit_test(cues_of_nothing),

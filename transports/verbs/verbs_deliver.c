@@ -108,6 +108,7 @@ gp_vb_received_keep(gp_vb_lane *lane)
         copy->number = f->number;
         copy->brief = f->brief;
         copy->cued = f->cued;
+        copy->keeps = f->keeps;
         copy->cue = f->cue;
         gp_list_insert(&f->link, &copy->link);
         gp_list_remove(&f->link);
@@ -237,7 +238,7 @@ on_data(gp_vb_received *f, const gp_vb_piece *r, gp_vb_out *out)
         return refuse(lane, GP_ERR_PROTOCOL, "not a data message");
     if (!destination(lane, &msg, &to))
         return false;
-    if (lane->cues && !gp_vb_cues_keep(&lane->cued_in, &msg))
+    if (f->keeps && !gp_vb_cues_keep(&lane->cued_in, &msg))
         return refuse(lane, GP_ERR_NO_MEMORY, "no memory for headers");
     return !to || deliver(lane, &msg, to, out);
 }

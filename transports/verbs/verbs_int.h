@@ -196,14 +196,14 @@ struct gp_vb_received {
     uint32_t bytes;
     uint32_t at;     /* delivered so far */
     uint32_t buffer; /* of the lane's */
-    uint32_t number;
+    uint32_t number, cue;
     bool heap;   /* not a buffer: free() it */
     bool gone;   /* its queue pair is: not to be posted again */
     bool used;   /* an event points into it */
     bool turned; /* control moved here, and other lanes were looked at */
     bool brief;  /* `records` is a brief frame */
     bool cued;   /* there are no records but a cue */
-    uint32_t cue;
+    bool keeps;  /* the sender has kept its headers, for cues */
     /* Taken before its completion came: until then the buffer is not posted
      * again, `released` or not. */
     bool early, released;

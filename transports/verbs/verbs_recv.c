@@ -182,6 +182,7 @@ admit(gp_vb_received *f, uint32_t number, uint32_t granted)
     f->number = number;
     f->at = 0;
     f->turned = false;
+    f->keeps = lane->cues;
     if (lane->state == GP_VB_LANE_CONNECTING && lane->ep->accepted)
         gp_vb_cm_established(lane);
     return true;
