@@ -267,6 +267,29 @@ any_cue(void **state)
     gp_vb_cues_free(&in);
 }
 
+/* A peer may say SYNC in each four bytes of a frame: where nothing was kept
+ * since the last one, there is nothing to clear. */
+static void
+forgotten_once(void **state)
+{
+    gp_msg msg = push_of(1, 5, 3, 70);
+    gp_vb_cues in = {0};
+
+    (void)state;
+    gp_vb_cues_reset(&in);
+    assert_null(in.kept);
+    for (int i = 0; i < 3; i++) {
+        assert_true(gp_vb_cues_keep(&in, &msg));
+        gp_vb_cues_reset(&in);
+        assert_int_equal(in.kept[1].region, 0);
+        assert_int_equal(in.kept[1].step, 0);
+        in.kept[2].step = 9; /* what a second pass would clear */
+        gp_vb_cues_reset(&in);
+        assert_int_equal(in.kept[2].step, 9);
+    }
+    gp_vb_cues_free(&in);
+}
+
 /* The layout, which the two ends of a connection must share. */
 static void
 layout(void **state)
@@ -299,6 +322,7 @@ main(void)
         cmocka_unit_test(limits),
         cmocka_unit_test(random_headers),
         cmocka_unit_test(any_cue),
+        cmocka_unit_test(forgotten_once),
         cmocka_unit_test(layout),
     };
 

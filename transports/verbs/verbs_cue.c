@@ -28,7 +28,7 @@ gp_vb_cues_reset(gp_vb_cues *cues)
 {
     gp_msg *kept = cues->kept;
 
-    if (kept)
+    if (cues->any) /* who says so again and again makes no work */
         memset(kept, 0, GP_VB_CUES * sizeof(*kept));
     *cues = (gp_vb_cues){.kept = kept};
 }
@@ -60,6 +60,7 @@ gp_vb_cues_keep(gp_vb_cues *cues, const gp_msg *msg)
     if (msg->slot && msg->offset % msg->slot == 0)
         cues->stride = msg->offset / msg->slot;
     cues->kept[msg->chunk & CHUNK] = *msg;
+    cues->any = true;
     note(cues, msg);
     return true;
 }

@@ -35,6 +35,7 @@ typedef struct gp_vb_cues {
     gp_msg *kept;          /* GP_VB_CUES, by chunk; region 0: none */
     uint64_t step, cookie; /* of the last message */
     uint64_t stride;       /* bytes; 0: not known */
+    bool any;              /* is kept */
     bool missed;           /* there was no memory: the other end has more */
 } gp_vb_cues;
 
