@@ -17,8 +17,9 @@
  *   bits 29 to 31  the frame's number, its lower bits
  *
  * Everything else is as in the header that is kept. The offset follows from the
- * slot when in that header it is as many times a stride, which is that of the
- * last header with a slot other than 0.
+ * slot when that header has a slot below 64 and an offset of as many strides;
+ * the stride is that of the last header with a slot other than 0 that divides
+ * its offset, and 0 is none.
  */
 #ifndef GP_VERBS_CUE_H
 #define GP_VERBS_CUE_H
