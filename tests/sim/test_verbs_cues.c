@@ -415,6 +415,57 @@ many_at_once(void **state)
     world_close(&w);
 }
 
+/* Posts the next one, unless there are so many already. */
+static void
+post_next(flow *f, uint64_t count)
+{
+    side *s = f->from.of;
+    gp_msg msg = header_of(f, f->sent);
+
+    if (f->sent == count)
+        return;
+    if (s->ops->post(s->ep, &msg, f->from.bytes, f->from.mem, f->sent + 1) ==
+        GP_OK)
+        f->sent++;
+}
+
+/* Cues say nothing of receives that are free again. Where neither side says
+ * anything but cues, and one delivers in bits, neither ever waits for good. */
+static void
+both_ways_at_once(void **state)
+{
+    static const char *const lanes[] = {"1", "3"};
+
+    (void)state;
+    for (size_t i = 0; i < 2 * GP_COUNT_OF(lanes); i++) {
+        const char *const tight[] = {
+            "ib_frames", "16", "ib_queue", "32", "ib_qps", lanes[i / 2], NULL};
+        uint64_t deadline = test_deadline();
+        gp_sim_stats before;
+        flow there, back;
+        world w;
+
+        world_connected(&w, NULL, tight);
+        flow_open(&w, &there, &w.r.a, &w.r.b);
+        flow_open(&w, &back, &w.r.b, &w.r.a);
+        before = stats_of(&w);
+        if (i % 2)
+            w.r.b.max = 1;
+        while (side_count(&w.r.a, GP_EVENT_MESSAGE) < 600 ||
+               side_count(&w.r.b, GP_EVENT_MESSAGE) < 600) {
+            assert_false(gp_expired(deadline));
+            for (int k = 0; k < 30; k++) {
+                post_next(&there, 600);
+                post_next(&back, 600);
+            }
+            pump(&w.r);
+        }
+        assert_in_range(stats_of(&w).write_imms - before.write_imms, 600, 1200);
+        w.r.b.max = 16;
+        world_close(&w);
+    }
+}
+
 /* Who says cues that lead nowhere loses its connection, with the reason. */
 static void
 cues_of_nothing(void **state)
@@ -466,6 +517,7 @@ main(void)
         cmocka_unit_test(delivered_after_cues_have_ended),
         cmocka_unit_test(regions_that_are_withdrawn),
         cmocka_unit_test(many_at_once),
+        cmocka_unit_test(both_ways_at_once),
         cmocka_unit_test(cues_of_nothing),
     };
 
