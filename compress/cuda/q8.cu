@@ -34,7 +34,8 @@ q8_scale(uint32_t absmax, float *inverse)
 static __device__ __forceinline__ bool
 q8_scale_valid(uint32_t s)
 {
-    return s == 0u || s == GP_FP32_NAN || (s >= 0x00800000u && s <= Q8_LARGEST);
+    return ((s == 0u) | (s == GP_FP32_NAN) |
+            (s - 0x00800000u <= Q8_LARGEST - 0x00800000u)) != 0;
 }
 
 static __device__ __forceinline__ uint32_t
@@ -384,42 +385,112 @@ q8_fold_four(const uint8_t *scale, const uint8_t *codes, uint32_t left,
     return q8_scale_valid(bits) && q8_codes_valid(packed);
 }
 
+/* Where a thread's four elements of a fold are, and four behind them. */
+struct q8_place {
+    uint64_t scale, codes, next_scale, next_codes;
+};
+
+/* The same of n messages, of elements that are all there: everything is asked
+ * for before any of it is looked at, and nothing turns on what came. */
+template <uint32_t n>
+static __device__ __forceinline__ bool
+q8_fold_at_once(const gp_cuda_message *message, const q8_place &at, bool add,
+                float4 *sum, float4 *next)
+{
+    const uint8_t *from[n];
+    uint32_t scale[2][n], packed[2][n];
+    bool good = true;
+
+    GP_UNROLL(n)
+    for (uint32_t k = 0; k < n; k++)
+        from[k] = message[k].bytes;
+    GP_UNROLL(n)
+    for (uint32_t k = 0; k < n; k++) {
+        const uint8_t *bytes = from[k];
+
+        packed[0][k] = *(const uint32_t *)(bytes + at.codes);
+        packed[1][k] = *(const uint32_t *)(bytes + at.next_codes);
+        scale[0][k] = *(const uint32_t *)(bytes + at.scale);
+        scale[1][k] = *(const uint32_t *)(bytes + at.next_scale);
+    }
+    GP_UNROLL(n)
+    for (uint32_t k = 0; k < n; k++) {
+        float4 x = q8_values(packed[0][k], __uint_as_float(scale[0][k]));
+        float4 y = q8_values(packed[1][k], __uint_as_float(scale[1][k]));
+
+        *sum = k || add ? gp_add4(*sum, x) : x;
+        *next = k || add ? gp_add4(*next, y) : y;
+        good &= q8_scale_valid(scale[0][k]) & q8_scale_valid(scale[1][k]) &
+                q8_codes_valid(packed[0][k]) & q8_codes_valid(packed[1][k]);
+    }
+    return good;
+}
+
+/* Of all messages. */
+static __device__ __forceinline__ bool
+q8_fold_whole(const gp_cuda_part &part, const q8_place &at, bool add,
+              float4 *sum, float4 *next)
+{
+    uint32_t messages = part.messages, k = 0;
+    bool good = true;
+
+    GP_UNROLL(1)
+    for (; k + 4 <= messages; k += 4)
+        good &= q8_fold_at_once<4>(part.message + k, at, k || add, sum, next);
+    GP_UNROLL(1)
+    for (; k < messages; k++)
+        good &= q8_fold_at_once<1>(part.message + k, at, k || add, sum, next);
+    return good;
+}
+
+/* Of all messages, where not all elements are there. */
+static __device__ __forceinline__ bool
+q8_fold_some(const gp_cuda_part &part, const q8_place &at, uint32_t left,
+             uint32_t more, bool add, float4 *sum, float4 *next)
+{
+    bool good = true;
+
+    GP_UNROLL(1)
+    for (uint32_t k = 0; k < part.messages; k++) {
+        const uint8_t *bytes = part.message[k].bytes;
+
+        good = q8_fold_four(bytes + at.scale, bytes + at.codes, left, k || add,
+                            sum) &&
+               good;
+        if (more)
+            good = q8_fold_four(bytes + at.next_scale, bytes + at.next_codes,
+                                more, k || add, next) &&
+                   good;
+    }
+    return good;
+}
+
 /* Four elements a thread and four behind, whose sums stay in registers: blocks
  * are multiples of 32, so each four share a scale. Nothing is stored meanwhile,
  * so that loads of several messages are on their way at once. */
-extern "C" __global__ void
-gp_cuda_q8_fold(const gp_cuda_part *part, uint32_t parts, uint32_t block,
-                uint32_t add)
+extern "C" __global__ void __launch_bounds__(256, 4)
+    gp_cuda_q8_fold(const gp_cuda_part *part, uint32_t parts, uint32_t block,
+                    uint32_t add)
 {
     const gp_cuda_part mine = *gp_find_part(part, parts);
-    const gp_cuda_message *message = mine.message;
     uint64_t begin = (uint64_t)(blockIdx.x - mine.first_block) * FOLD_TILE;
     uint64_t count = mine.count, blocks = gp_over(count + block - 1, block);
     uint64_t end = begin + FOLD_TILE < count ? begin + FOLD_TILE : count;
-    uint32_t messages = mine.messages, step = 4u * blockDim.x;
+    uint32_t step = 4u * blockDim.x;
     bool good = true;
 
     for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 2 * step) {
         uint64_t j = i + step;
         uint32_t left = end - i < 4 ? (uint32_t)(end - i) : 4;
         uint32_t more = j >= end ? 0 : end - j < 4 ? (uint32_t)(end - j) : 4;
-        uint64_t scale_at = 4 * gp_over(i, block), codes_at = 4 * blocks + i;
-        uint64_t next_at = more ? 4 * gp_over(j, block) : 0;
+        q8_place at = {4 * gp_over(i, block), 4 * blocks + i,
+                       more ? 4 * gp_over(j, block) : 0, 4 * blocks + j};
         float4 sum = gp_load4(mine.target + i, add ? left : 0);
         float4 next = gp_load4(mine.target + j, add ? more : 0);
 
-        GP_UNROLL(4)
-        for (uint32_t k = 0; k < messages; k++) {
-            const uint8_t *bytes = message[k].bytes;
-
-            good = q8_fold_four(bytes + scale_at, bytes + codes_at, left,
-                                k || add, &sum) &&
-                   good;
-            if (more)
-                good = q8_fold_four(bytes + next_at, bytes + codes_at + step,
-                                    more, k || add, &next) &&
-                       good;
-        }
+        good &= more == 4
+                    ? q8_fold_whole(mine, at, add, &sum, &next)
+                    : q8_fold_some(mine, at, left, more, add, &sum, &next);
         gp_store4(mine.target + i, sum, left);
         gp_store4(mine.target + j, next, more);
     }
