@@ -63,6 +63,66 @@ damage_is_told(void **state)
     close_rig(&r);
 }
 
+/* A code and a scale that no encoder writes, where a thread has its first four
+ * elements and where it has the next. */
+static void
+damage(uint8_t *bytes, size_t blocks, int how)
+{
+    size_t block = how % 2 ? 4 : 0;
+
+    if (how < 2)
+        bytes[4 * blocks + 256 * block + 77] = 0x80;
+    else
+        gp_put32(bytes + 4 * block, 0x80000000u);
+}
+
+/* Kernels take several at a time, and then what is left. */
+static void
+many_messages_are_one_sum(void **state)
+{
+    enum { MANY = 2 * 4 + 1 };
+    static float target[MOST];
+    rig r = open_rig("q8");
+    size_t p = 9, blocks = (counts[p] + 255) / 256;
+    gp_codec_context context[WORKERS];
+    gp_codec_input few[WORKERS], input[MANY];
+    gp_coder_sum sum;
+    void *space = gp_alloc_aligned(gp_pipeline_workspace(r.pipeline, MOST) + 1);
+
+    (void)state;
+    for (size_t w = 0; w < WORKERS; w++)
+        encode_all(&r, w, false);
+    list_sum(&r, p, context, few, &sum);
+    for (size_t i = 0; i < MANY; i++)
+        input[i] = few[i % WORKERS];
+    sum.input = input;
+    sum.inputs = MANY;
+    for (int add = 0; add < 2; add++) {
+        memcpy(target, sum.target, 4 * counts[p]);
+        check(gp_pipeline_fold(r.pipeline, input, MANY, add, target, counts[p],
+                               space));
+        check(gp_coder_fold(r.coder, &sum, 1, add, r.stream));
+        check(r.device->ops->synchronize(r.device));
+        assert_int_equal(*sum.status, 0);
+        expect_floats(sum.target, target, counts[p], "q8", "sum", p);
+    }
+    for (size_t i = 0; i < MANY * 4; i++) {
+        gp_codec_input good = input[i / 4];
+        uint8_t *bytes = take(&r, good.length);
+
+        memcpy(bytes, good.bytes, good.length);
+        damage(bytes, blocks, (int)(i % 4));
+        input[i / 4].bytes = bytes;
+        check(gp_coder_fold(r.coder, &sum, 1, false, r.stream));
+        check(r.device->ops->synchronize(r.device));
+        assert_int_not_equal(*sum.status, 0);
+        *sum.status = 0;
+        input[i / 4] = good;
+    }
+    free(space);
+    close_rig(&r);
+}
+
 /* The number of calls that go under way while the device waits. */
 static size_t
 fill_ring(rig *r, const uint32_t *number, const gp_coder_part *part)
@@ -304,6 +364,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(damage_is_told),
+        cmocka_unit_test(many_messages_are_one_sum),
         cmocka_unit_test(the_ring_says_when_it_is_full),
         cmocka_unit_test(streams_take_turns),
         cmocka_unit_test(room_is_kept_to),
