@@ -657,6 +657,12 @@ devices_are_asked_before_sysfs(void **state)
     assert_address(&ports[0], "10.0.0.9");
     assert_string_equal(ports[1].device, "rxe0");
     assert_false(ports[1].asked);
+    f->port.active_speed = 128; /* NDR, or what is above it */
+    list(&table);
+    assert_int_equal(ports[0].rate_mbps, 400000);
+    put_port("mlx5_2", 1, "rate", "800 Gb/sec (4X XDR)\n");
+    list(&table);
+    assert_int_equal(ports[0].rate_mbps, 800000);
 }
 
 static void

@@ -222,6 +222,8 @@ visit_sysfs(void *user, const char *device, uint8_t number)
 
 #ifdef GP_HAVE_VERBS
 
+#define SPEED_NDR 128 /* the last that fits the byte it is told in */
+
 static uint32_t
 rate_of(uint8_t width, uint8_t speed)
 {
@@ -230,7 +232,7 @@ rate_of(uint8_t width, uint8_t speed)
         uint32_t value;
     } widths[] = {{1, 1}, {2, 4}, {4, 8}, {8, 12}, {16, 2}},
       speeds[] = {{1, 2500},   {2, 5000},   {4, 10000},  {8, 10000},
-                  {16, 14000}, {32, 25000}, {64, 50000}, {128, 100000}};
+                  {16, 14000}, {32, 25000}, {64, 50000}, {SPEED_NDR, 100000}};
     uint32_t lanes = 0, each = 0;
 
     for (size_t i = 0; i < GP_COUNT_OF(widths); i++)
@@ -256,7 +258,8 @@ take_port(const struct ibv_port_attr *attr, gp_verbs_port *port)
         port->link_layer = GP_VERBS_LAYER_INFINIBAND;
     if (attr->active_mtu >= IBV_MTU_256 && attr->active_mtu <= IBV_MTU_4096)
         port->mtu = 128u << attr->active_mtu;
-    if (rate)
+    /* Of what is faster than NDR libibverbs is told that it is NDR. */
+    if (rate && (attr->active_speed != SPEED_NDR || rate > port->rate_mbps))
         port->rate_mbps = rate;
 }
 
