@@ -179,6 +179,38 @@ a_device_that_refuses(void **state)
     }
 }
 
+/* It refuses one while another queue pair's hello, which said that it takes
+ * them, is on its way: there the peer may say them. */
+static void
+refused_while_connecting(void **state)
+{
+    static const gp_sim_options step = {.step = true};
+    gp_sim_break how = {.after_wrs = 1};
+    uint64_t deadline = test_deadline();
+    gp_vb_lane *lane;
+    flow there, back;
+    world w;
+
+    (void)state;
+    world_connected(&w, &step, NULL);
+    flow_open(&w, &there, &w.r.a, &w.r.b);
+    flow_open(&w, &back, &w.r.b, &w.r.a);
+    lane = w.r.a.ep->lane[0];
+    how.process = w.a;
+    gp_sim_break_qp(w.sim, &how);
+    send_next(&there);
+    while (lane->state != GP_VB_LANE_CONNECTING) {
+        assert_false(gp_expired(deadline));
+        pump(&w.r);
+    }
+    lane->device->uncued = true;
+    arrived(&w, &w.r.b, 1);
+    send_and_see(&w, &back, 12);
+    assert_true(stats_of(&w).write_imms > 0);
+    assert_int_equal(w.r.a.domain->reconnects, 1);
+    world_close(&w);
+}
+
 /* A queue pair dies somewhere between cues, with the last request delivered or
  * not: each message arrives once, and the next queue pair begins anew. */
 static void
@@ -511,6 +543,7 @@ main(void)
         cmocka_unit_test(only_writes_are_sent),
         cmocka_unit_test(where_there_are_none),
         cmocka_unit_test(a_device_that_refuses),
+        cmocka_unit_test(refused_while_connecting),
         cmocka_unit_test(queue_pairs_that_die),
         cmocka_unit_test(each_begins_anew),
         cmocka_unit_test(delivered_after_the_next_connection),

@@ -308,7 +308,7 @@ struct gp_vb_lane {
     uint32_t arrived;
     gp_vb_received *awaited; /* the next one's; NULL: to be found out */
     const uint8_t *look_at;
-    bool cues; /* both sides take them */
+    bool cues; /* we take them; when met: both sides */
     gp_vb_cues cued_out, cued_in;
     bool met;             /* gp_vb_lane_meet() was called */
     bool synced;          /* the peer's SYNC was seen */

@@ -251,6 +251,7 @@ reset(gp_vb_lane *lane)
     lane->posted = lane->told = lane->taken = lane->held = lane->arrived = 0;
     lane->awaited = NULL;
     lane->brief = false;
+    lane->cues = takes_cues(lane); /* so the hello says, and so it stays */
     lane->met = lane->synced = lane->probing = false;
     gp_list_remove(&lane->broken);
     lane->fatal = false;
@@ -376,7 +377,7 @@ gp_vb_lane_describe(const gp_vb_lane *lane, gp_vb_hello *out)
         out->flags |= GP_VB_HELLO_IWARP;
     if (takes_brief(ep->domain))
         out->flags |= GP_VB_HELLO_BRIEF;
-    if (takes_cues(lane))
+    if (lane->cues)
         out->flags |= GP_VB_HELLO_CUES;
     if (wants_imm(lane)) {
         out->flags |= GP_VB_HELLO_IMM;
@@ -417,7 +418,7 @@ gp_vb_lane_meet(gp_vb_lane *lane, const gp_vb_hello *peer)
     lane->brief = takes_brief(lane->ep->domain) &&
                   (peer->flags & GP_VB_HELLO_BRIEF) &&
                   lane->frame_limit >= GP_VB_BRIEF_MAX + 8;
-    lane->cues = takes_cues(lane) && (peer->flags & GP_VB_HELLO_CUES);
+    lane->cues = lane->cues && (peer->flags & GP_VB_HELLO_CUES);
     gp_vb_cues_reset(&lane->cued_out);
     lane->peer_ring = peer->ring_address;
     lane->peer_ring_key = peer->ring_key;
