@@ -141,11 +141,25 @@ gp_load4(const float *at, uint32_t left)
                        left > 2 ? at[2] : 0.0f, left > 3 ? at[3] : 0.0f);
 }
 
+/* 16 bytes at once. In assembler: where another branch stores the same elements
+ * one by one, nvcc makes one of both, of four stores. */
+static __device__ __forceinline__ void
+gp_put4(float *at, float4 x)
+{
+#ifdef GP_EMULATE
+    *(float4 *)at = x;
+#else
+    asm volatile("st.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(at), "f"(x.x),
+                 "f"(x.y), "f"(x.z), "f"(x.w)
+                 : "memory");
+#endif
+}
+
 static __device__ __forceinline__ void
 gp_store4(float *at, float4 x, uint32_t left)
 {
     if (left >= 4 && ((uintptr_t)at & 15u) == 0) {
-        *(float4 *)at = x;
+        gp_put4(at, x);
         return;
     }
     if (left > 0)

@@ -37,8 +37,8 @@ static __device__ __forceinline__ void
 gp_store8(float *at, uint32_t left, const float x[8])
 {
     if (left >= 8 && ((uintptr_t)at & 15u) == 0) {
-        ((float4 *)at)[0] = make_float4(x[0], x[1], x[2], x[3]);
-        ((float4 *)at)[1] = make_float4(x[4], x[5], x[6], x[7]);
+        gp_put4(at, make_float4(x[0], x[1], x[2], x[3]));
+        gp_put4(at + 4, make_float4(x[4], x[5], x[6], x[7]));
         return;
     }
     GP_UNROLL(8)
