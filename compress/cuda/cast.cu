@@ -389,6 +389,27 @@ cast_read(const uint8_t *bytes, uint64_t i, uint32_t left)
                        from_half<format>(packed.y >> 16));
 }
 
+/* Four elements of four messages, which are all asked for before any is added;
+ * the first of all is the sum. */
+template <int format>
+static __device__ __forceinline__ float4
+cast_fold_four(const gp_cuda_message *message, uint64_t i, bool add, float4 sum)
+{
+    const uint8_t *from[4];
+    float4 x[4];
+
+    GP_UNROLL(4)
+    for (uint32_t k = 0; k < 4; k++)
+        from[k] = message[k].bytes;
+    GP_UNROLL(4)
+    for (uint32_t k = 0; k < 4; k++)
+        x[k] = cast_read<format>(from[k], i, 4);
+    GP_UNROLL(4)
+    for (uint32_t k = 0; k < 4; k++)
+        sum = k || add ? gp_add4(sum, x[k]) : x[k];
+    return sum;
+}
+
 /* Sums stay in registers, message after message. */
 template <int format>
 static __device__ void
@@ -398,13 +419,18 @@ cast_fold_tile(const gp_cuda_part *part, uint64_t begin, uint64_t end, bool add)
     uint32_t messages = part->messages;
 
     for (uint64_t i = begin + 4u * threadIdx.x; i < end; i += 4u * blockDim.x) {
-        uint32_t left = end - i < 4 ? (uint32_t)(end - i) : 4, k = !add;
-        float4 sum = add ? gp_load4(part->target + i, left)
-                         : cast_read<format>(message[0].bytes, i, left);
+        uint32_t left = end - i < 4 ? (uint32_t)(end - i) : 4, k = 0;
+        float4 sum = gp_load4(part->target + i, add ? left : 0);
 
-        GP_UNROLL(4)
-        for (; k < messages; k++)
-            sum = gp_add4(sum, cast_read<format>(message[k].bytes, i, left));
+        GP_UNROLL(1)
+        for (; left == 4 && k + 4 <= messages; k += 4)
+            sum = cast_fold_four<format>(message + k, i, k || add, sum);
+        GP_UNROLL(1)
+        for (; k < messages; k++) {
+            float4 x = cast_read<format>(message[k].bytes, i, left);
+
+            sum = k || add ? gp_add4(sum, x) : x;
+        }
         gp_store4(part->target + i, sum, left);
     }
 }

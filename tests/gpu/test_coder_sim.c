@@ -76,51 +76,91 @@ damage(uint8_t *bytes, size_t blocks, int how)
         gp_put32(bytes + 4 * block, 0x80000000u);
 }
 
+enum { MANY = 2 * 4 + 1, LARGE = 9 };
+
+/* A sum of more messages than there are workers. */
+typedef struct crowd {
+    rig r;
+    gp_codec_context context[WORKERS];
+    gp_codec_input input[MANY];
+    gp_coder_sum sum;
+} crowd;
+
+static void
+open_crowd(crowd *c, const char *text)
+{
+    gp_codec_input few[WORKERS];
+
+    c->r = open_rig(text);
+    for (size_t w = 0; w < WORKERS; w++)
+        encode_all(&c->r, w, false);
+    list_sum(&c->r, LARGE, c->context, few, &c->sum);
+    for (size_t i = 0; i < MANY; i++)
+        c->input[i] = few[i % WORKERS];
+    c->sum.input = c->input;
+    c->sum.inputs = MANY;
+}
+
+static uint32_t
+fold_crowd(crowd *c, bool add)
+{
+    uint32_t status;
+
+    check(gp_coder_fold(c->r.coder, &c->sum, 1, add, c->r.stream));
+    check(c->r.device->ops->synchronize(c->r.device));
+    status = *c->sum.status;
+    *c->sum.status = 0;
+    return status;
+}
+
 /* Kernels take several at a time, and then what is left. */
 static void
 many_messages_are_one_sum(void **state)
 {
-    enum { MANY = 2 * 4 + 1 };
+    static const char *const texts[] = {"q8",   "none", "fp16",
+                                        "bf16", "q4",   "sign"};
     static float target[MOST];
-    rig r = open_rig("q8");
-    size_t p = 9, blocks = (counts[p] + 255) / 256;
-    gp_codec_context context[WORKERS];
-    gp_codec_input few[WORKERS], input[MANY];
-    gp_coder_sum sum;
-    void *space = gp_alloc_aligned(gp_pipeline_workspace(r.pipeline, MOST) + 1);
 
     (void)state;
-    for (size_t w = 0; w < WORKERS; w++)
-        encode_all(&r, w, false);
-    list_sum(&r, p, context, few, &sum);
-    for (size_t i = 0; i < MANY; i++)
-        input[i] = few[i % WORKERS];
-    sum.input = input;
-    sum.inputs = MANY;
-    for (int add = 0; add < 2; add++) {
-        memcpy(target, sum.target, 4 * counts[p]);
-        check(gp_pipeline_fold(r.pipeline, input, MANY, add, target, counts[p],
+    for (size_t i = 0; i < 2 * GP_COUNT_OF(texts); i++) {
+        const char *text = texts[i / 2];
+        size_t n = counts[LARGE];
+        bool add = i % 2;
+        void *space;
+        crowd c;
+
+        open_crowd(&c, text);
+        space = gp_alloc_aligned(gp_pipeline_workspace(c.r.pipeline, n) + 1);
+        memcpy(target, c.sum.target, 4 * n);
+        check(gp_pipeline_fold(c.r.pipeline, c.input, MANY, add, target, n,
                                space));
-        check(gp_coder_fold(r.coder, &sum, 1, add, r.stream));
-        check(r.device->ops->synchronize(r.device));
-        assert_int_equal(*sum.status, 0);
-        expect_floats(sum.target, target, counts[p], "q8", "sum", p);
+        assert_int_equal(fold_crowd(&c, add), 0);
+        expect_floats(c.sum.target, target, n, text, "sum", LARGE);
+        free(space);
+        close_rig(&c.r);
     }
+}
+
+static void
+damage_of_one_of_many_is_told(void **state)
+{
+    size_t blocks = (counts[LARGE] + 255) / 256;
+    crowd c;
+
+    (void)state;
+    open_crowd(&c, "q8");
+    assert_int_equal(fold_crowd(&c, false), 0);
     for (size_t i = 0; i < MANY * 4; i++) {
-        gp_codec_input good = input[i / 4];
-        uint8_t *bytes = take(&r, good.length);
+        gp_codec_input good = c.input[i / 4];
+        uint8_t *bytes = take(&c.r, good.length);
 
         memcpy(bytes, good.bytes, good.length);
         damage(bytes, blocks, (int)(i % 4));
-        input[i / 4].bytes = bytes;
-        check(gp_coder_fold(r.coder, &sum, 1, false, r.stream));
-        check(r.device->ops->synchronize(r.device));
-        assert_int_not_equal(*sum.status, 0);
-        *sum.status = 0;
-        input[i / 4] = good;
+        c.input[i / 4].bytes = bytes;
+        assert_int_not_equal(fold_crowd(&c, false), 0);
+        c.input[i / 4] = good;
     }
-    free(space);
-    close_rig(&r);
+    close_rig(&c.r);
 }
 
 /* The number of calls that go under way while the device waits. */
@@ -365,6 +405,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(damage_is_told),
         cmocka_unit_test(many_messages_are_one_sum),
+        cmocka_unit_test(damage_of_one_of_many_is_told),
         cmocka_unit_test(the_ring_says_when_it_is_full),
         cmocka_unit_test(streams_take_turns),
         cmocka_unit_test(room_is_kept_to),
