@@ -3,10 +3,11 @@
  * verbs_send.c - from queued messages to work requests.
  *
  * A list of requests is built in the domain's array and posted with one call:
- * WRITEs of payloads, then one frame with the records that announce them. The
- * queue pair keeps that order, so a record is read only when what it announces
- * has been written. A list is begun only when a frame can end it: there is a
- * receive at the peer, a free frame here, and a place in the send queue.
+ * WRITEs of payloads, then one frame with the records that announce them; or
+ * the last WRITE is the frame, by a cue. The queue pair keeps that order, so
+ * what announces a payload is read only when that has been written. A list is
+ * begun only when a frame can end it: there is a receive at the peer, a free
+ * frame here, and a place in the send queue.
  *
  * Places of the send queue are counted in requests. One is kept for the last
  * request of a fence; and since a signaled request comes at least every quarter
