@@ -137,7 +137,7 @@ what_does_not_follow(void **state)
     odd[n++].worker ^= 1;
     odd[n++].incarnation ^= 1;
     odd[n++].epoch ^= 1;
-    odd[n++].chunk += GP_VB_CUES;
+    odd[n++].chunk = GP_VB_CUES + 4; /* leads to the same header */
     odd[n++].step += 3;
     odd[n++].step -= 2;
     odd[n++].pipeline ^= 1;
@@ -149,6 +149,7 @@ what_does_not_follow(void **state)
     odd[n++].credits = 5;
     odd[n++].aux ^= 1;
     assert_int_equal(n, GP_COUNT_OF(odd));
+    assert_int_equal(usual.chunk, 5);
     assert_false(say(&e, &usual));
     for (size_t i = 0; i < n; i++) {
         assert_true(say(&e, &usual));
@@ -159,6 +160,26 @@ what_does_not_follow(void **state)
     odd[0].payload_crc = 1;
     assert_false(say(&e, &odd[0]));
     ends_free(&e);
+}
+
+/* Chunks of a shard are a shard's number apart, and each has its own header. */
+static void
+chunks_of_one_shard(void **state)
+{
+    (void)state;
+    for (uint32_t shards = 1; shards <= 64; shards *= 2) {
+        ends e = {0};
+
+        for (uint64_t step = 0; step < 2; step++)
+            for (uint32_t i = 0; i < GP_VB_CUES; i++) {
+                gp_msg msg = result_of(i * shards, step, 0, i);
+
+                msg.cookie = 1;
+                (void)say(&e, &msg);
+            }
+        assert_int_equal(e.cued, GP_VB_CUES);
+        ends_free(&e);
+    }
 }
 
 /* The farthest that a cue reaches. */
@@ -319,6 +340,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_are_cues),
         cmocka_unit_test(what_does_not_follow),
+        cmocka_unit_test(chunks_of_one_shard),
         cmocka_unit_test(limits),
         cmocka_unit_test(random_headers),
         cmocka_unit_test(any_cue),

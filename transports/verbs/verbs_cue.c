@@ -11,17 +11,26 @@
 #include "base/base.h"
 #include "transports/verbs/verbs_cue.h"
 
-#define CHUNK     (GP_VB_CUES - 1)
-#define FIRST_AT  9
-#define FIRST     0x3Fu
-#define COUNT_AT  15
-#define COUNT     0x3Fu
-#define STEP_AT   21
-#define STEP      0x3u
-#define COOKIE_AT 23
-#define COOKIE    0x3Fu
-#define NUMBER_AT 29
-#define NUMBER    0x7u
+#define INDEX      (GP_VB_CUES - 1)
+#define INDEX_BITS 9
+#define FIRST_AT   9
+#define FIRST      0x3Fu
+#define COUNT_AT   15
+#define COUNT      0x3Fu
+#define STEP_AT    21
+#define STEP       0x3u
+#define COOKIE_AT  23
+#define COOKIE     0x3Fu
+#define NUMBER_AT  29
+#define NUMBER     0x7u
+
+/* Chunks of a shard are spaced by the number of shards, often a power of two.
+ */
+static uint32_t
+index_of(uint32_t chunk)
+{
+    return (chunk ^ chunk >> INDEX_BITS) & INDEX;
+}
 
 void
 gp_vb_cues_reset(gp_vb_cues *cues)
@@ -59,7 +68,7 @@ gp_vb_cues_keep(gp_vb_cues *cues, const gp_msg *msg)
     }
     if (msg->slot && msg->offset % msg->slot == 0)
         cues->stride = msg->offset / msg->slot;
-    cues->kept[msg->chunk & CHUNK] = *msg;
+    cues->kept[index_of(msg->chunk)] = *msg;
     cues->any = true;
     note(cues, msg);
     return true;
@@ -116,7 +125,7 @@ bool
 gp_vb_cue_make(gp_vb_cues *cues, uint32_t number, const gp_msg *msg,
                uint32_t *cue)
 {
-    const gp_msg *kept = cues->kept ? &cues->kept[msg->chunk & CHUNK] : NULL;
+    const gp_msg *kept = cues->kept ? &cues->kept[index_of(msg->chunk)] : NULL;
     uint32_t first, count = 0;
     gp_msg read;
 
@@ -128,7 +137,7 @@ gp_vb_cue_make(gp_vb_cues *cues, uint32_t number, const gp_msg *msg,
         first = first_of(msg->credits);
         count = (uint32_t)__builtin_popcountll(msg->credits);
     }
-    *cue = (msg->chunk & CHUNK) | (first & FIRST) << FIRST_AT |
+    *cue = index_of(msg->chunk) | (first & FIRST) << FIRST_AT |
            (count & COUNT) << COUNT_AT |
            ((uint32_t)(msg->step - cues->step + 1) & STEP) << STEP_AT |
            ((uint32_t)(msg->cookie - cues->cookie) & COOKIE) << COOKIE_AT |
@@ -143,7 +152,7 @@ gp_vb_cue_make(gp_vb_cues *cues, uint32_t number, const gp_msg *msg,
 bool
 gp_vb_cue_read(gp_vb_cues *cues, uint32_t number, uint32_t cue, gp_msg *out)
 {
-    const gp_msg *kept = cues->kept ? &cues->kept[cue & CHUNK] : NULL;
+    const gp_msg *kept = cues->kept ? &cues->kept[cue & INDEX] : NULL;
 
     if (!kept || !kept->region || ((cue >> NUMBER_AT ^ number) & NUMBER))
         return false;

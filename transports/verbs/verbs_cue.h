@@ -8,7 +8,8 @@
  * its immediate data, and no frame of records follows. Both ends see the same
  * headers in the same order, so they always keep the same.
  *
- *   bits  0 to  8  the chunk's number, its lower bits
+ *   bits  0 to  8  which header: bits 0 to 8 of the chunk's number, of which 9
+ *                  to 17 are taken by exclusive or
  *   bits  9 to 14  the landing slot, where the offset follows from it; else the
  *                  first of the slots that are free again
  *   bits 15 to 20  0; else how many of these there are, in a row
