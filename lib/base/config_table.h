@@ -107,6 +107,10 @@
       "what tells the receiver that a payload was written: a message behind "  \
       "it, or immediate data; auto: a message, and where its header follows "  \
       "from one before, 32 bits with the payload")                             \
+    X(ib_adaptive_routing, INT, "-1", NULL, -1, 1, 0,                          \
+      "1: that message is one of its own behind payloads above 8 KiB, so "     \
+      "that switches may send these each packet its own way; -1: on "          \
+      "InfiniBand")                                                            \
     X(ib_frames, INT, "64", NULL, 16, 1024, 0,                                 \
       "receives posted per queue pair")                                        \
     X(ib_frame, SIZE, "2K", NULL, 512, 65536, 0,                               \
@@ -193,6 +197,7 @@
     X(ib_hca, "NCCL_IB_HCA")                                                   \
     X(ib_gid_index, "NCCL_IB_GID_INDEX")                                       \
     X(ib_traffic_class, "NCCL_IB_TC")                                          \
+    X(ib_adaptive_routing, "NCCL_IB_ADAPTIVE_ROUTING")                         \
     X(ib_timeout, "NCCL_IB_TIMEOUT")                                           \
     X(ib_retries, "NCCL_IB_RETRY_CNT")                                         \
     X(ib_qps, "NCCL_IB_QPS_PER_CONNECTION")

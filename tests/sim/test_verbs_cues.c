@@ -119,6 +119,58 @@ only_writes_are_sent(void **state)
     world_close(&w);
 }
 
+/* Requests of a message of that length once its header is kept. */
+static uint64_t
+requests_of(uint8_t link_layer, const char *adaptive, uint32_t length)
+{
+    const char *const settings[] = {"ib_adaptive_routing", adaptive, NULL};
+    const gp_sim_device device = {.port = {{.link_layer = link_layer}}};
+    const gp_sim_options options = {.device = &device, .devices = 1};
+    gp_sim_stats before, after;
+    area from, to;
+    gp_msg msg;
+    world w;
+
+    world_connected(&w, &options, settings);
+    area_make(&w, &from, &w.r.a, LENGTH);
+    area_expose(&w, &to, &w.r.b, LENGTH);
+    fill_pattern(from.bytes, LENGTH, 3);
+    msg = data_msg(to.token, 0, length);
+    for (uint64_t i = 1; i <= 2; i++) {
+        memset(to.bytes, 0, LENGTH);
+        settle(&w.r);
+        before = stats_of(&w);
+        side_forget(&w.r.b);
+        assert_int_equal(w.r.ops->post(w.r.a.ep, &msg, from.bytes, from.mem, i),
+                         GP_OK);
+        flush(&w.r.a);
+        arrived(&w, &w.r.b, 1);
+        assert_pattern(to.bytes, length, 3);
+        after = stats_of(&w);
+    }
+    assert_int_equal(after.write_imms - before.write_imms, 1);
+    world_close(&w);
+    return after.writes - before.writes + 1;
+}
+
+/* Where switches may send packets their own ways, long payloads are messages
+ * of their own. */
+static void
+behind_long_payloads(void **state)
+{
+    const uint8_t ib = IBV_LINK_LAYER_INFINIBAND, eth = IBV_LINK_LAYER_ETHERNET;
+    const uint32_t small = 8u << 10;
+
+    (void)state;
+    assert_int_equal(requests_of(ib, "-1", LENGTH), 2);
+    assert_int_equal(requests_of(ib, "-1", small), 1);
+    assert_int_equal(requests_of(ib, "-1", small + 1), 2);
+    assert_int_equal(requests_of(ib, "0", LENGTH), 1);
+    assert_int_equal(requests_of(eth, "-1", LENGTH), 1);
+    assert_int_equal(requests_of(eth, "1", LENGTH), 2);
+    assert_int_equal(requests_of(eth, "1", small), 1);
+}
+
 /* Both sides must want them, and be able to. */
 static void
 where_there_are_none(void **state)
@@ -541,6 +593,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_writes_are_sent),
+        cmocka_unit_test(behind_long_payloads),
         cmocka_unit_test(where_there_are_none),
         cmocka_unit_test(a_device_that_refuses),
         cmocka_unit_test(refused_while_connecting),

@@ -150,6 +150,7 @@ configure(gp_domain *d, const gp_config *config)
     d->gdr[GP_DIRECT_PEERMEM] = choice(config, "gdr_peermem", "no", "yes");
     d->traffic_class = (int)gp_config_int(config, "ib_traffic_class");
     d->ack_timeout = (int)gp_config_int(config, "ib_timeout");
+    d->adaptive = (int)gp_config_int(config, "ib_adaptive_routing");
     d->retry_count = (int)gp_config_int(config, "ib_retries");
     d->reconnect_seconds = gp_config_seconds(config, "ib_reconnect");
     d->rail_seconds = gp_config_seconds(config, "ib_rail_reconnect");

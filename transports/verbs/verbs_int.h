@@ -308,7 +308,7 @@ struct gp_vb_lane {
     uint32_t arrived;
     gp_vb_received *awaited; /* the next one's; NULL: to be found out */
     const uint8_t *look_at;
-    bool cues; /* we take them; when met: both sides */
+    bool cues, apart; /* we take them; when met: both; behind payloads */
     gp_vb_cues cued_out, cued_in;
     bool met;             /* gp_vb_lane_meet() was called */
     bool synced;          /* the peer's SYNC was seen */
@@ -436,7 +436,7 @@ struct gp_domain {
     size_t piece;
     bool checksum, separate_domains, windows_off;
     int windows, relaxed, notify; /* auto 0, off/send -1, on/imm 1 */
-    int traffic_class, ack_timeout, retry_count;
+    int traffic_class, ack_timeout, retry_count, adaptive;
     double reconnect_seconds, rail_seconds, handshake_seconds;
     uint64_t keepalive_ns, ports_ns; /* verbs_port.c: when to look at ports */
 

@@ -226,17 +226,20 @@ place_frames(gp_vb_lane *lane)
     return GP_OK;
 }
 
-/* What one WRITE may carry there. */
+/* What one WRITE may carry there. Drivers of old say no link layer for that of
+ * InfiniBand. */
 static void
-limit_piece(gp_vb_lane *lane)
+fit_port(gp_vb_lane *lane)
 {
-    struct ibv_port_attr port = {0};
+    const gp_domain *d = lane->ep->domain;
+    struct ibv_port_attr port = {.link_layer = IBV_LINK_LAYER_ETHERNET};
 
-    lane->piece = lane->ep->domain->piece;
-    if (!lane->ep->domain->api->query_port(lane->id->verbs, lane->id->port_num,
-                                           &port) &&
+    lane->piece = d->piece;
+    if (!d->api->query_port(lane->id->verbs, lane->id->port_num, &port) &&
         port.max_msg_sz)
         lane->piece = GP_MIN(lane->piece, (size_t)port.max_msg_sz);
+    lane->apart = d->adaptive < 0 ? port.link_layer != IBV_LINK_LAYER_ETHERNET
+                                  : d->adaptive > 0;
 }
 
 static void
@@ -343,7 +346,7 @@ gp_vb_lane_prepare(gp_vb_lane *lane)
         (status = register_slab(lane)) != GP_OK)
         return status;
     reset(lane);
-    limit_piece(lane);
+    fit_port(lane);
     /* Every request can complete once, by failing. */
     entries = lane->sq_depth + lane->rx_frames;
     status = gp_vb_cq_join(lane->device, entries, &lane->cq);

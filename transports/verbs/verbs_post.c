@@ -524,6 +524,15 @@ gp_vb_has_unsent(const gp_endpoint *ep)
     return false;
 }
 
+void
+gp_vb_post_failed(gp_vb_lane *lane, int error)
+{
+    gp_vb_break(lane, false, GP_ERR_SYSTEM,
+                "posting to the send queue (%u of %u places used): %s",
+                lane->sq_posted - lane->sq_retired, lane->sq_depth,
+                strerror(error));
+}
+
 /* ------------------------------------------------------- single requests */
 
 static bool

@@ -31,6 +31,10 @@
 /* Data of so many bytes has a cue also where a frame could tell of several. */
 #define CUED_ALWAYS (32u << 10)
 
+/* Of longer payloads each packet may find its own way, where they are a message
+ * of their own. */
+#define ROUTED (8u << 10)
+
 /* A frame that is being filled, and the requests before it. */
 typedef struct frame {
     gp_vb_lane *lane;
@@ -104,15 +108,6 @@ taken_before(const gp_vb_list *list, const struct ibv_send_wr *bad)
         if (&list->wr[i] == bad)
             return i;
     return 0;
-}
-
-void
-gp_vb_post_failed(gp_vb_lane *lane, int error)
-{
-    gp_vb_break(lane, false, GP_ERR_SYSTEM,
-                "posting to the send queue (%u of %u places used): %s",
-                lane->sq_posted - lane->sq_retired, lane->sq_depth,
-                strerror(error));
 }
 
 /* A device may not know of immediate data, whatever its kind: the lane's next
@@ -487,6 +482,11 @@ put_cue(frame *f, const gp_vb_entry *e, struct ibv_send_wr *wr)
         (e->length < CUED_ALWAYS && e->link.next != &lane->data) ||
         !gp_vb_cue_make(&lane->cued_out, lane->next_frame, &e->msg, &cue))
         return false;
+    if (lane->apart && e->length > ROUTED) {
+        wr = add_request(f, GP_VB_WR_FRAME);
+        wr->num_sge = 0;
+        wr->wr.rdma = wr[-1].wr.rdma;
+    }
     wr->opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
     wr->imm_data = htobe32(cue);
     f->cued = f->full = true;
