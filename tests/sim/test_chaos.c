@@ -189,17 +189,9 @@ send_data(world *w, lane_of *l)
 {
     size_t at = l->sent * SLOT, bytes = roll(8) ? SLOT : 1 + roll(SLOT);
     gp_msg msg = header_of(l, l->sent, bytes);
-    uint64_t deadline = test_deadline();
-    gp_status status;
 
     fill_pattern(l->out.bytes + at, bytes, l->sent);
-    while ((status = w->r.ops->post(l->from->ep, &msg, l->out.bytes + at,
-                                    l->out.mem, l->sent + 1)) == GP_AGAIN) {
-        assert_false(gp_expired(deadline));
-        flush(l->from);
-        pump(&w->r);
-    }
-    assert_int_equal(status, GP_OK);
+    post_from(w, &l->out, &msg, at, l->sent + 1);
     l->sent++;
 }
 
@@ -277,9 +269,7 @@ open_world(world *w, const weather *r)
 {
     world_open(w, &r->options, r->settings);
     if (r->rails > 1)
-        assert_int_equal(
-            w->r.ops->listen(w->r.b.domain, "", w->r.bound, sizeof(w->r.bound)),
-            GP_OK);
+        world_listen(w, "");
     rig_connect(&w->r);
     if (r->leaves)
         pump_until(w, all_lanes_up);

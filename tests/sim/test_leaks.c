@@ -100,9 +100,7 @@ open_rounds(world *w, const gp_sim_options *options,
 {
     gp_log_set_level(GP_LOG_NONE);
     world_open(w, options, settings);
-    assert_int_equal(w->r.ops->listen(w->r.b.domain, "127.0.0.1:0", w->r.bound,
-                                      sizeof(w->r.bound)),
-                     GP_OK);
+    world_listen(w, "127.0.0.1:0");
 }
 
 static void

@@ -130,9 +130,7 @@ sleepers(const gp_sim_options *options, const char *const *settings)
     world w;
 
     world_open(&w, options, settings);
-    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
-                                     sizeof(w.r.bound)),
-                     GP_OK);
+    world_listen(&w, "127.0.0.1:0");
     assert_int_equal(
         w.r.ops->connect(w.r.a.domain, w.r.bound, deadline, &w.r.a.ep), GP_OK);
     for (size_t i = 0; i < 100; i++) {

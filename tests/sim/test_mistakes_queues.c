@@ -157,9 +157,7 @@ item_21_receives_are_posted_before_accept(void **state)
 
     (void)state;
     world_open(&w, &late, NULL);
-    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
-                                     sizeof(w.r.bound)),
-                     GP_OK);
+    world_listen(&w, "127.0.0.1:0");
     assert_int_equal(
         w.r.ops->connect(w.r.a.domain, w.r.bound, test_deadline(), &ep), GP_OK);
     assert_int_equal(w.r.ops->post(ep, &first, NULL, NULL, 0), GP_OK);
@@ -405,9 +403,7 @@ item_30_domains_run_in_threads(void **state)
 
     (void)state;
     world_open(&w, NULL, NULL);
-    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
-                                     sizeof(w.r.bound)),
-                     GP_OK);
+    world_listen(&w, "127.0.0.1:0");
     for (int i = 0; i <= WORKERS; i++) {
         crews[i] = (crew){.ops = w.r.ops, .to = w.r.bound, .wanted = EACH};
         assert_int_equal(w.r.ops->open(w.r.config, &crews[i].domain), GP_OK);

@@ -337,9 +337,7 @@ item_61_63_few_regions_and_queue_pairs_a_peer(void **state)
     world_open(&w, &options, NULL);
     area_make(&w, &out, &w.r.a, 64 * KIB);
     area_make(&w, &in, &w.r.b, PEERS * 64 * KIB);
-    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
-                                     sizeof(w.r.bound)),
-                     GP_OK);
+    world_listen(&w, "127.0.0.1:0");
     for (size_t i = 0; i < PEERS; i++) {
         assert_int_equal(
             w.r.ops->connect(w.r.a.domain, w.r.bound, test_deadline(), &ep),

@@ -231,6 +231,12 @@ a_device_that_refuses(void **state)
     }
 }
 
+static bool
+a_connects(world *w)
+{
+    return w->r.a.ep->lane[0]->state == GP_VB_LANE_CONNECTING;
+}
+
 /* It refuses one while another queue pair's hello, which said that it takes
  * them, is on its way: there the peer may say them. */
 static void
@@ -238,8 +244,6 @@ refused_while_connecting(void **state)
 {
     static const gp_sim_options step = {.step = true};
     gp_sim_break how = {.after_wrs = 1};
-    uint64_t deadline = test_deadline();
-    gp_vb_lane *lane;
     flow there, back;
     world w;
 
@@ -247,15 +251,11 @@ refused_while_connecting(void **state)
     world_connected(&w, &step, NULL);
     flow_open(&w, &there, &w.r.a, &w.r.b);
     flow_open(&w, &back, &w.r.b, &w.r.a);
-    lane = w.r.a.ep->lane[0];
     how.process = w.a;
     gp_sim_break_qp(w.sim, &how);
     send_next(&there);
-    while (lane->state != GP_VB_LANE_CONNECTING) {
-        assert_false(gp_expired(deadline));
-        pump(&w.r);
-    }
-    lane->device->uncued = true;
+    pump_until(&w, a_connects);
+    w.r.a.ep->lane[0]->device->uncued = true;
     arrived(&w, &w.r.b, 1);
     send_and_see(&w, &back, 12);
     assert_true(stats_of(&w).write_imms > 0);
@@ -322,9 +322,7 @@ each_begins_anew(void **state)
         gp_msg msg = data_msg(f.to.token, 0, LENGTH);
 
         msg.credits = 3u << i;
-        assert_int_equal(
-            w.r.ops->post(w.r.a.ep, &msg, f.from.bytes, f.from.mem, i + 1),
-            GP_OK);
+        post_from(&w, &f.from, &msg, 0, i + 1);
         flush(&w.r.a);
         arrived(&w, &w.r.b, i + 1);
         assert_int_equal(
@@ -333,6 +331,13 @@ each_begins_anew(void **state)
     assert_int_equal(w.r.a.domain->reconnects, 1);
     assert_true(stats_of(&w).write_imms > 2);
     world_close(&w);
+}
+
+static bool
+a_is_back(world *w)
+{
+    w->r.b.ep->lane[0]->judge_ns = 0; /* deliveries have had their time */
+    return w->r.a.domain->reconnects > 0 && lanes_up(w->r.a.ep) > 0;
 }
 
 /* Cues that arrived before their queue pair died are delivered after it, when
@@ -360,11 +365,7 @@ delivered_after_the_next_connection(void **state)
     how.process = w.a;
     gp_sim_break_qp(w.sim, &how);
     send_next(&f);
-    while (w.r.a.domain->reconnects == 0 || lanes_up(w.r.a.ep) == 0) {
-        assert_false(gp_expired(deadline));
-        w.r.b.ep->lane[0]->judge_ns = 0; /* deliveries have had their time */
-        pump(&w.r);
-    }
+    pump_until(&w, a_is_back);
     for (int i = 0; i < 3; i++)
         send_next(&f);
     settle(&w.r);
@@ -444,8 +445,7 @@ regions_that_are_withdrawn(void **state)
     msg.chunk = 40;
     for (int i = 0; i < 2; i++) {
         msg.cookie = 5000 + (uint64_t)i;
-        assert_int_equal(
-            w.r.ops->post(w.r.a.ep, &msg, f.from.bytes, f.from.mem, 1), GP_OK);
+        post_from(&w, &f.from, &msg, 0, 1);
         flush(&w.r.a);
         msg = header_of(&f, f.sent);
         msg.step = 1;
@@ -480,13 +480,8 @@ many_at_once(void **state)
     side_forget(&w.r.b);
     for (uint64_t i = 0; i < 300; i++) {
         gp_msg msg = header_of(&f, f.sent++);
-        uint64_t deadline = test_deadline();
 
-        while (w.r.ops->post(w.r.a.ep, &msg, f.from.bytes, f.from.mem, i + 1) ==
-               GP_AGAIN) {
-            assert_false(gp_expired(deadline));
-            pump(&w.r);
-        }
+        post_from(&w, &f.from, &msg, 0, i + 1);
         if (i % 7 == 0)
             flush(&w.r.a);
     }
@@ -575,9 +570,7 @@ cues_of_nothing(void **state)
             gp_msg msg = header_of(&f, f.sent);
 
             msg.chunk = out->kept[7].chunk = 7;
-            assert_int_equal(
-                w.r.ops->post(w.r.a.ep, &msg, f.from.bytes, f.from.mem, 1),
-                GP_OK);
+            post_from(&w, &f.from, &msg, 0, 1);
             flush(&w.r.a);
         } else {
             send_next(&f);

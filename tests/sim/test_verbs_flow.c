@@ -116,8 +116,7 @@ a_lane_comes_back_under_load(void **state)
 
     (void)state;
     world_open(&w, &fabric, rails);
-    assert_int_equal(
-        w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)), GP_OK);
+    world_listen(&w, "");
     rig_connect(&w.r);
     while (w.r.a.ep->lane[1]->state != GP_VB_LANE_UP) {
         assert_false(gp_expired(deadline));

@@ -23,9 +23,7 @@ two_rails(world *w)
     gp_sim_options fabric = {.step = true, .device = two, .devices = 2};
 
     world_open(w, &fabric, rails);
-    assert_int_equal(
-        w->r.ops->listen(w->r.b.domain, "", w->r.bound, sizeof(w->r.bound)),
-        GP_OK);
+    world_listen(w, "");
     rig_connect(&w->r);
     pump_until(w, both_have_two);
     side_forget(&w->r.a);

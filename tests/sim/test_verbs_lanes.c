@@ -384,8 +384,7 @@ device_removed_while_connecting(void **state)
     (void)state;
     gp_log_set_level(GP_LOG_NONE);
     world_open(&w, &(gp_sim_options){.step = true}, NULL);
-    assert_int_equal(
-        w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)), GP_OK);
+    world_listen(&w, "");
     assert_int_equal(
         w.r.ops->connect(w.r.a.domain, w.r.bound, test_deadline(), &ep), GP_OK);
     (void)gp_sim_settle(w.sim); /* the address is found, and nobody knows yet */
@@ -411,9 +410,7 @@ another_token(void **state)
 
     (void)state;
     world_open(&w, NULL, NULL);
-    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
-                                     sizeof(w.r.bound)),
-                     GP_OK);
+    world_listen(&w, "127.0.0.1:0");
     w.r.ops->close(w.r.a.domain);
     assert_int_equal(gp_config_create(&config), GP_OK);
     assert_int_equal(gp_config_set(config, "token", "not-theirs"), GP_OK);
@@ -445,9 +442,7 @@ two_rails(world *w, const char *reconnect)
     gp_sim_options fabric = {.device = two, .devices = 2};
 
     world_open(w, &fabric, settings);
-    assert_int_equal(
-        w->r.ops->listen(w->r.b.domain, "", w->r.bound, sizeof(w->r.bound)),
-        GP_OK);
+    world_listen(w, "");
     rig_connect(&w->r);
     pump_until(w, both_have_two);
     assert_ptr_not_equal(w->r.a.ep->lane[0]->device,
@@ -674,9 +669,7 @@ fail_nth(uint64_t nth, bool *reached)
     world w;
 
     world_open(&w, NULL, settings);
-    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
-                                     sizeof(w.r.bound)),
-                     GP_OK);
+    world_listen(&w, "127.0.0.1:0");
     gp_sim_fail(w.sim, NULL, nth, 0);
     assert_int_equal(
         w.r.ops->connect(w.r.a.domain, w.r.bound, gp_deadline(5), &ep), GP_OK);

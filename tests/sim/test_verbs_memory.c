@@ -289,9 +289,7 @@ a_crowd_of_strangers(void **state)
     (void)state;
     gp_log_set_level(GP_LOG_NONE);
     world_open(&w, &step, many);
-    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
-                                     sizeof(w.r.bound)),
-                     GP_OK);
+    world_listen(&w, "127.0.0.1:0");
     for (size_t i = 0; i < CROWD; i++)
         assert_int_equal(
             w.r.ops->connect(w.r.a.domain, w.r.bound, deadline, &ep[i]), GP_OK);
@@ -378,9 +376,7 @@ refused_connections_name_the_fix(void **state)
     (void)state;
     gp_log_set_level(GP_LOG_NONE);
     world_open(&w, &options, named);
-    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
-                                     sizeof(w.r.bound)),
-                     GP_OK);
+    world_listen(&w, "127.0.0.1:0");
     ends_with_the_fix(&w, "reg_mr");
     ends_with_the_fix(&w, "create_cq");
     world_close(&w);

@@ -264,9 +264,7 @@ two_rails(world *w, const char *const *settings)
         .step = true, .goes_deaf = true, .device = two, .devices = 2};
 
     world_open(w, &fabric, settings);
-    assert_int_equal(
-        w->r.ops->listen(w->r.b.domain, "", w->r.bound, sizeof(w->r.bound)),
-        GP_OK);
+    world_listen(w, "");
     rig_connect(&w->r);
     pump_until(w, both_have_two);
     settle(&w->r);
@@ -462,9 +460,7 @@ an_attempt_meets_a_port_that_is_down(void **state)
 
     (void)state;
     world_open(&w, &one, NULL);
-    assert_int_equal(w.r.ops->listen(w.r.b.domain, "127.0.0.1:0", w.r.bound,
-                                     sizeof(w.r.bound)),
-                     GP_OK);
+    world_listen(&w, "127.0.0.1:0");
     assert_int_equal(
         w.r.ops->connect(w.r.a.domain, w.r.bound, test_deadline(), &ep), GP_OK);
     (void)gp_sim_settle(w.sim);

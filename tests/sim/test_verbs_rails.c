@@ -31,9 +31,7 @@ listen_on_both(world *w, const char *const *settings)
     const gp_sim_options fabric = {.step = true, .device = two, .devices = 2};
 
     world_open(w, &fabric, settings);
-    assert_int_equal(
-        w->r.ops->listen(w->r.b.domain, "", w->r.bound, sizeof(w->r.bound)),
-        GP_OK);
+    world_listen(w, "");
 }
 
 /* ... and the peer knows one address, which is not that of the first. */
@@ -212,8 +210,7 @@ one_rail_reaches_another(void **state)
     (void)state;
     gp_log_set_level(GP_LOG_NONE);
     world_open(&w, &fabric, single);
-    assert_int_equal(
-        w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)), GP_OK);
+    world_listen(&w, "");
     assert_null(strchr(w.r.bound, '|'));
     snprintf(w.r.bound, sizeof(w.r.bound), FIRST ":%u|" SECOND ":%u",
              w.r.b.domain->port, w.r.b.domain->port);
@@ -243,9 +240,7 @@ any_pair_is_found(void **state)
         world w;
 
         world_open(&w, &fabric, settings);
-        assert_int_equal(
-            w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)),
-            GP_OK);
+        world_listen(&w, "");
         snprintf(w.r.bound, sizeof(w.r.bound), "%s:%u|%s:%u", to[0],
                  w.r.b.domain->port, to[1], w.r.b.domain->port);
         for (int i = 0; i < 4; i++)
@@ -273,9 +268,7 @@ open_scarce(world *w, unsigned queue_pairs, unsigned depth,
 
     gp_log_set_level(GP_LOG_NONE);
     world_open(w, &fabric, settings);
-    assert_int_equal(
-        w->r.ops->listen(w->r.b.domain, "", w->r.bound, sizeof(w->r.bound)),
-        GP_OK);
+    world_listen(w, "");
 }
 
 /* A device without a queue pair, on this side or the peer's, is passed over:
@@ -315,8 +308,7 @@ without_any_queue_pair_it_ends(void **state)
     (void)state;
     gp_log_set_level(GP_LOG_NONE);
     world_open(&w, &fabric, named);
-    assert_int_equal(
-        w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)), GP_OK);
+    world_listen(&w, "");
     (void)connect_now(&w);
     connected_over(&w, "sim0");
     pump_until(&w, both_have_two);
@@ -472,9 +464,7 @@ a_device_that_is_made_anew_is_used(void **state)
         world w;
 
         world_open(&w, &(gp_sim_options){.step = true}, NULL);
-        assert_int_equal(
-            w.r.ops->listen(w.r.b.domain, "", w.r.bound, sizeof(w.r.bound)),
-            GP_OK);
+        world_listen(&w, "");
         for (int i = 0; i < 3; i++) {
             gp_endpoint *ends[2];
 

@@ -123,21 +123,36 @@ world_close(world *w)
 }
 
 void
-push_quietly(world *w, area *from, const area *to, size_t at, size_t bytes,
-             uint64_t cookie)
+world_listen(world *w, const char *address)
 {
-    gp_msg msg = data_msg(to->token, at, bytes);
+    assert_int_equal(w->r.ops->listen(w->r.b.domain, address, w->r.bound,
+                                      sizeof(w->r.bound)),
+                     GP_OK);
+}
+
+void
+post_from(world *w, area *from, const gp_msg *msg, size_t at, uint64_t cookie)
+{
     uint64_t deadline = test_deadline();
     side *s = from->of;
     gp_status status;
 
-    while ((status = s->ops->post(s->ep, &msg, from->bytes + at, from->mem,
+    while ((status = s->ops->post(s->ep, msg, from->bytes + at, from->mem,
                                   cookie)) == GP_AGAIN) {
         assert_false(gp_expired(deadline));
         flush(s);
         pump(&w->r);
     }
     assert_int_equal(status, GP_OK);
+}
+
+void
+push_quietly(world *w, area *from, const area *to, size_t at, size_t bytes,
+             uint64_t cookie)
+{
+    gp_msg msg = data_msg(to->token, at, bytes);
+
+    post_from(w, from, &msg, at, cookie);
 }
 
 void

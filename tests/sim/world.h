@@ -34,6 +34,8 @@ void world_open(world *w, const gp_sim_options *options,
                 const char *const *settings);
 void world_connected(world *w, const gp_sim_options *options,
                      const char *const *settings);
+/* b listens there, "": on all of its rails. */
+void world_listen(world *w, const char *address);
 void world_close(world *w);
 /* The same where such violations are the test's own doing. */
 void world_close_despite(world *w, size_t violations);
@@ -49,6 +51,9 @@ void push(world *w, area *from, const area *to, size_t at, size_t bytes,
 /* The same without the flush; pumps while the queue is full. */
 void push_quietly(world *w, area *from, const area *to, size_t at, size_t bytes,
                   uint64_t cookie);
+/* Posts a data message with its payload from `at` on in the same way. */
+void post_from(world *w, area *from, const gp_msg *msg, size_t at,
+               uint64_t cookie);
 /* Waits for that many messages since the log was emptied. */
 void arrived(world *w, side *s, size_t messages);
 /* Waits for the end of s's endpoint; its status. */
