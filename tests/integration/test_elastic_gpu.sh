@@ -6,6 +6,8 @@
 # momentum, from the place in the epoch where they are.
 # shellcheck source=cli_lib.sh
 . "$(dirname "$0")/cli_lib.sh"
+# shellcheck source=elastic_lib.sh
+. "$(dirname "$0")/elastic_lib.sh"
 trainer=${gradpush%/gradpush}/gradpush-train
 libraries=${BUILD_DIR:-$1}/tests/gpu/lib
 if [ ! -x "$trainer" ] || [ ! -e "$libraries/libcublas.so.13" ]; then
@@ -58,15 +60,6 @@ for mode in async sync:N-1; do
         fail "$mode: accuracy $(value test_accuracy)"
 done
 
-serve() { # its process is in server
-    rm -f "$work/address" "$work"/steps.*
-    GRADPUSH_SIZE=3 GRADPUSH_SHARDS=1 GRADPUSH_ELASTIC=on \
-        GRADPUSH_SERVERS=127.0.0.1:1 GRADPUSH_STORE_HOST=off \
-        timeout 240 "$gradpush" server -l 127.0.0.1:0 >"$work/address" \
-        2>"$work/server" &
-    server=$!
-    until_true grep -q . "$work/address" || fail "no server"
-}
 come() { # RANK OPTION...: its process is in pid
     local rank=$1
     shift

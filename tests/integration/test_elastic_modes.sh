@@ -4,6 +4,8 @@
 # jobs go on from them, in local:H bit for bit, and others join with later ones.
 # shellcheck source=cli_lib.sh
 . "$(dirname "$0")/cli_lib.sh"
+# shellcheck source=elastic_lib.sh
+. "$(dirname "$0")/elastic_lib.sh"
 trainer=${gradpush%/gradpush}/gradpush-train
 if [ ! -x "$trainer" ]; then
     echo "skipped: $trainer is not built"
@@ -90,15 +92,6 @@ ends_well "local:4, second half" local:4 "${rounds[@]}" --epochs 20 \
 equals "local:4, bit for bit" "$(report "$work/halves" params_sha256)" \
     "$(report "$work/whole" params_sha256)"
 
-serve() { # its process is in server
-    rm -f "$work/address" "$work"/steps.*
-    GRADPUSH_SIZE=3 GRADPUSH_SHARDS=1 GRADPUSH_ELASTIC=on \
-        GRADPUSH_SERVERS=127.0.0.1:1 GRADPUSH_STORE_HOST=off \
-        timeout 120 "$gradpush" server -l 127.0.0.1:0 >"$work/address" \
-        2>"$work/server" &
-    server=$!
-    until_true grep -q . "$work/address" || fail "no server"
-}
 come() { # RANK MODE OPTION...: its process is in pid
     local rank=$1 mode=$2
     shift 2

@@ -5,6 +5,8 @@
 # it writes one leaves the one before.
 # shellcheck source=cli_lib.sh
 . "$(dirname "$0")/cli_lib.sh"
+# shellcheck source=elastic_lib.sh
+. "$(dirname "$0")/elastic_lib.sh"
 trainer=${gradpush%/gradpush}/gradpush-train
 if [ ! -x "$trainer" ]; then
     echo "skipped: $trainer is not built"
@@ -49,13 +51,6 @@ done
 
 # Two go on where three were. The third comes late, and from a checkpoint that
 # is later than theirs.
-serve() {
-    GRADPUSH_SIZE=3 GRADPUSH_SHARDS=1 GRADPUSH_ELASTIC=on \
-        GRADPUSH_SERVERS=127.0.0.1:1 GRADPUSH_STORE_HOST=off \
-        timeout 120 "$gradpush" server -l 127.0.0.1:0 >"$work/address" \
-        2>"$work/server" &
-    until_true grep -q . "$work/address" || fail "no server"
-}
 come() { # RANK OPTION...: its process is in pid
     local rank=$1
     shift
