@@ -233,8 +233,9 @@ static const kind *fail_kind = &small;
 static uint32_t fail_at;
 static bool has_failed;
 
+/* The gate opens when a stream waits: the result is not there before. */
 static gp_status
-two_steps(gp_tensor *t, trainer *d)
+two_steps(gp_tensor *t, trainer *d, uint32_t *gate)
 {
     gp_request *r = NULL;
     gp_status status = GP_OK, ended;
@@ -243,6 +244,7 @@ two_steps(gp_tensor *t, trainer *d)
         status = gp_push_pull_on(t, d->grad[1], d->out[1], d->stream, &r);
         if (status == GP_OK && s == 0)
             status = gp_wait_stream(&r, d->other);
+        __atomic_store_n(gate, 1, __ATOMIC_SEQ_CST);
         ended = gp_wait(&r, -1);
         status = status == GP_OK ? ended : status;
     }
@@ -255,17 +257,22 @@ stumble(job *j, gp_worker *w, uint32_t rank)
     gp_tensor *t = add(w, fail_kind, "cuda");
     trainer d = {0};
     gp_status status;
+    uint32_t *gate;
 
     (void)j;
     (void)rank;
     open_trainer(&d, "cuda");
+    job_check(d.device->ops->alloc_pinned(d.device, 4, (void **)&gate));
+    *gate = 0;
+    job_check(d.device->ops->wait_value(d.device, gate, 1, d.stream));
     gp_sim_cuda_fail(fail_function, fail_at, 999);
-    status = two_steps(t, &d);
+    status = two_steps(t, &d, gate);
     has_failed = gp_sim_cuda_failed();
     gp_sim_cuda_fail(NULL, 0, 0);
     job_require(has_failed || status == GP_OK, gp_last_error());
     drain(&d, d.stream);
     drain(&d, d.other);
+    d.device->ops->free_pinned(d.device, gate);
     close_trainer(&d);
 }
 
