@@ -98,9 +98,9 @@ for round in 1 2; do
     checks=$((checks + 1))
     latest_is_there ||
         fail "kill $round: latest names $(cat "$folder/latest"), not there"
+    rm -f "$work/steps.0"
     come 0 --epochs 1000000 --resume
     third=$pid
-    rm -f "$work/steps.0"
     until_true is_at 0 1 || fail "it does not come back: $(cat "$work/err0")"
 done
 for pid in "$first" "$second" "$third"; do
