@@ -187,7 +187,8 @@ job -w 2 -s 1 -- "$trainer" --epochs 1000000 --quiet
 await "the first of two" "2 workers (2 answer)"
 first=$pid
 job -w 1 -s 1 -- "$trainer" --epochs 1000000 --quiet
-two_jobs() { [ "$(ls "$work" | grep -c gradpush-run)" = 2 ]; }
+# A note is there before its lines are.
+two_jobs() { [ "$(grep -ls '^token_file=' "$work"/gradpush-run-* | wc -l)" = 2 ]; }
 until_true two_jobs
 run "two jobs" 1 status
 says "two jobs" "$err" "several jobs run here"
