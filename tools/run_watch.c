@@ -15,7 +15,7 @@
 #include "run_job.h"
 #include "tool.h"
 
-#define SETTLE_SECONDS 0.3 /* survivors of a failure end by themselves */
+#define SETTLE_SECONDS 2.0 /* survivors of a failure end by themselves */
 #define SHARDS_SECONDS 1.0 /* shards notice that all workers have left */
 #define TERM_SECONDS   3.0 /* between SIGTERM and SIGKILL */
 #define DRAIN_SECONDS  0.5 /* for pipes that someone outside still holds */
