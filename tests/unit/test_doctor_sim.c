@@ -205,19 +205,24 @@ refusal_is_told(void **state)
     close_fabric();
 }
 
+/* A busy machine takes longer to come as far as that. */
 static void
 silence_ends_at_the_deadline(void **state)
 {
     const gp_sim_options slow = {.unreachable_ns = 60000000000u};
+    double seconds = 0.2;
     gp_verbs_loopback l;
 
     (void)state;
-    open_fabric(&slow);
-    gp_sim_lose_requests(sim, 100);
-    assert_int_equal(loop_to("10.77.0.1", 0.2, &l), GP_ERR_TIMEOUT);
+    do {
+        open_fabric(&slow);
+        gp_sim_lose_requests(sim, 100);
+        assert_int_equal(loop_to("10.77.0.1", seconds, &l), GP_ERR_TIMEOUT);
+        close_fabric();
+        seconds *= 3;
+    } while (l.stage != GP_VERBS_CONNECT && seconds < 50);
     assert_int_equal(l.stage, GP_VERBS_CONNECT);
     assert_non_null(strstr(gp_last_error(), "connect"));
-    close_fabric();
 }
 
 static void
