@@ -50,8 +50,9 @@ extern "C" {
 #define GP_CONTROL_MAX           (4u << 20)
 #define GP_CONTROL_MAX_UNTRUSTED 4096u
 
-/** Longest text of an address, with its terminating zero. */
-#define GP_ADDRESS_MAX 256u
+/** Longest text of an address, with its terminating zero: of a shard with four
+ * rails and tcp, each at an IPv6 address without zeros. */
+#define GP_ADDRESS_MAX 512u
 
 /** Set in gp_msg.flags when payload_crc holds the payload's CRC32C. */
 #define GP_MSG_PAYLOAD_CRC 0x0001u

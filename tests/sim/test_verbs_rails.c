@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "shard/paths.h"
 #include "tests/sim/world.h"
 #include "transports/address.h"
 #include "transports/verbs/verbs_int.h"
@@ -157,6 +158,45 @@ all_rails_are_told(void **state)
     expected[strcspn(expected, "|")] = '\0';
     assert_string_equal(w.r.a.ep->peer, expected);
     world_close(&w);
+}
+
+/* However long they are: four rails and tcp, none left out. */
+static void
+long_addresses_are_told(void **state)
+{
+#define LONG "2001:db8:1111:2222:3333:4444:5555:666"
+    static const gp_sim_device four[4] = {
+        {.port = {{.gids = {LONG "1"}}}},
+        {.port = {{.gids = {LONG "2"}}}},
+        {.port = {{.gids = {LONG "3"}}}},
+        {.port = {{.gids = {LONG "4"}}}},
+    };
+    static const char *const settings[] = {
+        "ib_rails", "4", "ib_hca", "sim", "transport", "verbs", NULL};
+    const gp_sim_options fabric = {.step = true, .device = four, .devices = 4};
+    char expected[GP_ADDRESS_MAX] = "", published[GP_ADDRESS_MAX] = "";
+    world w;
+
+    (void)state;
+    world_open(&w, &fabric, settings);
+    world_listen(&w, "");
+    for (int i = 1; i <= 4; i++) {
+        size_t used = strlen(expected);
+
+        snprintf(expected + used, sizeof(expected) - used, "%s[" LONG "%d]:%u",
+                 used ? "|" : "", i, w.r.b.domain->port);
+    }
+    assert_string_equal(w.r.bound, expected);
+    assert_int_equal(
+        gp_paths_append("verbs", w.r.bound, true, published, sizeof(published)),
+        GP_OK);
+    assert_int_equal(gp_paths_append("tcp", "[" LONG "1]:65535", true,
+                                     published, sizeof(published)),
+                     GP_OK);
+    (void)connect_now(&w);
+    connected_over(&w, "sim0");
+    world_close(&w);
+#undef LONG
 }
 
 /* The address of a lane's other end. */
@@ -492,6 +532,7 @@ main(void)
     static const struct CMUnitTest cases[] = {
         cmocka_unit_test(another_rail_is_taken),
         cmocka_unit_test(all_rails_are_told),
+        cmocka_unit_test(long_addresses_are_told),
         cmocka_unit_test(another_address_is_taken),
         cmocka_unit_test(one_rail_reaches_another),
         cmocka_unit_test(any_pair_is_found),

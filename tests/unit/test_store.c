@@ -255,14 +255,15 @@ test_gather_refuses_what_is_no_address(void **state)
 {
     gp_store_server *server = start("job", "127.0.0.1:0", "", NULL);
     gp_store *store = member(gp_store_server_address(server));
-    char row[GP_ADDRESS_MAX] = "untouched", long_text[300];
+    char row[GP_ADDRESS_MAX] = "untouched", long_text[GP_ADDRESS_MAX];
 
     (void)state;
     memset(long_text, 'x', sizeof(long_text));
     assert_int_equal(gp_store_set(store, "s0", "a\0b", 3), GP_OK);
     assert_int_equal(gp_store_gather(store, "s", "shard", 1, row, 0),
                      GP_ERR_CORRUPT);
-    assert_int_equal(gp_store_set(store, "s0", long_text, 300), GP_OK);
+    assert_int_equal(gp_store_set(store, "s0", long_text, sizeof(long_text)),
+                     GP_OK);
     assert_int_equal(gp_store_gather(store, "s", "shard", 1, row, 0),
                      GP_ERR_TOO_LARGE);
     assert_string_equal(row, "untouched");
