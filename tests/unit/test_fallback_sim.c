@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -70,15 +71,21 @@ typedef struct trouble {
     unsigned refused, lost;
     bool removed; /* the only device, once servers listen */
     bool down;    /* port 1 of the first device, likewise */
+    atomic_bool begun;
 } trouble;
 
-/* The servers listen by now; workers come one after the other. */
+/* The servers listen by now; no worker connects before there is trouble. */
 static void
 begin(job *j, gp_config *config, uint32_t rank)
 {
-    const trouble *t = j->data;
+    double deadline = job_seconds() + 120;
+    trouble *t = j->data;
 
     (void)config;
+    while (rank != 0 && !atomic_load(&t->begun)) {
+        job_require(job_seconds() < deadline);
+        usleep(200);
+    }
     if (rank != 0)
         return;
     if (t->call)
@@ -91,6 +98,7 @@ begin(job *j, gp_config *config, uint32_t rank)
         gp_sim_refuse(t->sim, t->refused, 8);
     if (t->lost)
         gp_sim_lose_requests(t->sim, t->lost);
+    atomic_store(&t->begun, true);
 }
 
 static void
