@@ -63,7 +63,7 @@ typedef struct gp_device_range {
 
 /* The functions that run on a device. */
 typedef enum gp_kernel_id {
-#define GP_KERNEL(name) GP_KERNEL_##name,
+#define GP_KERNEL(file, name) GP_KERNEL_##name,
 #include "device/kernels.def"
 #undef GP_KERNEL
     GP_KERNEL_COUNT

@@ -82,9 +82,10 @@ typedef struct gp_cuda_driver {
 
 extern gp_cuda_driver gp_cuda;
 
-/* Our kernels, an image for each file in compress/cuda, then NULL; none in a
- * build without the CUDA compiler. */
+/* Our kernels, an image for each file in compress/cuda and its name without
+ * ".cu", then NULL; none in a build without the CUDA compiler. */
 extern const void *const gp_cuda_images[];
+extern const char *const gp_cuda_image_names[];
 #define GP_CUDA_IMAGES 32
 
 typedef struct gp_cuda_device {

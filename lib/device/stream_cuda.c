@@ -12,11 +12,19 @@
 
 #ifdef GP_HAVE_CUDA
 
+#include <string.h>
+
 #include "device/device_cuda.h"
 #include "device/driver_cuda.h"
 
 static const char *const kernel_names[] = {
-#define GP_KERNEL(name) #name,
+#define GP_KERNEL(file, name) #name,
+#include "device/kernels.def"
+#undef GP_KERNEL
+};
+
+static const char *const kernel_files[] = {
+#define GP_KERNEL(file, name) #file,
 #include "device/kernels.def"
 #undef GP_KERNEL
 };
@@ -223,43 +231,45 @@ gp_cuda_call_host(gp_device *device, void (*call)(void *), void *with,
                          "cuLaunchHostFunc");
 }
 
-/* A driver of tests has kernels of its own, and asks for no image. */
-static const void *
-image_at(size_t i)
+/* The place of the image that has a kernel. No other is loaded for it: that
+ * takes time and memory of the device. */
+static size_t
+place_of(gp_kernel_id kernel)
 {
-    static const char none[16];
+    size_t i = 0;
 
-    if (gp_cuda_images[0] || !gp_cuda_resolve)
-        return gp_cuda_images[i];
-    return i == 0 ? none : NULL;
+    while (gp_cuda_images[i] &&
+           strcmp(gp_cuda_image_names[i], kernel_files[kernel]) != 0)
+        i++;
+    return i;
 }
 
-/* Under the device's lock, with its context current. */
+/* Under the device's lock, with its context current. A driver of tests has
+ * kernels of its own, and takes any image for them. */
 static gp_status
 find_function(gp_cuda_device *d, gp_kernel_id kernel)
 {
-    CUresult result = CUDA_ERROR_NOT_FOUND;
-    const void *image;
+    static const char none[16];
+    size_t i = place_of(kernel);
+    const void *image = gp_cuda_images[i];
+    CUresult result = CUDA_SUCCESS;
 
-    for (size_t i = 0; i < GP_CUDA_IMAGES && (image = image_at(i)); i++) {
-        result = CUDA_SUCCESS;
-        if (!d->module[i])
-            result = gp_cuda.cuModuleLoadData_(&d->module[i], image);
-        if (result != CUDA_SUCCESS)
-            return gp_cuda_failed(result, "loading kernels (they are for "
-                                          "compute capability 8.0 and up)");
-        result = gp_cuda.cuModuleGetFunction_(
-            &d->function[kernel], d->module[i], kernel_names[kernel]);
-        if (result != CUDA_ERROR_NOT_FOUND)
-            break;
-    }
-    if (result == CUDA_SUCCESS)
-        return GP_OK;
-    if (!image_at(0))
+    if (!gp_cuda_images[0] && gp_cuda_resolve)
+        image = none;
+    if (!image)
         return gp_fail(GP_ERR_NOT_FOUND,
                        "this build has no CUDA kernels: install nvcc and "
                        "configure with -DGRADPUSH_KERNELS=ON");
-    return gp_cuda_failed(result, kernel_names[kernel]);
+    if (!d->module[i])
+        result = gp_cuda.cuModuleLoadData_(&d->module[i], image);
+    if (result != CUDA_SUCCESS)
+        return gp_cuda_failed(result, "loading kernels (they are for "
+                                      "compute capability 8.0 and up)");
+    result = gp_cuda.cuModuleGetFunction_(&d->function[kernel], d->module[i],
+                                          kernel_names[kernel]);
+    return result == CUDA_SUCCESS
+               ? GP_OK
+               : gp_cuda_failed(result, kernel_names[kernel]);
 }
 
 /* Launches that ask for so much have to say so first. */

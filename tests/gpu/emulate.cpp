@@ -336,10 +336,10 @@ describe(const char *name, void (*call)(void **), void (*)(A...))
 }
 
 extern "C" const gp_emulated gp_emulated_kernels[] = {
-#define GP_KERNEL(name) \
+#define GT_KERNEL(name) \
     describe(           \
         #name, [](void **a) { call_with(name, a); }, name),
-#define GT_KERNEL GP_KERNEL
+#define GP_KERNEL(file, name) GT_KERNEL(name)
 #include "examples/trainer/cuda/kernels.def"
 #include "lib/device/kernels.def"
 #undef GT_KERNEL

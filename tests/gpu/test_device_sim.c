@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "device/device_cuda.h"
+#include "device/driver_cuda.h"
 #include "tests/gpu/sim_cuda.h"
 #include "tests/unit/device_suite.h"
 
@@ -144,6 +145,78 @@ captures_are_seen(void **state)
     gp_device_close(d);
 }
 
+static void
+load(gp_device *d, gp_kernel_id kernel)
+{
+    const gp_launch launch = {.kernel = kernel, .grid = 1, .block = 32};
+
+    check(d->ops->load(d, &launch));
+}
+
+/* Of all kernels only those of the same file. */
+static void
+kernels_are_loaded_by_file(void **state)
+{
+    gp_device *d = device();
+
+    (void)state;
+    load(d, GP_KERNEL_gp_cuda_zeros_look);
+    assert_int_equal(gp_sim_cuda_objects(), 1);
+    load(d, GP_KERNEL_gp_cuda_zeros_pack);
+    assert_int_equal(gp_sim_cuda_objects(), 1);
+    load(d, GP_KERNEL_gp_cuda_q8_fold);
+    assert_int_equal(gp_sim_cuda_objects(), gp_cuda_images[0] ? 2 : 1);
+    gp_device_close(d);
+    assert_int_equal(gp_sim_cuda_objects(), 0);
+}
+
+/* Bytes of an image of several architectures. */
+static size_t
+image_bytes(const void *image)
+{
+    struct {
+        uint32_t magic;
+        uint16_t version, head;
+        uint64_t body;
+    } h;
+
+    memcpy(&h, image, sizeof(h));
+    assert_int_equal(h.magic, 0xba55ed50);
+    return h.head + h.body;
+}
+
+static bool
+image_has(size_t i, const char *text, size_t bytes)
+{
+    return memmem(gp_cuda_images[i], image_bytes(gp_cuda_images[i]), text,
+                  bytes) != NULL;
+}
+
+/* A kernel that is in another file would be missed on a device alone. */
+static void
+files_have_their_kernels(void **state)
+{
+    static const char *const kernels[][2] = {
+#define GP_KERNEL(file, name) {#file, ".text." #name},
+#include "device/kernels.def"
+#undef GP_KERNEL
+    };
+
+    (void)state;
+    if (!gp_cuda_images[0] || !image_has(0, ".text.", 6))
+        skip(); /* there are none, or they are compressed */
+    for (size_t k = 0; k < GP_COUNT_OF(kernels); k++) {
+        const char *section = kernels[k][1];
+        size_t i = 0;
+
+        while (gp_cuda_images[i] &&
+               strcmp(gp_cuda_image_names[i], kernels[k][0]) != 0)
+            i++;
+        if (!gp_cuda_images[i] || !image_has(i, section, strlen(section) + 1))
+            fail_msg("%s.cu has no %s", kernels[k][0], section + 6);
+    }
+}
+
 static gp_status
 try_call(gp_device *d, size_t which)
 {
@@ -278,6 +351,8 @@ main(void)
         cmocka_unit_test(streams_wait_for_each_other),
         cmocka_unit_test(pointers_are_known),
         cmocka_unit_test(captures_are_seen),
+        cmocka_unit_test(kernels_are_loaded_by_file),
+        cmocka_unit_test(files_have_their_kernels),
         cmocka_unit_test(faults_are_told),
         cmocka_unit_test(failures_leave_nothing_behind),
     };

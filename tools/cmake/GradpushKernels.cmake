@@ -16,10 +16,12 @@ list(GET GRADPUSH_CUDA_ARCHITECTURES -1 arch)
 list(APPEND GP_NVCC_FLAGS -gencode arch=compute_${arch},code=compute_${arch})
 
 # gp_kernels(SOURCES NAME FILES...): adds a file with the images of the .cu files
-# to the list of sources, an array NAME_images that ends with NULL.
+# to the list of sources, arrays NAME_images and NAME_image_names (of the files,
+# without ".cu") that end with NULL.
 function(gp_kernels list symbol)
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/kernels)
   set(images "")
+  set(symbols "")
   set(names "")
   set(outputs "")
   if(GP_WITH_KERNELS)
@@ -38,15 +40,18 @@ function(gp_kernels list symbol)
         "        \".previous\\n\");\n"
         "extern const unsigned char ${symbol}_image_${name}[]\n"
         "    __attribute__((visibility(\"hidden\")));\n")
-      string(APPEND names "    ${symbol}_image_${name},\n")
+      string(APPEND symbols "    ${symbol}_image_${name},\n")
+      string(APPEND names "    \"${name}\",\n")
     endforeach()
   endif()
   file(GENERATE OUTPUT ${folder}/images.c CONTENT
     "/* Made by tools/cmake/GradpushKernels.cmake. */\n\
 #include <stddef.h>\n\n\
 extern const void *const ${symbol}_images[];\n\
+extern const char *const ${symbol}_image_names[];\n\
 ${images}\
-const void *const ${symbol}_images[] = {\n${names}    NULL};\n")
+const void *const ${symbol}_images[] = {\n${symbols}    NULL};\n\
+const char *const ${symbol}_image_names[] = {\n${names}    NULL};\n")
   set_property(SOURCE ${folder}/images.c PROPERTY OBJECT_DEPENDS ${outputs})
   set(${list} ${${list}} ${folder}/images.c PARENT_SCOPE)
 endfunction()
