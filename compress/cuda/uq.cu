@@ -92,7 +92,8 @@ gp_cuda_uq_look(const gp_cuda_part *part, uint32_t parts)
     uq_measure(gp_find_part(part, parts), true);
 }
 
-/* Of all sections of a part, by a block of 256 threads: thread 0 has it. */
+/* Of all sections of a part, by a block of 256 threads: thread 0 has it, and
+ * no other looks while it is written. */
 static __device__ __forceinline__ double
 uq_total(const gp_cuda_part *part, uint32_t *most)
 {
@@ -114,7 +115,7 @@ uq_total(const gp_cuda_part *part, uint32_t *most)
         if (threadIdx.x < half)
             sums[threadIdx.x] += sums[threadIdx.x + half];
     }
-    return sums[0];
+    return threadIdx.x == 0 ? sums[0] : 0;
 }
 
 /* A block of the grid for each tensor: its mean square. */
