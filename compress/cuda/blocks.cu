@@ -171,31 +171,34 @@ blocks_put_scale(const blocks_format &f, uint8_t *scales, uint64_t at,
         scales[at] = (uint8_t)stored;
 }
 
-/* A scale of a message; false for one that no encoder writes. */
-static __device__ __forceinline__ bool
-blocks_get_scale(const blocks_format &f, const uint8_t *scales, uint64_t at,
-                 float *factor)
+/* The bits of a scale, as they are stored. */
+static __device__ __forceinline__ uint32_t
+blocks_stored(const blocks_format &f, const uint8_t *scales, uint64_t at)
 {
-    uint32_t s;
+    if (f.scale == SCALE_FP32)
+        return ((const uint32_t *)scales)[at];
+    return f.scale == SCALE_BF16 ? ((const uint16_t *)scales)[at] : scales[at];
+}
 
+/* The scale of a message that has these; false for one that no encoder writes.
+ */
+static __device__ __forceinline__ bool
+blocks_get_scale(const blocks_format &f, uint32_t s, float *factor)
+{
     if (f.scale == SCALE_E8M0) {
-        int e;
+        int e = (int)s - f.unit - 127;
 
-        s = scales[at];
-        e = (int)s - f.unit - 127;
         *factor = s == 0          ? 0.0f
                   : s == E8M0_NAN ? __uint_as_float(GP_FP32_NAN)
                                   : __uint_as_float((s - f.unit) << 23);
         return s == 0 || s == E8M0_NAN || (e >= -126 && e + f.top <= 127);
     }
     if (f.scale == SCALE_E4M3) {
-        s = scales[at];
         *factor = s == E4M3_NAN ? __uint_as_float(GP_FP32_NAN)
                                 : __fmul_rn(blocks_e4m3_value(s), f.header);
         return s <= E4M3_NAN;
     }
-    s = f.scale == SCALE_FP32 ? ((const uint32_t *)scales)[at]
-                              : (uint32_t)((const uint16_t *)scales)[at] << 16;
+    s = f.scale == SCALE_FP32 ? s : s << 16;
     *factor = __uint_as_float(s);
     return s == 0 || s == GP_FP32_NAN || (s >= 0x00800000u && s <= f.largest);
 }
@@ -457,8 +460,56 @@ blocks_digits(const uint8_t *codes, uint64_t count, uint64_t i, uint32_t left,
     return good && (i + left < count || byte == 0);
 }
 
-/* Eight elements of a message; false for codes, scales or bits behind the last
- * code that no encoder writes. */
+/* What eight codes stand for, of which `left` are there; false for codes, or
+ * bits behind the last one, that no encoder writes. */
+template <int bits, bool integer>
+static __device__ __forceinline__ bool
+blocks_eight(const blocks_format &f, float factor, uint64_t packed,
+             uint32_t left, const float u[8], float x[8])
+{
+    bool good = true;
+
+    GP_UNROLL(8)
+    for (int j = 0; j < 8; j++) {
+        uint32_t code = blocks_code_at<bits>(packed, j);
+
+        good &= (uint32_t)j < left ? blocks_code_valid<bits, integer>(f, code)
+                                   : code == 0;
+        x[j] = blocks_value<bits, integer>(f, code, factor, u[j]);
+    }
+    return good;
+}
+
+/* The same of integers that are all there, without dithers. Adding `half` to
+ * each makes bytes of them, in words of every (8 / bits)th, and 0 of what no
+ * encoder writes. */
+template <int bits>
+static __device__ __forceinline__ bool
+blocks_integers(float factor, uint64_t packed, float x[8])
+{
+    constexpr uint32_t half = 1u << (bits - 1), words = bits < 8 ? 8 / bits : 2;
+    constexpr uint32_t ones = 0xffffffffu / ((1u << bits) - 1);
+    uint32_t biased = (uint32_t)packed ^ half * ones, word[words];
+    bool good = true;
+
+    GP_UNROLL(4)
+    for (uint32_t w = 0; w < words; w++) {
+        if (bits < 8)
+            word[w] = biased >> bits * w & 0x01010101u * (2 * half - 1);
+        else
+            word[w] = (uint32_t)(packed >> 32 * w) ^ half * ones;
+        good &= !gp_zero_byte(word[w]);
+    }
+    GP_UNROLL(8)
+    for (uint32_t j = 0; j < 8; j++)
+        x[j] =
+            __fmul_rn(bits < 8 ? gp_byte_less(word[j % words], j / words, half)
+                               : gp_byte_less(word[j / 4], j % 4, half),
+                      factor);
+    return good;
+}
+
+/* Eight elements of a message; false for what no encoder writes. */
 template <int bits, bool integer>
 static __device__ __forceinline__ bool
 blocks_decode_eight(const blocks_format &f, const uint8_t *bytes,
@@ -471,26 +522,33 @@ blocks_decode_eight(const blocks_format &f, const uint8_t *bytes,
     const uint8_t *codes = scales + blocks * blocks_scale_width(f);
     uint32_t left = gp_left8(i, count);
     float factor, u[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-    bool good = blocks_get_scale(f, scales, gp_over(i, f.block), &factor);
+    bool good = blocks_get_scale(
+        f, blocks_stored(f, scales, gp_over(i, f.block)), &factor);
 
     if (bits == BLOCKS_DENSE)
         good = blocks_digits(codes, count, i, left, &packed) && good;
     else
         packed = gp_load_bytes(codes + i / 8 * width, (left * width + 7) / 8);
     blocks_units(random, offset + i, f.round == DITHER, u);
-    GP_UNROLL(8)
-    for (int j = 0; j < 8; j++) {
-        uint32_t code = blocks_code_at<width>(packed, j);
-
-        good = good &&
-               ((uint32_t)j < left ? blocks_code_valid<width, integer>(f, code)
-                                   : code == 0);
-        x[j] = blocks_value<width, integer>(f, code, factor, u[j]);
-    }
-    return good;
+    return blocks_eight<width, integer>(f, factor, packed, left, u, x) && good;
 }
 
+/* Where the scale of eight elements is in a message, in a word of four bytes
+ * from its lowest bit on, and where their codes are. */
+struct blocks_place {
+    uint64_t scale, codes;
+    uint32_t shift;
+};
+
+struct blocks_words {
+    uint32_t scale;
+    uint64_t codes;
+};
+
 template <int bits, bool integer> struct blocks_decoder {
+    typedef blocks_place place;
+    typedef blocks_words words;
+    static constexpr uint32_t at_once = integer && bits < 8 ? 8 : 4;
     const blocks_format &f;
 
     __device__ __forceinline__ bool
@@ -499,6 +557,59 @@ template <int bits, bool integer> struct blocks_decoder {
     {
         return blocks_decode_eight<bits, integer>(
             f, message.bytes, &message.random, part.count, part.offset, i, x);
+    }
+
+    /* Where codes are words, and the word of the scale ends before they do. */
+    __device__ __forceinline__ bool
+    find(const gp_cuda_part &part, uint64_t i, place *at) const
+    {
+        constexpr uint32_t unit = bits & 3 ? 2 : 4;
+        uint64_t blocks = gp_over(part.count + f.block - 1, f.block);
+        uint32_t width = blocks_scale_width(f);
+        uint64_t scale = blocks_head(f) + gp_over(i, f.block) * width;
+
+        at->scale = scale & ~(uint64_t)3;
+        at->shift = 8 * (uint32_t)(scale & 3);
+        at->codes = blocks_head(f) + blocks * width + i / 8 * bits;
+        return f.round != DITHER && at->codes % unit == 0 &&
+               at->scale + 4 <= at->codes + bits;
+    }
+
+    __device__ __forceinline__ words
+    load(const uint8_t *bytes, const place &at) const
+    {
+        const uint8_t *codes = bytes + at.codes;
+        words out = {*(const uint32_t *)(bytes + at.scale), 0};
+
+        if (bits & 3) {
+            GP_UNROLL(3)
+            for (int j = 0; j < bits / 2; j++)
+                out.codes |= (uint64_t)((const uint16_t *)codes)[j] << 16 * j;
+        } else {
+            GP_UNROLL(2)
+            for (int j = 0; j < bits / 4; j++)
+                out.codes |= (uint64_t)((const uint32_t *)codes)[j] << 32 * j;
+        }
+        return out;
+    }
+
+    __device__ __forceinline__ bool
+    values(const words &from, const place &at, float x[8]) const
+    {
+        const float none[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+        uint32_t width = blocks_scale_width(f);
+        blocks_format g = f;
+        float factor;
+        bool good;
+
+        g.round = NEAREST; /* dithers are not found */
+        good = blocks_get_scale(
+            g, from.scale >> at.shift & 0xffffffffu >> (32 - 8 * width),
+            &factor);
+        if constexpr (integer)
+            return blocks_integers<bits>(factor, from.codes, x) & good;
+        return blocks_eight<bits, integer>(g, factor, from.codes, 8, none, x) &
+               good;
     }
 };
 
@@ -513,20 +624,22 @@ template <int bits, bool integer> struct blocks_decoder {
     }                                                           \
     BLOCKS_DECODERS(name, bits, integer)
 
-#define BLOCKS_DECODERS(name, bits, integer)                               \
-    extern "C" __global__ void gp_cuda_##name##_decode(                    \
-        const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)            \
-    {                                                                      \
-        const blocks_format f = FORMAT;                                    \
-                                                                           \
-        gp_decode_all(part, parts, add, blocks_decoder<bits, integer>{f}); \
-    }                                                                      \
-    extern "C" __global__ void gp_cuda_##name##_fold(                      \
-        const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)            \
-    {                                                                      \
-        const blocks_format f = FORMAT;                                    \
-                                                                           \
-        gp_fold_all(part, parts, add, blocks_decoder<bits, integer>{f});   \
+#define BLOCKS_DECODERS(name, bits, integer)                                 \
+    extern "C" __global__ void gp_cuda_##name##_decode(                      \
+        const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)              \
+    {                                                                        \
+        const blocks_format f = FORMAT;                                      \
+                                                                             \
+        gp_decode_all(part, parts, add, blocks_decoder<bits, integer>{f});   \
+    }                                                                        \
+    extern "C" __global__ void __launch_bounds__(256, 4)                     \
+        gp_cuda_##name##_fold(const gp_cuda_part *part, uint32_t parts,      \
+                              FORMAT_WORDS)                                  \
+    {                                                                        \
+        const blocks_format f = FORMAT;                                      \
+                                                                             \
+        gp_fold_all<bits != BLOCKS_DENSE>(part, parts, add,                  \
+                                          blocks_decoder<bits, integer>{f}); \
     }
 
 BLOCKS_KERNELS(int8, 8, true)
@@ -654,5 +767,5 @@ gp_cuda_fine_fold(const gp_cuda_part *part, uint32_t parts, FORMAT_WORDS)
 {
     const blocks_format f = FORMAT;
 
-    gp_fold_all(part, parts, add, fine_decoder{f});
+    gp_fold_all<false>(part, parts, add, fine_decoder{f});
 }

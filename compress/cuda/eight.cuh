@@ -63,6 +63,23 @@ gp_gather8(const float *source, const float *residual, uint64_t i,
         x[j] = gp_feed(r[j], x[j]);
 }
 
+/* A byte of a word, less `bias`: behind the exponent of 2^23 it is a number
+ * already, without a conversion. */
+static __device__ __forceinline__ float
+gp_byte_less(uint32_t word, uint32_t byte, float bias)
+{
+    return __fsub_rn(
+        __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7440u | byte)),
+        8388608.0f + bias);
+}
+
+/* Whether any of four bytes is 0. */
+static __device__ __forceinline__ bool
+gp_zero_byte(uint32_t word)
+{
+    return ((word - 0x01010101u) & ~word & 0x80808080u) != 0;
+}
+
 static __device__ __forceinline__ uint32_t
 gp_magnitude(float x)
 {
@@ -219,18 +236,90 @@ gp_decode_all(const gp_cuda_part *part, uint32_t parts, bool add,
         *mine.status = 1;
 }
 
-/* Sums stay in registers, message after message. */
+/* Eight elements of all messages, one message after the other. */
+template <uint32_t unrolled, typename decoder_type>
+static __device__ __forceinline__ bool
+gp_fold_each(const gp_cuda_part &part, const decoder_type &decoder, uint64_t i,
+             bool add, float sum[8])
+{
+    const gp_cuda_message *message = part.message;
+    bool good = true;
+
+    GP_UNROLL(unrolled)
+    for (uint32_t k = 0; k < part.messages; k++) {
+        float x[8];
+
+        good = decoder.eight(part, message[k], i, x) && good;
+        GP_UNROLL(8)
+        for (int j = 0; j < 8; j++)
+            sum[j] = k || add ? __fadd_rn(sum[j], x[j]) : x[j];
+    }
+    return good;
+}
+
+/* Eight elements, all there, of n messages: everything is asked for before any
+ * of it is looked at, and no branch is in between. */
+template <uint32_t n, typename decoder_type>
+static __device__ __forceinline__ bool
+gp_fold_at_once(const gp_cuda_message *message, const decoder_type &decoder,
+                const typename decoder_type::place &at, bool add, float sum[8])
+{
+    typename decoder_type::words words[n];
+    const uint8_t *from[n];
+    bool good = true;
+
+    GP_UNROLL(n)
+    for (uint32_t k = 0; k < n; k++)
+        from[k] = message[k].bytes;
+    GP_UNROLL(n)
+    for (uint32_t k = 0; k < n; k++)
+        words[k] = decoder.load(from[k], at);
+    GP_UNROLL(n)
+    for (uint32_t k = 0; k < n; k++) {
+        float x[8];
+
+        good &= decoder.values(words[k], at, x);
+        GP_UNROLL(8)
+        for (int j = 0; j < 8; j++)
+            sum[j] = k || add ? __fadd_rn(sum[j], x[j]) : x[j];
+    }
+    return good;
+}
+
+/* The same of all messages. */
 template <typename decoder_type>
+static __device__ __forceinline__ bool
+gp_fold_whole(const gp_cuda_part &part, const decoder_type &decoder,
+              const typename decoder_type::place &at, bool add, float sum[8])
+{
+    constexpr uint32_t n = decoder_type::at_once;
+    const gp_cuda_message *message = part.message;
+    uint32_t messages = part.messages, k = 0;
+    bool good = true;
+
+    GP_UNROLL(1)
+    for (; k + n <= messages; k += n)
+        good &= gp_fold_at_once<n>(message + k, decoder, at, k || add, sum);
+    GP_UNROLL(1)
+    for (; k + 2 <= messages; k += 2)
+        good &= gp_fold_at_once<2>(message + k, decoder, at, k || add, sum);
+    if (k < messages)
+        good &= gp_fold_at_once<1>(message + k, decoder, at, k || add, sum);
+    return good;
+}
+
+/* Sums stay in registers, message after message. Of a decoder that can tell
+ * where a thread's bytes are in each message, decoder.find(part, i, &at), many
+ * messages are read at once. */
+template <bool wide, typename decoder_type>
 static __device__ __forceinline__ void
 gp_fold_all(const gp_cuda_part *part, uint32_t parts, bool add,
             const decoder_type &decoder)
 {
     const gp_cuda_part mine = *gp_find_part(part, parts);
-    const gp_cuda_message *message = mine.message;
     uint64_t begin = (uint64_t)(blockIdx.x - mine.first_block) * GP_EIGHT_TILE;
     uint64_t end =
         begin + GP_EIGHT_TILE < mine.count ? begin + GP_EIGHT_TILE : mine.count;
-    uint32_t messages = mine.messages;
     bool good = true;
 
     for (uint64_t i = begin + 8u * threadIdx.x; i < end; i += 8u * blockDim.x) {
@@ -238,14 +327,15 @@ gp_fold_all(const gp_cuda_part *part, uint32_t parts, bool add,
         float sum[8];
 
         gp_load8(mine.target + i, add ? left : 0, sum);
-        GP_UNROLL(2)
-        for (uint32_t k = 0; k < messages; k++) {
-            float x[8];
+        if constexpr (wide) {
+            typename decoder_type::place at;
 
-            good = decoder.eight(mine, message[k], i, x) && good;
-            GP_UNROLL(8)
-            for (int j = 0; j < 8; j++)
-                sum[j] = k || add ? __fadd_rn(sum[j], x[j]) : x[j];
+            if (left == 8 && decoder.find(mine, i, &at))
+                good &= gp_fold_whole(mine, decoder, at, add, sum);
+            else
+                good &= gp_fold_each<1>(mine, decoder, i, add, sum);
+        } else {
+            good &= gp_fold_each<2>(mine, decoder, i, add, sum);
         }
         gp_store8(mine.target + i, left, sum);
     }

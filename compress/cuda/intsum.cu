@@ -342,5 +342,5 @@ gp_cuda_intsum_fold(const gp_cuda_part *part, uint32_t parts, uint32_t word,
 {
     const intsum_decoder d = {{word, levels, below, largest}};
 
-    gp_fold_all(part, parts, add, d);
+    gp_fold_all<false>(part, parts, add, d);
 }

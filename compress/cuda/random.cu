@@ -329,5 +329,5 @@ gp_cuda_random_fold(const gp_cuda_part *part, uint32_t parts, RANDOM_WORDS)
 {
     const random_format f = RANDOM_FORMAT;
 
-    gp_fold_all(part, parts, add, random_decoder{f});
+    gp_fold_all<false>(part, parts, add, random_decoder{f});
 }

@@ -326,13 +326,13 @@ sign_normal(uint32_t b)
     return b == 0 || (b >= 0x00800000u && b < GP_FP32_INFINITY);
 }
 
+/* From the words that a message has, the last of which is the first where it
+ * has but one. */
 static __device__ __forceinline__ bool
-sign_get_levels(const sign_format &f, const uint8_t *bytes, uint64_t block,
+sign_get_levels(const sign_format &f, uint32_t first, uint32_t last,
                 sign_levels *l)
 {
-    const uint32_t *at = (const uint32_t *)bytes + f.stored * block;
-    uint32_t first = at[0], last = f.stored == 2 ? at[1] : 0;
-
+    last = f.stored == 2 ? last : 0;
     l->above = __uint_as_float(first);
     l->below = __uint_as_float(f.stored == 2 ? last : first ^ 0x80000000u);
     if (first == GP_FP32_NAN)
@@ -344,24 +344,62 @@ sign_get_levels(const sign_format &f, const uint8_t *bytes, uint64_t block,
             (last > 0x80000000u && sign_normal(last & GP_FP32_MAGNITUDE)));
 }
 
+/* Of eight elements. */
+struct sign_place {
+    uint64_t levels, bits;
+};
+
+struct sign_words {
+    uint32_t first, last, bits;
+};
+
 struct sign_decoder {
+    typedef sign_place place;
+    typedef sign_words words;
+    static constexpr uint32_t at_once = 4;
     const sign_format &f;
 
     __device__ __forceinline__ bool
     eight(const gp_cuda_part &part, const gp_cuda_message &message, uint64_t i,
           float x[8]) const
     {
-        uint32_t byte =
-            sign_bits(f, (uint8_t *)message.bytes, part.count)[i / 8];
         uint32_t left = gp_left8(i, part.count);
+        place at;
+        words w;
+
+        (void)find(part, i, &at);
+        w = load(message.bytes, at);
+        return values(w, at, x) && w.bits >> left == 0;
+    }
+
+    __device__ __forceinline__ bool
+    find(const gp_cuda_part &part, uint64_t i, place *at) const
+    {
+        uint64_t block = f.block ? gp_over(i, f.block) : 0;
+
+        at->levels = 4 * f.stored * block;
+        at->bits = 4 * f.stored * sign_blocks(f, part.count) + i / 8;
+        return true;
+    }
+
+    __device__ __forceinline__ words
+    load(const uint8_t *bytes, const place &at) const
+    {
+        const uint32_t *levels = (const uint32_t *)(bytes + at.levels);
+
+        return {levels[0], levels[f.stored - 1], bytes[at.bits]};
+    }
+
+    __device__ __forceinline__ bool
+    values(const words &w, const place &, float x[8]) const
+    {
         sign_levels l;
-        bool good = sign_get_levels(f, message.bytes,
-                                    f.block ? gp_over(i, f.block) : 0, &l);
+        bool good = sign_get_levels(f, w.first, w.last, &l);
 
         GP_UNROLL(8)
         for (int j = 0; j < 8; j++)
-            x[j] = byte >> j & 1 ? l.below : l.above;
-        return good && byte >> left == 0 && !(byte && sign_bitless(l));
+            x[j] = w.bits >> j & 1 ? l.below : l.above;
+        return good && !(w.bits && sign_bitless(l));
     }
 };
 
@@ -407,13 +445,13 @@ gp_cuda_sign_decode(const gp_cuda_part *part, uint32_t parts, uint32_t block,
     gp_decode_all(part, parts, add, sign_decoder{f});
 }
 
-extern "C" __global__ void
-gp_cuda_sign_fold(const gp_cuda_part *part, uint32_t parts, uint32_t block,
-                  uint32_t add, int what, uint32_t stored, float threshold)
+extern "C" __global__ void __launch_bounds__(256, 4)
+    gp_cuda_sign_fold(const gp_cuda_part *part, uint32_t parts, uint32_t block,
+                      uint32_t add, int what, uint32_t stored, float threshold)
 {
     const sign_format f = {block, what, stored, threshold};
 
-    gp_fold_all(part, parts, add, sign_decoder{f});
+    gp_fold_all<true>(part, parts, add, sign_decoder{f});
 }
 
 /* An empty chunk has a head as well. */
@@ -449,5 +487,5 @@ gp_cuda_vote_fold(const gp_cuda_part *part, uint32_t parts, uint32_t block,
     (void)what;
     (void)stored;
     (void)threshold;
-    gp_fold_all(part, parts, add, vote_decoder{workers});
+    gp_fold_all<false>(part, parts, add, vote_decoder{workers});
 }

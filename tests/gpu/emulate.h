@@ -312,6 +312,18 @@ __uint2float_rn(unsigned x)
     return (float)x;
 }
 
+/* As the device's, for places of bytes alone: no sign is spread. */
+static inline unsigned
+__byte_perm(unsigned a, unsigned b, unsigned places)
+{
+    uint64_t both = (uint64_t)b << 32 | a;
+    unsigned out = 0;
+
+    for (unsigned i = 0; i < 4; i++)
+        out |= (unsigned)(both >> 8 * (places >> 4 * i & 7u) & 255u) << 8 * i;
+    return out;
+}
+
 static inline int
 __popc(unsigned x)
 {

@@ -76,7 +76,7 @@ damage(uint8_t *bytes, size_t blocks, int how)
         gp_put32(bytes + 4 * block, 0x80000000u);
 }
 
-enum { MANY = 2 * 4 + 1, LARGE = 9 };
+enum { MANY = 8 + 2 + 1, LARGE = 9 };
 
 /* A sum of more messages than there are workers. */
 typedef struct crowd {
@@ -113,30 +113,100 @@ fold_crowd(crowd *c, bool add)
     return status;
 }
 
-/* Kernels take several at a time, and then what is left. */
+/* The same on the host; false where a message is damaged. */
+static bool
+fold_on_host(const crowd *c, bool add, float *target)
+{
+    size_t n = counts[LARGE], bytes = gp_pipeline_workspace(c->r.pipeline, n);
+    void *space = gp_alloc_aligned(bytes + 1);
+    gp_status status =
+        gp_pipeline_fold(c->r.pipeline, c->input, MANY, add, target, n, space);
+
+    free(space);
+    if (status != GP_ERR_CORRUPT)
+        check(status);
+    return status == GP_OK;
+}
+
+/* What is added up by several messages at a time, and then what is left. */
+static const char *const added_up[] = {
+    "q8",
+    "none",
+    "fp16",
+    "bf16",
+    "q4",
+    "q4:block=96,scale=bf16",
+    "q4:round=dither",
+    "q2",
+    "q2:dense=1",
+    "fp8",
+    "mxint8",
+    "mxfp8",
+    "mxfp6",
+    "mxfp4",
+    "nvfp4",
+    "sign",
+    "onebit:block=96",
+    "vote",
+    "terngrad",
+    "qsgd",
+    "qsgd:levels=1,block=64",
+    "qsgd:levels=127,norm=max,block=0",
+    "natural-dither:levels=30",
+};
+
 static void
 many_messages_are_one_sum(void **state)
 {
-    static const char *const texts[] = {"q8",   "none", "fp16",
-                                        "bf16", "q4",   "sign"};
     static float target[MOST];
 
     (void)state;
-    for (size_t i = 0; i < 2 * GP_COUNT_OF(texts); i++) {
-        const char *text = texts[i / 2];
+    for (size_t i = 0; i < 2 * GP_COUNT_OF(added_up); i++) {
+        const char *text = added_up[i / 2];
         size_t n = counts[LARGE];
-        bool add = i % 2;
-        void *space;
         crowd c;
 
         open_crowd(&c, text);
-        space = gp_alloc_aligned(gp_pipeline_workspace(c.r.pipeline, n) + 1);
         memcpy(target, c.sum.target, 4 * n);
-        check(gp_pipeline_fold(c.r.pipeline, c.input, MANY, add, target, n,
-                               space));
-        assert_int_equal(fold_crowd(&c, add), 0);
+        assert_true(fold_on_host(&c, i % 2, target));
+        assert_int_equal(fold_crowd(&c, i % 2), 0);
         expect_floats(c.sum.target, target, n, text, "sum", LARGE);
-        free(space);
+        close_rig(&c.r);
+    }
+}
+
+/* A byte of a message becomes any other, near its beginning where scales are:
+ * what is damaged to the host is so to a device, and the rest has one sum. */
+static void
+change_a_byte(crowd *c, size_t i, const char *text)
+{
+    static float target[MOST];
+    static uint32_t x = 1;
+    gp_codec_input *one = &c->input[i % MANY], good = *one;
+    uint8_t *bytes = take(&c->r, good.length);
+    bool sound;
+
+    memcpy(bytes, good.bytes, good.length);
+    x = x * 1664525u + 1013904223u;
+    bytes[(x >> 8) % (i % 3 ? good.length : 64)] = (uint8_t)(x >> 24);
+    one->bytes = bytes;
+    sound = fold_on_host(c, false, target);
+    assert_int_equal(fold_crowd(c, false) == 0, sound);
+    if (sound)
+        expect_floats(c->sum.target, target, counts[LARGE], text, "sum", i);
+    *one = good;
+}
+
+static void
+changes_are_damage_where_the_host_says_so(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < GP_COUNT_OF(added_up); i++) {
+        crowd c;
+
+        open_crowd(&c, added_up[i]);
+        for (size_t k = 0; k < 60; k++)
+            change_a_byte(&c, k, added_up[i]);
         close_rig(&c.r);
     }
 }
@@ -405,6 +475,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(damage_is_told),
         cmocka_unit_test(many_messages_are_one_sum),
+        cmocka_unit_test(changes_are_damage_where_the_host_says_so),
         cmocka_unit_test(damage_of_one_of_many_is_told),
         cmocka_unit_test(the_ring_says_when_it_is_full),
         cmocka_unit_test(streams_take_turns),
