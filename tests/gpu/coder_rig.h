@@ -369,12 +369,17 @@ real_driver(void)
     return which && strcmp(which, "real") == 0;
 }
 
+/* A real context takes a good part of a second, and goes with the last device
+ * that is closed: one stays open. */
 static inline void
 choose_driver(void)
 {
     static const gp_sim_cuda_options options = {.devices = 1};
+    static gp_device *kept;
 
-    if (!real_driver())
+    if (real_driver())
+        (void)gp_device_open("cuda", &kept);
+    else
         gp_sim_cuda_install(&options);
 }
 

@@ -227,13 +227,16 @@ part_sanitize() {
                 tee -a "$log"
             return
         fi
+    # What calls of the driver give back is the programs' to judge: libraries try
+    # functions that are not there, and a buffer that is too small is a test.
     for tool in memcheck racecheck; do
         for test in test_codecs_sim test_select_sim test_lowrank_sim \
             test_memory_sim test_whole_sim test_trainer_kernels test_trainer_device \
             test_shard_sim; do
             [ -x "$bin/$test" ] || continue
             aside 240 "$tool $test" env GRADPUSH_TEST_CUDA=real \
-                compute-sanitizer --tool $tool --error-exitcode 1 "$bin/$test"
+                compute-sanitizer --tool $tool --error-exitcode 1 \
+                --report-api-errors no "$bin/$test"
         done
         await
     done

@@ -253,6 +253,7 @@ int
 main(void)
 {
     static const gp_sim_cuda_options options = {.devices = 2, .delay_us = 50};
+    static gp_device *kept;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_those_of_the_host),
         cmocka_unit_test(grids_are_those_of_the_host),
@@ -264,7 +265,9 @@ main(void)
     const char *which = getenv("GRADPUSH_TEST_CUDA");
 
     real = which && strcmp(which, "real") == 0;
-    if (!real)
+    if (real)
+        (void)gp_device_open("cuda", &kept); /* and with it a context */
+    else
         gp_sim_cuda_install(&options);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
