@@ -17,11 +17,45 @@
 #include "tests/gpu/sim_stream_cuda.h"
 
 #define BLOCKS  4096
+#define PAGE    ((size_t)4096)
 #define SEGMENT ((size_t)2 << 20)
 
 uint32_t sim_objects;
 uint8_t sim_block_first = 0xff;
 static sim_block blocks[BLOCKS];
+static int ever; /* of blocks: those behind were never used */
+
+/* Of large blocks most is only ever filled, so they come in large pages, and
+ * not from where ThreadSanitizer looks at each word of what is freed. */
+#ifdef __SANITIZE_ADDRESS__
+#define LARGE SIZE_MAX
+#else
+#define LARGE SEGMENT
+#endif
+
+static size_t
+rounded(size_t bytes)
+{
+    return (bytes + PAGE - 1) / PAGE * PAGE;
+}
+
+static void *
+plain_new(size_t bytes)
+{
+    void *base;
+
+    if (bytes < LARGE) {
+        base = aligned_alloc(PAGE, rounded(bytes));
+    } else {
+        base = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (base == MAP_FAILED)
+            return NULL;
+    }
+    if (base && bytes >= SEGMENT)
+        (void)madvise(base, bytes, MADV_HUGEPAGE);
+    return base;
+}
 
 /* Memory that a descriptor can stand for: only that others map it, too. */
 static void *
@@ -32,25 +66,41 @@ segment_new(size_t bytes, int *fd)
     *fd = memfd_create("simulated device memory", MFD_CLOEXEC);
     if (*fd < 0 || ftruncate(*fd, (off_t)bytes) != 0)
         return NULL;
-    base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+                *fd, 0);
     return base == MAP_FAILED ? NULL : base;
 }
 
 static void
 block_release(const sim_block *b)
 {
-    if (b->fd < 0) {
+    if (b->fd < 0 && b->bytes < LARGE) {
         free(b->base);
         return;
     }
     munmap(b->base, b->bytes);
-    close(b->fd);
+    if (b->fd >= 0)
+        close(b->fd);
 }
+
+/* Nobody else knows it yet, so ThreadSanitizer, which keeps as many bytes of
+ * its own for what it sees, and asks the kernel for them, need not see it. */
+#ifdef __SANITIZE_THREAD__
+__attribute__((no_sanitize("thread"))) static void
+fill(void *base, uint8_t value, size_t bytes)
+{
+    volatile uint64_t *words = base; /* a plain loop becomes a memset */
+
+    for (size_t i = 0; i < bytes / sizeof(*words); i++)
+        words[i] = value * (UINT64_MAX / 255);
+}
+#else
+#define fill memset
+#endif
 
 CUresult
 sim_block_new(size_t bytes, int device, bool mapped, void **out)
 {
-    size_t page = 4096, rounded = (bytes + page - 1) / page * page;
     sim_block b = {.bytes = bytes, .device = device, .fd = -1};
 
     if (bytes > (size_t)1 << 30)
@@ -58,14 +108,15 @@ sim_block_new(size_t bytes, int device, bool mapped, void **out)
     if (mapped && device >= 0 && bytes && bytes % SEGMENT == 0)
         b.base = segment_new(bytes, &b.fd);
     else
-        b.base = aligned_alloc(page, rounded);
+        b.base = plain_new(bytes);
     if (!b.base)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    memset(b.base, sim_block_first, bytes);
+    fill(b.base, sim_block_first, rounded(bytes));
     pthread_mutex_lock(&sim_lock);
     for (int i = 0; i < BLOCKS; i++)
         if (!blocks[i].base) {
             blocks[i] = b;
+            ever = i < ever ? ever : i + 1;
             sim_objects++;
             *out = b.base;
             pthread_mutex_unlock(&sim_lock);
@@ -149,7 +200,7 @@ CUresult
 sim_block_free(void *base)
 {
     pthread_mutex_lock(&sim_lock);
-    for (int i = 0; i < BLOCKS; i++)
+    for (int i = 0; i < ever; i++)
         if (blocks[i].base == base) {
             sim_block gone = blocks[i];
 
@@ -170,7 +221,7 @@ sim_block_find(uintptr_t at)
     sim_block found = {.device = -2};
 
     pthread_mutex_lock(&sim_lock);
-    for (int i = 0; i < BLOCKS; i++)
+    for (int i = 0; i < ever; i++)
         if (blocks[i].base && at - (uintptr_t)blocks[i].base < blocks[i].bytes)
             found = blocks[i];
     pthread_mutex_unlock(&sim_lock);
@@ -183,7 +234,7 @@ sim_block_export(uintptr_t base, size_t bytes)
     int fd = -1;
 
     pthread_mutex_lock(&sim_lock);
-    for (int i = 0; i < BLOCKS; i++)
+    for (int i = 0; i < ever; i++)
         if ((uintptr_t)blocks[i].base == base && blocks[i].fd >= 0 &&
             blocks[i].bytes == bytes)
             fd = fcntl(blocks[i].fd, F_DUPFD_CLOEXEC, 0);
