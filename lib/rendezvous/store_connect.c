@@ -335,7 +335,7 @@ report(const gp_store *store, uint64_t deadline_ns, uint64_t *next)
 {
     uint64_t now = gp_clock_ns();
 
-    if (now < *next)
+    if (now < *next || now >= deadline_ns)
         return;
     *next = gp_deadline(REPORT_EVERY);
     if (deadline_ns == UINT64_MAX)
