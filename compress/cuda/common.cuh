@@ -172,6 +172,23 @@ gp_store4(float *at, float4 x, uint32_t left)
         at[3] = x.w;
 }
 
+/* A byte of a word, less `bias`: behind the exponent of 2^23 it is a number
+ * already, without a conversion. */
+static __device__ __forceinline__ float
+gp_byte_less(uint32_t word, uint32_t byte, float bias)
+{
+    return __fsub_rn(
+        __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7440u | byte)),
+        8388608.0f + bias);
+}
+
+/* Whether any of four bytes is 0. */
+static __device__ __forceinline__ bool
+gp_zero_byte(uint32_t word)
+{
+    return ((word - 0x01010101u) & ~word & 0x80808080u) != 0;
+}
+
 static __device__ inline uint32_t
 gp_warp_max(uint32_t value)
 {

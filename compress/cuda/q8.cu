@@ -247,20 +247,19 @@ q8_decode_one(float *target, float scale, int code, bool add)
 static __device__ __forceinline__ float4
 q8_values(uint32_t packed, float scale)
 {
-    return make_float4(
-        __fmul_rn(scale, __int2float_rn((int8_t)(packed & 0xffu))),
-        __fmul_rn(scale, __int2float_rn((int8_t)(packed >> 8 & 0xffu))),
-        __fmul_rn(scale, __int2float_rn((int8_t)(packed >> 16 & 0xffu))),
-        __fmul_rn(scale, __int2float_rn((int8_t)(packed >> 24))));
+    uint32_t x = packed ^ 0x80808080u;
+
+    return make_float4(__fmul_rn(scale, gp_byte_less(x, 0, 128.0f)),
+                       __fmul_rn(scale, gp_byte_less(x, 1, 128.0f)),
+                       __fmul_rn(scale, gp_byte_less(x, 2, 128.0f)),
+                       __fmul_rn(scale, gp_byte_less(x, 3, 128.0f)));
 }
 
-/* Whether any byte is 0x80: of x ^ 0x80808080 none may be 0. */
+/* No byte is 0x80. */
 static __device__ __forceinline__ bool
 q8_codes_valid(uint32_t packed)
 {
-    uint32_t x = packed ^ 0x80808080u;
-
-    return ((x - 0x01010101u) & ~x & 0x80808080u) == 0;
+    return !gp_zero_byte(packed ^ 0x80808080u);
 }
 
 /* 256 elements whose memory is aligned: everything is asked for before any of
