@@ -45,7 +45,7 @@ typedef struct rig {
     gp_coder *coder;
     void *stream;
     uint8_t *block; /* everything, pinned */
-    size_t used;
+    size_t used, room;
     side part[WORKERS][PARTS];
 } rig;
 
@@ -56,15 +56,52 @@ check(gp_status status)
         fail_msg("%s", gp_last_error());
 }
 
-enum { BLOCK = 36 << 20 };
+/* A block is filled when it is new: it has room for the parts, and some. */
+enum { SPARE = 2 << 20, WIDE = 36 << 20 };
+
+static inline size_t
+room_for(size_t bytes)
+{
+    return (bytes + 79) / 16 * 16;
+}
+
+static inline size_t
+room_of(const gp_pipeline *pipeline)
+{
+    size_t sum = 0;
+
+    for (size_t p = 0; p < PARTS; p++)
+        sum += 3 * room_for(4 * (counts[p] + 4)) +
+               room_for(gp_pipeline_bound(pipeline, counts[p])) + room_for(8) +
+               room_for(4);
+    return WORKERS * sum;
+}
 
 static inline void *
 take(rig *r, size_t bytes)
 {
     void *out = r->block + r->used;
 
-    r->used += (bytes + 79) / 16 * 16;
-    assert_true(r->used <= BLOCK);
+    r->used += room_for(bytes);
+    assert_true(r->used <= r->room);
+    return out;
+}
+
+/* Of a part of a worker; each is drawn once, for all rigs of a program. */
+static inline const float (*numbers_of(size_t worker, size_t p))[MOST]
+{
+    static float numbers[WORKERS][PARTS][3][MOST];
+    static bool drawn[WORKERS][PARTS];
+    float(*out)[MOST] = numbers[worker][p];
+
+    for (size_t i = 0; i < counts[p] && !drawn[worker][p]; i++) {
+        uint64_t at = (worker * PARTS + p) * MOST + i;
+
+        out[0][i] = number_gauss(at) * 0.01f;
+        out[1][i] = number_gauss(at + 10000000) * 0.001f;
+        out[2][i] = number_gauss(at + 20000000);
+    }
+    drawn[worker][p] = true;
     return out;
 }
 
@@ -72,13 +109,11 @@ take(rig *r, size_t bytes)
 static inline void
 fill_part(side *s, size_t worker, size_t p)
 {
-    for (size_t i = 0; i < counts[p]; i++) {
-        uint64_t at = (worker * PARTS + p) * MOST + i;
+    const float(*from)[MOST] = numbers_of(worker, p);
 
-        s->source[i] = number_gauss(at) * 0.01f;
-        s->residual[i] = number_gauss(at + 10000000) * 0.001f;
-        s->target[i] = number_gauss(at + 20000000);
-    }
+    memcpy(s->source, from[0], 4 * counts[p]);
+    memcpy(s->residual, from[1], 4 * counts[p]);
+    memcpy(s->target, from[2], 4 * counts[p]);
     if (p == 4)
         s->source[7] = NAN;
     if (p == 5)
@@ -95,7 +130,7 @@ fill_part(side *s, size_t worker, size_t p)
 }
 
 static inline rig
-open_rig(const char *text)
+open_rig_with(const char *text, size_t spare)
 {
     rig r = {0};
     void *block;
@@ -104,7 +139,8 @@ open_rig(const char *text)
     check(gp_pipeline_parse(text, &r.pipeline));
     check(gp_coder_open(r.device, r.pipeline, &r.coder));
     check(r.device->ops->stream_create(r.device, &r.stream));
-    check(r.device->ops->alloc_pinned(r.device, BLOCK, &block));
+    r.room = room_of(r.pipeline) + spare;
+    check(r.device->ops->alloc_pinned(r.device, r.room, &block));
     r.block = block;
     for (size_t w = 0; w < WORKERS; w++)
         for (size_t p = 0; p < PARTS; p++) {
@@ -122,6 +158,12 @@ open_rig(const char *text)
             fill_part(s, w, p);
         }
     return r;
+}
+
+static inline rig
+open_rig(const char *text)
+{
+    return open_rig_with(text, SPARE);
 }
 
 static inline void

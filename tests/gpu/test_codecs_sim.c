@@ -251,7 +251,7 @@ mutate(uint8_t *bytes, size_t length, size_t n)
 static void
 compare_damage(const char *text, size_t p)
 {
-    rig r = open_rig(text);
+    rig r = open_rig_with(text, WIDE);
     gp_coder_part parts[MUTANTS], one[PARTS];
     gp_codec_context context = context_of(0, p);
     size_t length, refused = 0;

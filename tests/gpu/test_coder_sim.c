@@ -91,7 +91,7 @@ open_crowd(crowd *c, const char *text)
 {
     gp_codec_input few[WORKERS];
 
-    c->r = open_rig(text);
+    c->r = open_rig_with(text, WIDE);
     for (size_t w = 0; w < WORKERS; w++)
         encode_all(&c->r, w, false);
     list_sum(&c->r, LARGE, c->context, few, &c->sum);
