@@ -38,7 +38,7 @@ unsigned char *gp_emu_shared;
 namespace
 {
 
-enum { STACK = 65536, WARP = 32 };
+enum { STACK = 65536, LEFT = 2048, WARP = 32 };
 
 struct warp {
     unsigned live, arrived;
@@ -198,8 +198,10 @@ run_block(block &b, unsigned threads)
         t.ended = false;
         t.fake_stack = nullptr;
 #ifdef GP_FIBERS
-        // Threads end without a return: their frames' red zones stay.
-        __asan_unpoison_memory_region(&stacks[(size_t)i * STACK], STACK);
+        // Threads end without a return, in thread_main(): red zones of its
+        // frame, and of what it calls last, stay.
+        __asan_unpoison_memory_region(&stacks[(size_t)(i + 1) * STACK - LEFT],
+                                      LEFT);
 #endif
         prepare(t.state, &stacks[(size_t)i * STACK], thread_main);
         b.warps[i / WARP].live |= 1u << i % WARP;
