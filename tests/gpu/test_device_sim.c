@@ -203,8 +203,12 @@ files_have_their_kernels(void **state)
     };
 
     (void)state;
-    if (!gp_cuda_images[0] || !image_has(0, ".text.", 6))
-        skip(); /* there are none, or they are compressed */
+    if (!gp_cuda_images[0] || !image_has(0, ".text.", 6)) {
+        print_message("%s\n", gp_cuda_images[0]
+                                  ? "skipped: the kernels are compressed"
+                                  : "skipped: this build has no CUDA kernels");
+        skip();
+    }
     for (size_t k = 0; k < GP_COUNT_OF(kernels); k++) {
         const char *section = kernels[k][1];
         size_t i = 0;
