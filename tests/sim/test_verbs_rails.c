@@ -238,6 +238,39 @@ another_address_is_taken(void **state)
     gp_log_set_callback(NULL, NULL);
 }
 
+/* Over the second one a connection goes on whose first rail was lost before the
+ * peer had told that there is another. */
+static void
+lost_before_rails_are_told(void **state)
+{
+    void (*const faults[])(gp_sim *) = {down, first_cut_off};
+
+    (void)state;
+    gp_log_set_level(GP_LOG_NONE);
+    for (size_t i = 0; i < GP_COUNT_OF(faults); i++) {
+        world w;
+
+        listen_on_both(&w, named);
+        (void)connect_now(&w);
+        await(&w.r, &w.r.a, GP_EVENT_CONNECTED, 1);
+        await(&w.r, &w.r.b, GP_EVENT_ACCEPTED, 1);
+        assert_int_equal(w.r.a.ep->lane[1]->state, GP_VB_LANE_IDLE);
+        faults[i](w.sim);
+        for (uint64_t n = 1; n <= 3; n++) {
+            send_control(&w.r, &w.r.a, n);
+            send_control(&w.r, &w.r.b, n);
+        }
+        await(&w.r, &w.r.a, GP_EVENT_MESSAGE, 3);
+        await(&w.r, &w.r.b, GP_EVENT_MESSAGE, 3);
+        assert_string_equal(w.r.a.ep->lane[1]->device->name, "sim1");
+        assert_target(w.r.a.ep->lane[1], SECOND);
+        assert_int_equal(side_count(&w.r.a, GP_EVENT_CLOSED), 0);
+        assert_int_equal(side_count(&w.r.b, GP_EVENT_CLOSED), 0);
+        world_close(&w);
+    }
+    gp_log_set_level(GP_LOG_WARN);
+}
+
 /* With one rail of its own a worker has two ways all the same. */
 static void
 one_rail_reaches_another(void **state)
@@ -534,6 +567,7 @@ main(void)
         cmocka_unit_test(all_rails_are_told),
         cmocka_unit_test(long_addresses_are_told),
         cmocka_unit_test(another_address_is_taken),
+        cmocka_unit_test(lost_before_rails_are_told),
         cmocka_unit_test(one_rail_reaches_another),
         cmocka_unit_test(any_pair_is_found),
         cmocka_unit_test(a_device_without_queue_pairs_is_left),

@@ -51,7 +51,7 @@ struct gp_vb_attempt {
     uint32_t begun, tried; /* the number of its first one, how many were */
     uint32_t reached;      /* one more than that of the first that answered */
     uint32_t refused;      /* bit: address */
-    bool rails_told;
+    bool rails_told, lanes_begun;
     uint32_t rails;
     struct sockaddr_storage rail[GP_VB_PATH_MAX]; /* the peer's other ones */
 };
@@ -299,7 +299,8 @@ set_options(const gp_vb_lane *lane)
 }
 
 /* Lane i leaves through rail i modulo their number, and goes to the peer's rail
- * of that number; where the first lane left through another one, so do all. */
+ * of that number; where the first lane left through another one, so do all.
+ * Before the peer has told its rails, what it published has to do. */
 static void
 choose_path(gp_vb_lane *lane)
 {
@@ -311,6 +312,8 @@ choose_path(gp_vb_lane *lane)
     uint32_t there = rail % (a->rails + 1);
 
     lane->target = a->addresses[a->next].name;
+    if (!a->rails_told && a->several)
+        lane->target = a->addresses[(a->next + rail) % a->count].name;
     if (there)
         lane->target = a->rail[there - 1];
     memset(&lane->source, 0, sizeof(lane->source));
@@ -632,12 +635,25 @@ read_rail(gp_reader *r, struct sockaddr_storage *out)
     return true;
 }
 
+static void
+begin_lanes(gp_endpoint *ep, uint64_t now)
+{
+    if (ep->attempt->lanes_begun)
+        return;
+    ep->attempt->lanes_begun = true;
+    for (uint32_t i = 1; i < ep->lane_count; i++) {
+        if (ep->lane[i]->given_up)
+            continue;
+        ep->lane[i]->lost_ns = gp_deadline(JOIN_SECONDS);
+        gp_vb_connect_lane(ep->lane[i], now);
+    }
+}
+
 void
 gp_vb_connect_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length)
 {
     gp_vb_attempt *a = ep->attempt;
     gp_reader r = {bytes, length, true};
-    uint64_t now = gp_clock_ns();
 
     if (a->rails_told)
         return;
@@ -647,12 +663,7 @@ gp_vb_connect_rails(gp_endpoint *ep, const uint8_t *bytes, size_t length)
             a->rails++;
         else
             break;
-    for (uint32_t i = 1; i < ep->lane_count; i++) {
-        if (ep->lane[i]->given_up)
-            continue;
-        ep->lane[i]->lost_ns = gp_deadline(JOIN_SECONDS);
-        gp_vb_connect_lane(ep->lane[i], now);
-    }
+    begin_lanes(ep, gp_clock_ns());
 }
 
 /* A further lane that never appeared costs speed, not messages. */
@@ -734,6 +745,9 @@ gp_vb_connect_timer(gp_endpoint *ep, uint64_t now)
         }
         gp_vb_wake_at(ep->domain, GP_MIN(ep->deadline_ns, ep->report_ns));
     }
+    /* The first one may be lost before the peer's rails came over it. */
+    if (ep->state == GP_VB_OPEN && !gp_vb_lane_usable(ep->lane[0]))
+        begin_lanes(ep, now);
     for (uint32_t i = 0; i < ep->lane_count; i++)
         if (ep->state == GP_VB_CONNECTING || ep->state == GP_VB_OPEN)
             lane_timer(ep->lane[i], now);
