@@ -11,7 +11,8 @@ grep -q 'active_mtu:.*4096' /tmp/devinfo || fail "the active MTU is not 4096"
 rping -s -a "$RDMA_ADDR" -p 7174 -C 10 &
 server=$!
 until_true 20 listens 7174 || fail "rping does not listen"
-rping -c -a "$RDMA_ADDR" -p 7174 -C 10 || fail "rping"
+# It is said to listen a moment before it does.
+until_true 5 rping -c -a "$RDMA_ADDR" -p 7174 -C 10 || fail "rping"
 wait "$server" || fail "rping's server"
 
 for size in 65536 1048576; do
